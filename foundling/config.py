@@ -1,0 +1,123 @@
+"""TOML files as frozen, checked settings, where an unknown key is an error with a suggestion."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(ValueError):
+    """The user's settings are at fault; the message is one line that says what to do."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Check `values`; `where` is the dotted name of the section they came from.
+
+        Raises:
+            ConfigError: the first thing wrong: its key, what was given, what is allowed.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(_explain(cls, error, where)) from None
+
+    def values(self) -> dict[str, Any]:
+        """Every setting, defaults included, in plain types."""
+        return self.model_dump(mode="json")
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """The end of an error message: what is allowed, and the nearest name if one is near."""
+    allowed = ", ".join(sorted(known))
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"({allowed})." + (f' Did you mean "{near[0]}"?' if near else "")
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; give a .toml file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """A copy of `values` with each `section.key=value` of `assignments` set.
+
+    A value is read as TOML (`0.1`, `true`, `[1, 2]`) and, failing that, as a plain string.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f'--set "{assignment}": expected section.key=value.')
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        *sections, last = key.strip().split(".")
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f'--set "{assignment}": "{section}" is a value, not a section.')
+        target[last] = value
+    return result
+
+
+def dump_toml(values: Mapping[str, Any]) -> str:
+    """`values` as TOML text; a setting that is None is left out, as TOML has no null."""
+    lines: list[str] = []
+    _dump_table(values, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _dump_table(values: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    plain = {k: v for k, v in values.items() if k not in tables and v is not None}
+    if prefix and plain:
+        lines.append(f"\n[{prefix}]")
+    # JSON's numbers, strings, booleans and lists are spelled the same in TOML.
+    lines.extend(f"{key} = {json.dumps(value)}" for key, value in plain.items())
+    for key, value in tables.items():
+        _dump_table(value, f"{prefix}.{key}" if prefix else key, lines)
+
+
+def _explain(section: type[Section], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = ".".join([where, *map(str, first["loc"])] if where else map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(section, [str(part) for part in first["loc"][:-1]])
+        return f"{path}: no such setting {suggest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{path}: this setting is required."
+    given = json.dumps(first["input"], default=str)
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path} = {given}: {message[0].lower()}{message[1:]}."
+
+
+def _known_keys(section: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = section.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        section = field.annotation
+    return list(section.model_fields)
