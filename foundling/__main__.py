@@ -1,0 +1,5 @@
+"""`python -m foundling` is the command `foundling`."""
+
+from foundling.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""What a model and an objective are fed: batches of tokens, and where they come from."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+IGNORE = -100
+"""The target of a position at which no loss is due."""
+
+
+@dataclass(frozen=True)
+class BatchView:
+    """What a context module may know of a batch beside the embeddings.
+
+    `positions` restart at 0 with each document, so position `p` at time `t` says that the
+    document began at time `t - p`. `documents` is None where every row is one document: that is
+    known on the host, and lets attention take its fastest path.
+    """
+
+    positions: Int[Tensor, "batch time"]
+    documents: Int[Tensor, "batch time"] | None = None
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Packed rows of tokens; a row may hold several documents.
+
+    `targets` is the next token, or IGNORE where no loss is due. `documents` numbers the documents
+    of a row, or is None where every row is one document.
+    """
+
+    tokens: Int[Tensor, "batch time"]
+    targets: Int[Tensor, "batch time"]
+    positions: Int[Tensor, "batch time"]
+    documents: Int[Tensor, "batch time"] | None = None
+
+    @property
+    def view(self) -> BatchView:
+        return BatchView(self.positions, self.documents)
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The rows `start` to `stop`, as a batch of its own."""
+        return self._each(lambda tensor: tensor[start:stop])
+
+    def to(self, device: torch.device) -> Self:
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def _each(self, change) -> Self:  # type: ignore[no-untyped-def]
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: change(v) for k, v in parts.items() if v is not None})
+
+
+@runtime_checkable
+class Data(Protocol):
+    """An endless sequence of batches; batch `i` is a pure function of `(seed, i)`."""
+
+    fingerprint: str
+    """Of the tokens, their order and the settings."""
+
+    def batch(self, index: int) -> TokenBatch: ...
+
+
+def whole_document(tokens: Int[Tensor, "batch time"], start: int = 0) -> BatchView:
+    """The view of rows that are one document each, beginning at position `start`."""
+    batch, time = tokens.shape
+    positions = torch.arange(start, start + time, device=tokens.device)
+    return BatchView(positions.expand(batch, time))

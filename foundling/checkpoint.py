@@ -1,0 +1,190 @@
+"""Checkpoints on disk: committed whole, verified by hash, kept by a policy."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from foundling.config import Section
+
+MARKER = "checkpoint.json"
+
+
+class CheckpointSettings(Section):
+    """When checkpoints are written, and which are kept."""
+
+    every: int = Field(200, gt=0)
+    """Steps between checkpoints; one is always written at the end and when interrupted."""
+    keep_last: int = Field(2, gt=0)
+    keep_best: bool = True
+    """Keep the one with the lowest validation loss."""
+    keep_every: int | None = Field(None, gt=0)
+    """Keep those whose step is a multiple of this for good; None: none."""
+
+
+class BrokenCheckpoint(Exception):
+    """A checkpoint does not hold what its hashes say."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One committed checkpoint; `facts` is what was said of it when it was written."""
+
+    path: Path
+    step: int
+    facts: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model's files; a reference model is named by it."""
+        files = self.facts["files"]
+        text = json.dumps({k: v for k, v in files.items() if k.startswith("model/")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def verify(self) -> None:
+        """Read every file and compare it with its hash.
+
+        Raises:
+            BrokenCheckpoint: names the first file that is missing or differs.
+        """
+        for name, expected in self.facts["files"].items():
+            try:
+                found = _sha256(self.path / name)
+            except OSError as error:
+                raise BrokenCheckpoint(f"{self.path / name}: {error.strerror}") from None
+            if found != expected:
+                raise BrokenCheckpoint(f"{self.path / name}: its content does not match its hash")
+
+
+def commit(
+    folder: Path, step: int, write: Callable[[Path], None], facts: Mapping[str, Any]
+) -> Checkpoint:
+    """Write the checkpoint of `step` by `write(path)`; whole or not at all.
+
+    Everything goes to a temporary name and onto the disk, the marker with the hashes last; then
+    the folder gets its name. A failure leaves nothing behind and older checkpoints as they were.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f".{final.name}.tmp"
+    _remove(temporary)
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        files = sorted(path for path in temporary.rglob("*") if path.is_file())
+        for path in files:
+            _sync(path)
+        hashes = {path.relative_to(temporary).as_posix(): _sha256(path) for path in files}
+        facts = {"step": step, **facts, "files": hashes}
+        (temporary / MARKER).write_text(json.dumps(facts, indent=2), "utf-8")
+        _sync(temporary / MARKER)
+        for path in [*temporary.rglob("*"), temporary]:
+            if path.is_dir():
+                _sync(path)
+        if final.exists():  # the broken or superseded one of the same step
+            old = folder / f".{final.name}.old"
+            _remove(old)
+            final.rename(old)
+        temporary.rename(final)
+        _sync(folder)
+        _remove(folder / f".{final.name}.old")
+    except BaseException:
+        _remove(temporary)
+        raise
+    return Checkpoint(final, step, dict(facts))
+
+
+def committed(folder: Path) -> list[Checkpoint]:
+    """The checkpoints whose commit was finished, oldest first; not verified."""
+    found = []
+    for path in sorted(folder.glob("step-*")):
+        try:
+            facts = json.loads((path / MARKER).read_text("utf-8"))
+            found.append(Checkpoint(path, facts["step"], facts))
+        except (OSError, ValueError, KeyError):
+            continue
+    return found
+
+
+def newest_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that verifies; `say` is told of each newer one that does not."""
+    marked = {checkpoint.path for checkpoint in committed(folder)}
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        if path not in marked:
+            say(f"{path} has no readable {MARKER}; going back to the checkpoint before it.")
+    for checkpoint in reversed(committed(folder)):
+        try:
+            checkpoint.verify()
+        except BrokenCheckpoint as error:
+            say(f"broken checkpoint: {error}; going back to the one before it.")
+            continue
+        return checkpoint
+    return None
+
+
+def best(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
+    """The one with the lowest validation loss, if any was validated."""
+    scored = [c for c in checkpoints if c.facts.get("validation_loss_nats") is not None]
+    return min(scored, key=lambda c: float(c.facts["validation_loss_nats"]), default=None)
+
+
+def prune(folder: Path, settings: CheckpointSettings) -> None:
+    """Delete the checkpoints that the policy does not keep, marker first."""
+    found = committed(folder)
+    kept = {c.step for c in found[-settings.keep_last :]}
+    top = best(found)
+    if settings.keep_best and top is not None:
+        kept.add(top.step)
+    if settings.keep_every is not None:
+        kept |= {c.step for c in found if c.step % settings.keep_every == 0}
+    for checkpoint in found:
+        if checkpoint.step not in kept:
+            (checkpoint.path / MARKER).unlink()
+            _remove(checkpoint.path)
+
+
+def clean(folder: Path) -> None:
+    """Remove what a crash left half done; finish a replacement that it interrupted."""
+    for old in folder.glob(".step-*.old"):
+        final = folder / old.name[1 : -len(".old")]
+        if not final.exists():
+            old.rename(final)
+    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.old")]:
+        _remove(path)
+    for path in folder.glob("step-*"):
+        if not (path / MARKER).exists():
+            _remove(path)  # the marker goes first when a checkpoint is pruned
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

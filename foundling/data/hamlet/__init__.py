@@ -1,0 +1,27 @@
+"""Hamlet, the embedded world: a small village, its facts, and any amount of text about it."""
+
+from foundling.data.hamlet.corpus import (
+    Document,
+    documents,
+    labelled_documents,
+    take,
+    text,
+    write_corpus,
+)
+from foundling.data.hamlet.facts import Fact, Phrasings
+from foundling.data.hamlet.winograd import WinogradPair, winograd_pairs
+from foundling.data.hamlet.world import World
+
+__all__ = [
+    "Document",
+    "Fact",
+    "Phrasings",
+    "WinogradPair",
+    "World",
+    "documents",
+    "labelled_documents",
+    "take",
+    "text",
+    "winograd_pairs",
+    "write_corpus",
+]

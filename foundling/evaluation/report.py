@@ -1,0 +1,292 @@
+"""Writes report.html, one self-contained page, from what a run folder or a ladder folder holds."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from foundling.config import load_toml
+from foundling.evaluation.plot_style import compact, inline_svg, replace_file, save, theme_variables
+from foundling.evaluation.plots import (
+    Curve,
+    ladder_bars,
+    ladder_curves,
+    learning_rate_plot,
+    loss_by_position_plot,
+    loss_plot,
+)
+from foundling.evaluation.records import (
+    best_validation,
+    bits_per_nat,
+    by_split,
+    is_number,
+    read_object,
+    read_records,
+)
+
+# From the rung that remembers least to the one that remembers most.
+MEMORY = {
+    "next_word": "the last token alone",
+    "finite_lag": "the last few tokens, in order",
+    "bag_of_words": "every token so far, but not their order",
+    "attention": "every token so far, weighted by relevance, in one look",
+    "transformer": "every token so far, looked at again in layer after layer",
+}
+MAX_SAMPLES, MAX_EVENTS = 30, 200  # on the page; the files keep all
+RECENT = 200  # training records that today's speed is the median of
+
+
+def write_run_report(run_dir: Path) -> Path:
+    """Write `plots/` and `report.html` of one run; return the page's path.
+
+    Raises:
+        ValueError: the folder has no metrics.jsonl, or a file in it is broken.
+    """
+    splits = by_split(read_records(_existing(run_dir / "metrics.jsonl", "run")))
+    train, validation = splits["train"], splits["validation"]
+    events = read_records(path) if (path := run_dir / "events.jsonl").exists() else []
+    manifest = read_object(path) if (path := run_dir / "manifest.json").exists() else {}
+    config = load_toml(path) if (path := run_dir / "config.toml").exists() else {}
+    best = best_validation(validation)
+    told = f": best {best['loss_nats']:.3f} nats per token on validation" if best else ""
+    loss = loss_plot(
+        _curve(train, "loss_nats"),
+        _curve(validation, "loss_nats"),
+        events,
+        bits_per_nat=bits_per_nat(validation),
+        title=f"Loss{told}",
+    )
+    positions = [record for record in validation if record.get("loss_by_position")]
+    shown = {positions[i]["step"]: positions[i] for i in _first_middle_last(len(positions))}
+    by_position = {f"step {step:,}": r["loss_by_position"] for step, r in reversed(shown.items())}
+    rates = learning_rate_plot(_learning_rates(train))
+    told = f"Validation loss by position in the context, at {', '.join(by_position)}."
+    figures = {
+        "loss": _figure(run_dir, "loss", loss, _describe_losses(best)),
+        "learning_rate": _figure(run_dir, "learning_rate", rates, "Learning rate by step."),
+        "positions": by_position
+        and _figure(run_dir, "loss_by_position", loss_by_position_plot(by_position), told),
+    }
+    samples = [record for record in reversed(splits["samples"]) if record.get("samples")]
+    page = _page(
+        "run.html.j2",
+        name=run_dir.resolve().name,
+        cards=_run_cards(train, validation, best, manifest),
+        figures=figures,
+        samples=samples[:MAX_SAMPLES],
+        samples_left_out=max(0, len(samples) - MAX_SAMPLES),
+        events=events[::-1][:MAX_EVENTS],
+        events_left_out=max(0, len(events) - MAX_EVENTS),
+        config=_sections(config),
+        lineage=dict(_flat(manifest)),
+    )
+    replace_file(run_dir / "report.html", page.encode("utf-8"))
+    return run_dir / "report.html"
+
+
+def write_ladder_report(ladder_dir: Path) -> Path:
+    """Write `plots/` and `report.html` of a ladder; return the page's path.
+
+    Raises:
+        ValueError: the folder has no ladder.json, or a file in it is broken.
+    """
+    ladder = read_object(_existing(ladder_dir / "ladder.json", "ladder"))
+    known = list(MEMORY)
+    rows: list[dict[str, Any]] = sorted(  # rungs that we do not know stay in order, at the end
+        ladder["rows"], key=lambda row: known.index(row["rung"]) if row["rung"] in known else 99
+    )
+    in_bits = bool(rows) and all(is_number(row.get("bits_per_byte")) for row in rows)
+    key, unit = ("bits_per_byte", "bits per byte") if in_bits else ("loss_nats", "nats per token")
+    values = {str(row["rung"]): float(row[key]) for row in rows if is_number(row.get(key))}
+    curves = []
+    for row in rows:
+        metrics = ladder_dir / str(row["run"]) / "metrics.jsonl"
+        validation = by_split(read_records(metrics))["validation"] if metrics.exists() else []
+        curves.append(_curve(validation, key, str(row["rung"]), x="tokens"))
+    positions = {
+        str(row["rung"]): row["loss_by_position"] for row in rows if row.get("loss_by_position")
+    }
+    told = "; ".join(f"{name} {value:.3f}" for name, value in values.items())
+    figures = {
+        "bars": _figure(
+            ladder_dir, "ladder", ladder_bars(values, unit), f"Loss by rung in {unit}: {told}."
+        ),
+        "curves": _figure(
+            ladder_dir,
+            "ladder_curves",
+            ladder_curves(curves, unit),
+            f"Validation loss in {unit} against training tokens, one curve a rung.",
+        ),
+        "positions": _figure(
+            ladder_dir,
+            "loss_by_position",
+            loss_by_position_plot(positions),
+            "Validation loss by position in the context, one curve a rung.",
+        ),
+    }
+    for row in rows:
+        report = ladder_dir / str(row["run"]) / "report.html"
+        row["memory"] = MEMORY.get(row["rung"], "")
+        row["link"] = quote(f"{row['run']}/report.html") if report.exists() else ""
+    page = _page(
+        "ladder.html.j2",
+        name=ladder_dir.resolve().name,
+        rows=rows,
+        cards=_ladder_cards(ladder.get("data", {}), rows),
+        best=min(values, key=values.__getitem__) if values else "",
+        values=values,
+        unit=unit,
+        figures=figures,
+    )
+    replace_file(ladder_dir / "report.html", page.encode("utf-8"))
+    return ladder_dir / "report.html"
+
+
+def _curve(
+    records: Sequence[Mapping[str, Any]], key: str, name: str = "", x: str = "step"
+) -> Curve:
+    return Curve([r.get(x) for r in records], [r.get(key) for r in records], name)
+
+
+def _learning_rates(train: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """`learning_rate` and each `learning_rate_NAME`; beside those the plain one is AdamW's."""
+    keys = [key for key in (train[-1] if train else ()) if key.startswith("learning_rate")]
+    plain = "adamw" if len(keys) > 1 else ""
+    return [
+        _curve(train, key, key.removeprefix("learning_rate").strip("_") or plain) for key in keys
+    ]
+
+
+def _first_middle_last(count: int) -> list[int]:
+    return sorted({0, count // 2, count - 1}) if count else []
+
+
+def _describe_losses(best: Mapping[str, Any] | None) -> str:
+    told = "Training and validation loss in nats per token against the step."
+    if best:
+        told += f" The best validation loss is {best['loss_nats']:.4f} at step {best['step']:,}."
+    return told
+
+
+def _run_cards(
+    train: Sequence[Mapping[str, Any]],
+    validation: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any] | None,
+    manifest: Mapping[str, Any],
+) -> list[tuple[str, str, str]]:
+    """The headline figures: label, value, what it is measured in or where."""
+    cards = []
+    if best:
+        nats = float(best["loss_nats"])
+        cards.append(
+            ("Best validation loss", f"{nats:.4f}", f"nats per token, step {best['step']:,}")
+        )
+        if is_number(best.get("bits_per_byte")):
+            cards.append(("Bits per byte", f"{best['bits_per_byte']:.4f}", "at the same step"))
+        cards.append(("Perplexity", f"{math.exp(min(nats, 700)):,.4g}", "per token"))
+    else:
+        cards.append(("Best validation loss", "–", "no validation yet"))
+    records = [*train[-1:], *validation[-1:]]
+    if records:
+        cards.append(("Steps", f"{max(r['step'] for r in records):,}", "optimizer steps"))
+    for key, label, show, unit in (
+        ("tokens", "Tokens", compact, "trained on"),
+        ("seconds", "Time", duration, "of training"),
+    ):
+        if numbers := [float(r[key]) for r in records if is_number(r.get(key))]:
+            cards.append((label, show(max(numbers)), unit))
+    speeds = [
+        r["tokens_per_second"] for r in train[-RECENT:] if is_number(r.get("tokens_per_second"))
+    ]
+    if speeds:
+        fractions = [r.get("matrix_rate_fraction") for r in train[-RECENT:]]
+        known = [f for f in fractions if isinstance(f, float) and math.isfinite(f)]
+        note = f"{median(known):.0%} of the matrix rate" if known else "median of late steps"
+        cards.append(("Tokens per second", compact(round(median(speeds))), note))
+    for key, value in _flat(manifest):
+        if key.rpartition(".")[2] in ("parameters", "num_parameters", "model_parameters"):
+            cards.append(("Parameters", compact(float(value)), "in the model"))
+            break
+    return cards
+
+
+def _ladder_cards(
+    data: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str, str]]:
+    cards = [("Data", str(data["name"]), "for every rung")] if data.get("name") else []
+    for key, label, unit in (
+        ("tokens", "Tokens", "in the training data"),
+        ("bytes", "Bytes", "of text"),
+        ("vocab_size", "Vocabulary", "tokens"),
+    ):
+        if is_number(data.get(key)):
+            cards.append((label, compact(data[key]), unit))
+    trained = {row["tokens"] for row in rows if is_number(row.get("tokens"))}
+    if len(trained) == 1:
+        cards.append(("Trained on", compact(trained.pop()), "tokens a rung"))
+    return cards
+
+
+def _table_figure(value: object, style: str = "") -> str:
+    """A number for a table, or a dash where there is none."""
+    if not is_number(value):
+        return "–"
+    if style == "duration":
+        return duration(value)
+    return style % value if style else compact(round(value))
+
+
+def duration(seconds: int | float) -> str:
+    """A time that is short to read: 8.3 s · 12 min 5 s · 2 h 45 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _existing(path: Path, kind: str) -> Path:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; is {path.parent} a {kind} folder?")
+    return path
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each leaf under its dotted name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of each section; those outside of any come first, under no name."""
+    plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
+    tables = {key: dict(_flat(v)) for key, v in config.items() if isinstance(v, Mapping)}
+    return ({"": plain} if plain else {}) | {key: v for key, v in tables.items() if v}
+
+
+def _figure(folder: Path, stem: str, figure: Figure, description: str) -> Markup:
+    """Save `figure` among the folder's plots; return it ready for the page."""
+    return Markup(inline_svg(save(figure, folder / "plots" / stem), description))
+
+
+def _page(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("foundling.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"compact": compact, "duration": duration, "figure": _table_figure}
+    environment.globals |= {"theme": theme_variables}
+    return environment.get_template(template).render(**values)

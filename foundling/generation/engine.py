@@ -1,0 +1,165 @@
+"""Text from a model, streamed token by token through the rung's own state."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from foundling.config import ConfigError
+from foundling.generation.sampling import Sampling, choose
+from foundling.models.language_model import LanguageModel
+from foundling.tokenizer import StreamDecoder, Tokenizer
+
+Finish = Literal["end", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of generated text; `finish` is set on the last one.
+
+    `end`: the model ended the text; `stop`: a stop string came; `length`: `max_tokens` were made.
+    """
+
+    text: str
+    num_tokens: int
+    finish: Finish | None = None
+
+
+class Engine:
+    """Generates with any rung: one prompt at a time, reading each token once."""
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.device = next(model.parameters()).device
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        slide: bool = False,
+    ) -> str:
+        """The whole continuation of `prompt`; see `stream`."""
+        chunks = self.stream(
+            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, slide=slide
+        )
+        return "".join(chunk.text for chunk in chunks)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        slide: bool = False,
+    ) -> Iterator[Chunk]:
+        """The continuation of `prompt`, as it is made.
+
+        `max_tokens` None makes as many as the model's context holds (256 where it has no bound).
+        `slide` lets a model with a bounded context go on past it: whenever it is full, the newest
+        half is read anew. Text that may be the beginning of a stop string is held back, and a
+        character is never split.
+
+        Raises:
+            ConfigError: the prompt and `max_tokens` do not fit the context, or a stop string is
+                empty.
+        """
+        if any(not text for text in stop):
+            raise ConfigError("a stop string must not be empty.")
+        ids = [self.tokenizer.begin_of_text, *self.tokenizer.encode(prompt)]
+        bound = self.model.max_context
+        budget = self._budget(len(ids), max_tokens, slide)
+        return self._stream(ids, budget, bound, sampling or Sampling(), list(stop))
+
+    def _budget(self, prompt_tokens: int, max_tokens: int | None, slide: bool) -> int:
+        bound = self.model.max_context
+        if max_tokens is not None and max_tokens < 1:
+            raise ConfigError(f"max_tokens = {max_tokens}: must be at least 1.")
+        if bound is None or slide:
+            return 256 if max_tokens is None else max_tokens
+        # The last token made is never read, so it needs no place.
+        room = bound + 1 - prompt_tokens
+        if room < 1:
+            raise ConfigError(
+                f"the prompt has {prompt_tokens} tokens and the model reads at most {bound}: "
+                "shorten the prompt, or let the context slide."
+            )
+        if max_tokens is not None and max_tokens > room:
+            raise ConfigError(
+                f"max_tokens = {max_tokens}: the prompt has {prompt_tokens} tokens and the model "
+                f"reads at most {bound}, so at most {room} can be made; ask for fewer, or let the "
+                "context slide."
+            )
+        return room if max_tokens is None else max_tokens
+
+    def _stream(
+        self, ids: list[int], budget: int, bound: int | None, sampling: Sampling, stop: list[str]
+    ) -> Iterator[Chunk]:
+        generator = torch.Generator().manual_seed(sampling.seed)
+        decoder = StreamDecoder(self.tokenizer)
+        held = _StopStrings(stop)
+        seen, unread, state = list(ids), list(ids), None
+        for made in range(1, budget + 1):
+            if bound is not None and len(seen) > bound:  # only when the context may slide
+                seen = seen[-max(1, bound // 2) :]
+                unread, state = list(seen), None
+            if state is None:
+                state = self.model.new_state(1, bound or 0)
+            with torch.inference_mode():
+                tokens = torch.tensor([unread], device=self.device)
+                hidden = self.model.hidden(tokens, state=state)[:, -1]
+                logits = self.model.logits(hidden).cpu()
+            token = int(choose(logits, sampling, generator))
+            if token == self.tokenizer.end_of_text:
+                yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")
+                return
+            seen.append(token)
+            unread = [token]
+            text = decoder.push(token)
+            if made == budget:
+                text += decoder.flush()
+            text = held.push(text)
+            if held.found:
+                yield Chunk(text, made, "stop")
+                return
+            if made == budget:
+                yield Chunk(text + held.flush(), made, "length")
+            elif text:
+                yield Chunk(text, made)
+
+
+class _StopStrings:
+    """Lets text through until a stop string begins; keeps back what may be the start of one."""
+
+    def __init__(self, stop: list[str]) -> None:
+        self.stop, self.kept, self.found = stop, "", False
+
+    def push(self, text: str) -> str:
+        """What is safe to show now."""
+        self.kept += text
+        places = [place for place in map(self.kept.find, self.stop) if place >= 0]
+        if places:
+            self.found = True
+            shown, self.kept = self.kept[: min(places)], ""
+            return shown
+        longest = max(
+            (
+                length
+                for text in self.stop
+                for length in range(1, min(len(text), len(self.kept) + 1))
+                if self.kept.endswith(text[:length])
+            ),
+            default=0,
+        )
+        cut = len(self.kept) - longest
+        shown, self.kept = self.kept[:cut], self.kept[cut:]
+        return shown
+
+    def flush(self) -> str:
+        """What was kept back, now that nothing more comes."""
+        shown, self.kept = self.kept, ""
+        return shown

@@ -1,0 +1,100 @@
+"""A language model: embed → context → unembed, whatever the context module remembers."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from foundling.batch import BatchView, whole_document
+
+
+class State(Protocol):
+    """What a context module remembers of the tokens it has seen, for streaming."""
+
+    length: int
+    """How many tokens it has seen."""
+
+
+@runtime_checkable
+class ContextModule(Protocol):
+    """Turns the embedding of each token into a vector that knows (part of) its context."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, "batch time dim"],
+        view: BatchView,
+        state: Any = None,
+    ) -> Float[Tensor, "batch time dim"]:
+        """With a `state`, `x` continues what the state has seen, and the state moves on."""
+        ...
+
+    def new_state(self, batch: int, max_time: int) -> State: ...
+
+
+class LanguageModel(nn.Module):
+    """Gives the hidden vectors and the logits of the next token; never sees targets.
+
+    `max_context` is the longest document it can read, or None where there is no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        dim: int,
+        context: nn.Module,
+        max_context: int | None,
+        tied: bool,
+        spec: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, dim)
+        self.context = context
+        self.unembed = nn.Linear(dim, vocab_size, bias=False)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        nn.init.normal_(self.unembed.weight, std=0.02)
+        if tied:
+            self.unembed.weight = self.embed.weight
+        self.vocab_size = vocab_size
+        self.max_context = max_context
+        self.tied = tied
+        self.spec = spec
+        """The rung's name and settings, from which `models.build` makes the same model."""
+
+    def hidden(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        view: BatchView | None = None,
+        state: Any = None,
+    ) -> Float[Tensor, "batch time dim"]:
+        """The vectors after the final norm; without a view each row is one document."""
+        if view is None:
+            view = whole_document(tokens, state.length if state is not None else 0)
+        result: Tensor = self.context(self.embed(tokens), view, state)
+        return result
+
+    def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
+        """Unnormalised log-probabilities of the next token, in fp32 at least."""
+        logits = F.linear(hidden, self.unembed.weight)
+        return logits if logits.element_size() >= 4 else logits.float()
+
+    forward = hidden
+
+    def new_state(self, batch: int, max_time: int) -> State:
+        """An empty state for `batch` streams of at most `max_time` tokens."""
+        state: State = self.context.new_state(batch, max_time)
+        return state
+
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops_per_token(self, time: int) -> int:
+        """Floating-point operations of one token's forward and backward pass.
+
+        Six for each weight that multiplies (an embedding only looks up), and for attention
+        twelve for each unit of width and token of the context, halved by the causal mask.
+        """
+        matrices = sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
+        attended = getattr(self.context, "attended_width", lambda time: 0)(time)
+        return 6 * matrices + 12 * int(attended)

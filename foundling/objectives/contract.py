@@ -1,0 +1,32 @@
+"""What every objective gives the loop: sums, never means."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from foundling.batch import TokenBatch
+from foundling.models.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss over some targets; micro-batches and ranks add up exactly.
+
+    `total` in nats, with gradients; `count` of targets; `rows` the part of `total` of each row of
+    the batch, without gradients; `metrics` further sums by name.
+    """
+
+    total: Float[Tensor, ""]
+    count: Int[Tensor, ""]
+    rows: Float[Tensor, " batch"]
+    metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """What a stage minimises."""
+
+    batch_type: type
+
+    def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum: ...

@@ -1,0 +1,127 @@
+"""The run folder: settings, manifest and the append-only metrics of one run."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from foundling.config import ConfigError, load_toml
+
+
+class Run:
+    """A run folder that exists. `metrics.jsonl` is the source of truth of what happened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.metrics = folder / "metrics.jsonl"
+
+    @classmethod
+    def create(cls, folder: Path, config_toml: str, manifest: Mapping[str, Any]) -> "Run":
+        """Begin a run.
+
+        Raises:
+            ConfigError: the folder holds something already.
+        """
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            what = "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
+            raise ConfigError(f"{folder}: {what} give another --out.")
+        # Made under another name: a folder of this name is a run, whole.
+        temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+        (temporary / "checkpoints").mkdir(parents=True)
+        (temporary / "metrics.jsonl").touch()
+        write_atomically(temporary / "config.toml", config_toml.encode())
+        write_atomically(temporary / "manifest.json", _json(manifest, indent=2))
+        os.replace(temporary, folder)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """An existing run.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not is_run(folder):
+            raise ConfigError(f"{folder}: not a run (a run has a manifest.json).")
+        return cls(folder)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
+        return result
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record to the metrics."""
+        with self.metrics.open("ab") as file:
+            file.write(_json(record) + b"\n")
+
+    def sync_metrics(self) -> int:
+        """Force the metrics onto the disk; how many bytes there are now."""
+        with self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def truncate_metrics(self, size: int) -> None:
+        """Take back what was recorded after the metrics were `size` bytes long."""
+        with self.metrics.open("r+b") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
+
+    def records(self, split: str | None = None) -> Iterator[dict[str, Any]]:
+        """The records, of one split if given; a last line cut short by a crash is left out.
+
+        Raises:
+            ConfigError: a line in the middle is broken.
+        """
+        lines = self.metrics.read_bytes().split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                raise ConfigError(f"{self.metrics}:{number}: not a JSON object.") from None
+            if split is None or record["split"] == split:
+                yield record
+
+
+    def summary(self) -> dict[str, Any]:
+        """The last and the best figures, for a list of runs."""
+        manifest = self.manifest
+        config = load_toml(self.folder / "config.toml")
+        steps = [record["step"] for record in self.records("train")]
+        validations = list(self.records("validation"))
+        best = min(validations, key=lambda record: float(record["loss_nats"]), default=None)
+        return {
+            "stage": manifest["stage"],
+            "parent": manifest["parent"],
+            "rung": manifest["model"]["rung"],
+            "num_parameters": manifest["num_parameters"],
+            "step": max(steps, default=0),
+            "steps": config["training"]["steps"],
+            "best_loss_nats": best and best["loss_nats"],
+            "bits_per_byte": best and best["bits_per_byte"],
+        }
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every run at or below a folder, by name."""
+    return [Run(path.parent) for path in sorted(folder.rglob("manifest.json")) if is_run(path.parent)]
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and (folder / "checkpoints").is_dir()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a crash leaves the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False).encode()

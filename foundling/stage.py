@@ -1,0 +1,397 @@
+"""A stage put together from its settings: the parts, wired to the one loop."""
+
+import fcntl
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from foundling import __version__, checkpoint, models, runtime
+from foundling.checkpoint import Checkpoint, CheckpointSettings
+from foundling.config import ConfigError, Section, dump_toml
+from foundling.data.store import TokenSplit, TokenStore
+from foundling.data.text import TextData, validation_batches
+from foundling.evaluation.perplexity import measure
+from foundling.evaluation.report import write_run_report
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+from foundling.models import interchange
+from foundling.models.language_model import LanguageModel
+from foundling.objectives import Pretrain
+from foundling.run import Run
+from foundling.tokenizer import Tokenizer
+from foundling.training.followers import FollowerThread, TensorBoardFollower, WandbFollower
+from foundling.training.interrupt import Interrupted
+from foundling.training.loop import Loop, Pace, Record
+from foundling.training.optimizers import Optimizer, OptimizerSettings
+from foundling.training.progress import ProgressLine
+from foundling.training.schedules import ScheduleSettings
+
+
+class TrainingSettings(Section):
+    """How long, how precisely and on what the loop runs."""
+
+    steps: int = Field(1000, gt=0)
+    batch_size: int = Field(32, gt=0)
+    """Rows of `context` tokens in one step."""
+    micro_batch_size: int | None = Field(None, gt=0)
+    """Rows worked at a time; None: the whole batch."""
+    z_loss: float = Field(0.0, ge=0)
+    """Weight of logsumexp² beside the cross-entropy."""
+    device: str = "auto"
+    precision: str = "auto"
+    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+    compile: bool = False
+    """Compile by torch.compile: a minute at the start, then faster steps."""
+    threads: int | None = Field(None, gt=0)
+    """CPU threads; None: as torch chooses."""
+
+
+class ValidationSettings(Section):
+    """When and on how much the model is validated, and what it writes then."""
+
+    every: int = Field(200, gt=0)
+    batch_size: int = Field(32, gt=0)
+    max_tokens: int | None = Field(None, gt=1)
+    """The validation split's first tokens; None: the whole split."""
+    prompts: tuple[str, ...] = ("",)
+    """Each is continued at every validation; an empty list writes no samples."""
+    sample_tokens: int = Field(64, gt=0)
+    sampling: Sampling = Sampling(temperature=0.8)
+
+
+class FollowerSettings(Section):
+    """Who else is told of the metrics; none of them can stop training."""
+
+    tensorboard: bool = False
+    wandb_project: str | None = None
+
+
+class PretrainConfig(Section):
+    """Everything that a pretraining run is made of."""
+
+    seed: int = Field(1, ge=0)
+    context: int = Field(256, gt=1)
+    """Tokens in a row: the longest context that the model learns to use."""
+    data: str | None = None
+    """A folder that `foundling data prepare` wrote."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    training: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    followers: FollowerSettings = FollowerSettings()
+
+    def resolved(self) -> "PretrainConfig":
+        """With the model's defaults written out."""
+        settings = models.rung_settings(self.model)
+        return self.model_copy(update={"model": settings.resolved().values()})
+
+
+def pretrain(
+    config: PretrainConfig, out: Path, *, resume: bool = False, quiet: bool = False
+) -> Run:
+    """Train from scratch, or go on where the run in `out` stopped.
+
+    Raises:
+        ConfigError: the settings or the data are at fault; nothing was changed.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        TrainingStopped: training stopped itself; the last good checkpoint is intact.
+    """
+    config = config.resolved()
+    if config.data is None:
+        raise ConfigError("data: give --data DIR, a folder that `foundling data prepare` wrote.")
+    runtime.keep_memory()
+    runtime.use_threads(config.training.threads)
+    device = runtime.pick_device(config.training.device)
+    precision = runtime.pick_precision(config.training.precision, device)
+    store = TokenStore.open(Path(config.data))
+    tokenizer = store.tokenizer()
+    data = TextData(
+        store.split("train"),
+        context=config.context,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+    )
+    runtime.seed_everything(config.seed, "weights")
+    model = models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
+    facts = _manifest(config, store, data, tokenizer, model)
+    run = _continue(out, facts) if resume else Run.create(out, dump_toml(config.values()), facts)
+    with _alone(run), _observers(config, run, quiet) as (observe, progress):
+        found = None
+        if resume:
+            checkpoint.clean(run.checkpoints)
+            found = checkpoint.newest_whole(run.checkpoints, progress.message)
+            if found is not None:
+                interchange.load_weights(model, found.model)
+        model.to(device)
+        loop = Loop(
+            model=model,
+            objective=Pretrain(config.training.z_loss, compiled=config.training.compile),
+            data=data,
+            optimizer=Optimizer(model, config.optimizer),
+            schedule=config.schedule,
+            pace=Pace(
+                config.training.steps, config.training.micro_batch_size, config.validation.every
+            ),
+            checkpointing=config.checkpoint,
+            run=run,
+            seed=config.seed,
+            device=device,
+            precision=precision,
+            save_model=lambda folder: _save(model, tokenizer, folder),
+            validate=_validator(config, store, tokenizer, model, device, precision),
+            observe=observe,
+            say=progress.message,
+            matrix_rate=runtime.matrix_rate(device, precision),
+        )
+        _announce(progress, config, model, device, precision, data)
+        if found is not None:
+            loop.resume(found)
+            progress.message(f"resuming at step {found.step}")
+        run.truncate_metrics(loop.progress.metrics_bytes)
+        if config.training.compile:
+            model.compile(dynamic=False)
+        loop.train()
+    write_run_report(run.folder)
+    return run
+
+
+def _announce(
+    progress: ProgressLine,
+    config: PretrainConfig,
+    model: LanguageModel,
+    device: torch.device,
+    precision: torch.dtype,
+    data: TextData,
+) -> None:
+    training = config.training
+    name = {torch.float32: "fp32", torch.bfloat16: "bf16"}[precision]
+    why = " (auto)" if training.precision == "auto" else ""
+    epochs = training.steps * training.batch_size / data.rows_per_epoch
+    progress.message(
+        f"{config.model['rung']} of {model.num_parameters():,} parameters on {device}, {name}{why}, "
+        f"{'compiled' if training.compile else 'not compiled'}, {torch.get_num_threads()} threads; "
+        f"{training.steps:,} steps of {training.batch_size * config.context:,} tokens, "
+        f"{epochs:.1f} epochs"
+    )
+
+
+def _save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
+    interchange.save(model, folder)
+    tokenizer.save(folder)
+
+
+def _continue(out: Path, facts: Mapping[str, Any]) -> Run:
+    """The run to resume, if it is the same run.
+
+    Raises:
+        ConfigError: its data, tokenizer or model are others.
+    """
+    run = Run.open(out)
+    for name in ("data_fingerprint", "tokenizer_fingerprint", "model"):
+        if run.manifest[name] != facts[name]:
+            raise ConfigError(
+                f"{out}: the {name.replace('_', ' ')} is not the one the run was started with; "
+                "resume with the same data and settings, or start a new run."
+            )
+    return run
+
+
+def _manifest(
+    config: PretrainConfig,
+    store: TokenStore,
+    data: TextData,
+    tokenizer: Tokenizer,
+    model: LanguageModel,
+) -> dict[str, Any]:
+    return {
+        "stage": "pretrain",
+        "parent": None,
+        "seed": config.seed,
+        "data": config.data,
+        "data_fingerprint": data.fingerprint,
+        "store_fingerprint": store.fingerprint,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "model": model.spec,
+        "num_parameters": model.num_parameters(),
+        "versions": {
+            "foundling": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "tokenizers", "safetensors")},
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _validator(
+    config: PretrainConfig,
+    store: TokenStore,
+    tokenizer: Tokenizer,
+    model: LanguageModel,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Callable[[int, Callable[[], bool]], Iterable[Record]]:
+    settings, split = config.validation, store.split("validation")
+    token_bytes = torch.from_numpy(tokenizer.token_bytes) if store.manifest.lossless else None
+
+    def validate(step: int, interrupted: Callable[[], bool]) -> Iterator[Record]:
+        def check() -> None:
+            if interrupted():
+                raise Interrupted
+
+        batches = validation_batches(
+            split,
+            context=config.context,
+            batch_size=settings.batch_size,
+            max_tokens=settings.max_tokens,
+        )
+        result = measure(
+            model, batches, token_bytes=token_bytes, device=device, precision=precision, check=check
+        )
+        yield {
+            "split": "validation",
+            "loss_nats": result.loss_nats,
+            "bits_per_byte": result.bits_per_byte,
+            "num_targets": result.count,
+            "loss_by_position": result.by_position,
+        }
+        if settings.prompts:
+            check()
+            yield {"split": "samples", "samples": write_samples(model, tokenizer, settings)}
+
+    return validate
+
+
+def write_samples(
+    model: LanguageModel, tokenizer: Tokenizer, settings: ValidationSettings
+) -> list[dict[str, str]]:
+    """Each prompt with its continuation."""
+    engine = Engine(model, tokenizer)
+    return [
+        {
+            "prompt": prompt,
+            "text": engine.generate(
+                prompt, max_tokens=settings.sample_tokens, sampling=settings.sampling, slide=True
+            ),
+        }
+        for prompt in settings.prompts
+    ]
+
+
+class _Reporter:
+    """Follows a run by writing its report anew after each validation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, record: Record) -> None:
+        if record["split"] == "validation":
+            write_run_report(self.folder)
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def _observers(
+    config: PretrainConfig, run: Run, quiet: bool
+) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
+    followers = [FollowerThread(_Reporter(run.folder), "report")]
+    if config.followers.tensorboard:
+        board = TensorBoardFollower(run.folder / "tensorboard")
+        followers.append(FollowerThread(board, "tensorboard"))
+    if config.followers.wandb_project is not None:
+        wandb = WandbFollower(config.followers.wandb_project, run.folder.name, config.values())
+        followers.append(FollowerThread(wandb, "wandb"))
+    with ProgressLine(config.training.steps) as progress:
+
+        def observe(record: Record) -> None:
+            for follower in followers:
+                follower.record(record)
+            if record["split"] == "train":
+                progress.update(record)
+            elif not quiet:
+                for line in describe(record):
+                    progress.message(line)
+
+        try:
+            yield observe, progress
+        finally:
+            for follower in followers:
+                follower.close()
+
+
+def describe(record: Record) -> Sequence[str]:
+    """A validation or sample record in words."""
+    if record["split"] == "samples":
+        return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
+    bits = record["bits_per_byte"]
+    return [
+        f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"
+        + (f", {bits:.4f} bits per byte" if bits is not None else "")
+    ]
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the run, so that no second process trains it.
+
+    Raises:
+        ConfigError: another process does.
+    """
+    with (run.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{run.folder}: another process is training this run.") from None
+        yield
+
+
+def load_run(folder: Path, say: Callable[[str], None]) -> tuple[LanguageModel, Tokenizer]:
+    """The model and tokenizer of a run's best checkpoint, a checkpoint, or a model folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    run_checkpoints = folder / "checkpoints"
+    if run_checkpoints.is_dir():
+        chosen = pick_checkpoint(run_checkpoints, say)
+        folder = chosen.model
+    elif (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
+    return interchange.load(folder), Tokenizer.load(folder)
+
+
+def pick_checkpoint(folder: Path, say: Callable[[str], None]) -> Checkpoint:
+    """The best checkpoint by validation loss, else the newest; broken ones are passed over.
+
+    Raises:
+        ConfigError: there is no whole one.
+    """
+    top = checkpoint.best(checkpoint.committed(folder))
+    if top is not None:
+        try:
+            top.verify()
+        except checkpoint.BrokenCheckpoint as error:
+            say(f"broken checkpoint: {error}; using another one.")
+        else:
+            return top
+    newest = checkpoint.newest_whole(folder, say)
+    if newest is None:
+        raise ConfigError(f"{folder}: there is no whole checkpoint yet.")
+    return newest

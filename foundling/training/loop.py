@@ -1,0 +1,209 @@
+"""The one training loop: batches in, updates out, everything on record."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from foundling import checkpoint as checkpoints
+from foundling.batch import Data
+from foundling.checkpoint import Checkpoint, CheckpointSettings
+from foundling.models.language_model import LanguageModel
+from foundling.objectives.contract import Objective
+from foundling.run import Run
+from foundling.runtime import autocast, seed_everything
+from foundling.training.interrupt import Interrupt, Interrupted
+from foundling.training.optimizers import Optimizer
+from foundling.training.schedules import ScheduleSettings, rate_share
+
+Record = Mapping[str, Any]
+
+
+class TrainingStopped(Exception):
+    """Training stopped itself; the last good checkpoint is intact."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far and in what portions the loop goes."""
+
+    steps: int
+    micro_batch_size: int | None = None
+    """Rows worked at a time; None: the whole batch. Their sums add up to the whole batch's."""
+    validate_every: int = 200
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all that a checkpoint must remember beside tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    validated_step: int = -1
+    validation_loss_nats: float | None = None
+    metrics_bytes: int = 0
+
+
+@dataclass
+class Loop:
+    """Trains `model` on `data` for `objective`.
+
+    `validate(step, interrupted)` gives the records of a validation, or raises Interrupted when
+    `interrupted()` is true; `save_model(folder)` writes the model; every record goes to the run's
+    metrics first and to `observe` then. Randomness is drawn anew from (seed, step) at each step,
+    so a step is a pure function of the state before it.
+    """
+
+    model: LanguageModel
+    objective: Objective
+    data: Data
+    optimizer: Optimizer
+    schedule: ScheduleSettings
+    pace: Pace
+    checkpointing: CheckpointSettings
+    run: Run
+    seed: int
+    device: torch.device
+    precision: torch.dtype
+    save_model: Callable[[Path], None]
+    validate: Callable[[int, Callable[[], bool]], Iterable[Record]]
+    observe: Callable[[Record], None] = lambda record: None
+    say: Callable[[str], None] = lambda text: None
+    matrix_rate: float | None = None
+    """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
+    progress: Progress = field(default_factory=Progress)
+
+    def train(self) -> None:
+        """Run to the last step.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state is saved.
+            TrainingStopped: the loss is not finite, or the disk is full.
+        """
+        with Interrupt() as interrupt:
+            try:
+                self._train(interrupt)
+            except Interrupted:
+                self._save()
+                raise
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take over optimizer and progress; the model is loaded by who built it."""
+        progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
+        self.progress = Progress(**progress)
+        self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
+
+    def _train(self, interrupt: Interrupt) -> None:
+        if self.progress.validated_step < self.progress.step and self._due():
+            self._validate(interrupt)  # the interruption came before this validation ended
+        while self.progress.step < self.pace.steps:
+            self._record(self._step())
+            if interrupt.requested:
+                raise Interrupted
+            if self._due():
+                self._validate(interrupt)
+            last = self.progress.step == self.pace.steps
+            if last or self.progress.step % self.checkpointing.every == 0:
+                self._save()
+
+    def _due(self) -> bool:
+        step = self.progress.step
+        return step == self.pace.steps or (step > 0 and step % self.pace.validate_every == 0)
+
+    def _validate(self, interrupt: Interrupt) -> None:
+        for record in self.validate(self.progress.step, lambda: interrupt.requested):
+            self._record({**record, "step": self.progress.step, "tokens": self.progress.tokens})
+            if record["split"] == "validation":
+                self.progress.validation_loss_nats = record["loss_nats"]
+        self.progress.validated_step = self.progress.step
+
+    def _step(self) -> Record:
+        started = time.perf_counter()
+        step = self.progress.step
+        seed_everything(self.seed, "step", step)
+        batch = self.data.batch(step)
+        self.optimizer.zero_grad()
+        self.optimizer.set_rate_share(rate_share(self.schedule, step, self.pace.steps))
+        self.model.train()
+        sums: dict[str, torch.Tensor] = {}
+        rows = self.pace.micro_batch_size or len(batch)
+        for start in range(0, len(batch), rows):
+            part = batch.rows(start, start + rows).to(self.device)
+            with autocast(self.device, self.precision):
+                loss = self.objective(self.model, part)
+            loss.total.backward()
+            parts = {"total": loss.total, "count": loss.count, **loss.metrics}
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0) + value.detach().double()
+        figures = {name: value.item() for name, value in sums.items()}
+        count = figures.pop("count")
+        norm = self._finish_gradients(count)
+        loss_nats = figures.pop("total") / count
+        if not (math.isfinite(loss_nats) and math.isfinite(norm)):
+            raise TrainingStopped(
+                f"step {step}: the loss is {loss_nats} and the gradient's norm {norm}; stopped "
+                "before they changed the model. Resume with a lower learning rate."
+            )
+        self.optimizer.step()
+        seconds = time.perf_counter() - started
+        self.progress.step = step + 1
+        self.progress.tokens += batch.tokens.numel()
+        self.progress.seconds += seconds
+        rates = self.optimizer.learning_rates()
+        record = {
+            "split": "train",
+            "step": self.progress.step,
+            "tokens": self.progress.tokens,
+            "loss_nats": loss_nats,
+            **{name: value / count for name, value in figures.items()},
+            "gradient_norm": norm,
+            "learning_rate": rates.get("adamw", rates.get("muon")),
+            **{f"learning_rate_{part}": rate for part, rate in rates.items()},
+            "seconds": self.progress.seconds,
+            "tokens_per_second": batch.tokens.numel() / seconds,
+        }
+        if self.matrix_rate:
+            flops = self.model.flops_per_token(batch.tokens.shape[1]) * record["tokens_per_second"]
+            record["matrix_rate_fraction"] = flops / self.matrix_rate
+        return record
+
+    def _finish_gradients(self, count: float) -> float:
+        """Divide the summed gradients by the count of targets, clip them; their norm between."""
+        gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item() / count
+        clip = self.optimizer.clip
+        scale = 1.0 if clip is None or norm <= clip else clip / norm
+        torch._foreach_mul_(gradients, scale / count)
+        return norm
+
+    def _record(self, record: Record) -> None:
+        self.run.append(record)
+        self.observe(record)
+
+    def _save(self) -> None:
+        self.progress.metrics_bytes = self.run.sync_metrics()
+        facts = {"validation_loss_nats": None}
+        if self.progress.validated_step == self.progress.step:
+            facts["validation_loss_nats"] = self.progress.validation_loss_nats
+        try:
+            checkpoints.commit(self.run.checkpoints, self.progress.step, self._write, facts)
+        except OSError as error:
+            raise TrainingStopped(
+                f"step {self.progress.step}: the checkpoint could not be written "
+                f"({error.strerror or error}); the one before it is intact. Free space and resume."
+            ) from error
+        checkpoints.prune(self.run.checkpoints, self.checkpointing)
+
+    def _write(self, folder: Path) -> None:
+        self.save_model(folder / "model")
+        state = folder / "state"
+        state.mkdir()
+        save_file(self.optimizer.state(), state / "optimizer.safetensors")
+        (state / "progress.json").write_text(json.dumps(vars(self.progress)), "utf-8")

@@ -1,0 +1,136 @@
+"""AdamW, and Muon for matrices, as one optimizer whose state is named by parameter."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from foundling.config import ConfigError, Section
+
+
+class OptimizerSettings(Section):
+    """How gradients become updates."""
+
+    kind: Literal["adamw", "muon"] = "muon"
+    """muon: matrices of the context module by Muon, the rest by AdamW; adamw: all by AdamW."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """AdamW's."""
+    muon_learning_rate: float = Field(5e-3, gt=0)
+    """Muon's, scaled so that its updates are as large as AdamW's (match_rms_adamw)."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Of matrices; vectors and embeddings do not decay."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
+    clip: float | None = Field(1.0, gt=0)
+    """The largest norm of the whole gradient; None: no clipping."""
+
+
+class Optimizer:
+    """One or two torch optimizers moved together.
+
+    Source: Loshchilov and Hutter 2019 (AdamW); Jordan et al. 2024 (Muon); Liu et al. 2025, Muon is
+    Scalable for LLM Training, section 2.2 (the scale of its updates).
+    """
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+        self.names = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        if not self.names:
+            raise ConfigError("there is nothing to train: every parameter is frozen.")
+        matrices = [p for p, name in self.names.items() if _is_matrix(name, p)]
+        by_muon = matrices if settings.kind == "muon" else []
+        by_adamw = [p for p in self.names if not any(p is matrix for matrix in by_muon)]
+        decaying = [p for p in by_adamw if _is_matrix(self.names[p], p)]
+        plain = [p for p in by_adamw if not _is_matrix(self.names[p], p)]
+        groups = [
+            {"params": decaying, "weight_decay": settings.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        self.parts: dict[str, torch.optim.Optimizer] = {}
+        if by_adamw:
+            self.parts["adamw"] = torch.optim.AdamW(
+                [group for group in groups if group["params"]],
+                lr=settings.learning_rate,
+                betas=(settings.beta1, settings.beta2),
+                eps=settings.eps,
+                fused=True,
+            )
+        if by_muon:
+            self.parts["muon"] = torch.optim.Muon(
+                by_muon,
+                lr=settings.muon_learning_rate,
+                weight_decay=settings.weight_decay,
+                momentum=settings.muon_momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        self.clip = settings.clip
+        self.full_rates = {
+            "adamw": settings.learning_rate,
+            "muon": settings.muon_learning_rate,
+        }
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.names)  # type: ignore[arg-type]
+
+    def set_rate_share(self, share: float) -> None:
+        """Set every learning rate to `share` of its full value."""
+        for part, optimizer in self.parts.items():
+            for group in optimizer.param_groups:
+                group["lr"] = share * self.full_rates[part]
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate of each part now."""
+        return {part: float(o.param_groups[0]["lr"]) for part, o in self.parts.items()}
+
+    def step(self) -> None:
+        for optimizer in self.parts.values():
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        for optimizer in self.parts.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the state, by `part/parameter/name`."""
+        return {
+            f"{part}/{self.names[p]}/{key}": value
+            for part, p, key, value in self._entries()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the state that `state` gave.
+
+        Raises:
+            ConfigError: it belongs to another model or other optimizer settings.
+        """
+        found: dict[tuple[str, str], dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            part, name, entry = key.split("/")
+            found.setdefault((part, name), {})[entry] = value
+        for part, optimizer in self.parts.items():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    entries = found.pop((part, self.names[parameter]), None)
+                    if entries is not None:
+                        optimizer.state[parameter] = {k: v.clone() for k, v in entries.items()}
+        if found:
+            part, name = next(iter(found))
+            raise ConfigError(
+                f"the saved optimizer state has {part} of {name}, which this run's optimizer has "
+                "not: resume with the settings the run was started with."
+            )
+
+    def _entries(self) -> Iterator[tuple[str, Tensor, str, Tensor]]:
+        for part, optimizer in self.parts.items():
+            for parameter, entries in optimizer.state.items():
+                for key, value in entries.items():
+                    yield part, parameter, key, value
+
+
+def _is_matrix(name: str, parameter: Tensor) -> bool:
+    """A matrix that maps vectors to vectors; embeddings look up, the unembedding scores words."""
+    return parameter.ndim == 2 and "embed" not in name

@@ -1,0 +1,47 @@
+"""Learning-rate schedules: the share of the full learning rate at each step."""
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from foundling.config import Section
+
+
+class ScheduleSettings(Section):
+    """How the learning rate moves over a run."""
+
+    kind: Literal["wsd", "cosine", "constant"] = "wsd"
+    """wsd: warm up, stay, decay linearly; cosine: warm up, then half a cosine."""
+    warmup_steps: int = Field(20, ge=0)
+    decay_share: float = Field(0.4, ge=0, le=1)
+    """wsd: the last share of all steps, over which the rate falls."""
+    final: float = Field(0.0, ge=0, le=1)
+    """The share of the full rate that is left at the last step."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "ScheduleSettings":
+        unused = {"cosine": {"decay_share"}, "constant": {"decay_share", "final"}}
+        given = unused.get(self.kind, set()) & self.model_fields_set
+        defaults = ScheduleSettings.model_fields
+        for name in sorted(given):
+            if getattr(self, name) != defaults[name].default:
+                raise ValueError(f"the {self.kind} schedule does not use {name}")
+        return self
+
+
+def rate_share(settings: ScheduleSettings, step: int, total_steps: int) -> float:
+    """The share of the full learning rate at `step` (0 is the first) of `total_steps`.
+
+    Source: Hu et al. 2024, MiniCPM (wsd); Loshchilov and Hutter 2017, SGDR (cosine).
+    """
+    if step < settings.warmup_steps:
+        return (step + 1) / (settings.warmup_steps + 1)
+    if settings.kind == "constant":
+        return 1.0
+    if settings.kind == "wsd":
+        decay_steps = settings.decay_share * total_steps
+        left = (total_steps - step) / decay_steps if decay_steps else 1.0
+        return settings.final + (1 - settings.final) * min(1.0, left)
+    done = (step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
+    return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

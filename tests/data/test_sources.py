@@ -1,0 +1,264 @@
+"""The sources: every kind of file, every kind of fault, and pieces that lose nothing."""
+
+import gzip
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundling.data import sources as module
+from foundling.data.sources import Document, SourceError, Sources, cut, split_at
+from foundling.tokenizer import Tokenizer
+
+
+def texts(*inputs: str | Path, **settings: object) -> list[str]:
+    return [document.text for document in Sources(inputs, **settings)]  # type: ignore[arg-type]
+
+
+def names(*inputs: str | Path, **settings: object) -> list[str]:
+    return [document.source for document in Sources(inputs, **settings)]  # type: ignore[arg-type]
+
+
+def rows(*values: object) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def write(path: Path, raw: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return path
+
+
+# ---------------------------------------------------------------------- what is read
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", "\ufeffnaïve\r\n 🦉".encode())
+    (document,) = Sources([file])
+    assert document.text == "naïve\r\n 🦉"  # the mark of the encoding goes, all else stays
+    assert (document.num_characters, document.num_bytes) == (9, 13)
+    assert document.source == str(file)
+    assert document.whole_file
+
+
+def test_a_separator_parts_documents(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.txt", b"one\n<|endoftext|>two<|endoftext|>\n\n<|endoftext|>three")
+    assert texts(file, separator="<|endoftext|>") == ["one\n", "two", "three"]
+    assert names(file, separator="<|endoftext|>") == [f"{file}#{n}" for n in (1, 2, 3)]
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda raw: raw,
+    ".gz": gzip.compress,
+    ".zst": lambda raw: zstandard.compress(raw[:9]) + zstandard.compress(raw[9:]),
+}
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_json_lines_and_text_packed_or_not(tmp_path: Path, packed: str) -> None:
+    raw = rows({"text": "one", "n": 1}) + b"\n  \n" + rows({"text": "two\u2028\n"})[:-1]
+    file = write(tmp_path / f"a.jsonl{packed}", PACK[packed](raw))
+    assert texts(file) == ["one", "two\u2028\n"]
+    assert names(file) == [f"{file}:1", f"{file}:4"]
+    book = write(tmp_path / f"b.txt{packed}", PACK[packed](b"a book of text"))
+    assert texts(book) == ["a book of text"]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    table = pyarrow.table({"body": [f"row {n}" for n in range(1000)], "n": range(1000)})
+    pyarrow.parquet.write_table(table, file, row_group_size=300)
+    sources = Sources([file], text_field="body")
+    assert [document.text for document in sources] == [f"row {n}" for n in range(1000)]
+    assert sources.bytes_read == sources.total_bytes == file.stat().st_size
+    assert names(file, text_field="body")[-1] == f"{file}#1000"
+
+
+def test_folders_and_globs_are_sorted_and_count_what_they_leave(tmp_path: Path) -> None:
+    for name in ("b.txt", "sub/a.md", "a.txt", ".git/x.txt", "notes.pdf", "README", ".h.txt"):
+        write(tmp_path / name, name.encode())
+    sources = Sources([tmp_path])
+    assert [document.text for document in sources] == ["a.txt", "b.txt", "sub/a.md"]
+    assert sources.ignored == {".pdf": 1, "no suffix": 1, "hidden": 1}
+    assert texts(tmp_path / "*.txt") == ["a.txt", "b.txt"]
+    assert texts(tmp_path / "**" / "*.md") == ["sub/a.md"]
+    odd = write(tmp_path / "odd[1].txt", b"odd")
+    assert texts(odd) == ["odd"]  # a name that exists is no pattern
+
+
+def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", rows({"text": "a"}, {}))
+    sources = Sources([tmp_path], on_error="skip")
+    for _ in range(2):
+        assert [document.text for document in sources] == ["a"]
+        assert sources.skipped == {"missing field": 1}
+        assert sources.bytes_read == sources.total_bytes
+
+
+# ---------------------------------------------------------------------- what is refused
+
+FAULTS = {
+    "empty.txt": (b"", "empty file", r"empty\.txt: the file is empty"),
+    "blank.txt": (b" \n\n", "empty file", r"blank\.txt: nothing but white space"),
+    "latin.txt": (b"one\ntwo\ncaf\xe9 au lait", "not UTF-8", r"latin\.txt:3: .*byte 11 of"),
+    "cut.txt": ("ab\né".encode()[:-1], "not UTF-8", r"cut\.txt:2: not UTF-8 at byte 3 of"),
+    "utf16.txt": ("hi".encode("utf-16"), "not UTF-8", r"utf16\.txt:1: not UTF-8 at byte 0"),
+    "field.jsonl": (
+        rows({"text": "a"}, {"body": "b", "id": 1}),
+        "missing field",
+        r'field\.jsonl:2: no field "text"; it has: body, id\.',
+    ),
+    "broken.jsonl": (
+        rows({"text": "a"}) + b'{"text": "b"\n',
+        "broken JSON",
+        r"jsonl:2: not a JSON",
+    ),
+    "list.jsonl": (b"[1]\n", "broken JSON", r"list\.jsonl:1: a JSON list, not an object"),
+    "latin.jsonl": (b'{"text": "caf\xe9"}\n', "not UTF-8", r"jsonl:1: not UTF-8 at byte 13"),
+    "number.jsonl": (rows({"text": 4}), "not a text", r'jsonl:1: the field "text" is 4'),
+    "void.jsonl": (rows({"text": " "}), "empty text", r'jsonl:1: the field "text" is empty'),
+    "half.jsonl": (b'{"text": "a\\ud800"}\n', "not Unicode", r"jsonl:1: half of .*U\+D800"),
+    "newlines.jsonl": (b"\n\n", "empty file", r"newlines\.jsonl: holds no document"),
+    "cut.jsonl.gz": (gzip.compress(rows({"text": "a"}) * 99)[:-9], "corrupt file", r"gz: corrupt"),
+    "noise.txt.gz": (b"no gzip at all", "corrupt file", r"noise\.txt\.gz: corrupt or cut short"),
+    "flip.txt.gz": (
+        gzip.compress(b"hello" * 50)[:-8] + b"\0" * 8,
+        "corrupt file",
+        r"flip\.txt\.gz: corrupt",
+    ),
+    "cut.txt.zst": (zstandard.compress(bytes(range(65, 91)) * 99)[:-5], "corrupt file", "zst: cor"),
+    "noise.txt.zst": (b"no zstd at all", "corrupt file", r"noise\.txt\.zst: corrupt"),
+    "noise.parquet": (b"no parquet at all", "corrupt file", r"noise\.parquet: not readable"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_bad_input_stops_with_its_file_and_line_or_is_counted(tmp_path: Path, name: str) -> None:
+    raw, reason, message = FAULTS[name]
+    write(tmp_path / name, raw)
+    write(tmp_path / "zz good.txt", b"good")
+    with pytest.raises(SourceError, match=message) as caught:
+        list(Sources([tmp_path]))
+    assert caught.value.reason == reason
+    assert "\n" not in str(caught.value)
+    sources = Sources([tmp_path], on_error="skip")
+    assert [document.text for document in sources][-1] == "good"
+    assert sources.skipped[reason] == 1
+
+
+def test_a_fault_far_into_a_file_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READ_BYTES", 7)
+    raw = "aé\n東京🦉\n".encode() * 9
+    write(tmp_path / "a.txt", raw + b"x\xff")
+    with pytest.raises(SourceError, match=rf"a\.txt:19: not UTF-8 at byte {len(raw) + 1} of"):
+        list(Sources([tmp_path]))
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file or folder"):
+        Sources([tmp_path / "none.txt"])
+    with pytest.raises(SourceError, match="nothing matches this pattern"):
+        Sources([tmp_path / "*.txt"])
+    with pytest.raises(SourceError, match=r"holds no text.*\.jsonl\.zst.*only nothing"):
+        Sources([tmp_path])
+    picture = write(tmp_path / "a.png", b"x")
+    with pytest.raises(SourceError, match=r"holds no text.*only 1 \.png"):
+        Sources([tmp_path])
+    with pytest.raises(SourceError, match=r"not a kind that is read \(\.txt"):
+        Sources([picture])
+    with pytest.raises(SourceError, match="none of 1 matches"):
+        Sources([tmp_path / "*.png"])
+    with pytest.raises(SourceError, match="No input"):
+        Sources([])
+    with pytest.raises(SourceError, match="separator is empty"):
+        Sources([picture], separator="")
+
+
+def test_a_parquet_file_without_the_field_names_its_columns(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"body": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r'a\.parquet: no field "text"; it has: body'):
+        list(Sources([tmp_path]))
+
+
+def test_the_hub_without_its_package_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(SourceError, match=r'pip install "foundling\[hub\]"'):
+        list(Sources(["hub:owner/name:config@train"]))
+
+
+# ---------------------------------------------------------------------- pieces
+
+settings.register_profile("foundling", deadline=None)
+settings.load_profile("foundling")
+UNEVEN = st.lists(st.text(st.sampled_from("ab \n\t é東.'1\r"), max_size=30), max_size=8)
+
+
+@given(UNEVEN, st.integers(1, 12))
+def test_pieces_lose_nothing_and_do_not_depend_on_how_the_text_came(
+    strings: list[str], size: int
+) -> None:
+    whole = "".join(strings)
+    pieces = list(cut(strings, size))
+    assert "".join(pieces) == whole
+    assert all(0 < len(piece) <= size for piece in pieces)
+    assert pieces == list(cut([whole], size)) == list(cut(whole, size))
+
+
+@pytest.fixture(scope="session")
+def small() -> Tokenizer:
+    return Tokenizer.train_bytes(["a cat's  hat\n\n  sat. The  end...\r\n\tx = 12 "] * 9, 330)
+
+
+@given(st.lists(st.sampled_from(["a", "cat's", " ", "\n", "  ", ".", "\t", "12", "hat"])))
+def test_the_tokens_of_pieces_are_those_of_the_whole(small: Tokenizer, words: list[str]) -> None:
+    text = "".join(words)
+    for size in (24, 40):
+        pieces = list(cut([text], size))
+        borders = [piece for piece in pieces[1:] if not _was_forced(text, pieces, piece)]
+        if len(borders) == len(pieces) - 1:
+            together = [id for piece in pieces for id in small.encode(piece)]
+            assert together == small.encode(text)
+
+
+def _was_forced(text: str, pieces: list[str], piece: str) -> bool:
+    """Whether a piece begins where no word does, for want of a better place."""
+    before = pieces[pieces.index(piece) - 1]
+    line = before.endswith("\n") and not piece[0].isspace()
+    word = piece[0] == " " and not before[-1].isspace() and not piece[1:2].isspace()
+    return not (line or word)
+
+
+@given(UNEVEN, st.sampled_from(["\n\n", " \n", "a", "aba", "\n\n\n"]))
+def test_separators_are_found_across_borders(strings: list[str], separator: str) -> None:
+    found, open_text = [], ""
+    for text, ends in split_at(strings, separator):
+        open_text += text
+        if ends:
+            found.append(open_text)
+            open_text = ""
+    assert found == "".join(strings).split(separator)
+    assert open_text == ""
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_part_of_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
+    monkeypatch.setattr(module, "READ_BYTES", 16)
+    monkeypatch.setattr(module, "MEMORY_CHARACTERS", 32 if long else 1000)
+    text = "été 東京 " * 20
+    file = write(tmp_path / "a.txt", text.encode())
+    for document in Sources([file], spool=tmp_path):
+        assert isinstance(document, Document)
+        assert (document._spool is not None) == long
+        for start, stop in ((0, None), (0, 33), (33, None), (5, 5), (7, 90)):
+            assert "".join(document.pieces(start, stop, 10)) == text[start:stop]
+        assert document.text == text
+    assert list(tmp_path.iterdir()) == [file]
