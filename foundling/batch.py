@@ -1,7 +1,8 @@
 """What a model and an objective are fed: batches of tokens, and where they come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -41,17 +42,17 @@ class TokenBatch:
     def view(self) -> BatchView:
         return BatchView(self.positions, self.documents)
 
-    def rows(self, start: int, stop: int) -> Self:
+    def rows(self, start: int, stop: int) -> "TokenBatch":
         """The rows `start` to `stop`, as a batch of its own."""
         return self._each(lambda tensor: tensor[start:stop])
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "TokenBatch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def _each(self, change) -> Self:  # type: ignore[no-untyped-def]
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TokenBatch":
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{k: change(v) for k, v in parts.items() if v is not None})
 

@@ -316,7 +316,7 @@ def _observers(
     if config.followers.wandb_project is not None:
         wandb = WandbFollower(config.followers.wandb_project, run.folder.name, config.values())
         followers.append(FollowerThread(wandb, "wandb"))
-    with ProgressLine(config.training.steps) as progress:
+    with ProgressLine(config.training.steps, start) as progress:
 
         def observe(record: Record) -> None:
             for follower in followers:

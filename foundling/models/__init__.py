@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from foundling.models.next_word import NextWordSettings
 from foundling.models.transformer import TransformerSettings
 
 
+@runtime_checkable
 class RungSettings(Protocol):
     """What the table holds: a rung's settings, which build its context module."""
 
@@ -22,9 +23,9 @@ class RungSettings(Protocol):
     tied: bool
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], where: str = "") -> Self: ...
+    def parse(cls, values: Mapping[str, Any], where: str = "") -> "RungSettings": ...
     def values(self) -> dict[str, Any]: ...
-    def resolved(self) -> Self: ...
+    def resolved(self) -> "RungSettings": ...
     def build(self, context: int) -> tuple[nn.Module, int | None]: ...
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from foundling.batch import BatchView, whole_document
 
 
+@runtime_checkable
 class State(Protocol):
     """What a context module remembers of the tokens it has seen, for streaming."""
 

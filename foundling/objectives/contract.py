@@ -1,7 +1,7 @@
 """What every objective gives the loop: sums, never means."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,6 +24,7 @@ class LossSum:
     metrics: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a stage minimises."""
 

@@ -42,7 +42,7 @@ class Document:
 KINDS: tuple[tuple[str, float, Callable[[World, Random], str]], ...] = (
     ("portrait", 12, portraits.portrait),
     ("animal", 3, portraits.animal),
-    ("place", 4, portraits.place),
+    ("place", 7, portraits.place),
     ("house", 3, portraits.house),
     ("story", 24, stories.story),
     ("errand", 8, errands.errand),

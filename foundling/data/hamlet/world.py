@@ -86,24 +86,29 @@ class World:
         barred = truths | {fact.subject}
         candidates = [v for v in self._values[fact.relation] if v not in barred]
         if fact.value in self._people:
-            true = self._people[fact.value]
-            family = {p.name for p in self.people if p.surname == true.surname}
-            candidates = [
-                p.name
-                for p in self.people
-                if p.woman == true.woman and p.child == true.child and p.name not in barred
-            ]
-            outside = [name for name in candidates if name not in family]
-            candidates = outside if len(outside) >= n else candidates
+            candidates = self._others(self._people[fact.value], barred, n)
         elif fact.value in self._pets:
             kind = self._pets[fact.value].kind
             names = [name for name in stock.PETS[kind] if name not in barred]
             candidates = names if len(names) >= n else candidates
+        elif fact.relation == "next_to":
+            like = self.village.houses if fact.value in self.village.houses else tuple(self._spots)
+            candidates = [name for name in like if name not in barred]
         elif fact.relation == "age":
             age = self._people[fact.subject].age
             near = [number(a) for a in range(max(6, age - 6), age + 7)]
             candidates = [a for a in near if a not in barred]
         return tuple(sample(rng, candidates, n))
+
+    def _others(self, true: Person, barred: set[str], n: int) -> list[str]:
+        """Names that may be taken for this person's: alike in age and sex, best of all a stranger."""
+        alike = [p for p in self.people if p.child == true.child and p.name not in barred]
+        same = [p for p in alike if p.woman == true.woman]
+        strangers = [p for p in same if p.surname != true.surname]
+        for choice in (strangers, same):
+            if len(choice) >= n:
+                return [p.name for p in choice]
+        return [p.name for p in alike]
 
     def claim(self, subject: str, relation: str, value: str) -> Fact:
         """A fact-shaped claim, true or not, so that it can be phrased; it is not in the table."""

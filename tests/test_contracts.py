@@ -1,0 +1,152 @@
+"""What every rung and every objective must hold, looped over the tables."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from foundling import models
+from foundling.batch import IGNORE, BatchView, TokenBatch
+from foundling.models import RUNGS
+from foundling.models.language_model import LanguageModel
+from foundling.objectives import OBJECTIVES
+
+VOCAB, TIME = 23, 12
+VARIANTS: dict[str, dict[str, object]] = {
+    **{rung: {"rung": rung} for rung in RUNGS},
+    "bag_of_words, strict": {"rung": "bag_of_words", "last_word": False},
+    "finite_lag of 1": {"rung": "finite_lag", "lag": 1},
+    "transformer, window": {"rung": "transformer", "window": 3},
+    "transformer, grouped": {"rung": "transformer", "num_kv_heads": 2},
+    "transformer, learned": {"rung": "transformer", "positions": "learned", "norm": "layernorm"},
+    "transformer, sinusoidal": {"rung": "transformer", "positions": "sinusoidal", "mlp": "gelu"},
+    "transformer, no positions": {"rung": "transformer", "positions": "none", "mlp": "relu2"},
+    "transformer, biases": {"rung": "transformer", "bias": True, "mlp": "gelu_tanh"},
+    "transformer, no residual": {"rung": "transformer", "residual": False},
+    "transformer, no norm": {"rung": "transformer", "norm": "none", "qk_norm": False},
+    "transformer, untied": {"rung": "transformer", "tied": False, "dropout": 0.5},
+}
+
+every_model = pytest.mark.parametrize("name", VARIANTS)
+
+
+def build(name: str, dtype: torch.dtype = torch.float64) -> LanguageModel:
+    torch.manual_seed(0)
+    values = {"dim": 16, **VARIANTS[name]}
+    if values["rung"] == "transformer":
+        values = {"num_layers": 2, "num_heads": 4, **values}
+    model = models.build(values, vocab_size=VOCAB, context=TIME).to(dtype).eval()
+    with torch.no_grad():  # away from an initialisation that could hide a fault
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def some_tokens(batch: int = 3, time: int = TIME) -> torch.Tensor:
+    return torch.randint(0, VOCAB, (batch, time), generator=torch.Generator().manual_seed(1))
+
+
+def logits_of(model: LanguageModel, tokens: torch.Tensor, view: BatchView | None = None):
+    return model.logits(model.hidden(tokens, view))
+
+
+@every_model
+def test_no_logit_knows_a_later_token(name: str) -> None:
+    model, tokens = build(name), some_tokens()
+    before = logits_of(model, tokens)
+    for place in range(TIME):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % VOCAB
+        after = logits_of(model, changed)
+        assert torch.equal(after[:, :place], before[:, :place])
+        assert not torch.allclose(after[:, place], before[:, place])
+
+
+@every_model
+@pytest.mark.parametrize("portions", [[1] * TIME, [5, 1, 6], [TIME]])
+def test_streaming_equals_the_whole_sequence(name: str, portions: list[int]) -> None:
+    model, tokens = build(name), some_tokens()
+    whole = logits_of(model, tokens)
+    state = model.new_state(len(tokens), TIME)
+    parts = [model.hidden(part, state=state) for part in tokens.split(portions, dim=1)]
+    assert state.length == TIME
+    torch.testing.assert_close(model.logits(torch.cat(parts, 1)), whole, rtol=0, atol=1e-10)
+
+
+@every_model
+def test_packed_documents_do_not_see_each_other(name: str) -> None:
+    model, tokens = build(name), some_tokens(2)
+    lengths = (5, 4, TIME - 9)
+    positions = torch.cat([torch.arange(length) for length in lengths]).expand(2, TIME)
+    numbers = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths)).expand(2, TIME)
+    packed = logits_of(model, tokens, BatchView(positions, numbers))
+    alone = [logits_of(model, part) for part in tokens.split(lengths, dim=1)]
+    torch.testing.assert_close(packed, torch.cat(alone, 1), rtol=0, atol=1e-10)
+
+
+@every_model
+def test_a_model_is_rebuilt_from_its_spec(name: str) -> None:
+    model = build(name)
+    twin = models.rebuild(model.spec).to(torch.float64).eval()
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(logits_of(twin, some_tokens()), logits_of(model, some_tokens()))
+
+
+def token_batch(rows: int) -> TokenBatch:
+    tokens = some_tokens(rows, TIME + 1)
+    targets = tokens[:, 1:].clone()
+    targets[0, :7] = IGNORE  # uneven counts of targets betray a mean of means
+    return TokenBatch(tokens[:, :-1], targets, torch.arange(TIME).expand(rows, TIME))
+
+
+BATCHES = {TokenBatch: token_batch}
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
+
+
+def gradients(model: LanguageModel, objective: str, batches: list[TokenBatch]):
+    model.zero_grad()
+    loss = OBJECTIVES[objective]()
+    sums = [loss(model, batch) for batch in batches]
+    for part in sums:
+        part.total.backward()
+    total = sum(part.total.detach() for part in sums)
+    count = sum(int(part.count) for part in sums)
+    return total, count, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@every_objective
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_micro_batches_add_up_to_the_whole(objective: str, size: int) -> None:
+    model = build("transformer")
+    batch = BATCHES[OBJECTIVES[objective].batch_type](5)
+    whole = gradients(model, objective, [batch])
+    parts = gradients(model, objective, [batch.rows(i, i + size) for i in range(0, 5, size)])
+    assert parts[1] == whole[1]
+    torch.testing.assert_close(parts[0], whole[0])
+    torch.testing.assert_close(parts[2], whole[2], rtol=1e-10, atol=1e-12)
+
+
+@every_objective
+def test_padding_changes_nothing(objective: str) -> None:
+    model = build("transformer")
+    batch = token_batch(3)
+    row = torch.full((1, TIME), 0)
+    padded = replace(
+        batch,
+        tokens=torch.cat((batch.tokens, row)),
+        targets=torch.cat((batch.targets, torch.full_like(row, IGNORE))),
+        positions=torch.arange(TIME).expand(4, TIME),
+    )
+    total, count, grads = gradients(model, objective, [batch])
+    padded_total, padded_count, padded_grads = gradients(model, objective, [padded])
+    assert padded_count == count
+    torch.testing.assert_close(padded_total, total)
+    torch.testing.assert_close(padded_grads, grads, rtol=1e-10, atol=1e-12)
+
+
+@every_objective
+def test_rows_add_up_to_the_cross_entropy(objective: str) -> None:
+    model, batch = build("transformer"), token_batch(4)
+    loss = OBJECTIVES[objective]()(model, batch)
+    torch.testing.assert_close(loss.rows.sum(), loss.total.detach())
+    assert int(loss.count) == 4 * TIME - 7
