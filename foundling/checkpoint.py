@@ -52,7 +52,9 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """Of the model's files; a reference model is named by it."""
         files = self.facts["files"]
-        text = json.dumps({k: v for k, v in files.items() if k.startswith("model/")}, sort_keys=True)
+        text = json.dumps(
+            {k: v for k, v in files.items() if k.startswith("model/")}, sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     def verify(self) -> None:

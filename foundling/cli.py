@@ -239,7 +239,9 @@ def ladder(
     for item in rung_settings or []:
         rung, colon, assignment = item.partition(":")
         if not colon or rung not in RUNGS:
-            raise ConfigError(f"--set-rung {item}: expected one of {', '.join(RUNGS)}, then :KEY=VALUE")
+            raise ConfigError(
+                f"--set-rung {item}: expected one of {', '.join(RUNGS)}, then :KEY=VALUE"
+            )
         overrides.setdefault(rung, []).append(assignment)
     parsed = PretrainConfig.parse({**values, "data": str(data.resolve())})
     report = climb(parsed, out, overrides=overrides, resume=resume)
@@ -282,7 +284,9 @@ def generate(
         float | None, typer.Option(help="Drop what is less likely than this share of the best.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
-    stop: Annotated[list[str] | None, typer.Option(help="End before this text, repeatable.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text, repeatable.")
+    ] = None,
     slide: Annotated[bool, typer.Option(help="Go on past the context by rereading half.")] = False,
     num_samples: Annotated[int, typer.Option(help="Texts to write, seeds counting up.")] = 1,
     as_json: Json = False,

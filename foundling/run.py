@@ -25,7 +25,9 @@ class Run:
             ConfigError: the folder holds something already.
         """
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
+            what = (
+                "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
+            )
             raise ConfigError(f"{folder}: {what} give another --out.")
         # Made under another name: a folder of this name is a run, whole.
         temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
@@ -84,7 +86,6 @@ class Run:
             if split is None or record["split"] == split:
                 yield record
 
-
     def summary(self) -> dict[str, Any]:
         """The last and the best figures, for a list of runs."""
         manifest = self.manifest
@@ -106,7 +107,9 @@ class Run:
 
 def find_runs(folder: Path) -> list[Run]:
     """Every run at or below a folder, by name."""
-    return [Run(path.parent) for path in sorted(folder.rglob("manifest.json")) if is_run(path.parent)]
+    return [
+        Run(path.parent) for path in sorted(folder.rglob("manifest.json")) if is_run(path.parent)
+    ]
 
 
 def is_run(folder: Path) -> bool:

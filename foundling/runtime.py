@@ -23,9 +23,13 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f'device = "{name}": no such device {suggest(name, ["auto", "cpu", "cuda"])}')
+        raise ConfigError(
+            f'device = "{name}": no such device {suggest(name, ["auto", "cpu", "cuda"])}'
+        )
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f'device = "{name}": this machine has no CUDA device; use "cpu" or "auto".')
+        raise ConfigError(
+            f'device = "{name}": this machine has no CUDA device; use "cpu" or "auto".'
+        )
     return torch.device(name)
 
 

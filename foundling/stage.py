@@ -2,6 +2,7 @@
 
 import fcntl
 import platform
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ from pydantic import Field
 from foundling import __version__, checkpoint, models, runtime
 from foundling.checkpoint import Checkpoint, CheckpointSettings
 from foundling.config import ConfigError, Section, dump_toml
-from foundling.data.store import TokenSplit, TokenStore
+from foundling.data.store import TokenStore
 from foundling.data.text import TextData, validation_batches
 from foundling.evaluation.perplexity import measure
 from foundling.evaluation.report import write_run_report
@@ -94,9 +95,7 @@ class PretrainConfig(Section):
         return self.model_copy(update={"model": settings.resolved().values()})
 
 
-def pretrain(
-    config: PretrainConfig, out: Path, *, resume: bool = False, quiet: bool = False
-) -> Run:
+def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     """Train from scratch, or go on where the run in `out` stopped.
 
     Raises:
@@ -123,44 +122,50 @@ def pretrain(
     model = models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
     facts = _manifest(config, store, data, tokenizer, model)
     run = _continue(out, facts) if resume else Run.create(out, dump_toml(config.values()), facts)
-    with _alone(run), _observers(config, run, quiet) as (observe, progress):
-        found = None
-        if resume:
-            checkpoint.clean(run.checkpoints)
-            found = checkpoint.newest_whole(run.checkpoints, progress.message)
-            if found is not None:
-                interchange.load_weights(model, found.model)
-        model.to(device)
-        loop = Loop(
-            model=model,
-            objective=Pretrain(config.training.z_loss, compiled=config.training.compile),
-            data=data,
-            optimizer=Optimizer(model, config.optimizer),
-            schedule=config.schedule,
-            pace=Pace(
-                config.training.steps, config.training.micro_batch_size, config.validation.every
-            ),
-            checkpointing=config.checkpoint,
-            run=run,
-            seed=config.seed,
-            device=device,
-            precision=precision,
-            save_model=lambda folder: _save(model, tokenizer, folder),
-            validate=_validator(config, store, tokenizer, model, device, precision),
-            observe=observe,
-            say=progress.message,
-            matrix_rate=runtime.matrix_rate(device, precision),
-        )
-        _announce(progress, config, model, device, precision, data)
+    with _alone(run):
+        found = _last_checkpoint(run) if resume else None
         if found is not None:
-            loop.resume(found)
-            progress.message(f"resuming at step {found.step}")
-        run.truncate_metrics(loop.progress.metrics_bytes)
+            interchange.load_weights(model, found.model)
+        model.to(device)
         if config.training.compile:
             model.compile(dynamic=False)
-        loop.train()
+        with _observers(config, run, found.step if found else 0) as (observe, progress):
+            _announce(progress, config, model, device, precision, data)
+            loop = Loop(
+                model=model,
+                objective=Pretrain(config.training.z_loss, compiled=config.training.compile),
+                data=data,
+                optimizer=Optimizer(model, config.optimizer),
+                schedule=config.schedule,
+                pace=Pace(
+                    config.training.steps,
+                    config.training.micro_batch_size,
+                    config.validation.every,
+                ),
+                checkpointing=config.checkpoint,
+                run=run,
+                seed=config.seed,
+                device=device,
+                precision=precision,
+                save_model=lambda folder: _save(model, tokenizer, folder),
+                validate=_validator(config, store, tokenizer, model, device, precision),
+                observe=observe,
+                matrix_rate=runtime.matrix_rate(device, precision),
+            )
+            if found is not None:
+                loop.resume(found)
+                progress.message(f"resuming at step {found.step}")
+            run.truncate_metrics(loop.progress.metrics_bytes)
+            loop.train()
     write_run_report(run.folder)
     return run
+
+
+def _last_checkpoint(run: Run) -> Checkpoint | None:
+    checkpoint.clean(run.checkpoints)
+    return checkpoint.newest_whole(
+        run.checkpoints, lambda text: print(f"warning: {text}", file=sys.stderr)
+    )
 
 
 def _announce(
@@ -307,7 +312,7 @@ class _Reporter:
 
 @contextmanager
 def _observers(
-    config: PretrainConfig, run: Run, quiet: bool
+    config: PretrainConfig, run: Run, start: int
 ) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
     followers = [FollowerThread(_Reporter(run.folder), "report")]
     if config.followers.tensorboard:
@@ -323,7 +328,7 @@ def _observers(
                 follower.record(record)
             if record["split"] == "train":
                 progress.update(record)
-            elif not quiet:
+            else:
                 for line in describe(record):
                     progress.message(line)
 

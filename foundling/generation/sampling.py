@@ -35,9 +35,7 @@ def choose(
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
 
 
-def keep(
-    logits: Float[Tensor, "batch vocab"], sampling: Sampling
-) -> Float[Tensor, "batch vocab"]:
+def keep(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tensor, "batch vocab"]:
     """The probabilities that are left after temperature and filters, adding up to 1."""
     probabilities = (logits.float() / sampling.temperature).softmax(-1)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:

@@ -113,9 +113,7 @@ def attend(
     small_bf16 = query.dtype == torch.bfloat16 and key.shape[2] <= 1024
     if trains and small_bf16 and query.device.type == "cpu":
         return _attend_by_products(query, key, value, mask)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None
-    )
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -77,7 +77,9 @@ class TransformerSettings(Section):
 
     def build(self, context: int) -> tuple[nn.Module, int | None]:
         """The context module, and the longest document it can read."""
-        return Transformer(context=context, **self.resolved().model_dump(exclude={"rung", "tied"})), context
+        return Transformer(
+            context=context, **self.resolved().model_dump(exclude={"rung", "tied"})
+        ), context
 
 
 class Mlp(nn.Module):
@@ -108,16 +110,26 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention, then a pre-norm MLP, each added to the residual stream."""
 
-    def __init__(self, attention: SelfAttention, mlp: Mlp, norms: tuple[nn.Module, nn.Module],
-                 *, residual: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        attention: SelfAttention,
+        mlp: Mlp,
+        norms: tuple[nn.Module, nn.Module],
+        *,
+        residual: bool,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.attention, self.mlp = attention, mlp
         self.attention_norm, self.mlp_norm = norms
         self.residual, self.dropout = residual, nn.Dropout(dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch time dim"], layout: Layout,
-        cache: KeyValueCache | None, layer: int,
+        self,
+        x: Float[Tensor, "batch time dim"],
+        layout: Layout,
+        cache: KeyValueCache | None,
+        layer: int,
     ) -> Float[Tensor, "batch time dim"]:
         mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer))
         x = x + mixed if self.residual else mixed
@@ -129,10 +141,27 @@ class Transformer(nn.Module):
     """Remembers all keys and values of the document; see `TransformerSettings`."""
 
     def __init__(
-        self, *, context: int, dim: int, num_layers: int, num_heads: int, num_kv_heads: int,
-        head_dim: int, mlp: str, mlp_dim: int, positions: str, rope_theta: float, norm: str,
-        norm_eps: float, qk_norm: bool, residual: bool, bias: bool, qkv_bias: bool,
-        dropout: float, window: int | None, init: str,
+        self,
+        *,
+        context: int,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        mlp: str,
+        mlp_dim: int,
+        positions: str,
+        rope_theta: float,
+        norm: str,
+        norm_eps: float,
+        qk_norm: bool,
+        residual: bool,
+        bias: bool,
+        qkv_bias: bool,
+        dropout: float,
+        window: int | None,
+        init: str,
     ) -> None:
         super().__init__()
         self.positions, self.window, self.head_dim = positions, window, head_dim
@@ -143,8 +172,14 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(
                 SelfAttention(
-                    dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim,
-                    qk_norm=qk_norm, bias=bias, qkv_bias=qkv_bias, eps=norm_eps,
+                    dim,
+                    num_heads=num_heads,
+                    num_kv_heads=num_kv_heads,
+                    head_dim=head_dim,
+                    qk_norm=qk_norm,
+                    bias=bias,
+                    qkv_bias=qkv_bias,
+                    eps=norm_eps,
                 ),
                 Mlp(dim, mlp_dim, mlp, bias),
                 (make_norm(dim, norm, norm_eps), make_norm(dim, norm, norm_eps)),
@@ -169,7 +204,10 @@ class Transformer(nn.Module):
                 nn.init.normal_(output.weight, std=std)
 
     def forward(
-        self, x: Float[Tensor, "batch time dim"], view: BatchView, state: KeyValueCache | None = None
+        self,
+        x: Float[Tensor, "batch time dim"],
+        view: BatchView,
+        state: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch time dim"]:
         shared = layout(
             view, window=self.window, theta=self.theta, head_dim=self.head_dim, cache=state

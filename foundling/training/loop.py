@@ -75,7 +75,6 @@ class Loop:
     save_model: Callable[[Path], None]
     validate: Callable[[int, Callable[[], bool]], Iterable[Record]]
     observe: Callable[[Record], None] = lambda record: None
-    say: Callable[[str], None] = lambda text: None
     matrix_rate: float | None = None
     """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
     progress: Progress = field(default_factory=Progress)

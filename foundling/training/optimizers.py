@@ -96,10 +96,7 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the state, by `part/parameter/name`."""
-        return {
-            f"{part}/{self.names[p]}/{key}": value
-            for part, p, key, value in self._entries()
-        }
+        return {f"{part}/{self.names[p]}/{key}": value for part, p, key, value in self._entries()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the state that `state` gave.

@@ -51,7 +51,7 @@ def write(
         return writer.commit(**ABOUT)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     st.lists(st.lists(st.integers(0, 12), min_size=2, max_size=9), min_size=1, max_size=9),
     st.integers(1, 12),

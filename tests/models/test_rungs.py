@@ -95,9 +95,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_zero_initialised_outputs_leave_the_embedding_alone() -> None:
-    model = models.build(
-        {"dim": 16, "init": "zero", "norm": "none"}, vocab_size=VOCAB, context=8
-    )
+    model = models.build({"dim": 16, "init": "zero", "norm": "none"}, vocab_size=VOCAB, context=8)
     tokens = torch.arange(8)[None]
     assert torch.equal(model.hidden(tokens), model.embed(tokens))
 

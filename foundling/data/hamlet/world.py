@@ -25,7 +25,9 @@ class World:
         self._spots = {place.spot.name: place.spot for place in self.places}
         self.facts: tuple[Fact, ...] = self._table()
         self._by_subject: dict[str, list[Fact]] = {}
+        self._by_relation: dict[str, list[Fact]] = {}
         for fact in self.facts:
+            self._by_relation.setdefault(fact.relation, []).append(fact)
             self._by_subject.setdefault(fact.subject, []).append(fact)
         self._stated = {
             subject: tuple(fact for fact in facts if not fact.held_out)
@@ -68,7 +70,11 @@ class World:
         self, subject: str | None = None, relation: str | None = None, value: str | None = None
     ) -> tuple[Fact, ...]:
         """The facts that match all that is given."""
-        facts: Iterable[Fact] = self.facts if subject is None else self.facts_of(subject)
+        facts: Iterable[Fact] = self.facts
+        if subject is not None:
+            facts = self.facts_of(subject)
+        elif relation is not None:
+            facts = self._by_relation.get(relation, ())
         return tuple(
             fact
             for fact in facts
