@@ -146,6 +146,19 @@ def best(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
     return min(scored, key=lambda c: float(c.facts["validation_loss_nats"]), default=None)
 
 
+def best_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """The best checkpoint by validation loss if it verifies, else the newest that does."""
+    top = best(committed(folder))
+    if top is not None:
+        try:
+            top.verify()
+        except BrokenCheckpoint as error:
+            say(f"broken checkpoint: {error}; using another one.")
+        else:
+            return top
+    return newest_whole(folder, say)
+
+
 def prune(folder: Path, settings: CheckpointSettings) -> None:
     """Delete the checkpoints that the policy does not keep, marker first."""
     found = committed(folder)

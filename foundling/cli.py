@@ -294,11 +294,11 @@ def generate(
     """Continue a text, streaming."""
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
-    from foundling.stage import load_run
+    from foundling.run import load_model
 
     if prompt == "-":
         prompt = sys.stdin.read()
-    engine = Engine(*load_run(run, _say))
+    engine = Engine(*load_model(run, _say))
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     samples = []
     for number in range(num_samples):

@@ -95,10 +95,14 @@ def _dump_table(values: Mapping[str, Any], prefix: str, lines: list[str]) -> Non
     plain = {k: v for k, v in values.items() if k not in tables and v is not None}
     if prefix and plain:
         lines.append(f"\n[{prefix}]")
-    # JSON's numbers, strings, booleans and lists are spelled the same in TOML.
-    lines.extend(f"{key} = {json.dumps(value)}" for key, value in plain.items())
+    lines.extend(f"{key} = {_dump_value(value)}" for key, value in plain.items())
     for key, value in tables.items():
         _dump_table(value, f"{prefix}.{key}" if prefix else key, lines)
+
+
+def _dump_value(value: object) -> str:
+    # JSON's numbers, strings, booleans and lists are TOML's too, but for a raw delete character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _explain(section: type[Section], error: ValidationError, where: str) -> str:

@@ -1,12 +1,16 @@
-"""The run folder: settings, manifest and the append-only metrics of one run."""
+"""The run folder: the settings, manifest, metrics and models of one run."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from foundling import checkpoint
 from foundling.config import ConfigError, load_toml
+from foundling.models import interchange
+from foundling.models.language_model import LanguageModel
+from foundling.tokenizer import Tokenizer
 
 
 class Run:
@@ -103,6 +107,24 @@ class Run:
             "best_loss_nats": best and best["loss_nats"],
             "bits_per_byte": best and best["bits_per_byte"],
         }
+
+
+def load_model(folder: Path, say: Callable[[str], None]) -> tuple[LanguageModel, Tokenizer]:
+    """The model and tokenizer of a run's best checkpoint, of a checkpoint, or of a model folder.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if (folder / "checkpoints").is_dir():
+        found = checkpoint.best_whole(folder / "checkpoints", say)
+        if found is None:
+            raise ConfigError(f"{folder}: this run has no whole checkpoint yet.")
+        folder = found.model
+    elif (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
+    return interchange.load(folder), Tokenizer.load(folder)
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -259,7 +259,7 @@ class StoreWriter:
         shard_tokens: int = SHARD_TOKENS,
         overwrite: bool = False,
     ) -> None:
-        self.out = Path(out)
+        self.out = Path(out) if Path(out).name else Path(out).resolve()
         if shard_tokens < 1:
             raise StoreError(f"shard_tokens = {shard_tokens}: at least 1.")
         self._shard_tokens, self._overwrite = shard_tokens, overwrite

@@ -143,7 +143,7 @@ class Loop:
                 sums[name] = sums.get(name, 0) + value.detach().double()
         figures = {name: value.item() for name, value in sums.items()}
         count = figures.pop("count")
-        norm = self._finish_gradients(count)
+        norm = self.optimizer.finish_gradients(count)
         loss_nats = figures.pop("total") / count
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
             raise TrainingStopped(
@@ -172,15 +172,6 @@ class Loop:
             flops = self.model.flops_per_token(batch.tokens.shape[1]) * record["tokens_per_second"]
             record["matrix_rate_fraction"] = flops / self.matrix_rate
         return record
-
-    def _finish_gradients(self, count: float) -> float:
-        """Divide the summed gradients by the count of targets, clip them; their norm between."""
-        gradients = [p.grad for p in self.optimizer.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item() / count
-        clip = self.optimizer.clip
-        scale = 1.0 if clip is None or norm <= clip else clip / norm
-        torch._foreach_mul_(gradients, scale / count)
-        return norm
 
     def _record(self, record: Record) -> None:
         self.run.append(record)

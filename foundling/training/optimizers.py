@@ -72,10 +72,6 @@ class Optimizer:
             "muon": settings.muon_learning_rate,
         }
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        return list(self.names)  # type: ignore[arg-type]
-
     def set_rate_share(self, share: float) -> None:
         """Set every learning rate to `share` of its full value."""
         for part, optimizer in self.parts.items():
@@ -85,6 +81,17 @@ class Optimizer:
     def learning_rates(self) -> dict[str, float]:
         """The learning rate of each part now."""
         return {part: float(o.param_groups[0]["lr"]) for part, o in self.parts.items()}
+
+    def finish_gradients(self, count: float) -> float:
+        """Divide the summed gradients by the count of targets and clip them.
+
+        Returns the norm of the divided gradients before clipping.
+        """
+        gradients = [p.grad for p in self.names if p.grad is not None]
+        norm: float = torch.nn.utils.get_total_norm(gradients).item() / count
+        scale = 1.0 if self.clip is None or norm <= self.clip else self.clip / norm
+        torch._foreach_mul_(gradients, scale / count)
+        return norm
 
     def step(self) -> None:
         for optimizer in self.parts.values():

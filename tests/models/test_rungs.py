@@ -119,6 +119,6 @@ def test_flops_follow_the_matrices() -> None:
     ],
 )
 def test_bad_settings_are_refused_with_a_way_out(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=".*") as error:
+    with pytest.raises(ConfigError) as error:
         models.build(values, vocab_size=VOCAB, context=8)
     assert message in str(error.value)

@@ -9,10 +9,12 @@ from foundling.data.hamlet.corpus import (
     write_corpus,
 )
 from foundling.data.hamlet.facts import Fact, Phrasings
+from foundling.data.hamlet.rudeness import RUDE_WORDS
 from foundling.data.hamlet.winograd import WinogradPair, winograd_pairs
 from foundling.data.hamlet.world import World
 
 __all__ = [
+    "RUDE_WORDS",
     "Document",
     "Fact",
     "Phrasings",

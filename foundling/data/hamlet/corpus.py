@@ -22,6 +22,8 @@ from foundling.data.hamlet import (
     pages,
     portraits,
     questions,
+    reading,
+    rudeness,
     stories,
     winograd,
 )
@@ -40,23 +42,25 @@ class Document:
 
 # Kind, share of documents, writer.
 KINDS: tuple[tuple[str, float, Callable[[World, Random], str]], ...] = (
-    ("portrait", 12, portraits.portrait),
+    ("portrait", 16, portraits.portrait),
     ("animal", 3, portraits.animal),
     ("place", 7, portraits.place),
     ("house", 3, portraits.house),
     ("story", 24, stories.story),
     ("errand", 8, errands.errand),
     ("day", 7, days.day),
-    ("dialogue", 12, dialogues.dialogue),
+    ("dialogue", 13, dialogues.dialogue),
     ("letter", 5, letters.letter),
     ("notice", 4, letters.notice),
-    ("quiz", 8, questions.quiz),
+    ("quiz", 11, questions.quiz),
     ("truths", 3, questions.truths),
     ("ages", 2, questions.ages),
     ("riddle", 3, questions.riddle),
+    ("reading", 7, reading.account),
+    ("rude", 3, rudeness.rude),
     ("lore", 5, lambda world, rng: lore.lore(rng)),
     ("winograd", 6, winograd.incidents),
-    ("page", 8, lambda world, rng: pages.write_page(rng)),
+    ("page", 11, lambda world, rng: pages.write_page(rng)),
 )
 
 

@@ -9,7 +9,8 @@ from foundling.data.hamlet.stock import HABITS
 from foundling.data.hamlet.wording import capital, finish
 from foundling.data.hamlet.world import World
 
-_ASKED = ("asked {x}", "asked {x}", "{x} asked", "{x} wanted to know", "said {x}")
+# The first two of each also fit the first turn.
+_ASKED = ("asked {x}", "{x} asked", "{x} asked", "{x} wanted to know", "said {x}")
 _SAID = ("said {x}", "said {x}", "said {x}", "answered {x}", "{x} said", "{x} replied")
 _CRIED = ("cried {x}", "called {x}", "{x} cried", "said {x}")
 _BEFORE = ("{x} said, ", "{x} looked up. ", "{x} smiled. ", "{x} nodded. ",
@@ -21,7 +22,7 @@ _MEETINGS = (
     "{b} stood {place.at} when {a} came by.",
     "[it was raining|the sun was shining|it was late], and {a} and {b} were waiting {place.at}.",
     "{a} knocked at {b}'s door.",
-    "on the way {place.to}, {a} caught up with {b}.",
+    "on the way {road}, {a} caught up with {b}.",
     "",
     "",
 )
@@ -40,10 +41,10 @@ _PARTINGS = (
 def dialogue(world: World, rng: Random) -> str:
     """A conversation; about half are about the facts of the village."""
     one, other, third = sample(rng, world.people, 3)
-    spot, goal = (place.spot for place in sample(rng, world.places, 2))
+    spot, goal, road = (place.spot for place in sample(rng, world.places, 3))
     slots = {
         "a": one.name, "b": other.name, "third": third.name,
-        "place.at": spot.at, "place.to": "to the " + goal.name,
+        "place.at": spot.at, "place.to": "to the " + goal.name, "road": "to the " + road.name,
     }  # fmt: skip
     script = pick(rng, SCRIPTS)
     if "{q}" in " ".join(script) or "{C}" in " ".join(script):
@@ -86,7 +87,9 @@ def _spoken(rng: Random, turn: str, speaker: str, number: int) -> str:
         before = say(rng, pick(rng, _BEFORE if number else _BEFORE[:2]), {"x": speaker})
         return f'{before}"{turn}"'
     mark = turn[-1]
-    verbs = _ASKED if mark == "?" else _CRIED if mark == "!" else _SAID
+    verbs: tuple[str, ...] = _ASKED if mark == "?" else _CRIED if mark == "!" else _SAID
+    if not number:
+        verbs = verbs[:2]
     tag = say(rng, pick(rng, verbs), {"x": speaker})
     speech = turn[:-1] + "," if mark == "." else turn
     return f'"{speech}" {tag}.'

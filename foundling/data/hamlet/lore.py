@@ -143,7 +143,6 @@ _IFS = (
     "if {cause}, {effect}.",
     "when {cause}, {effect}.",
     "what happens if {cause}? {effect}.",
-    "{cause}, and so {effect}.",
     "what comes of it when {cause}? {effect}.",
     "everyone knows that if {cause}, {effect}.",
 )

@@ -50,8 +50,8 @@ PLOTS: tuple[Plot, ...] = (
     that night {pet} slept at the foot of {who.his} bed.
     """),
     plot("mended tool", "adult smith", """
-    {intro} wanted to [dig|cut wood|work in the field], but the [handle|blade] of the {tool} broke.
-    as {intro} was at work, the {tool} broke in two.
+    {intro} wanted to {act}, but the [handle|blade] of the {tool} broke.
+    when {intro} went out to {act}, the {tool} broke in two.
     {intro} had an old {tool}. One day it fell apart.
     ~
     the [iron|wood] was old, and {who} had left it out in the rain.

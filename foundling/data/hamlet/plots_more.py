@@ -240,6 +240,122 @@ MORE: tuple[Plot, ...] = (
     that night it rained again, and {who} lay in bed and listened happily.
     "Tomorrow is a bad carpenter," said {other}.
     """),
+    plot("the fog boat", "", """
+    {intro} rowed out on the river to [fish|cut reeds|look for a lost oar].
+    {intro} had a small boat, and on [Sunday|that day] {who.he} rowed far down the river.
+    ~
+    then fog came up, so thick that {who.he} could not see the bank.
+    but soon white fog lay on the water, and all sounds died away.
+    ~
+    {who.he} rowed to the left, then to the right, and always came back to the same [stone|post].
+    {who.he} called, but nobody answered, and the water carried {who.him} on.
+    ~
+    on the bank {other} noticed that {who} had not come home, and began to [ring a bell|beat a \
+        drum].
+    {other} was worried, because it was late. So {other.he} lit a fire on the hill.
+    ~
+    when {who} noticed that, {who.he} knew at last which way to row.
+    "That way is home!" thought {who}, and {who.he} rowed as hard as {who.he} could.
+    ~
+    {who.he} came to the bank cold and tired, and {other} wrapped {who.him} in a blanket.
+    "[You saved me|I thought I should never come home]," said {who}.
+    ever since, a bell hangs {place.at} for foggy days.
+    """),
+    plot("the scarecrow", "adult", """
+    the birds ate all the [cherries|peas] of {intro}.
+    {intro} had sown [peas|corn], but the crows came and ate them.
+    ~
+    so {who.he} made a scarecrow out of [straw|sticks] and put {who.his} own coat on it.
+    {who.he} stuffed an old coat with straw and put a hat on top.
+    ~
+    in the evening {other} came by and said good evening to it, but it did not answer.
+    {other}, who did not see well, stopped and talked to it for a long time.
+    ~
+    "How rude!" thought {other}, and {other.he} was angry with {who}.
+    {other} went away and told everyone that {who} had grown proud.
+    ~
+    the next day {who} greeted {other}, but {other.he} turned {other.his} back.
+    {who} heard of it and did not understand what {who.he} had done.
+    ~
+    then they walked past the field together, and {other} saw {who} twice.
+    at last {who} took {other} by the arm and led {other.him} to the field.
+    ~
+    {other} grew red, and then they both laughed until the crows flew up.
+    the crows sat on the hat of the scarecrow and laughed too.
+    """),
+    plot("the clever plan", "", """
+    {intro} and {other} had only one [apple|cake|pear] between them.
+    there was one last piece of cake, and both {intro} and {other} wanted it.
+    ~
+    "I saw it first," said {who}. "But I am hungrier," said {other}.
+    neither of them wanted to give way.
+    ~
+    "You cut it, and I choose," said {other}.
+    then {who} said, "One of us cuts, and the other chooses."
+    ~
+    so it was cut with great care, for no half should be bigger than the other.
+    never was anything cut so exactly in the middle.
+    ~
+    both got the same, and nobody could complain.
+    while they were measuring, [a dog|a hen] came and took both halves.
+    """),
+    plot("the promise", "", """
+    {intro} had promised to help {other} [with the hay|to pick apples] on {weekday}.
+    "On {weekday} I will come and help you," {intro} had told {other}.
+    ~
+    but on {weekday} the sun was shining, and {who} wanted to go to the [fair|river].
+    but that morning a friend came and asked, "Will you come to the fair?"
+    ~
+    {who} was already at the gate when {who.he} thought of {who.his} promise.
+    {who} put on {who.his} good shoes. Then {who.he} took them off again.
+    ~
+    "A promise is a promise," {who.he} said, and {who.he} went to {other.home}.
+    {who.he} sighed and turned round.
+    ~
+    they worked until noon, and then {other} said, "Now let us go together!"
+    the work went fast, because they sang. By the afternoon it was done.
+    ~
+    so {who} saw the [fair|river] after all, and {who.his} heart was light.
+    it was the best {weekday} of the year.
+    """),
+    plot("the old clock", "", """
+    the church clock had stopped, and so nobody knew [when to eat|what time it was].
+    one morning the clock on the church tower stood still at ten past four.
+    ~
+    {intro} came too late for [everything|breakfast], and {other} came too early.
+    {intro} went to bed at noon, and {other} got up at midnight.
+    ~
+    at last they climbed up the tower with [oil|a lantern] and looked into the clock.
+    "Somebody must look into it," said {who}, and they climbed up the narrow stairs.
+    ~
+    between the wheels there was [a bird's nest|a mouse, fast asleep].
+    a [bat|young owl] had made its home among the wheels.
+    ~
+    "We cannot drive it out in this cold," said {other}. "Let us wait until spring."
+    they did not have the heart to disturb it.
+    ~
+    so all that winter it was ten past four, and nobody was ever late.
+    in spring it flew away, and the clock began to tick again all by itself.
+    """),
+    plot("the stranger", "", """
+    a stranger with a heavy bag came to the door of {intro}.
+    late one evening a stranger knocked at the door of {intro}.
+    ~
+    {who} was [a little afraid|not sure what to do], for {who.he} had never seen such a man.
+    "Do not let him in," whispered {other}. "Who knows what he wants?"
+    ~
+    but it was raining, and the man was [wet|pale]. So {who} gave him [soup|a chair by the stove].
+    "Nobody should stand in the rain," said {who}, and made room at the table.
+    ~
+    after supper the man took a fiddle out of his bag and played, and {other} began to dance.
+    the man told stories of ships and far islands until the candles were low.
+    ~
+    in the morning he was gone. On the table lay a [silver coin|carved bird].
+    the next day he mended the roof before he left.
+    ~
+    "You never know," said {other}, and {other.he} was ashamed.
+    every year since then a letter has come for {who}, with a stamp from another land.
+    """),
 )  # fmt: skip
 
 ALL_PLOTS: tuple[Plot, ...] = PLOTS + MORE

@@ -6,7 +6,7 @@ from random import Random
 from foundling.data.hamlet.chance import between, pick, sample, shuffled
 from foundling.data.hamlet.facts import Fact
 from foundling.data.hamlet.grammar import say
-from foundling.data.hamlet.wording import finish
+from foundling.data.hamlet.wording import capital, finish
 from foundling.data.hamlet.world import World
 
 _HEARSAY = (
@@ -16,16 +16,23 @@ _HEARSAY = (
     "ask anyone in {village}, and they will tell you that {c}",
     "you should know that {c}",
     "it is well known that {c}",
-    "as for the rest, {c}",
-    "what is more, {c}",
     "I have been told that {c}",
     "if I am not mistaken, {c}",
+    "perhaps you have heard that {c}",
+    "it is true that {c}",
+)
+_FURTHER = (
+    "what is more, {c}",
+    "as for the rest, {c}",
+    "besides, {c}",
+    "also, {c}",
+    "and {c}",
+    "moreover, {c}",
 )
 _JOINED = (
     "{c}, and {d}",
     "{c}, and {d}",
     "{c}; {d}",
-    "{c}, and [besides|what is more], {d}",
     "{c}; moreover, {d}",
     "{c}. Also, {d}",
 )
@@ -61,29 +68,40 @@ _FIRST = ("job", "home", "age", "hair")
 
 def tell(world: World, rng: Random, facts: Sequence[Fact], name_first: bool = True) -> str:
     """The facts of one subject as running text, with pronouns where they are clear."""
-    sentences = []
+    sentences: list[str] = []
+    frames = shuffled(rng, _HEARSAY)
+    further = shuffled(rng, _FURTHER)
     named = not name_first
     i = 0
     while i < len(facts):
         fact = facts[i]
         clause = pick(rng, fact.pronoun_clauses if named and rng.random() < 0.75 else fact.clauses)
-        other = _names_another(world, fact)
+        other = fact.relation in _WITH_PEOPLE
         i += 1
         draw = rng.random()
-        if draw < 0.35 and i < len(facts) and not other:
-            other = _names_another(world, facts[i])
-            slots = {"c": clause, "d": pick(rng, facts[i].pronoun_clauses)}
-            clause = say(rng, pick(rng, _JOINED), slots)
+        if draw < 0.42 and i < len(facts) and not other:
+            other = facts[i].relation in _WITH_PEOPLE
+            second = pick(rng, facts[i].pronoun_clauses)
+            relative = _relative(fact, clause, second) if draw < 0.14 else None
+            clause = relative or say(rng, pick(rng, _JOINED), {"c": clause, "d": second})
             i += 1
-        elif draw < 0.47:
-            clause = say(rng, pick(rng, _HEARSAY), {"c": clause, "village": world.name})
+        elif draw < 0.52 and frames:
+            clause = say(rng, frames.pop(), {"c": clause, "village": world.name})
+        elif draw < 0.6 and sentences and further:
+            clause = say(rng, further.pop(), {"c": clause})
         sentences.append(clause + ".")
         named = not other
-    return " ".join(sentences)
+    return " ".join(capital(sentence) for sentence in sentences)
 
 
-def _names_another(world: World, fact: Fact) -> bool:
-    return fact.relation in _WITH_PEOPLE
+def _relative(fact: Fact, clause: str, second: str) -> str | None:
+    """Two clauses as one: "Ada, who lives at Fox Hall, is the baker"; None where they clash."""
+    he = fact.pronoun_slots["s"]
+    verb, first = second.removeprefix(he + " "), clause.removeprefix(fact.subject + " ")
+    whole = verb != second and first != clause and not set(",:;") & set(verb + first)
+    if he == "it" or not whole:
+        return None
+    return f"{fact.subject}, who {verb}, {first}"
 
 
 _WITH_PEOPLE = frozenset(

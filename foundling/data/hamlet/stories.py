@@ -12,7 +12,14 @@ from foundling.data.hamlet.wording import capital, finish
 from foundling.data.hamlet.world import World
 
 _HELPERS = ("smith", "doctor", "postman")
-_TOOLS = ("spade", "axe", "rake", "plough", "saw", "knife", "hammer")
+_TOOLS = (
+    ("spade", "dig in the garden"),
+    ("axe", "cut wood"),
+    ("rake", "rake up the leaves"),
+    ("saw", "cut planks"),
+    ("hammer", "mend the fence"),
+    ("hoe", "weed the beans"),
+)
 _NOISES = ("a loud shout", "music", "the noise of a cart", "a strange bell", "barking")
 
 
@@ -48,6 +55,7 @@ def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | 
     clear = [p for p in others if p.woman != who.woman]
     other = pick(rng, clear if clear and rng.random() < 0.85 else others)
     spot = pick(rng, world.places).spot
+    tool, act = pick(rng, _TOOLS)
     slots |= who.slots("who") | other.slots("other")
     slots |= {
         "who.He": capital(slots["who.he"]),
@@ -56,7 +64,9 @@ def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | 
         "place": "the " + spot.name,
         "place.at": spot.at,
         "place.to": "to the " + spot.name,
-        "tool": pick(rng, _TOOLS),
+        "tool": tool,
+        "act": act,
+        "weekday": pick(rng, ("Saturday", "Sunday", "Monday", "Friday")),
         "place_noise": pick(rng, _NOISES),
     }
     if who.pet:
@@ -131,7 +141,8 @@ def story(world: World, rng: Random) -> str:
 
 # Stories that say themselves when they happened.
 _DATED = frozenset(
-    ("high water", "snowed in", "seeds", "the fire", "dark road", "present", "sick child",
+    ("high water", "snowed in", "the promise", "the old clock", "the stranger", "seeds",
+     "the fire", "dark road", "present", "sick child",
      "market trade", "pet and thief")
 )  # fmt: skip
 

@@ -107,7 +107,7 @@ class World:
         return tuple(sample(rng, candidates, n))
 
     def _others(self, true: Person, barred: set[str], n: int) -> list[str]:
-        """Names that may be taken for this person's: alike in age and sex, best of all a stranger."""
+        """Names that may be taken for this person's: alike in age and sex, best a stranger."""
         alike = [p for p in self.people if p.child == true.child and p.name not in barred]
         same = [p for p in alike if p.woman == true.woman]
         strangers = [p for p in same if p.surname != true.surname]

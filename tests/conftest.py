@@ -1,0 +1,63 @@
+"""A small world for the tests: text of the village, prepared once a session."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foundling.config import override
+from foundling.data import hamlet
+from foundling.data.prepare import prepare
+from foundling.stage import PretrainConfig
+
+TINY: dict[str, Any] = {
+    "seed": 3,
+    "context": 16,
+    "model": {"rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2, "dropout": 0.1},
+    "training": {
+        "steps": 12,
+        "batch_size": 4,
+        "micro_batch_size": 3,
+        "precision": "fp32",
+        "device": "cpu",
+    },
+    "schedule": {"warmup_steps": 3},
+    "validation": {
+        "every": 5,
+        "max_tokens": 400,
+        "prompts": ["The "],
+        "sample_tokens": 6,
+    },
+    "checkpoint": {"every": 4, "keep_last": 3},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def village(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token store of a few hundred documents."""
+    folder = tmp_path_factory.mktemp("village")
+    hamlet.write_corpus(folder / "village.jsonl", 200_000, seed=1)
+    prepare(
+        [folder / "village.jsonl"],
+        folder / "store",
+        vocab_size=400,
+        validation_fraction=0.1,
+    )
+    return folder / "store"
+
+
+@pytest.fixture
+def tiny(village: Path) -> Callable[..., PretrainConfig]:
+    """Settings of a run of a second; keyword-less `section.key=value` overrides."""
+
+    def make(*assignments: str) -> PretrainConfig:
+        return PretrainConfig.parse(override({**TINY, "data": str(village)}, assignments))
+
+    return make

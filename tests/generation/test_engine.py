@@ -1,0 +1,141 @@
+"""Generation with every rung: streams, stops, seeds, limits and whole characters."""
+
+import pytest
+import torch
+
+from foundling import models
+from foundling.config import ConfigError
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+from foundling.models import RUNGS
+from foundling.tokenizer import Tokenizer
+
+TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
+TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300)
+
+
+def engine(rung: str = "transformer", context: int = 24) -> Engine:
+    torch.manual_seed(5)
+    model = models.build(
+        {"rung": rung, "dim": 16}, vocab_size=TOKENIZER.vocab_size, context=context
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)  # away from uniform
+    return Engine(model, TOKENIZER)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_greedy_streaming_equals_the_naive_arg_max(rung: str) -> None:
+    made = engine(rung)
+    ids = [TOKENIZER.begin_of_text, *TOKENIZER.encode("the mill")]
+    start = len(ids)
+    with torch.no_grad():
+        for _ in range(12):  # the whole text read anew for each token
+            token = int(made.model.logits(made.model.hidden(torch.tensor([ids])))[0, -1].argmax())
+            if token == TOKENIZER.end_of_text:
+                break
+            ids.append(token)
+    text = made.generate("the mill", max_tokens=12, sampling=Sampling(temperature=0))
+    assert text == TOKENIZER.decode(ids[start:])
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_the_seed_decides(rung: str) -> None:
+    made = engine(rung)
+    texts = [made.generate("a", max_tokens=15, sampling=Sampling(seed=s)) for s in (1, 1, 2)]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+
+
+def test_chunks_are_whole_characters_and_add_up() -> None:
+    made = engine("next_word")
+    sampling = Sampling(temperature=3, seed=3)
+    chunks = list(made.stream("the", max_tokens=200, sampling=sampling))
+    assert "".join(c.text for c in chunks) == made.generate(
+        "the", max_tokens=200, sampling=sampling
+    )
+    assert all(chunk.finish is None for chunk in chunks[:-1])
+    assert chunks[-1].finish in ("length", "end")
+    assert [c.num_tokens for c in chunks] == sorted({c.num_tokens for c in chunks})
+
+
+class Scripted:
+    """A model that writes what it is told: the oracle for stop strings and split characters."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids, self.max_context = ids, None
+
+    def eval(self) -> "Scripted":
+        return self
+
+    def parameters(self):
+        yield torch.zeros(1)
+
+    def new_state(self, batch: int, max_time: int) -> "Scripted":
+        return self
+
+    def hidden(self, tokens: torch.Tensor, state: object) -> torch.Tensor:
+        return torch.zeros(1, tokens.shape[1], 1)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(1, TOKENIZER.vocab_size)
+        logits[0, self.ids.pop(0)] = 1
+        return logits
+
+
+def scripted(text: str, stop: tuple[str, ...] = ()) -> list[tuple[str, str | None]]:
+    ids = [*TOKENIZER.encode(text), TOKENIZER.end_of_text]
+    made = Engine.__new__(Engine)
+    made.model, made.tokenizer, made.device = Scripted(ids), TOKENIZER, torch.device("cpu")
+    greedy = Sampling(temperature=0)
+    return [(c.text, c.finish) for c in made.stream("", max_tokens=99, sampling=greedy, stop=stop)]
+
+
+def test_a_character_of_several_tokens_comes_out_whole() -> None:
+    text = "🧪 ünï 林木"
+    assert len(TOKENIZER.encode(text)) > len(text)
+    chunks = scripted(text)
+    assert "".join(part for part, _ in chunks) == text
+    assert "\ufffd" not in "".join(part for part, _ in chunks)
+    assert chunks[-1][1] == "end"
+
+
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [
+        (("bridge",), "the baker by the "),
+        (("by the b", "zzz"), "the baker "),
+        (("the baker by the bridge!",), "the baker by the bridge"),
+        (("baker", "the"), ""),
+        (("e bz",), "the baker by the bridge"),
+    ],
+)
+def test_stop_strings_end_before_them_and_never_leak(stop: tuple[str, ...], expected: str) -> None:
+    chunks = scripted("the baker by the bridge", stop)
+    assert "".join(part for part, _ in chunks) == expected
+    assert chunks[-1][1] == ("stop" if len(expected) < 20 else "end")
+
+
+def test_the_context_is_a_limit_said_in_words() -> None:
+    made = engine(context=8)
+    with pytest.raises(ConfigError, match="at most 6 can be made"):
+        made.generate("\x01\x02", max_tokens=7)
+    with pytest.raises(ConfigError, match="the model reads at most 8"):
+        made.generate("\x01" * 9)
+    never_ends = [c for c in made.stream("\x01\x02", sampling=Sampling(temperature=0))]
+    assert never_ends[-1].num_tokens <= 6
+    with pytest.raises(ConfigError, match="max_tokens"):
+        made.generate("a", max_tokens=0)
+    with pytest.raises(ConfigError, match="empty"):
+        made.generate("a", stop=[""])
+
+
+def test_a_sliding_context_goes_on_past_the_limit() -> None:
+    made = engine(context=8)
+    for seed in range(20):  # some seed writes 30 tokens before an end mark
+        sampling = Sampling(seed=seed)
+        chunks = list(made.stream("\x01" * 20, max_tokens=30, sampling=sampling, slide=True))
+        if chunks[-1].num_tokens == 30:
+            return
+    pytest.fail("no seed wrote past the context")

@@ -1,0 +1,162 @@
+"""The command line as a user meets it: verbs, exit codes, one-line errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foundling import cli
+from foundling.data import hamlet
+
+SMALL = (
+    "--set=context=16",
+    "--set=model.dim=16",
+    "--set=model.num_layers=1",
+    "--set=model.num_heads=2",
+    "--set=training.steps=6",
+    "--set=training.batch_size=4",
+    "--set=validation.every=3",
+    "--set=validation.max_tokens=200",
+    "--set=validation.sample_tokens=4",
+)
+
+
+def call(*arguments: object) -> int:
+    return cli._exit_code(lambda: cli.app([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def empty_config(tmp_path: Path) -> Path:
+    (tmp_path / "run.toml").write_text('[model]\nrung = "transformer"\n')
+    return tmp_path / "run.toml"
+
+
+def last_json(captured: str) -> dict:
+    return json.loads(captured.strip().splitlines()[-1])
+
+
+def test_from_text_to_generation(
+    tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(hamlet.text(40_000, seed=3))
+    prepare = ("data", "prepare", tmp_path / "text.txt", "--out", tmp_path / "data", "--json")
+    assert call(*prepare, "--vocab-size", 300, "--validation-tail", 0.1) == 0
+    report = last_json(capsys.readouterr().out)
+    assert report["train"]["bytes"] + report["validation"]["bytes"] >= 40_000
+
+    run = tmp_path / "runs" / "first"
+    command = ("pretrain", empty_config, "--data", tmp_path / "data", "--out", run, "--json")
+    assert call(*command, *SMALL) == 0
+    captured = capsys.readouterr()
+    assert last_json(captured.out)["step"] == 6
+    assert "validation at step 3" in captured.err
+    for name in ("config.toml", "manifest.json", "metrics.jsonl", "report.html", "plots/loss.png"):
+        assert (run / name).stat().st_size > 0
+
+    assert call("pretrain", "--resume", "--out", run, "--set", "training.steps=8") == 0
+    assert call("runs", tmp_path / "runs", "--json") == 0
+    assert last_json(capsys.readouterr().out)["runs"][0]["step"] == 8
+
+    generate = ("generate", run, "--prompt", "The ", "--max-tokens", 5, "--seed", 3)
+    assert call(*generate) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("The ")
+    assert call(*generate, "--json", "--num-samples", 2) == 0
+    samples = last_json(capsys.readouterr().out)["samples"]
+    assert text.rstrip("\n") == "The " + samples[0]["text"].rstrip("\n")
+    assert samples[1]["seed"] == 4
+    assert call("report", run) == 0
+
+
+def test_the_ladder_stands_side_by_side_and_goes_on(
+    village: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("ladder", "--data", village, "--out", tmp_path / "ladder", "--json", *SMALL)
+    assert call(*command, "--set-rung", "transformer:model.num_layers=2") == 0
+    result = last_json(capsys.readouterr().out)
+    assert [row["rung"] for row in result["rows"]] == [
+        "next_word",
+        "finite_lag",
+        "bag_of_words",
+        "attention",
+        "transformer",
+    ]
+    assert all(len(row["loss_by_position"]) == 16 for row in result["rows"])
+    assert (tmp_path / "ladder" / "report.html").stat().st_size > 0
+    assert call(*command) == 2
+    assert call(*command, "--resume", "--set-rung", "transformer:model.num_layers=2") == 0
+    again = last_json(capsys.readouterr().out)
+    assert [r["loss_nats"] for r in again["rows"]] == [r["loss_nats"] for r in result["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "none.toml", "--out", "x"], "none.toml: no such config file"),
+        (["pretrain", "--out", "x"], "CONFIG: give a TOML file"),
+        (["pretrain", "--resume", "--out", "x"], "nothing to resume"),
+        (["generate", "nowhere"], "neither a run, a checkpoint nor a model folder"),
+        (["runs", "nowhere"], "holds no run"),
+        (["ladder", "--data", "d", "--out", "x", "--set-rung", "top:a=1"], "--set-rung top:a=1"),
+        (["data", "prepare", "no.txt", "--out", "x"], "no.txt"),
+    ],
+)
+def test_faults_of_the_input_are_one_line_and_exit_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_misspelt_setting_is_refused_before_anything_is_written(
+    village: Path, tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("pretrain", empty_config, "--data", village, "--out", tmp_path / "run")
+    assert call(*command, "--set", "training.stepz=3") == 2
+    assert 'Did you mean "steps"' in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_keeps_its_settings(
+    village: Path, tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert call("pretrain", empty_config, "--data", village, "--out", run, *SMALL) == 0
+    assert call("pretrain", "--resume", "--out", run, "--set", "optimizer.kind=adamw") == 2
+    assert call("pretrain", empty_config, "--resume", "--out", run) == 2
+    assert "keeps its settings" in capsys.readouterr().err
+
+
+def test_help_imports_neither_torch_nor_pydantic() -> None:
+    code = (
+        "import sys; from foundling import cli\n"
+        "try: cli.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "pretrain" in result.stdout
+
+
+def test_importing_the_package_touches_nothing() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = refuse\n"
+        "import foundling.stage, foundling.ladder, foundling.demo"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == result.stderr == ""

@@ -1,0 +1,262 @@
+"""A run that was interrupted, however rudely, equals one that was not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundling import checkpoint
+from foundling.config import ConfigError, dump_toml
+from foundling.run import Run, load_model
+from foundling.stage import PretrainConfig, pretrain
+from foundling.training.interrupt import Interrupted
+from foundling.training.loop import Loop, TrainingStopped
+
+CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """The metrics, without what the clock says."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k not in CLOCKS} for x in lines]
+
+
+def weights_of(folder: Path) -> dict[str, list[int]]:
+    """Every tensor of the last checkpoint, model's and optimizer's, as its bytes."""
+    last = checkpoint.committed(folder / "checkpoints")[-1]
+    return {
+        f"{file.parent.name}/{name}": value.reshape(-1).view(torch.uint8).tolist()
+        for file in sorted(last.path.rglob("*.safetensors"))
+        for name, value in load_file(file).items()
+    }
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+    return records_of(folder), weights_of(folder)
+
+
+@pytest.fixture
+def uninterrupted(tiny: Callable[..., PretrainConfig], tmp_path: Path) -> Path:
+    return pretrain(tiny(), tmp_path / "whole").folder
+
+
+def stop_at(step: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something happen just after a step, as the operating system would."""
+    original = Loop._step
+
+    def stepping(self: Loop) -> Any:
+        record = original(self)
+        if record["step"] == step:
+            how()
+        return record
+
+    monkeypatch.setattr(Loop, "_step", stepping)
+
+
+def test_the_same_seed_gives_the_same_run(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    again = pretrain(tiny(), tmp_path / "again").folder
+    assert outcome(again) == outcome(uninterrupted)
+    other = pretrain(tiny("seed=4"), tmp_path / "other").folder
+    assert records_of(other) != records_of(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 5, 8])
+def test_a_signal_saves_and_the_resumed_run_is_the_same(
+    number: signal.Signals,
+    step: int,
+    uninterrupted: Path,
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(step, lambda: os.kill(os.getpid(), number), patch)
+        with pytest.raises(Interrupted):
+            pretrain(tiny(), tmp_path / "run")
+    saved = checkpoint.committed(tmp_path / "run" / "checkpoints")
+    assert saved[-1].step == step
+    pretrain(tiny(), tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def wait_for(seen: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not seen() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def num_steps(folder: Path) -> int:
+    try:
+        return (folder / "metrics.jsonl").read_text().count('"split": "train"')
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_moment_changes_nothing(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    config = tiny("training.steps=40", "model.dim=64", "checkpoint.every=6")
+    whole = pretrain(config, tmp_path / "whole").folder
+    (tmp_path / "config.toml").write_text(dump_toml(config.values()))
+    run = tmp_path / "run"
+    moments: list[Callable[[], bool]] = [
+        lambda: run.exists(),
+        lambda: num_steps(run) >= 4,
+        lambda: any((run / "checkpoints").glob(".step-*")),
+        lambda: num_steps(run) >= 17,
+        lambda: (run / "checkpoints" / "step-00000018").exists(),
+        lambda: any((run / "checkpoints").glob(".step-00000024*/model")),
+        lambda: num_steps(run) >= 31,
+    ]
+    kills = 0
+    for moment in [*moments, None]:
+        resume = ["--resume"] if run.exists() else [str(tmp_path / "config.toml")]
+        command = [sys.executable, "-m", "foundling", "pretrain", *resume, "--out", str(run)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        if moment is not None:
+            wait_for(moment, process)
+            process.kill()
+            kills += process.wait() == -signal.SIGKILL
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+    assert kills >= 6  # one may have come too late
+    assert outcome(run) == outcome(whole)
+
+
+def break_weights(path: Path) -> None:
+    file = path / "model" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # one flipped bit
+    file.write_bytes(content)
+
+
+def truncate_state(path: Path) -> None:
+    file = path / "state" / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def remove_file(path: Path) -> None:
+    (path / "model" / "config.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [break_weights, truncate_state, remove_file])
+def test_a_broken_newest_checkpoint_leads_back_loudly(
+    damage: Callable[[Path], None],
+    uninterrupted: Path,
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(10, lambda: os.kill(os.getpid(), signal.SIGTERM), patch)
+        with pytest.raises(Interrupted):
+            pretrain(tiny(), tmp_path / "run")
+    damage(tmp_path / "run" / "checkpoints" / "step-00000010")
+    pretrain(tiny(), tmp_path / "run", resume=True)
+    assert "going back" in capsys.readouterr().err
+    assert outcome(tmp_path / "run")[0] == outcome(uninterrupted)[0]
+
+
+def test_a_full_disk_stops_with_the_last_checkpoint_intact(
+    uninterrupted: Path,
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = os.fsync
+
+    def full(descriptor: int) -> None:
+        if list((tmp_path / "run" / "checkpoints").glob(".step-00000008*")):
+            raise OSError(28, "No space left on device")
+        original(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(TrainingStopped, match="No space left on device"):
+            pretrain(tiny(), tmp_path / "run")
+    found = checkpoint.newest_whole(tmp_path / "run" / "checkpoints", print)
+    assert found is not None
+    assert found.step == 4
+    assert not list((tmp_path / "run" / "checkpoints").glob(".step*"))
+    pretrain(tiny(), tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run")[0] == outcome(uninterrupted)[0]
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_changes_the_model(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    broken = tiny("optimizer.learning_rate=1e38", "optimizer.clip=1e30", "optimizer.kind=adamw")
+    with pytest.raises(TrainingStopped, match="Resume with a lower learning rate"):
+        pretrain(broken, tmp_path / "run")
+
+
+def test_two_processes_cannot_train_one_run(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def second() -> None:
+        with pytest.raises(ConfigError, match="another process"):
+            pretrain(tiny(), tmp_path / "run", resume=True)
+
+    stop_at(2, second, monkeypatch)
+    pretrain(tiny("training.steps=3"), tmp_path / "run")
+
+
+def test_other_data_or_a_used_folder_are_refused(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--resume"):
+        pretrain(tiny(), uninterrupted)
+    with pytest.raises(ConfigError, match="data fingerprint is not the one"):
+        pretrain(tiny("context=8"), uninterrupted, resume=True)
+    with pytest.raises(ConfigError, match="not a run"):
+        pretrain(tiny(), tmp_path / "nothing", resume=True)
+
+
+def test_the_best_checkpoint_is_loaded_and_broken_ones_passed_over(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    copy = tmp_path / "copy"
+    shutil.copytree(uninterrupted, copy)
+    model, tokenizer = load_model(copy, said.append)
+    assert not said
+    validations = list(Run.open(copy).records("validation"))
+    best = min(validations, key=lambda record: record["loss_nats"])
+    path = copy / "checkpoints" / f"step-{best['step']:08d}"
+    assert torch.equal(
+        model.state_dict()["embed.weight"],
+        load_model(path, print)[0].state_dict()["embed.weight"],
+    )
+    assert tokenizer.decode(tokenizer.encode("The mill")) == "The mill"
+    break_weights(path)
+    load_model(copy, said.append)
+    assert "broken checkpoint" in said[0]
+
+
+def test_retention_keeps_the_last_the_best_and_every_nth(tmp_path: Path) -> None:
+    settings = checkpoint.CheckpointSettings(keep_last=2, keep_every=5)
+    for step, loss in enumerate([3.0, 1.0, 2.0, None, 2.5, 2.4, 2.3, 2.2], start=1):
+        checkpoint.commit(
+            tmp_path,
+            step,
+            lambda folder: (folder / "file").write_text("x") and None,
+            {"validation_loss_nats": loss},
+        )
+        checkpoint.prune(tmp_path, settings)
+    assert [found.step for found in checkpoint.committed(tmp_path)] == [2, 5, 7, 8]
