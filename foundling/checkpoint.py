@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from safetensors import SafetensorError
 
 from foundling.config import Section
 
@@ -88,7 +89,10 @@ def commit(
     _remove(temporary)
     try:
         temporary.mkdir(parents=True)
-        write(temporary)
+        try:
+            write(temporary)
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            raise OSError(str(error)) from error
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         for path in files:
             _sync(path)

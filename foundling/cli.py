@@ -1,5 +1,6 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -51,6 +52,11 @@ def _exit_code(run: Callable[[], object]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _say(f"error: {error.filename or 'the disk'}: no space left; free some and try again.")
+        return 2
     except KeyboardInterrupt:
         _say("interrupted.")
         return 130
@@ -272,7 +278,9 @@ def _ladder_table(result: Mapping[str, Any]) -> None:
 
 @app.command()
 def generate(
-    run: Annotated[Path, typer.Argument(help="A run, a checkpoint or a model folder.")],
+    run: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
+    ],
     prompt: Annotated[str, typer.Option(help="The text to continue; - reads standard input.")] = "",
     max_tokens: Annotated[
         int | None, typer.Option(help="Default: as many as the context holds.")

@@ -109,12 +109,15 @@ class Run:
         }
 
 
-def load_model(folder: Path, say: Callable[[str], None]) -> tuple[LanguageModel, Tokenizer]:
-    """The model and tokenizer of a run's best checkpoint, of a checkpoint, or of a model folder.
+def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[LanguageModel, Tokenizer]:
+    """The model and tokenizer of a run's best checkpoint, a checkpoint, or a model folder.
+
+    `hub:owner/name` is a model of the Hugging Face hub, downloaded or taken from its cache.
 
     Raises:
         ConfigError: there is none.
     """
+    folder = _from_hub(str(source)) if str(source).startswith("hub:") else Path(source)
     if (folder / "checkpoints").is_dir():
         found = checkpoint.best_whole(folder / "checkpoints", say)
         if found is None:
@@ -125,6 +128,19 @@ def load_model(folder: Path, say: Callable[[str], None]) -> tuple[LanguageModel,
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
     return interchange.load(folder), Tokenizer.load(folder)
+
+
+def _from_hub(source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = source.removeprefix("hub:").partition("@")
+    files = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ConfigError(f"{source}: cannot be had from the hub: {first_line}") from None
 
 
 def find_runs(folder: Path) -> list[Run]:

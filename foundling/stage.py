@@ -189,7 +189,13 @@ def _announce(
 
 
 def _save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    interchange.save(model, folder)
+    marks = {
+        "bos_token_id": tokenizer.begin_name,
+        "eos_token_id": tokenizer.end_name,
+        "pad_token_id": tokenizer.pad_name,
+    }
+    ids = {key: tokenizer.special(name) for key, name in marks.items() if name is not None}
+    interchange.save(model, folder, ids)
     tokenizer.save(folder)
 
 

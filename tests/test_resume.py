@@ -1,13 +1,16 @@
 """A run that was interrupted, however rudely, equals one that was not."""
 
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,29 +176,50 @@ def test_a_broken_newest_checkpoint_leads_back_loudly(
     assert outcome(tmp_path / "run")[0] == outcome(uninterrupted)[0]
 
 
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """The operating system refuses to let files grow, as it does on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def no_room_to_sync(size: int) -> Iterator[None]:
+    """A disk that notices only when it is synced that it is full, as network disks do."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        yield
+
+
+@pytest.mark.parametrize("disk", [no_file_larger_than, no_room_to_sync])
+@pytest.mark.parametrize("size", [300, 30_000])
 def test_a_full_disk_stops_with_the_last_checkpoint_intact(
+    disk: Callable[[int], AbstractContextManager[None]],
+    size: int,
     uninterrupted: Path,
     tiny: Callable[..., PretrainConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = os.fsync
-
-    def full(descriptor: int) -> None:
-        if list((tmp_path / "run" / "checkpoints").glob(".step-00000008*")):
-            raise OSError(28, "No space left on device")
-        original(descriptor)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(TrainingStopped, match="No space left on device"):
+    with ExitStack() as stack, monkeypatch.context() as patch:
+        stop_at(6, lambda: stack.enter_context(disk(size)), patch)
+        with pytest.raises(TrainingStopped, match="the last checkpoint is intact"):
             pretrain(tiny(), tmp_path / "run")
-    found = checkpoint.newest_whole(tmp_path / "run" / "checkpoints", print)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    found = checkpoint.newest_whole(checkpoints, pytest.fail)
     assert found is not None
     assert found.step == 4
-    assert not list((tmp_path / "run" / "checkpoints").glob(".step*"))
+    assert not list(checkpoints.glob(".step*"))
     pretrain(tiny(), tmp_path / "run", resume=True)
-    assert outcome(tmp_path / "run")[0] == outcome(uninterrupted)[0]
+    assert records_of(tmp_path / "run") == records_of(uninterrupted)
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_changes_the_model(

@@ -140,12 +140,12 @@ def test_an_unknown_character_is_named(character_tokenizer: Tokenizer) -> None:
         character_tokenizer.encode_batch(["the", "\x01"])
 
 
-def test_characters_are_fast_on_a_megabyte() -> None:
-    text = "To be, or not to be, that is the question:\n" * 24_000
+def test_characters_are_fast() -> None:
+    text = "To be, or not to be, that is the question:\n" * 6_000
     tokenizer = Tokenizer.characters([text])
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(tokenizer.encode(text)) == len(text)
-    assert time.perf_counter() - began < 8  # measured: 0.8 s on a free core
+    assert time.process_time() - began < 2  # measured: 0.2 s
 
 
 def test_a_vocabulary_too_small_for_bytes_is_refused() -> None:

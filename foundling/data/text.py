@@ -1,6 +1,7 @@
 """Pretraining batches: rows of a token store, whose order is a pure function of the seed."""
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -47,7 +48,8 @@ class TextData:
         return offset + self.context * _permute(place, self.rows_per_epoch, key)
 
 
-def validation_batches(split: TokenSplit, *, context: int, batch_size: int, max_tokens: int | None):
+def validation_batches(split: TokenSplit, *, context: int, batch_size: int, max_tokens: int | None
+) -> Iterator[TokenBatch]:
     """The split from its beginning in rows that do not overlap: every token is a target once.
 
     The last row is filled with IGNORE. `max_tokens` bounds how much of the split is read.

@@ -70,10 +70,17 @@ class Engine:
         """
         if any(not text for text in stop):
             raise ConfigError("a stop string must not be empty.")
-        ids = [self.tokenizer.begin_of_text, *self.tokenizer.encode(prompt)]
+        ids = self._read(prompt)
         bound = self.model.max_context
         budget = self._budget(len(ids), max_tokens, slide)
         return self._stream(ids, budget, bound, sampling or Sampling(), list(stop))
+
+    def _read(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.encode(prompt)
+        if self.tokenizer.begin_name is not None:
+            return [self.tokenizer.begin_of_text, *ids]
+        # Without a begin mark, what ends one text stands before the next one, as in GPT-2.
+        return ids or [self.tokenizer.end_of_text]
 
     def _budget(self, prompt_tokens: int, max_tokens: int | None, slide: bool) -> int:
         bound = self.model.max_context

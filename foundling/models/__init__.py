@@ -19,9 +19,10 @@ from foundling.models.transformer import TransformerSettings
 class RungSettings(Protocol):
     """What the table holds: a rung's settings, which build its context module."""
 
-    dim: int
-    tied: bool
-
+    @property
+    def dim(self) -> int: ...
+    @property
+    def tied(self) -> bool: ...
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> "RungSettings": ...
     def values(self) -> dict[str, Any]: ...

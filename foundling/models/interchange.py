@@ -109,7 +109,7 @@ def _read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
     try:
         model_type = layouts.known_type(config)
         theirs = layouts.read_config(model_type, config) if model_type else None
-        spec: dict[str, Any] = config.get("foundling", theirs)
+        spec: Any = config.get("foundling", theirs)
         if any(type(spec[size]) is not int or spec[size] < 1 for size in ("vocab_size", "context")):
             raise ConfigError("the vocabulary and the context must be whole numbers from 1.")
         if theirs and (changed := layouts.differences(spec, theirs)):

@@ -1,6 +1,6 @@
 """A language model: embed → context → unembed, whatever the context module remembers."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -84,8 +84,7 @@ class LanguageModel(nn.Module):
 
     def new_state(self, batch: int, max_time: int) -> State:
         """An empty state for `batch` streams of at most `max_time` tokens."""
-        state: State = self.context.new_state(batch, max_time)
-        return state
+        return cast(ContextModule, self.context).new_state(batch, max_time)
 
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

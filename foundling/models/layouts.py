@@ -14,7 +14,8 @@ Part = tuple[Callable[[Values], Values], Callable[[Values], Values]]
 Keys = Mapping[str, tuple[str, Any]]
 """Our setting → its key in config.json, and what holds where the key is missing."""
 REQUIRED = object()
-ALL = {"quantization_config": (None,), "is_causal": (True,)}
+ALL = {"quantization_config": (None,), "is_causal": (True,), "partial_rotary_factor": (None, 1.0)}
+"""Constants of every architecture, which no file of ours needs to name."""
 
 
 class Name(NamedTuple):
@@ -39,6 +40,7 @@ class Layout:
     constants: Mapping[str, tuple[Any, ...]]
     """Keys of which we express but these values; the first is written, and holds when missing."""
     parts: Sequence[Part]
+    """What is more than a renamed key."""
     names: Sequence[Name]
 
 

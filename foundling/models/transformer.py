@@ -134,7 +134,8 @@ class Block(nn.Module):
         mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer))
         x = x + mixed if self.residual else mixed
         changed = self.dropout(self.mlp(self.mlp_norm(x)))
-        return x + changed if self.residual else changed
+        result: Tensor = x + changed if self.residual else changed
+        return result
 
 
 class Transformer(nn.Module):

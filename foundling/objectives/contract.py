@@ -28,6 +28,6 @@ class LossSum:
 class Objective(Protocol):
     """What a stage minimises."""
 
-    batch_type: type
+    batch_type: type[TokenBatch]
 
     def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum: ...

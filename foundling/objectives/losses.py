@@ -32,8 +32,10 @@ def linear_cross_entropy(
     Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss).
     """
     chunk = chunk_rows or max(1, CHUNK_LOGITS // weight.shape[0])
-    total, rows, lse = _LinearCrossEntropy.apply(hidden, weight, targets, z_loss, chunk, compiled)
-    return total, rows, lse
+    result: tuple[Tensor, Tensor, Tensor] = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, targets, z_loss, chunk, compiled
+    )
+    return result
 
 
 def log_probs_of_targets(
@@ -76,6 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     hidden[part].to(dtype), cast, targets[part], z_loss, wants_gradient
                 )
                 if grad_hidden is not None and grad_weight is not None:
+                    assert to_hidden is not None
+                    assert to_weight is not None
                     grad_hidden[part] = to_hidden
                     grad_weight += to_weight
             total = rows.sum()

@@ -88,10 +88,19 @@ class Loop:
         """
         with Interrupt() as interrupt:
             try:
-                self._train(interrupt)
-            except Interrupted:
-                self._save()
-                raise
+                self._train_or_save(interrupt)
+            except OSError as error:
+                raise TrainingStopped(
+                    f"step {self.progress.step}: {error.strerror or error}; the last checkpoint is "
+                    "intact. Free space, then go on with --resume."
+                ) from error
+
+    def _train_or_save(self, interrupt: Interrupt) -> None:
+        try:
+            self._train(interrupt)
+        except Interrupted:
+            self._save()
+            raise
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take over optimizer and progress; the model is loaded by who built it."""
@@ -137,7 +146,7 @@ class Loop:
             part = batch.rows(start, start + rows).to(self.device)
             with autocast(self.device, self.precision):
                 loss = self.objective(self.model, part)
-            loss.total.backward()
+            loss.total.backward()  # type: ignore[no-untyped-call]
             parts = {"total": loss.total, "count": loss.count, **loss.metrics}
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach().double()
@@ -156,7 +165,8 @@ class Loop:
         self.progress.tokens += batch.tokens.numel()
         self.progress.seconds += seconds
         rates = self.optimizer.learning_rates()
-        record = {
+        tokens_per_second = batch.tokens.numel() / seconds
+        record: dict[str, Any] = {
             "split": "train",
             "step": self.progress.step,
             "tokens": self.progress.tokens,
@@ -166,10 +176,10 @@ class Loop:
             "learning_rate": rates.get("adamw", rates.get("muon")),
             **{f"learning_rate_{part}": rate for part, rate in rates.items()},
             "seconds": self.progress.seconds,
-            "tokens_per_second": batch.tokens.numel() / seconds,
+            "tokens_per_second": tokens_per_second,
         }
         if self.matrix_rate:
-            flops = self.model.flops_per_token(batch.tokens.shape[1]) * record["tokens_per_second"]
+            flops = self.model.flops_per_token(batch.tokens.shape[1]) * tokens_per_second
             record["matrix_rate_fraction"] = flops / self.matrix_rate
         return record
 
@@ -179,16 +189,10 @@ class Loop:
 
     def _save(self) -> None:
         self.progress.metrics_bytes = self.run.sync_metrics()
-        facts = {"validation_loss_nats": None}
-        if self.progress.validated_step == self.progress.step:
-            facts["validation_loss_nats"] = self.progress.validation_loss_nats
-        try:
-            checkpoints.commit(self.run.checkpoints, self.progress.step, self._write, facts)
-        except OSError as error:
-            raise TrainingStopped(
-                f"step {self.progress.step}: the checkpoint could not be written "
-                f"({error.strerror or error}); the one before it is intact. Free space and resume."
-            ) from error
+        validated = self.progress.validated_step == self.progress.step
+        loss = self.progress.validation_loss_nats if validated else None
+        facts = {"validation_loss_nats": loss}
+        checkpoints.commit(self.run.checkpoints, self.progress.step, self._write, facts)
         checkpoints.prune(self.run.checkpoints, self.checkpointing)
 
     def _write(self, folder: Path) -> None:

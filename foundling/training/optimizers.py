@@ -37,7 +37,9 @@ class Optimizer:
     """
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
-        self.names = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        self.names: dict[Tensor, str] = {
+            p: name for name, p in model.named_parameters() if p.requires_grad
+        }
         if not self.names:
             raise ConfigError("there is nothing to train: every parameter is frozen.")
         matrices = [p for p, name in self.names.items() if _is_matrix(name, p)]

@@ -1,5 +1,6 @@
 """The sources: every kind of file, every kind of fault, and pieces that lose nothing."""
 
+import codecs
 import gzip
 import json
 import sys
@@ -14,8 +15,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.data import sources as module
-from foundling.data.sources import Document, SourceError, Sources, cut, split_at
+from foundling.data import documents
+from foundling.data.documents import Document, cut
+from foundling.data.faults import SourceError
+from foundling.data.readers import source_file
+from foundling.data.readers.plain_text import split_at
+from foundling.data.sources import Sources
 from foundling.tokenizer import Tokenizer
 
 
@@ -65,10 +70,11 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("packed", PACK)
 def test_json_lines_and_text_packed_or_not(tmp_path: Path, packed: str) -> None:
     raw = rows({"text": "one", "n": 1}) + b"\n  \n" + rows({"text": "two\u2028\n"})[:-1]
+    raw = codecs.BOM_UTF8 + raw
     file = write(tmp_path / f"a.jsonl{packed}", PACK[packed](raw))
     assert texts(file) == ["one", "two\u2028\n"]
     assert names(file) == [f"{file}:1", f"{file}:4"]
-    book = write(tmp_path / f"b.txt{packed}", PACK[packed](b"a book of text"))
+    book = write(tmp_path / f"b.TXT{packed.upper()}", PACK[packed](b"a book of text"))
     assert texts(book) == ["a book of text"]
 
 
@@ -155,7 +161,7 @@ def test_bad_input_stops_with_its_file_and_line_or_is_counted(tmp_path: Path, na
 
 
 def test_a_fault_far_into_a_file_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_BYTES", 7)
+    monkeypatch.setattr(source_file, "READ_BYTES", 7)
     raw = "aé\n東京🦉\n".encode() * 9
     write(tmp_path / "a.txt", raw + b"x\xff")
     with pytest.raises(SourceError, match=rf"a\.txt:19: not UTF-8 at byte {len(raw) + 1} of"):
@@ -256,20 +262,17 @@ def test_the_tokens_of_pieces_are_those_of_the_whole(
 
 @given(st.lists(st.text("ab", max_size=9)), st.sampled_from(["a", "ab", "aba", "bbb"]))
 def test_separators_are_found_across_borders(strings: list[str], separator: str) -> None:
-    found, open_text = [], ""
-    for text, ends in split_at(strings, separator):
-        open_text += text
-        if ends:
-            found.append(open_text)
-            open_text = ""
-    assert found == "".join(strings).split(separator)
-    assert open_text == ""
+    found: dict[int, str] = {}
+    for number, text in split_at(strings, separator):
+        found[number] = found.get(number, "") + text
+    assert list(found) == list(range(len(found)))
+    assert list(found.values()) == "".join(strings).split(separator)
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_a_part_of_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: bool) -> None:
-    monkeypatch.setattr(module, "READ_BYTES", 16)
-    monkeypatch.setattr(module, "MEMORY_CHARACTERS", 32 if long else 1000)
+    monkeypatch.setattr(source_file, "READ_BYTES", 16)
+    monkeypatch.setattr(documents, "MEMORY_CHARACTERS", 32 if long else 1000)
     text = "été 東京 " * 20
     file = write(tmp_path / "a.txt", text.encode())
     for document in Sources([file], spool=tmp_path):

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
-from foundling.data.store import Manifest, StoreError, StoreWriter, TokenStore
+from foundling.data.manifest import Manifest, StoreError
+from foundling.data.store import TokenStore
+from foundling.data.store_writer import StoreWriter
 from foundling.tokenizer import Tokenizer
 
 ABOUT = {
@@ -123,7 +127,9 @@ def test_the_tokenizer_comes_along(tmp_path: Path, letters: Tokenizer) -> None:
 
 
 def test_a_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
-    many = Tokenizer.characters([chr(0x10000 + n) for n in range(65530)])
+    backend = Backend(models.WordLevel({"<unk>": 0, "</s>": 1, "z": 65536}, unk_token="<unk>"))
+    backend.save(str(tmp_path / "tokenizer.json"))
+    many = Tokenizer.load(tmp_path)
     assert many.vocab_size == 65537
     manifest = write(tmp_path / "s", many, [[0, 65536, 1]])
     assert manifest.dtype == "uint32"

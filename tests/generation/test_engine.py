@@ -139,3 +139,17 @@ def test_a_sliding_context_goes_on_past_the_limit() -> None:
         if chunks[-1].num_tokens == 30:
             return
     pytest.fail("no seed wrote past the context")
+
+
+def test_a_tokenizer_without_a_begin_mark_starts_from_the_end_of_another_text(tmp_path) -> None:
+    made = engine()
+    TOKENIZER.save(tmp_path)
+    settings = (tmp_path / "tokenizer_config.json").read_text()
+    content = (tmp_path / "tokenizer.json").read_text()
+    for name, text in (("tokenizer_config.json", settings), ("tokenizer.json", content)):
+        (tmp_path / name).write_text(text.replace("<|begin_of_text|>", "<|other|>"))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end_of_text|>"}')
+    made.tokenizer = Tokenizer.load(tmp_path)
+    assert made.tokenizer.begin_name is None
+    assert made._read("") == [made.tokenizer.end_of_text]
+    assert made._read("the") == TOKENIZER.encode("the")

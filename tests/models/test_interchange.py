@@ -361,6 +361,7 @@ CONFIG_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = true"),
     ("gpt2", {"add_cross_attention": True}, "add_cross_attention = true"),
     ("llama", {"is_causal": False}, "is_causal = false"),
+    ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor = 0\.5"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config = "),
     ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling = .*linear"),
     ("llama", {"rope_parameters": {**ROPE, "rope_type": "llama3"}}, "rope_parameters = .*llama3"),

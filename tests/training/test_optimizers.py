@@ -27,10 +27,9 @@ def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
         part: {optimizer.names[p] for group in o.param_groups for p in group["params"]}
         for part, o in optimizer.parts.items()
     }
+    block = ("attention.q", "attention.k", "attention.v", "attention.o")
     assert names["muon"] == {
-        f"context.blocks.0.{name}.weight"
-        for name in ("attention.q", "attention.k", "attention.v", "attention.o")
-        + ("mlp.gate", "mlp.up", "mlp.down")
+        f"context.blocks.0.{name}.weight" for name in (*block, "mlp.gate", "mlp.up", "mlp.down")
     }
     assert {"embed.weight", "unembed.weight", "context.norm.weight"} <= names["adamw"]
     plain = Optimizer(model(), OptimizerSettings(kind="adamw"))

@@ -1,0 +1,33 @@
+"""Reads data sets of the Hugging Face hub, named `hub:owner/name[:config][@split]`, as a stream."""
+
+from collections.abc import Iterator
+
+from foundling.data.documents import Document
+from foundling.data.faults import SourceError
+from foundling.data.readers.rows import document_of
+from foundling.data.readers.source_file import SourceFile
+
+_MARK = "hub:"
+
+
+def is_on_hub(name: str) -> bool:
+    return name.startswith(_MARK)
+
+
+def read(file: SourceFile) -> Iterator[Document | SourceError]:
+    name, _, split = file.name.removeprefix(_MARK).partition("@")
+    name, _, config = name.partition(":")
+    try:
+        import datasets
+    except ImportError:
+        raise SourceError(
+            "missing package",
+            f'{file.name}: needs the datasets package: pip install "foundling[hub]".',
+        ) from None
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield document_of(f"{file.name}#{number}", row, file.text_field)
+    except Exception as error:  # of several HTTP libraries and of datasets itself
+        line = " ".join(str(error).split())
+        raise SourceError("hub", f"{file.name}: {type(error).__name__}: {line}") from None

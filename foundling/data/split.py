@@ -1,0 +1,156 @@
+"""Which split each document goes to, without those that came before."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundling.config import ConfigError
+from foundling.data.documents import Document
+from foundling.data.manifest import SPLITS, SplitName
+from foundling.data.seen import Seen
+from foundling.data.sources import Sources
+
+_ONE_DOCUMENT = (
+    "The input is one document, which cannot be parted by document: use validation_tail (0.1 "
+    "keeps its last tenth for validation), name validation inputs, or give a separator."
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A document of a split, or the `number`th piece of a long one."""
+
+    split: SplitName
+    source: str
+    digest: bytes  # of the whole document
+    number: int
+    text: str
+    ends: bool
+
+    @property
+    def begins(self) -> bool:
+        return self.number == 0
+
+    @property
+    def key(self) -> int:
+        """64 bits at random, which depend on the document and the piece's place alone."""
+        return _random(self.digest + self.number.to_bytes(8, "little"))
+
+
+class SplitPlan:
+    """Gives every document its split; one pass over it after another gives the same.
+
+    Args:
+        inputs: the sources of "train" and, where they are named, those of "validation".
+        fraction: the share of the documents of "train" that go to validation in their place.
+        tail: the last share of each file, which must be one document, that does.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[SplitName, Sources],
+        *,
+        fraction: float | None,
+        tail: float | None,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        self.inputs = inputs
+        self.duplicates = 0
+        self._fraction, self._tail, self._seed, self._folder = fraction, tail, seed, folder
+        if fraction is not None and inputs["train"].is_one_document:
+            raise ConfigError(_ONE_DOCUMENT)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """The documents that could not be read, by reason."""
+        return _sum(sources.skipped for sources in self.inputs.values())
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """The files that were not read, by suffix."""
+        return _sum(sources.ignored for sources in self.inputs.values())
+
+    def read(self) -> tuple[int, int | None]:
+        """Bytes read in this pass, and in all."""
+        totals = [sources.total_bytes for sources in self.inputs.values()]
+        known = [total for total in totals if total is not None]
+        done = sum(sources.bytes_read for sources in self.inputs.values())
+        return done, sum(known) if len(known) == len(totals) else None
+
+    def pieces(self) -> Iterator[Piece]:
+        """One pass over all text.
+
+        Raises:
+            ConfigError: at the end, when a split came out empty.
+        """
+        self.duplicates = 0
+        counts = dict.fromkeys(SPLITS, 0)
+        with Seen(self._folder) as seen:
+            # Validation first: a training document that is in it too is then the duplicate.
+            for given in reversed(SPLITS):
+                for document in self.inputs.get(given, ()):
+                    if not seen.add(document.digest):
+                        self.duplicates += 1
+                        continue
+                    for split, start, stop in self._parts(given, document):
+                        counts[split] += 1
+                        yield from _pieces(split, document, start, stop)
+        self._refuse_empty(counts)
+
+    def _parts(
+        self, given: SplitName, document: Document
+    ) -> Iterator[tuple[SplitName, int, int | None]]:
+        if self._tail is not None:
+            if not document.whole_file:
+                raise ConfigError(
+                    f"{document.source}: validation_tail cuts files that are one document each; "
+                    "for many documents use validation_fraction."
+                )
+            at = int(document.num_characters * (1 - self._tail))
+            if at:
+                yield "train", 0, at
+            if at < document.num_characters:
+                yield "validation", at, None
+        elif self._fraction is not None and self._chance(document) < self._fraction:
+            yield "validation", 0, None
+        else:
+            yield given, 0, None
+
+    def _chance(self, document: Document) -> float:
+        """A number in [0, 1) that depends on a document's text and the seed alone."""
+        return (_random(document.digest + str(self._seed).encode()) >> 11) / (1 << 53)
+
+    def _refuse_empty(self, counts: Mapping[SplitName, int]) -> None:
+        total = sum(counts.values())
+        if self._fraction is not None and total == 1:
+            raise ConfigError(_ONE_DOCUMENT)
+        advice = "give other validation inputs"
+        if self._fraction is not None:
+            advice = f"change validation_fraction = {self._fraction} or the seed, or name inputs"
+        for name, count in counts.items():
+            if not count:
+                raise ConfigError(
+                    f"No document is left for {name}: {total} in all, {self.duplicates} "
+                    f"duplicates dropped, {sum(self.skipped.values())} skipped; {advice}."
+                )
+
+
+def _pieces(split: SplitName, document: Document, start: int, stop: int | None) -> Iterator[Piece]:
+    texts = document.pieces(start, stop)
+    text: str | None = next(texts)
+    number = 0
+    while text is not None:
+        following = next(texts, None)
+        yield Piece(split, document.source, document.digest, number, text, following is None)
+        text, number = following, number + 1
+
+
+def _random(raw: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
+
+
+def _sum(counters: Iterator[Counter[str]]) -> dict[str, int]:
+    return dict(sorted(sum(counters, Counter[str]()).items()))
