@@ -195,7 +195,7 @@ def _settings(
     if resume:
         if config is not None:
             raise ConfigError("--resume goes on with the run's own settings; give no CONFIG.")
-        _refuse_fixed(settings, data)
+        _refuse_fixed(settings)
         if not saved.is_file():
             raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
         config = saved
@@ -207,7 +207,7 @@ def _settings(
     return values
 
 
-def _refuse_fixed(settings: list[str], data: Path | None) -> None:
+def _refuse_fixed(settings: list[str]) -> None:
     """On resume, only what does not change the steps already made may be set."""
     from foundling.config import ConfigError
 

@@ -75,7 +75,8 @@ def keep_memory() -> bool:
         return False
     # One arena: autograd's thread then reuses what the main thread freed.
     settings = ((trim_threshold, 2**31 - 1), (mmap_max, 0), (arena_max, 1))
-    return all([mallopt(key, value) == 1 for key, value in settings])
+    taken = [mallopt(key, value) == 1 for key, value in settings]
+    return all(taken)
 
 
 def derive_seed(*parts: int | str) -> int:

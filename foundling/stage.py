@@ -24,7 +24,7 @@ from foundling.generation.sampling import Sampling
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
-from foundling.run import Run
+from foundling.run import Run, write_atomically
 from foundling.tokenizer import Tokenizer
 from foundling.training.followers import FollowerThread, TensorBoardFollower, WandbFollower
 from foundling.training.interrupt import Interrupted
@@ -121,8 +121,10 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     runtime.seed_everything(config.seed, "weights")
     model = models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
     facts = _manifest(config, store, data, tokenizer, model)
-    run = _continue(out, facts) if resume else Run.create(out, dump_toml(config.values()), facts)
+    settings = dump_toml(config.values())
+    run = _continue(out, facts) if resume else Run.create(out, settings, facts)
     with _alone(run):
+        write_atomically(run.folder / "config.toml", settings.encode())
         found = _last_checkpoint(run) if resume else None
         if found is not None:
             interchange.load_weights(model, found.model)
@@ -181,7 +183,7 @@ def _announce(
     why = " (auto)" if training.precision == "auto" else ""
     epochs = training.steps * training.batch_size / data.rows_per_epoch
     progress.message(
-        f"{config.model['rung']} of {model.num_parameters():,} parameters on {device}, {name}{why}, "
+        f"{config.model['rung']}, {model.num_parameters():,} parameters, on {device}, {name}{why}, "
         f"{'compiled' if training.compile else 'not compiled'}, {torch.get_num_threads()} threads; "
         f"{training.steps:,} steps of {training.batch_size * config.context:,} tokens, "
         f"{epochs:.1f} epochs"

@@ -56,6 +56,7 @@ def test_from_text_to_generation(
         assert (run / name).stat().st_size > 0
 
     assert call("pretrain", "--resume", "--out", run, "--set", "training.steps=8") == 0
+    assert "steps = 8" in (run / "config.toml").read_text()
     assert call("runs", tmp_path / "runs", "--json") == 0
     assert last_json(capsys.readouterr().out)["runs"][0]["step"] == 8
 

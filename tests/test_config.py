@@ -69,5 +69,5 @@ def test_files_that_are_not_toml_are_refused(tmp_path) -> None:
     (tmp_path / "bad.toml").write_text("steps = ")
     (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
     for name in ("bad.toml", "latin.toml", "missing.toml", "."):
-        with pytest.raises(ConfigError, match="toml|folder"):
+        with pytest.raises(ConfigError, match=r"toml|folder"):
             load_toml(tmp_path / name)

@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_run(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [1, 5, 8])
+@pytest.mark.parametrize("step", [1, 5, 8, 12])
 def test_a_signal_saves_and_the_resumed_run_is_the_same(
     number: signal.Signals,
     step: int,
@@ -93,6 +93,12 @@ def test_a_signal_saves_and_the_resumed_run_is_the_same(
     assert saved[-1].step == step
     pretrain(tiny(), tmp_path / "run", resume=True)
     assert outcome(tmp_path / "run") == outcome(uninterrupted)
+    whole, resumed = (
+        checkpoint.committed(folder / "checkpoints")[-1]
+        for folder in (uninterrupted, tmp_path / "run")
+    )
+    assert resumed.facts["validation_loss_nats"] == whole.facts["validation_loss_nats"]
+    assert resumed.fingerprint == whole.fingerprint
 
 
 def wait_for(seen: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

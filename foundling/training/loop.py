@@ -109,21 +109,25 @@ class Loop:
         self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
 
     def _train(self, interrupt: Interrupt) -> None:
-        if self.progress.validated_step < self.progress.step and self._due():
-            self._validate(interrupt)  # the interruption came before this validation ended
+        if self._validation_is_due():
+            self._finish_step(interrupt)  # an interruption had come before it
         while self.progress.step < self.pace.steps:
             self._record(self._step())
             if interrupt.requested:
                 raise Interrupted
-            if self._due():
-                self._validate(interrupt)
-            last = self.progress.step == self.pace.steps
-            if last or self.progress.step % self.checkpointing.every == 0:
-                self._save()
+            self._finish_step(interrupt)
 
-    def _due(self) -> bool:
+    def _finish_step(self, interrupt: Interrupt) -> None:
+        if self._validation_is_due():
+            self._validate(interrupt)
         step = self.progress.step
-        return step == self.pace.steps or (step > 0 and step % self.pace.validate_every == 0)
+        if step == self.pace.steps or step % self.checkpointing.every == 0:
+            self._save()
+
+    def _validation_is_due(self) -> bool:
+        step = self.progress.step
+        now = step == self.pace.steps or (step > 0 and step % self.pace.validate_every == 0)
+        return now and self.progress.validated_step < step
 
     def _validate(self, interrupt: Interrupt) -> None:
         for record in self.validate(self.progress.step, lambda: interrupt.requested):

@@ -123,7 +123,7 @@ def test_the_context_is_a_limit_said_in_words() -> None:
         made.generate("\x01\x02", max_tokens=7)
     with pytest.raises(ConfigError, match="the model reads at most 8"):
         made.generate("\x01" * 9)
-    never_ends = [c for c in made.stream("\x01\x02", sampling=Sampling(temperature=0))]
+    never_ends = list(made.stream("\x01\x02", sampling=Sampling(temperature=0)))
     assert never_ends[-1].num_tokens <= 6
     with pytest.raises(ConfigError, match="max_tokens"):
         made.generate("a", max_tokens=0)
