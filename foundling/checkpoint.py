@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import Field
 from safetensors import SafetensorError
 
+from foundling import durable
 from foundling.config import Section
 
 MARKER = "checkpoint.json"
@@ -95,20 +95,20 @@ def commit(
             raise OSError(str(error)) from error
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         for path in files:
-            _sync(path)
+            durable.sync(path)
         hashes = {path.relative_to(temporary).as_posix(): _sha256(path) for path in files}
         facts = {"step": step, **facts, "files": hashes}
         (temporary / MARKER).write_text(json.dumps(facts, indent=2), "utf-8")
-        _sync(temporary / MARKER)
+        durable.sync(temporary / MARKER)
         for path in [*temporary.rglob("*"), temporary]:
             if path.is_dir():
-                _sync(path)
+                durable.sync(path)
         if final.exists():  # the broken or superseded one of the same step
             old = folder / f".{final.name}.old"
             _remove(old)
             final.rename(old)
         temporary.rename(final)
-        _sync(folder)
+        durable.sync(folder)
         _remove(folder / f".{final.name}.old")
     except BaseException:
         _remove(temporary)
@@ -194,14 +194,6 @@ def clean(folder: Path) -> None:
 def _remove(path: Path) -> None:
     if path.exists():
         shutil.rmtree(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(path: Path) -> str:

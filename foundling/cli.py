@@ -128,7 +128,8 @@ def data_prepare(
     as_json: Json = False,
 ) -> None:
     """Turn text into a tokenizer and memory-mapped token shards."""
-    from foundling.data.prepare import prepare, rich_progress
+    from foundling.data.prepare import prepare
+    from foundling.data.progress import rich_progress
 
     with rich_progress() as progress:
         report = prepare(

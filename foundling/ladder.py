@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foundling import durable
 from foundling.config import ConfigError, override
 from foundling.data.store import TokenStore
 from foundling.evaluation.report import write_ladder_report
 from foundling.models import RUNGS, rung_settings
-from foundling.run import Run, is_run, write_atomically
+from foundling.records import best_validation, read_object
+from foundling.run import Run, is_run
 from foundling.stage import PretrainConfig, pretrain
 
 
@@ -45,8 +47,7 @@ def climb(
 
 def read_ladder(out: Path) -> dict[str, Any]:
     """What `climb` wrote."""
-    result: dict[str, Any] = json.loads((out / "ladder.json").read_text("utf-8"))
-    return result
+    return read_object(out / "ladder.json")
 
 
 def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> PretrainConfig:
@@ -57,9 +58,9 @@ def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> P
 
 
 def _row(rung: str, run: Run) -> dict[str, Any]:
-    validations = list(run.records("validation"))
-    best = min(validations, key=lambda record: float(record["loss_nats"]))
-    training = list(run.records("train"))
+    best = best_validation(run.records("validation"))
+    assert best is not None, "a finished run is validated at its last step"
+    training = run.records("train")
     rates = sorted(record["tokens_per_second"] for record in training)
     return {
         "rung": rung,
@@ -84,4 +85,4 @@ def _write(out: Path, config: PretrainConfig, rows: list[dict[str, Any]]) -> Non
         "vocab_size": store.manifest.vocab_size,
     }
     content = json.dumps({"data": data, "rows": rows}, indent=2).encode()
-    write_atomically(out / "ladder.json", content)
+    durable.replace(out / "ladder.json", content)

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from foundling import checkpoint
+from foundling import checkpoint, durable
 from foundling.config import ConfigError, load_toml
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
+from foundling.records import best_validation, read_object, read_records
 from foundling.tokenizer import Tokenizer
 
 
@@ -37,8 +38,8 @@ class Run:
         temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
         (temporary / "checkpoints").mkdir(parents=True)
         (temporary / "metrics.jsonl").touch()
-        write_atomically(temporary / "config.toml", config_toml.encode())
-        write_atomically(temporary / "manifest.json", _json(manifest, indent=2))
+        durable.replace(temporary / "config.toml", config_toml.encode())
+        durable.replace(temporary / "manifest.json", _json(manifest, indent=2))
         os.replace(temporary, folder)
         return cls(folder)
 
@@ -55,8 +56,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text("utf-8"))
-        return result
+        return read_object(self.folder / "manifest.json")
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""
@@ -75,28 +75,17 @@ class Run:
             file.truncate(size)
             os.fsync(file.fileno())
 
-    def records(self, split: str | None = None) -> Iterator[dict[str, Any]]:
-        """The records, of one split if given; a last line cut short by a crash is left out.
-
-        Raises:
-            ConfigError: a line in the middle is broken.
-        """
-        lines = self.metrics.read_bytes().split(b"\n")
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                raise ConfigError(f"{self.metrics}:{number}: not a JSON object.") from None
-            if split is None or record["split"] == split:
-                yield record
+    def records(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The records, of one split if given; a last line that a crash cut short is left out."""
+        found = read_records(self.metrics)
+        return [record for record in found if split is None or record["split"] == split]
 
     def summary(self) -> dict[str, Any]:
         """The last and the best figures, for a list of runs."""
         manifest = self.manifest
         config = load_toml(self.folder / "config.toml")
         steps = [record["step"] for record in self.records("train")]
-        validations = list(self.records("validation"))
-        best = min(validations, key=lambda record: float(record["loss_nats"]), default=None)
+        best = best_validation(self.records("validation"))
         return {
             "stage": manifest["stage"],
             "parent": manifest["parent"],
@@ -152,16 +141,6 @@ def find_runs(folder: Path) -> list[Run]:
 
 def is_run(folder: Path) -> bool:
     return (folder / "manifest.json").is_file() and (folder / "checkpoints").is_dir()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a crash leaves the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from foundling import __version__, checkpoint, models, runtime
+from foundling import __version__, checkpoint, durable, models, runtime
 from foundling.checkpoint import Checkpoint, CheckpointSettings
 from foundling.config import ConfigError, Section, dump_toml
 from foundling.data.store import TokenStore
@@ -24,7 +24,7 @@ from foundling.generation.sampling import Sampling
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
-from foundling.run import Run, write_atomically
+from foundling.run import Run
 from foundling.tokenizer import Tokenizer
 from foundling.training.followers import FollowerThread, TensorBoardFollower, WandbFollower
 from foundling.training.interrupt import Interrupted
@@ -124,7 +124,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     settings = dump_toml(config.values())
     run = _continue(out, facts) if resume else Run.create(out, settings, facts)
     with _alone(run):
-        write_atomically(run.folder / "config.toml", settings.encode())
+        durable.replace(run.folder / "config.toml", settings.encode())
         found = _last_checkpoint(run) if resume else None
         if found is not None:
             interchange.load_weights(model, found.model)

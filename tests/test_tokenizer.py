@@ -145,7 +145,7 @@ def test_characters_are_fast() -> None:
     tokenizer = Tokenizer.characters([text])
     began = time.process_time()
     assert len(tokenizer.encode(text)) == len(text)
-    assert time.process_time() - began < 2  # measured: 0.2 s
+    assert time.process_time() - began < 2  # measured: 0.06 s
 
 
 def test_a_vocabulary_too_small_for_bytes_is_refused() -> None:

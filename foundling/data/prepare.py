@@ -16,7 +16,6 @@ from foundling.config import ConfigError
 from foundling.data.encode import encode
 from foundling.data.manifest import Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
-from foundling.data.progress import rich_progress as rich_progress  # for its callers
 from foundling.data.sample import Sample
 from foundling.data.sources import OnError, Sources
 from foundling.data.split import SplitPlan

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from foundling import durable
 from foundling.data.manifest import (
     MANIFEST,
     SPLITS,
@@ -96,12 +97,9 @@ class StoreWriter:
             **about,
         )
         text = json.dumps(manifest.values(), indent=2, ensure_ascii=False) + "\n"
-        with (self.folder / MANIFEST).open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _sync_folder(self.folder / TOKENIZER)
-        _sync_folder(self.folder)
+        durable.replace(self.folder / MANIFEST, text.encode())
+        durable.sync(self.folder / TOKENIZER)
+        durable.sync(self.folder)
         self._move()
         return manifest
 
@@ -117,7 +115,7 @@ class StoreWriter:
             if replaced:
                 os.replace(old, self.out)
             raise
-        _sync_folder(self.out.parent)
+        durable.sync(self.out.parent)
         if replaced:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -211,15 +209,6 @@ class _HashedFile:
 
 def _entry(folder: Path, file: Path) -> FileEntry:
     raw = file.read_bytes()
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+    durable.sync(file)
     digest = hashlib.sha256(raw).hexdigest()
     return FileEntry(name=str(file.relative_to(folder)), num_bytes=len(raw), sha256=digest)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

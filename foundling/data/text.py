@@ -48,7 +48,8 @@ class TextData:
         return offset + self.context * _permute(place, self.rows_per_epoch, key)
 
 
-def validation_batches(split: TokenSplit, *, context: int, batch_size: int, max_tokens: int | None
+def validation_batches(
+    split: TokenSplit, *, context: int, batch_size: int, max_tokens: int | None
 ) -> Iterator[TokenBatch]:
     """The split from its beginning in rows that do not overlap: every token is a target once.
 

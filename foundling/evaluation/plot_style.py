@@ -1,9 +1,7 @@
 """Holds the one look of every figure: palette, frame, labels, and how a figure reaches a file."""
 
 import io
-import os
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
+
+from foundling import durable
 
 # Okabe and Ito's colours, safe for colour-blind readers, darkened where they were faint on white.
 # Each has a lighter twin for dark pages; `inline_svg` turns the first into a CSS variable.
@@ -138,19 +138,9 @@ def save(figure: Figure, stem: Path) -> str:
     figure.savefig(svg, format="svg", metadata={"Date": None})
     text = _stable_ids(svg.getvalue().decode("utf-8"), stem.name)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(stem.with_suffix(".png"), png.getvalue())
-    replace_file(stem.with_suffix(".svg"), text.encode("utf-8"))
+    durable.replace(stem.with_suffix(".png"), png.getvalue())
+    durable.replace(stem.with_suffix(".svg"), text.encode("utf-8"))
     return text
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that readers see either as it was or whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def inline_svg(svg: str, description: str) -> str:

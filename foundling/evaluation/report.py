@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from foundling import durable
 from foundling.config import load_toml
-from foundling.evaluation.plot_style import compact, inline_svg, replace_file, save, theme_variables
+from foundling.evaluation.plot_style import compact, inline_svg, save, theme_variables
 from foundling.evaluation.plots import (
     Curve,
     ladder_bars,
@@ -21,7 +22,7 @@ from foundling.evaluation.plots import (
     loss_by_position_plot,
     loss_plot,
 )
-from foundling.evaluation.records import (
+from foundling.records import (
     best_validation,
     bits_per_nat,
     by_split,
@@ -86,7 +87,7 @@ def write_run_report(run_dir: Path) -> Path:
         config=_sections(config),
         lineage=dict(_flat(manifest)),
     )
-    replace_file(run_dir / "report.html", page.encode("utf-8"))
+    durable.replace(run_dir / "report.html", page.encode("utf-8"))
     return run_dir / "report.html"
 
 
@@ -144,7 +145,7 @@ def write_ladder_report(ladder_dir: Path) -> Path:
         unit=unit,
         figures=figures,
     )
-    replace_file(ladder_dir / "report.html", page.encode("utf-8"))
+    durable.replace(ladder_dir / "report.html", page.encode("utf-8"))
     return ladder_dir / "report.html"
 
 

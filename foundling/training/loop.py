@@ -168,7 +168,7 @@ class Loop:
         self.progress.step = step + 1
         self.progress.tokens += batch.tokens.numel()
         self.progress.seconds += seconds
-        rates = self.optimizer.learning_rates()
+        first, *others = self.optimizer.learning_rates().items()
         tokens_per_second = batch.tokens.numel() / seconds
         record: dict[str, Any] = {
             "split": "train",
@@ -177,8 +177,8 @@ class Loop:
             "loss_nats": loss_nats,
             **{name: value / count for name, value in figures.items()},
             "gradient_norm": norm,
-            "learning_rate": rates.get("adamw", rates.get("muon")),
-            **{f"learning_rate_{part}": rate for part, rate in rates.items()},
+            "learning_rate": first[1],
+            **{f"learning_rate_{part}": rate for part, rate in others},
             "seconds": self.progress.seconds,
             "tokens_per_second": tokens_per_second,
         }

@@ -378,18 +378,20 @@ def test_a_pipe_needs_a_tokenizer(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------- memory and progress
 
+# Not getrusage's ru_maxrss, which begins at the peak of the process that started this one.
 MEASURE = """
-import resource
+import re
 from foundling.data import encode
 from foundling.data.prepare import prepare
 from foundling.data.readers import source_file
 encode.BATCH_CHARACTERS, source_file.READ_BYTES = 1 << 17, 1 << 16  # few buffers, little noise
 for name in ('small', 'large'):
     prepare([f'{name}.jsonl'], name, tokenizer='t', validation_fraction=0.01)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux")
 def test_memory_is_flat_on_a_stream(tmp_path: Path) -> None:
     """13 MB of text more, which exist nowhere as a whole: kept, they would show."""
     Tokenizer.characters(["".join(WORDS) + " 0123456789"]).save(tmp_path / "t")
@@ -411,7 +413,7 @@ def test_memory_is_flat_on_a_stream(tmp_path: Path) -> None:
     assert process.returncode == 0
     small, large = map(int, shown.split())
     assert TokenStore.open(tmp_path / "large").split("train").num_bytes > 15_000_000
-    assert large - small < 8  # measured: 0 to 3, and 14 when the text is kept
+    assert large - small < 8  # measured: 3 to 4; 18 with the text kept, 118 with the tokens
 
 
 def test_progress_tells_bytes_of_all(

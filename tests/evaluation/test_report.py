@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from foundling.evaluation.records import by_split, read_records
 from foundling.evaluation.report import write_ladder_report, write_run_report
+from foundling.records import by_split, read_records
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

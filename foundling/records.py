@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from foundling.config import ConfigError
+
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The records of a .jsonl file that may be growing: a last line without its end is left out.
 
     Raises:
-        ValueError: a whole line is broken; names the file and the line.
+        ConfigError: a whole line is broken; names the file and the line.
     """
     lines = path.read_bytes().split(b"\n")
     records = []
@@ -25,7 +27,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             records.append(record)
         except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number}: not a JSON object: {error}.") from None
+                raise ConfigError(f"{path}, line {number}: not a JSON object: {error}.") from None
     return records
 
 
@@ -33,14 +35,14 @@ def read_object(path: Path) -> dict[str, Any]:
     """The one JSON object that a file holds.
 
     Raises:
-        ValueError: it holds something else; names the file.
+        ConfigError: it holds something else; names the file.
     """
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}.") from None
+        raise ConfigError(f"{path}: not JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object.")
+        raise ConfigError(f"{path}: not a JSON object.")
     return value
 
 
