@@ -53,7 +53,7 @@ def village(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(village: Path) -> Callable[..., PretrainConfig]:
     """Settings of a run of a second; keyword-less `section.key=value` overrides."""
 

@@ -48,9 +48,11 @@ def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
     return records_of(folder), weights_of(folder)
 
 
-@pytest.fixture
-def uninterrupted(tiny: Callable[..., PretrainConfig], tmp_path: Path) -> Path:
-    return pretrain(tiny(), tmp_path / "whole").folder
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tiny: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return pretrain(tiny(), tmp_path_factory.mktemp("whole") / "run").folder
 
 
 def stop_at(step: int, how: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
