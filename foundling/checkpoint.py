@@ -12,7 +12,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from foundling import durable
-from foundling.config import Section
+from foundling.config import ConfigError, Section
 
 MARKER = "checkpoint.json"
 
@@ -118,30 +118,60 @@ def commit(
 
 def committed(folder: Path) -> list[Checkpoint]:
     """The checkpoints whose commit was finished, oldest first; not verified."""
-    found = []
-    for path in sorted(folder.glob("step-*")):
-        try:
-            facts = json.loads((path / MARKER).read_text("utf-8"))
-            found.append(Checkpoint(path, facts["step"], facts))
-        except (OSError, ValueError, KeyError):
-            continue
-    return found
+    found = [_read(path) for path in sorted(folder.glob("step-*"))]
+    return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
 def newest_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint that verifies; `say` is told of each newer one that does not."""
-    marked = {checkpoint.path for checkpoint in committed(folder)}
     for path in sorted(folder.glob("step-*"), reverse=True):
-        if path not in marked:
-            say(f"{path} has no readable {MARKER}; going back to the checkpoint before it.")
-    for checkpoint in reversed(committed(folder)):
         try:
-            checkpoint.verify()
+            return open_whole(path)
         except BrokenCheckpoint as error:
             say(f"broken checkpoint: {error}; going back to the one before it.")
-            continue
-        return checkpoint
     return None
+
+
+def open_whole(path: Path) -> Checkpoint:
+    """One checkpoint, verified.
+
+    Raises:
+        BrokenCheckpoint: it has no readable marker, or a file differs from its hash.
+    """
+    checkpoint = _read(path)
+    if checkpoint is None:
+        raise BrokenCheckpoint(f"{path / MARKER}: missing or not readable")
+    checkpoint.verify()
+    return checkpoint
+
+
+def recover(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+    """Tidy up after a crash and give the newest whole checkpoint, to go on from.
+
+    What a crash left half done is finished or removed. A broken checkpoint is renamed
+    `broken-step-N`, so that it takes no place among those that are kept. None: there never was one.
+
+    Raises:
+        ConfigError: there are checkpoints, and none is whole.
+    """
+    for old in folder.glob(".step-*.old"):
+        final = folder / old.name[1 : -len(".old")]
+        if not final.exists():
+            old.rename(final)
+    for path in folder.glob(".step-*"):
+        _remove(path)
+    whole = newest_whole(folder, say)
+    newer = [p for p in folder.glob("step-*") if whole is None or p.name > whole.path.name]
+    if newer and whole is None:
+        raise ConfigError(
+            f"{folder}: every checkpoint is broken, so there is nothing to go on from; the metrics "
+            "are as they were. Start a new run."
+        )
+    for path in newer:
+        broken = folder / f"broken-{path.name}"
+        _remove(broken)
+        path.rename(broken)
+    return whole
 
 
 def best(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
@@ -164,7 +194,7 @@ def best_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
 
 
 def prune(folder: Path, settings: CheckpointSettings) -> None:
-    """Delete the checkpoints that the policy does not keep, marker first."""
+    """Delete the checkpoints that the policy does not keep."""
     found = committed(folder)
     kept = {c.step for c in found[-settings.keep_last :]}
     top = best(found)
@@ -174,21 +204,19 @@ def prune(folder: Path, settings: CheckpointSettings) -> None:
         kept |= {c.step for c in found if c.step % settings.keep_every == 0}
     for checkpoint in found:
         if checkpoint.step not in kept:
-            (checkpoint.path / MARKER).unlink()
-            _remove(checkpoint.path)
+            doomed = folder / f".{checkpoint.path.name}.pruned"
+            checkpoint.path.rename(doomed)  # at once gone; a crash leaves no half of it
+            _remove(doomed)
 
 
-def clean(folder: Path) -> None:
-    """Remove what a crash left half done; finish a replacement that it interrupted."""
-    for old in folder.glob(".step-*.old"):
-        final = folder / old.name[1 : -len(".old")]
-        if not final.exists():
-            old.rename(final)
-    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.old")]:
-        _remove(path)
-    for path in folder.glob("step-*"):
-        if not (path / MARKER).exists():
-            _remove(path)  # the marker goes first when a checkpoint is pruned
+def _read(path: Path) -> Checkpoint | None:
+    try:
+        facts = json.loads((path / MARKER).read_text("utf-8"))
+        if isinstance(facts["files"], dict):
+            return Checkpoint(path, int(facts["step"]), facts)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,5 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -53,9 +52,7 @@ def _exit_code(run: Callable[[], object]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _say(f"error: {error.filename or 'the disk'}: no space left; free some and try again.")
+        _say(f"error: {error.filename or 'a file'}: {error.strerror or error}.")
         return 2
     except KeyboardInterrupt:
         _say("interrupted.")
@@ -105,7 +102,9 @@ def data_prepare(
     tokenizer: Annotated[
         str, typer.Option(help="bytes (byte-level BPE), characters, or a tokenizer.json.")
     ] = "bytes",
-    vocab_size: Annotated[int, typer.Option(help="Tokens of a new BPE, specials included.")] = 8192,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Tokens of a new BPE, specials included (default 8192).")
+    ] = None,
     text_field: Annotated[str, typer.Option(help="The field of .jsonl and .parquet.")] = "text",
     separator: Annotated[
         str | None, typer.Option(help="Splits a text file into documents; default: one a file.")
@@ -128,15 +127,19 @@ def data_prepare(
     as_json: Json = False,
 ) -> None:
     """Turn text into a tokenizer and memory-mapped token shards."""
+    from foundling.config import ConfigError
     from foundling.data.prepare import prepare
     from foundling.data.progress import rich_progress
+
+    if vocab_size is not None and tokenizer != "bytes":
+        raise ConfigError(f"--vocab-size: the tokenizer {tokenizer} has its own size.")
 
     with rich_progress() as progress:
         report = prepare(
             inputs,
             out,
             tokenizer=tokenizer,
-            vocab_size=vocab_size,
+            vocab_size=vocab_size or 8192,
             text_field=text_field,
             separator=separator,
             validation=validation or (),
@@ -196,7 +199,6 @@ def _settings(
     if resume:
         if config is not None:
             raise ConfigError("--resume goes on with the run's own settings; give no CONFIG.")
-        _refuse_fixed(settings)
         if not saved.is_file():
             raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
         config = saved
@@ -206,18 +208,6 @@ def _settings(
     if data is not None:
         values["data"] = str(data.resolve())
     return values
-
-
-def _refuse_fixed(settings: list[str]) -> None:
-    """On resume, only what does not change the steps already made may be set."""
-    from foundling.config import ConfigError
-
-    free = ("training.steps", "training.threads", "validation.", "checkpoint.", "followers.")
-    for setting in settings:
-        if not setting.startswith(free):
-            raise ConfigError(
-                f"--set {setting}: a resumed run keeps its settings, but for {', '.join(free)}"
-            )
 
 
 @app.command()
@@ -297,17 +287,20 @@ def generate(
         list[str] | None, typer.Option(help="End before this text, repeatable.")
     ] = None,
     slide: Annotated[bool, typer.Option(help="Go on past the context by rereading half.")] = False,
-    num_samples: Annotated[int, typer.Option(help="Texts to write, seeds counting up.")] = 1,
+    num_samples: Annotated[int, typer.Option(min=1, help="Texts to write, seeds counting up.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Continue a text, streaming."""
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
     from foundling.run import load_model
+    from foundling.runtime import pick_device
 
     if prompt == "-":
         prompt = sys.stdin.read()
-    engine = Engine(*load_model(run, _say))
+    model, tokenizer = load_model(run, _say)
+    engine = Engine(model.to(pick_device(device)), tokenizer)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     samples = []
     for number in range(num_samples):
@@ -344,7 +337,12 @@ def runs(
     found = find_runs(folder)
     if not found:
         raise ConfigError(f"{folder}: holds no run.")
-    rows = [{"run": str(run.folder.relative_to(folder)), **run.summary()} for run in found]
+    rows = []
+    for run in found:
+        try:
+            rows.append({"run": str(run.folder.relative_to(folder)), **run.summary()})
+        except (ConfigError, OSError, KeyError) as error:
+            _say(f"warning: {run.folder}: cannot be read: {error}")
     table = Table("run", "stage", "rung", "parameters", "step", "best nats", "bits per byte")
     for row in rows:
         best, bits = row["best_loss_nats"], row["bits_per_byte"]

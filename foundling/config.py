@@ -1,5 +1,6 @@
 """TOML files as frozen, checked settings, where an unknown key is an error with a suggestion."""
 
+import copy
 import difflib
 import json
 import tomllib
@@ -17,7 +18,9 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """A frozen group of settings; a key it does not know is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
@@ -64,7 +67,7 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
 
     A value is read as TOML (`0.1`, `true`, `[1, 2]`) and, failing that, as a plain string.
     """
-    result: dict[str, Any] = json.loads(json.dumps(values))
+    result = copy.deepcopy(dict(values))
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():

@@ -29,6 +29,7 @@ class Run:
         Raises:
             ConfigError: the folder holds something already.
         """
+        folder = folder.resolve()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             what = (
                 "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
@@ -70,7 +71,17 @@ class Run:
             return file.tell()
 
     def truncate_metrics(self, size: int) -> None:
-        """Take back what was recorded after the metrics were `size` bytes long."""
+        """Take back what was recorded after the metrics were `size` bytes long.
+
+        Raises:
+            ConfigError: they are shorter than that, or gone.
+        """
+        found = self.metrics.stat().st_size if self.metrics.exists() else -1
+        if found < size:
+            raise ConfigError(
+                f"{self.metrics}: has {max(found, 0)} bytes where the checkpoint remembers {size}; "
+                "put the file back, or start a new run."
+            )
         with self.metrics.open("r+b") as file:
             file.truncate(size)
             os.fsync(file.fileno())
@@ -112,11 +123,20 @@ def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[Language
         if found is None:
             raise ConfigError(f"{folder}: this run has no whole checkpoint yet.")
         folder = found.model
-    elif (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
+    elif (folder / checkpoint.MARKER).is_file():
+        try:
+            folder = checkpoint.open_whole(folder).model
+        except checkpoint.BrokenCheckpoint as error:
+            raise ConfigError(f"broken checkpoint: {error}.") from None
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
-    return interchange.load(folder), Tokenizer.load(folder)
+    model, tokenizer = interchange.load(folder), Tokenizer.load(folder)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ConfigError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model knows "
+            f"{model.vocab_size}; they do not belong together."
+        )
+    return model, tokenizer
 
 
 def _from_hub(source: str) -> Path:
@@ -134,9 +154,8 @@ def _from_hub(source: str) -> Path:
 
 def find_runs(folder: Path) -> list[Run]:
     """Every run at or below a folder, by name."""
-    return [
-        Run(path.parent) for path in sorted(folder.rglob("manifest.json")) if is_run(path.parent)
-    ]
+    folders = sorted(path.parent for path in folder.rglob("manifest.json"))
+    return [Run(path) for path in folders if is_run(path) and not path.name.startswith(".")]
 
 
 def is_run(folder: Path) -> bool:

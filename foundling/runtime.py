@@ -30,7 +30,13 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ConfigError(
             f'device = "{name}": this machine has no CUDA device; use "cpu" or "auto".'
         )
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f'device = "{name}": expected "cpu", "cuda" or "cuda:N".') from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f'device = "{name}": there are {torch.cuda.device_count()} CUDA devices.')
+    return device
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
@@ -99,7 +105,7 @@ def use_threads(count: int | None) -> int:
 
 
 def matrix_rate(device: torch.device, precision: torch.dtype, size: int = 1024) -> float:
-    """Floating-point operations a second of a square matrix product, measured now, best of five."""
+    """Floating-point operations a second of a square matrix product, the best of six."""
     left = torch.randn(size, size, device=device).to(precision)
     right = torch.randn(size, size, device=device).to(precision)
     best = 0.0

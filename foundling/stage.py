@@ -14,7 +14,7 @@ from pydantic import Field
 
 from foundling import __version__, checkpoint, durable, models, runtime
 from foundling.checkpoint import Checkpoint, CheckpointSettings
-from foundling.config import ConfigError, Section, dump_toml
+from foundling.config import ConfigError, Section, dump_toml, load_toml
 from foundling.data.store import TokenStore
 from foundling.data.text import TextData, validation_batches
 from foundling.evaluation.perplexity import measure
@@ -26,7 +26,12 @@ from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
 from foundling.run import Run
 from foundling.tokenizer import Tokenizer
-from foundling.training.followers import FollowerThread, TensorBoardFollower, WandbFollower
+from foundling.training.followers import (
+    FollowerThread,
+    TensorBoardFollower,
+    WandbFollower,
+    require,
+)
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Record
 from foundling.training.optimizers import Optimizer, OptimizerSettings
@@ -76,7 +81,7 @@ class FollowerSettings(Section):
 class PretrainConfig(Section):
     """Everything that a pretraining run is made of."""
 
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**63)
     context: int = Field(256, gt=1)
     """Tokens in a row: the longest context that the model learns to use."""
     data: str | None = None
@@ -121,8 +126,11 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     runtime.seed_everything(config.seed, "weights")
     model = models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
     facts = _manifest(config, store, data, tokenizer, model)
+    for prompt in config.validation.prompts:
+        tokenizer.encode(prompt)  # one that cannot be encoded is an error now, not hours later
+    _require_followers(config.followers)
     settings = dump_toml(config.values())
-    run = _continue(out, facts) if resume else Run.create(out, settings, facts)
+    run = _continue(out, config, facts) if resume else Run.create(out, settings, facts)
     with _alone(run):
         durable.replace(run.folder / "config.toml", settings.encode())
         found = _last_checkpoint(run) if resume else None
@@ -130,6 +138,10 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
             interchange.load_weights(model, found.model)
         model.to(device)
         if config.training.compile:
+            # Models trained before in this process must not use up the number of graphs, and
+            # going on uncompiled would be a silent fallback.
+            torch._dynamo.reset()
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
         with _observers(config, run, found.step if found else 0) as (observe, progress):
             _announce(progress, config, model, device, precision, data)
@@ -164,8 +176,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
 
 
 def _last_checkpoint(run: Run) -> Checkpoint | None:
-    checkpoint.clean(run.checkpoints)
-    return checkpoint.newest_whole(
+    return checkpoint.recover(
         run.checkpoints, lambda text: print(f"warning: {text}", file=sys.stderr)
     )
 
@@ -201,20 +212,51 @@ def _save(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(folder)
 
 
-def _continue(out: Path, facts: Mapping[str, Any]) -> Run:
+FREE = (
+    "data",
+    "training.steps",
+    "training.threads",
+    "training.device",
+    "validation.",
+    "checkpoint.",
+    "followers.",
+)
+"""Settings that a resumed run may change: they leave the steps already made as they were."""
+
+
+def _continue(out: Path, config: PretrainConfig, facts: Mapping[str, Any]) -> Run:
     """The run to resume, if it is the same run.
 
     Raises:
-        ConfigError: its data, tokenizer or model are others.
+        ConfigError: its data, tokenizer, model or settings are others.
     """
     run = Run.open(out)
-    for name in ("data_fingerprint", "tokenizer_fingerprint", "model"):
-        if run.manifest[name] != facts[name]:
+    saved = PretrainConfig.parse(load_toml(out / "config.toml")).resolved()
+    before, now = _flat(saved.values()), _flat(config.values())
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not key.startswith(FREE):
+            raise ConfigError(
+                f"{key} = {now.get(key)}: the run in {out} was started with {before.get(key)}, and "
+                f"a resumed run keeps its settings but for {', '.join(FREE)}"
+            )
+    manifest = run.manifest
+    for name in ("data_fingerprint", "store_fingerprint", "tokenizer_fingerprint", "model"):
+        if manifest.get(name) != facts[name]:
             raise ConfigError(
                 f"{out}: the {name.replace('_', ' ')} is not the one the run was started with; "
                 "resume with the same data and settings, or start a new run."
             )
     return run
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _manifest(
@@ -318,11 +360,18 @@ class _Reporter:
         pass
 
 
+def _require_followers(settings: FollowerSettings) -> None:
+    if settings.tensorboard:
+        require("tensorboard")
+    if settings.wandb_project is not None:
+        require("wandb")
+
+
 @contextmanager
 def _observers(
     config: PretrainConfig, run: Run, start: int
 ) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
-    followers = [FollowerThread(_Reporter(run.folder), "report")]
+    followers = [FollowerThread(_Reporter(run.folder), "report", patience=60.0)]
     if config.followers.tensorboard:
         board = TensorBoardFollower(run.folder / "tensorboard")
         followers.append(FollowerThread(board, "tensorboard"))

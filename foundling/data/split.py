@@ -129,7 +129,10 @@ class SplitPlan:
             raise ConfigError(_ONE_DOCUMENT)
         advice = "give other validation inputs"
         if self._fraction is not None:
-            advice = f"change validation_fraction = {self._fraction} or the seed, or name inputs"
+            advice = (
+                f"ask for a larger --validation-fraction than {self._fraction}, such as 0.1, or "
+                "give --validation inputs"
+            )
         for name, count in counts.items():
             if not count:
                 raise ConfigError(

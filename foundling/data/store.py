@@ -103,7 +103,13 @@ class TokenStore:
         return self._splits[name]
 
     def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.path / TOKENIZER)
+        tokenizer = Tokenizer.load(self.path / TOKENIZER)
+        if tokenizer.fingerprint != self.manifest.tokenizer_fingerprint:
+            raise StoreError(
+                f"{self.path / TOKENIZER}: not the tokenizer that made these tokens; prepare the "
+                "data again."
+            )
+        return tokenizer
 
     @cached_property
     def fingerprint(self) -> str:

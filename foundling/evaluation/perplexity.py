@@ -27,7 +27,7 @@ class Perplexity:
     text_nats: float
     text_bytes: int | None
     by_position: list[float | None]
-    """Mean nats of the targets at each place of a row; None where there was none."""
+    """Mean nats of the targets at each position of a document; None where there was none."""
 
     @property
     def loss_nats(self) -> float:
@@ -61,14 +61,17 @@ def measure(
             targets = batch.targets.to(device)
             moved = batch.to(device)
             with autocast(device, precision):
-                hidden = model(moved.tokens, moved.view)
+                # Not compiled: odd shapes are not worth a graph of their own.
+                hidden = model.hidden(moved.tokens, moved.view)
                 _, rows, _ = linear_cross_entropy(
                     hidden.flatten(0, 1), model.unembed.weight, targets.flatten()
                 )
             loss = rows.view(targets.shape).double()
             due = targets != IGNORE
-            nats.append(loss.sum(0))
-            places.append(due.sum(0))
+            at = moved.positions.flatten()
+            empty = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
+            nats.append(empty.index_add(0, at, loss.flatten()))
+            places.append(empty.index_add(0, at, due.flatten().double()))
             if token_bytes is not None:
                 spelled = token_bytes.to(device)[targets.clamp(min=0)] * due
                 text.append(torch.stack(((loss * (spelled > 0)).sum(), spelled.sum().double())))

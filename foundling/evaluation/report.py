@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from foundling import durable
-from foundling.config import load_toml
+from foundling.config import ConfigError, load_toml
 from foundling.evaluation.plot_style import compact, inline_svg, save, theme_variables
 from foundling.evaluation.plots import (
     Curve,
@@ -47,7 +47,7 @@ def write_run_report(run_dir: Path) -> Path:
     """Write `plots/` and `report.html` of one run; return the page's path.
 
     Raises:
-        ValueError: the folder has no metrics.jsonl, or a file in it is broken.
+        ConfigError: the folder has no metrics.jsonl, or a file in it is broken.
     """
     splits = by_split(read_records(_existing(run_dir / "metrics.jsonl", "run")))
     train, validation = splits["train"], splits["validation"]
@@ -95,7 +95,7 @@ def write_ladder_report(ladder_dir: Path) -> Path:
     """Write `plots/` and `report.html` of a ladder; return the page's path.
 
     Raises:
-        ValueError: the folder has no ladder.json, or a file in it is broken.
+        ConfigError: the folder has no ladder.json, or a file in it is broken.
     """
     ladder = read_object(_existing(ladder_dir / "ladder.json", "ladder"))
     known = list(MEMORY)
@@ -255,7 +255,7 @@ def duration(seconds: int | float) -> str:
 
 def _existing(path: Path, kind: str) -> Path:
     if not path.exists():
-        raise ValueError(f"{path}: no such file; is {path.parent} a {kind} folder?")
+        raise ConfigError(f"{path}: no such file; is {path.parent} a {kind} folder?")
     return path
 
 

@@ -115,11 +115,11 @@ class Engine:
                 seen = seen[-max(1, bound // 2) :]
                 unread, state = list(seen), None
             if state is None:
-                state = self.model.new_state(1, bound or 0)
+                state = self.model.new_state(1, min(bound or 0, len(seen) + budget))
             with torch.inference_mode():
                 tokens = torch.tensor([unread], device=self.device)
                 hidden = self.model.hidden(tokens, state=state)[:, -1]
-                logits = self.model.logits(hidden).cpu()
+                logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
             token = int(choose(logits, sampling, generator))
             if token == self.tokenizer.end_of_text:
                 yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")

@@ -37,7 +37,9 @@ def choose(
 
 def keep(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tensor, "batch vocab"]:
     """The probabilities that are left after temperature and filters, adding up to 1."""
-    probabilities = (logits.float() / sampling.temperature).softmax(-1)
+    # The largest is taken away first: a tiny temperature must not make it infinite.
+    logits = logits.float() - logits.max(-1, keepdim=True).values.float()
+    probabilities = (logits / sampling.temperature).softmax(-1)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         least = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = _only(probabilities, probabilities >= least)

@@ -19,7 +19,7 @@ Rotary = tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time h
 
 @dataclass
 class KeyValueCache:
-    """The keys and values of all tokens seen, layer by layer; grows as it is written."""
+    """The keys and values of all tokens seen, layer by layer, with room for `max_time`."""
 
     length: int = 0
     keys: list[Float[Tensor, "batch kv_heads max_time head_dim"]] = field(default_factory=list)

@@ -38,7 +38,8 @@ class TransformerSettings(Section):
     rope_theta: float = Field(10_000.0, gt=0)
     norm: Literal["rmsnorm", "layernorm", "none"] = "rmsnorm"
     norm_eps: float = Field(1e-6, gt=0)
-    qk_norm: bool = True
+    qk_norm: bool | None = None
+    """None: on, unless `norm` is none."""
     residual: bool = True
     bias: bool = False
     """Biases of the projections and the MLP."""
@@ -59,6 +60,8 @@ class TransformerSettings(Section):
             raise ValueError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
             )
+        if self.positions != "rope" and self.rope_theta != 10_000.0:
+            raise ValueError(f"positions {self.positions} do not use rope_theta")
         if self.positions == "rope" and (self.head_dim or self.dim // self.num_heads) % 2:
             raise ValueError("rope turns pairs: the head dimension must be even")
         return self
@@ -71,6 +74,7 @@ class TransformerSettings(Section):
                 "num_kv_heads": self.num_kv_heads or self.num_heads,
                 "head_dim": self.head_dim or self.dim // self.num_heads,
                 "mlp_dim": self.mlp_dim or hidden,
+                "qk_norm": self.norm != "none" if self.qk_norm is None else self.qk_norm,
                 "qkv_bias": self.bias if self.qkv_bias is None else self.qkv_bias,
             }
         )

@@ -33,20 +33,9 @@ def linear_cross_entropy(
     """
     chunk = chunk_rows or max(1, CHUNK_LOGITS // weight.shape[0])
     result: tuple[Tensor, Tensor, Tensor] = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, z_loss, chunk, compiled
+        hidden, weight, targets, z_loss, chunk, compiled, torch.is_grad_enabled()
     )
     return result
-
-
-def log_probs_of_targets(
-    hidden: Float[Tensor, "rows dim"],
-    weight: Float[Tensor, "vocab dim"],
-    targets: Int[Tensor, " rows"],
-) -> Float[Tensor, " rows"]:
-    """The log-probability of each row's target in nats, 0 where it is IGNORE; no gradients."""
-    with torch.no_grad():
-        _, rows, _ = linear_cross_entropy(hidden, weight, targets)
-    return -rows
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -59,8 +48,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         z_loss: float,
         chunk_rows: int,
         compiled: bool,
+        grad_enabled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        wants_gradient = hidden.requires_grad or weight.requires_grad
+        # In here torch says that gradients are off, whatever they are outside.
+        wants_gradient = grad_enabled and (hidden.requires_grad or weight.requires_grad)
         device = hidden.device.type
         autocasts = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
@@ -94,7 +85,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = gradients[0]
         weight = (grad_weight * scale) if ctx.needs_input_grad[1] else None
-        return (grad_hidden * scale).to(grad_hidden.dtype), weight, None, None, None, None
+        return (grad_hidden * scale).to(grad_hidden.dtype), weight, None, None, None, None, None
 
 
 def _chunk(

@@ -39,7 +39,7 @@ class TensorBoardFollower:
     """
 
     def __init__(self, folder: Path) -> None:
-        _require("tensorboard")
+        require("tensorboard")
         self._folder = folder
         self._writer: Any = None
 
@@ -88,7 +88,7 @@ class WandbFollower:
     """
 
     def __init__(self, project: str, name: str, config: Mapping[str, Any]) -> None:
-        _require("wandb")
+        require("wandb")
         self._settings = {"project": project, "name": name, "config": dict(config)}
         self._run: Any = None
 
@@ -196,7 +196,8 @@ def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"{split}/{name}", float(value)
 
 
-def _require(package: str) -> None:
+def require(package: str) -> None:
+    """Raise ConfigError where a follower's package is not installed."""
     if find_spec(package) is None:
         raise ConfigError(
             f'{package} is not installed: pip install "foundling[{package}]", or switch it off.'

@@ -25,6 +25,9 @@ from foundling.training.schedules import ScheduleSettings, rate_share
 Record = Mapping[str, Any]
 
 
+ADVICE = "The last checkpoint is intact; start a new run with a lower learning rate."
+
+
 class TrainingStopped(Exception):
     """Training stopped itself; the last good checkpoint is intact."""
 
@@ -48,6 +51,7 @@ class Progress:
     seconds: float = 0.0
     validated_step: int = -1
     validation_loss_nats: float | None = None
+    best_loss_nats: float | None = None
     metrics_bytes: int = 0
 
 
@@ -92,7 +96,7 @@ class Loop:
             except OSError as error:
                 raise TrainingStopped(
                     f"step {self.progress.step}: {error.strerror or error}; the last checkpoint is "
-                    "intact. Free space, then go on with --resume."
+                    "intact. Mend that (a full disk: free space), then go on with --resume."
                 ) from error
 
     def _train_or_save(self, interrupt: Interrupt) -> None:
@@ -120,8 +124,13 @@ class Loop:
     def _finish_step(self, interrupt: Interrupt) -> None:
         if self._validation_is_due():
             self._validate(interrupt)
-        step = self.progress.step
-        if step == self.pace.steps or step % self.checkpointing.every == 0:
+        step, best = self.progress.step, False
+        if self.progress.validated_step == step:
+            loss, before = self.progress.validation_loss_nats, self.progress.best_loss_nats
+            if loss is not None and (before is None or loss < before):
+                best, self.progress.best_loss_nats = True, loss
+        wanted = best and self.checkpointing.keep_best
+        if wanted or step == self.pace.steps or step % self.checkpointing.every == 0:
             self._save()
 
     def _validation_is_due(self) -> bool:
@@ -130,11 +139,20 @@ class Loop:
         return now and self.progress.validated_step < step
 
     def _validate(self, interrupt: Interrupt) -> None:
-        for record in self.validate(self.progress.step, lambda: interrupt.requested):
-            self._record({**record, "step": self.progress.step, "tokens": self.progress.tokens})
+        # All or nothing is recorded: an interrupted validation is done anew.
+        for record in list(self.validate(self.progress.step, lambda: interrupt.requested)):
             if record["split"] == "validation":
-                self.progress.validation_loss_nats = record["loss_nats"]
+                self.progress.validation_loss_nats = self._finite(record["loss_nats"])
+            self._record({**record, "step": self.progress.step, "tokens": self.progress.tokens})
         self.progress.validated_step = self.progress.step
+
+    def _finite(self, loss_nats: float) -> float:
+        if math.isfinite(loss_nats):
+            return loss_nats
+        raise TrainingStopped(
+            f"step {self.progress.step}: the validation loss is {loss_nats}: the model is damaged. "
+            f"{ADVICE}"
+        )
 
     def _step(self) -> Record:
         started = time.perf_counter()
@@ -161,7 +179,7 @@ class Loop:
         if not (math.isfinite(loss_nats) and math.isfinite(norm)):
             raise TrainingStopped(
                 f"step {step}: the loss is {loss_nats} and the gradient's norm {norm}; stopped "
-                "before they changed the model. Resume with a lower learning rate."
+                f"before they changed the model. {ADVICE}"
             )
         self.optimizer.step()
         seconds = time.perf_counter() - started
@@ -192,6 +210,8 @@ class Loop:
         self.observe(record)
 
     def _save(self) -> None:
+        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
+            raise TrainingStopped(f"step {self.progress.step}: a weight is not finite. {ADVICE}")
         self.progress.metrics_bytes = self.run.sync_metrics()
         validated = self.progress.validated_step == self.progress.step
         loss = self.progress.validation_loss_nats if validated else None

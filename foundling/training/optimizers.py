@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from foundling.config import ConfigError, Section
@@ -25,8 +25,16 @@ class OptimizerSettings(Section):
     beta2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
     muon_momentum: float = Field(0.95, ge=0, lt=1)
-    clip: float | None = Field(1.0, gt=0)
-    """The largest norm of the whole gradient; None: no clipping."""
+    clip: float = Field(1.0, ge=0)
+    """The largest norm of the whole gradient; 0: no clipping."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "OptimizerSettings":
+        if self.kind == "adamw":
+            for name in ("muon_learning_rate", "muon_momentum"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"the adamw optimizer does not use {name}")
+        return self
 
 
 class Optimizer:
@@ -91,7 +99,7 @@ class Optimizer:
         """
         gradients = [p.grad for p in self.names if p.grad is not None]
         norm: float = torch.nn.utils.get_total_norm(gradients).item() / count
-        scale = 1.0 if self.clip is None or norm <= self.clip else self.clip / norm
+        scale = self.clip / norm if 0 < self.clip < norm else 1.0
         torch._foreach_mul_(gradients, scale / count)
         return norm
 
@@ -122,7 +130,9 @@ class Optimizer:
                 for parameter in group["params"]:
                     entries = found.pop((part, self.names[parameter]), None)
                     if entries is not None:
-                        optimizer.state[parameter] = {k: v.clone() for k, v in entries.items()}
+                        optimizer.state[parameter] = {
+                            k: v.to(parameter.device, copy=True) for k, v in entries.items()
+                        }
         if found:
             part, name = next(iter(found))
             raise ConfigError(

@@ -32,7 +32,7 @@ def test_against_a_loop_over_tokens(village: Path) -> None:
                     if target != IGNORE:
                         loss = -logits[row, place].log_softmax(-1)[target].item()
                         nats += loss
-                        places[place].append(loss)
+                        places[int(batch.positions[row, place])].append(loss)
                         piece = tokenizer.bytes_of(target)
                         spelled += len(piece)
                         text_nats += loss if piece else 0.0
