@@ -100,6 +100,9 @@ def test_the_ladder_stands_side_by_side_and_goes_on(
         (["pretrain", "--resume", "--out", "x"], "nothing to resume"),
         (["generate", "nowhere"], "neither a run, a checkpoint nor a model folder"),
         (["runs", "nowhere"], "holds no run"),
+        (["report", "nowhere"], "nowhere"),
+        (["data", "prepare", "x.txt", "--out", "/proc/nope/x"], "x.txt"),
+        (["data", "prepare", "x", "--out", "o", "--tokenizer=characters", "--vocab-size=9"], "own"),
         (["ladder", "--data", "d", "--out", "x", "--set-rung", "top:a=1"], "--set-rung top:a=1"),
         (["data", "prepare", "no.txt", "--out", "x"], "no.txt"),
     ],
@@ -133,9 +136,10 @@ def test_a_resumed_run_keeps_its_settings(
 ) -> None:
     run = tmp_path / "run"
     assert call("pretrain", empty_config, "--data", village, "--out", run, *SMALL) == 0
-    assert call("pretrain", "--resume", "--out", run, "--set", "optimizer.kind=adamw") == 2
     assert call("pretrain", empty_config, "--resume", "--out", run) == 2
-    assert "keeps its settings" in capsys.readouterr().err
+    assert "give no CONFIG" in capsys.readouterr().err
+    assert call("pretrain", "--resume", "--out", run, "--set", "model.dim=32") == 2
+    assert "a resumed run keeps its settings" in capsys.readouterr().err
 
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:

@@ -38,6 +38,7 @@ def test_a_whole_configuration_comes_back_as_it_was() -> None:
         ({"training": {"steps": "many"}}, 'training.steps = "many": input should be a valid int'),
         ({"validation": {"sampling": {"top_p": 2}}}, "validation.sampling.top_p = 2"),
         ({"schedule": {"kind": "linear"}}, "schedule.kind"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "optimizer.learning_rate = Infinity"),
     ],
 )
 def test_a_wrong_setting_names_the_way_out(values: dict[str, object], message: str) -> None:

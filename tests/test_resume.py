@@ -18,8 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foundling import checkpoint
+from foundling import checkpoint, stage
 from foundling.config import ConfigError, dump_toml
+from foundling.data import hamlet
+from foundling.data.prepare import prepare
 from foundling.run import Run, load_model
 from foundling.stage import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
@@ -234,8 +236,137 @@ def test_a_loss_that_is_not_finite_stops_before_it_changes_the_model(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
     broken = tiny("optimizer.learning_rate=1e38", "optimizer.clip=1e30", "optimizer.kind=adamw")
-    with pytest.raises(TrainingStopped, match="Resume with a lower learning rate"):
+    with pytest.raises(TrainingStopped, match="stopped before they changed the model"):
         pretrain(broken, tmp_path / "run")
+
+
+def test_a_validation_cut_short_is_recorded_once(
+    uninterrupted: Path,
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = stage.measure
+
+    def measure_then_signal(*arguments: Any, **options: Any) -> Any:
+        result = original(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)  # after the loss is known, before the samples are
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "measure", measure_then_signal)
+        with pytest.raises(Interrupted):
+            pretrain(tiny(), tmp_path / "run")
+    pretrain(tiny(), tmp_path / "run", resume=True)
+    assert records_of(tmp_path / "run") == records_of(uninterrupted)
+
+
+def test_a_model_that_validation_finds_damaged_is_not_saved(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Loop._step
+
+    def damage(self: Loop) -> Any:
+        record = original(self)
+        if record["step"] == 5:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        return record
+
+    monkeypatch.setattr(Loop, "_step", damage)
+    with pytest.raises(TrainingStopped, match="the model is damaged"):
+        pretrain(tiny(), tmp_path / "validated")
+    with pytest.raises(TrainingStopped, match="not finite"):
+        pretrain(tiny("validation.every=100", "checkpoint.every=5"), tmp_path / "saved")
+    assert [c.step for c in checkpoint.committed(tmp_path / "validated" / "checkpoints")] == [4]
+    assert checkpoint.committed(tmp_path / "saved" / "checkpoints") == []
+
+
+def tiny_checkpoint(folder: Path, step: int, loss: float | None = None) -> checkpoint.Checkpoint:
+    def write(path: Path) -> None:
+        (path / "file").write_text(str(step))
+
+    return checkpoint.commit(folder, step, write, {"validation_loss_nats": loss})
+
+
+def test_a_broken_checkpoint_takes_no_place_among_those_kept(tmp_path: Path) -> None:
+    tiny_checkpoint(tmp_path, 400)
+    (tiny_checkpoint(tmp_path, 600).path / "file").write_text("something else")
+    said: list[str] = []
+    found = checkpoint.recover(tmp_path, said.append)
+    assert found is not None
+    assert found.step == 400
+    assert "step-00000600" in said[0]
+    tiny_checkpoint(tmp_path, 450)
+    checkpoint.prune(tmp_path, checkpoint.CheckpointSettings(keep_last=1))
+    assert [c.step for c in checkpoint.committed(tmp_path)] == [450]
+    assert (tmp_path / "broken-step-00000600").is_dir()
+
+
+@pytest.mark.parametrize("marker", [None, "[]", '{"step": 7}', "{"])
+def test_a_marker_that_cannot_be_read_is_said_aloud(tmp_path: Path, marker: str | None) -> None:
+    tiny_checkpoint(tmp_path, 6)
+    path = tiny_checkpoint(tmp_path, 7).path / checkpoint.MARKER
+    path.unlink() if marker is None else path.write_text(marker)
+    said: list[str] = []
+    found = checkpoint.recover(tmp_path, said.append)
+    assert found is not None
+    assert found.step == 6
+    assert "step-00000007" in said[0]
+
+
+def test_a_crash_between_two_renames_is_mended(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path, 7).path
+    path.rename(tmp_path / ".step-00000007.old")
+    (tmp_path / ".step-00000008.tmp").mkdir()
+    (tmp_path / ".step-00000003.pruned").mkdir()
+    found = checkpoint.recover(tmp_path, pytest.fail)
+    assert found is not None
+    assert found.step == 7
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000007"]
+
+
+def test_when_every_checkpoint_is_broken_nothing_is_lost(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    for found in checkpoint.committed(tmp_path / "run" / "checkpoints"):
+        break_weights(found.path)
+    with pytest.raises(ConfigError, match="every checkpoint is broken"):
+        pretrain(tiny(), tmp_path / "run", resume=True)
+    assert records_of(tmp_path / "run") == records_of(uninterrupted)
+
+
+def test_metrics_shorter_than_the_checkpoint_remembers_are_not_padded(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text("")
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl: has 0 bytes"):
+        pretrain(tiny(), tmp_path / "run", resume=True)
+    metrics.unlink()
+    with pytest.raises(ConfigError, match="put the file back"):
+        pretrain(tiny(), tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_keeps_its_settings(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig]
+) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.learning_rate = 9\.0: the run in"):
+        pretrain(tiny("optimizer.learning_rate=9.0"), uninterrupted, resume=True)
+    assert "9.0" not in (uninterrupted / "config.toml").read_text()
+
+
+def test_a_prompt_that_cannot_be_encoded_is_refused_before_the_run_begins(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("only plain letters here. " * 400)
+    prepare([tmp_path / "text.txt"], tmp_path / "data", tokenizer="characters", validation_tail=0.1)
+    config = tiny(f'data="{tmp_path / "data"}"', 'validation.prompts=["Über"]')
+    with pytest.raises(ConfigError, match="Ü"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_processes_cannot_train_one_run(
@@ -254,8 +385,12 @@ def test_other_data_or_a_used_folder_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         pretrain(tiny(), uninterrupted)
-    with pytest.raises(ConfigError, match="data fingerprint is not the one"):
+    with pytest.raises(ConfigError, match="context = 8: the run in"):
         pretrain(tiny("context=8"), uninterrupted, resume=True)
+    hamlet.write_corpus(tmp_path / "other.jsonl", 100_000, seed=9)
+    prepare([tmp_path / "other.jsonl"], tmp_path / "data", vocab_size=400, validation_fraction=0.1)
+    with pytest.raises(ConfigError, match="data fingerprint is not the one"):
+        pretrain(tiny(f'data="{tmp_path / "data"}"'), uninterrupted, resume=True)
     with pytest.raises(ConfigError, match="not a run"):
         pretrain(tiny(), tmp_path / "nothing", resume=True)
 
@@ -279,6 +414,8 @@ def test_the_best_checkpoint_is_loaded_and_broken_ones_passed_over(
     break_weights(path)
     load_model(copy, said.append)
     assert "broken checkpoint" in said[0]
+    with pytest.raises(ConfigError, match="does not match its hash"):
+        load_model(path, print)
 
 
 def test_retention_keeps_the_last_the_best_and_every_nth(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def layout_for(spec: Mapping[str, Any]) -> str | None:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The settings by which two models give different logits from the same weights."""
-    free = ["dropout", "init"] + (["rope_theta"] if one.get("positions") != "rope" else [])
+    free = ("dropout", "init")
     return [k for k in {**one, **other} if k not in free and one.get(k) != other.get(k)]
 
 

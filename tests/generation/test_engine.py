@@ -153,3 +153,12 @@ def test_a_tokenizer_without_a_begin_mark_starts_from_the_end_of_another_text(tm
     assert made.tokenizer.begin_name is None
     assert made._read("") == [made.tokenizer.end_of_text]
     assert made._read("the") == TOKENIZER.encode("the")
+
+
+def test_the_cache_has_room_for_what_is_asked_and_no_more() -> None:
+    made = engine(context=40_000)
+    rooms: list[int] = []
+    original = made.model.new_state
+    made.model.new_state = lambda batch, time: rooms.append(time) or original(batch, time)
+    made.generate("\x01\x02", max_tokens=5)
+    assert rooms == [3 + 5]

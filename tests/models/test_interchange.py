@@ -238,7 +238,7 @@ OURS: list[tuple[str, dict[str, Any]]] = [
     ("mistral", {"qk_norm": False, "num_heads": 3, "head_dim": 8}),
     ("qwen2", {"qk_norm": False, "qkv_bias": True, "window": 7}),
     ("gpt2", {**GPT2_LIKE, "dropout": 0.1}),
-    ("gpt2", {**GPT2_LIKE, "tied": False, "mlp_dim": 50, "rope_theta": 7.0}),
+    ("gpt2", {**GPT2_LIKE, "tied": False, "mlp_dim": 50}),
     ("gpt2", {**GPT2_LIKE, "mlp": "gelu"}),
     ("gpt2", {**GPT2_LIKE, "mlp": "relu2"}),
 ]

@@ -92,3 +92,28 @@ def test_nothing_to_train_is_an_error() -> None:
     network = model().requires_grad_(False)
     with pytest.raises(ConfigError, match="frozen"):
         Optimizer(network, OptimizerSettings())
+
+
+def test_a_loaded_state_lies_where_the_parameters_are() -> None:
+    network = model()
+    optimizer = Optimizer(network, OptimizerSettings())
+    train(optimizer, network, 1)
+    elsewhere = Optimizer(model().to("meta"), OptimizerSettings())
+    elsewhere.load_state(optimizer.state())
+    assert {value.device.type for value in elsewhere.state().values()} == {"meta"}
+
+
+def test_gradients_are_divided_by_the_count_and_clipped() -> None:
+    network = model()
+    for clip, expected in ((0.0, 3.0), (10.0, 3.0), (1.0, 1.0)):
+        optimizer = Optimizer(network, OptimizerSettings(clip=clip))
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        network.embed.weight.grad[0, 0] = 12.0
+        assert optimizer.finish_gradients(4) == pytest.approx(3.0)
+        assert network.embed.weight.grad[0, 0].item() == pytest.approx(expected)
+
+
+def test_settings_that_adamw_does_not_use_are_refused() -> None:
+    with pytest.raises(ConfigError, match="does not use muon_momentum"):
+        OptimizerSettings.parse({"kind": "adamw", "muon_momentum": 0.5})
