@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(BIN)/foundling demo --out demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

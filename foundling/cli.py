@@ -168,6 +168,17 @@ def data_prepare(
     _report(values, as_json)
 
 
+@data_app.command("verify")
+def data_verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that `data prepare` wrote.")],
+) -> None:
+    """Read every file of a token store and compare it with its hash."""
+    from foundling.data.store import TokenStore
+
+    TokenStore.open(folder).verify()
+    print(f"{folder}: whole")
+
+
 @app.command()
 def pretrain(
     out: Out,

@@ -46,6 +46,14 @@ def test_from_text_to_generation(
     report = last_json(capsys.readouterr().out)
     assert report["train"]["bytes"] + report["validation"]["bytes"] >= 40_000
 
+    assert call("data", "verify", tmp_path / "data") == 0
+    shard = tmp_path / "data" / "train-00000.bin"
+    content = shard.read_bytes()
+    shard.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    assert call("data", "verify", tmp_path / "data") == 2
+    assert "train-00000.bin" in capsys.readouterr().err
+    shard.write_bytes(content)
+
     run = tmp_path / "runs" / "first"
     command = ("pretrain", empty_config, "--data", tmp_path / "data", "--out", run, "--json")
     assert call(*command, *SMALL) == 0
@@ -101,7 +109,7 @@ def test_the_ladder_stands_side_by_side_and_goes_on(
         (["generate", "nowhere"], "neither a run, a checkpoint nor a model folder"),
         (["runs", "nowhere"], "holds no run"),
         (["report", "nowhere"], "nowhere"),
-        (["data", "prepare", "x.txt", "--out", "/proc/nope/x"], "x.txt"),
+        (["data", "prepare", "x.txt", "--out", "/proc/nope/x"], "/proc/nope"),
         (["data", "prepare", "x", "--out", "o", "--tokenizer=characters", "--vocab-size=9"], "own"),
         (["ladder", "--data", "d", "--out", "x", "--set-rung", "top:a=1"], "--set-rung top:a=1"),
         (["data", "prepare", "no.txt", "--out", "x"], "no.txt"),

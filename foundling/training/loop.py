@@ -139,10 +139,13 @@ class Loop:
         return now and self.progress.validated_step < step
 
     def _validate(self, interrupt: Interrupt) -> None:
-        # All or nothing is recorded: an interrupted validation is done anew.
-        for record in list(self.validate(self.progress.step, lambda: interrupt.requested)):
+        records = []
+        for record in self.validate(self.progress.step, lambda: interrupt.requested):
             if record["split"] == "validation":
                 self.progress.validation_loss_nats = self._finite(record["loss_nats"])
+            records.append(record)
+        # Recorded only now, all of it: an interrupted validation is done anew.
+        for record in records:
             self._record({**record, "step": self.progress.step, "tokens": self.progress.tokens})
         self.progress.validated_step = self.progress.step
 
