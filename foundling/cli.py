@@ -316,12 +316,13 @@ def generate(
     samples = []
     for number in range(num_samples):
         sampling = Sampling.parse({"temperature": temperature, "seed": seed + number, **filters})
-        pieces, last = [prompt], None
+        chunks = engine.stream(
+            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop or (), slide=slide
+        )
+        pieces, last = [], None
         if not as_json:
             print(prompt, end="", flush=True)
-        for chunk in engine.stream(
-            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop or (), slide=slide
-        ):
+        for chunk in chunks:
             pieces.append(chunk.text)
             last = chunk
             if not as_json:
@@ -329,7 +330,7 @@ def generate(
         if not as_json:
             print()
         assert last is not None
-        sample = {"seed": seed + number, "text": "".join(pieces[1:]), "finish": last.finish}
+        sample = {"seed": seed + number, "text": "".join(pieces), "finish": last.finish}
         samples.append({**sample, "num_tokens": last.num_tokens})
     _report({"prompt": prompt, "samples": samples}, as_json)
 
@@ -354,15 +355,16 @@ def runs(
             rows.append({"run": str(run.folder.relative_to(folder)), **run.summary()})
         except (ConfigError, OSError, KeyError) as error:
             _say(f"warning: {run.folder}: cannot be read: {error}")
-    table = Table("run", "stage", "rung", "parameters", "step", "best nats", "bits per byte")
+    table = Table("run", "rung", "size", "steps", "nats", "bits/byte")
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "fold"
     for row in rows:
         best, bits = row["best_loss_nats"], row["bits_per_byte"]
         table.add_row(
             row["run"],
-            row["stage"],
             row["rung"],
-            f"{row['num_parameters']:,}",
-            f"{row['step']:,} of {row['steps']:,}",
+            f"{row['num_parameters'] / 1e6:.2f}M",
+            f"{row['step']:,}/{row['steps']:,}",
             "–" if best is None else f"{best:.4f}",
             "–" if bits is None else f"{bits:.4f}",
         )

@@ -77,6 +77,9 @@ def test_from_text_to_generation(
     assert text.rstrip("\n") == "The " + samples[0]["text"].rstrip("\n")
     assert samples[1]["seed"] == 4
     assert call("report", run) == 0
+    capsys.readouterr()
+    assert call("generate", run, "--prompt", "The ", "--max-tokens", 999) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_the_ladder_stands_side_by_side_and_goes_on(
