@@ -3,7 +3,7 @@
 import fcntl
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,14 +24,9 @@ from foundling.generation.sampling import Sampling
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
+from foundling.observers import FollowerSettings, observers, require_followers
 from foundling.run import Run
 from foundling.tokenizer import Tokenizer
-from foundling.training.followers import (
-    FollowerThread,
-    TensorBoardFollower,
-    WandbFollower,
-    require,
-)
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Record
 from foundling.training.optimizers import Optimizer, OptimizerSettings
@@ -69,13 +64,6 @@ class ValidationSettings(Section):
     """Each is continued at every validation; an empty list writes no samples."""
     sample_tokens: int = Field(64, gt=0)
     sampling: Sampling = Sampling(temperature=0.8)
-
-
-class FollowerSettings(Section):
-    """Who else is told of the metrics; none of them can stop training."""
-
-    tensorboard: bool = False
-    wandb_project: str | None = None
 
 
 class PretrainConfig(Section):
@@ -128,7 +116,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     facts = _manifest(config, store, data, tokenizer, model)
     for prompt in config.validation.prompts:
         tokenizer.encode(prompt)  # one that cannot be encoded is an error now, not hours later
-    _require_followers(config.followers)
+    require_followers(config.followers)
     settings = dump_toml(config.values())
     run = _continue(out, config, facts) if resume else Run.create(out, settings, facts)
     with _alone(run):
@@ -143,7 +131,9 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
-        with _observers(config, run, found.step if found else 0) as (observe, progress):
+        start = found.step if found else 0
+        steps = config.training.steps
+        with observers(config.followers, run, start, steps) as (observe, progress):
             _announce(progress, config, model, device, precision, data)
             loop = Loop(
                 model=model,
@@ -343,67 +333,6 @@ def write_samples(
             ),
         }
         for prompt in settings.prompts
-    ]
-
-
-class _Reporter:
-    """Follows a run by writing its report anew after each validation."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def record(self, record: Record) -> None:
-        if record["split"] == "validation":
-            write_run_report(self.folder)
-
-    def close(self) -> None:
-        pass
-
-
-def _require_followers(settings: FollowerSettings) -> None:
-    if settings.tensorboard:
-        require("tensorboard")
-    if settings.wandb_project is not None:
-        require("wandb")
-
-
-@contextmanager
-def _observers(
-    config: PretrainConfig, run: Run, start: int
-) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
-    followers = [FollowerThread(_Reporter(run.folder), "report", patience=60.0)]
-    if config.followers.tensorboard:
-        board = TensorBoardFollower(run.folder / "tensorboard")
-        followers.append(FollowerThread(board, "tensorboard"))
-    if config.followers.wandb_project is not None:
-        wandb = WandbFollower(config.followers.wandb_project, run.folder.name, config.values())
-        followers.append(FollowerThread(wandb, "wandb"))
-    with ProgressLine(config.training.steps, start) as progress:
-
-        def observe(record: Record) -> None:
-            for follower in followers:
-                follower.record(record)
-            if record["split"] == "train":
-                progress.update(record)
-            else:
-                for line in describe(record):
-                    progress.message(line)
-
-        try:
-            yield observe, progress
-        finally:
-            for follower in followers:
-                follower.close()
-
-
-def describe(record: Record) -> Sequence[str]:
-    """A validation or sample record in words."""
-    if record["split"] == "samples":
-        return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
-    bits = record["bits_per_byte"]
-    return [
-        f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"
-        + (f", {bits:.4f} bits per byte" if bits is not None else "")
     ]
 
 

@@ -1,0 +1,89 @@
+"""Who is told of a run's records: the terminal, the report, TensorBoard and W&B."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from foundling.config import Section, load_toml
+from foundling.evaluation.report import write_run_report
+from foundling.run import Run
+from foundling.training.followers import (
+    FollowerThread,
+    TensorBoardFollower,
+    WandbFollower,
+    require,
+)
+from foundling.training.loop import Record
+from foundling.training.progress import ProgressLine
+
+
+class FollowerSettings(Section):
+    """Who else is told of the metrics; none of them can stop training."""
+
+    tensorboard: bool = False
+    wandb_project: str | None = None
+
+
+def require_followers(settings: FollowerSettings) -> None:
+    """Raise ConfigError where a follower that is wished for is not installed."""
+    if settings.tensorboard:
+        require("tensorboard")
+    if settings.wandb_project is not None:
+        require("wandb")
+
+
+@contextmanager
+def observers(
+    settings: FollowerSettings, run: Run, start: int, steps: int
+) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
+    """While entered: the function that tells everyone of a record, and the progress line."""
+    followers = [FollowerThread(_Reporter(run.folder), "report", patience=60.0)]
+    if settings.tensorboard:
+        board = TensorBoardFollower(run.folder / "tensorboard")
+        followers.append(FollowerThread(board, "tensorboard"))
+    if settings.wandb_project is not None:
+        wandb = WandbFollower(
+            settings.wandb_project, run.folder.name, load_toml(run.folder / "config.toml")
+        )
+        followers.append(FollowerThread(wandb, "wandb"))
+    with ProgressLine(steps, start) as progress:
+
+        def observe(record: Record) -> None:
+            for follower in followers:
+                follower.record(record)
+            if record["split"] == "train":
+                progress.update(record)
+            else:
+                for line in describe(record):
+                    progress.message(line)
+
+        try:
+            yield observe, progress
+        finally:
+            for follower in followers:
+                follower.close()
+
+
+class _Reporter:
+    """Follows a run by writing its report anew after each validation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def record(self, record: Record) -> None:
+        if record["split"] == "validation":
+            write_run_report(self.folder)
+
+    def close(self) -> None:
+        pass
+
+
+def describe(record: Record) -> Sequence[str]:
+    """A validation or sample record in words."""
+    if record["split"] == "samples":
+        return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
+    bits = record["bits_per_byte"]
+    return [
+        f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"
+        + (f", {bits:.4f} bits per byte" if bits is not None else "")
+    ]
