@@ -33,6 +33,7 @@ def ours(batch_size: int) -> Callable[[], None]:
 
     runtime.keep_memory()
     device = torch.device("cpu")
+    runtime.use_deterministic_sums(device)
     settings = {"dim": DIM, "num_layers": LAYERS, "num_heads": HEADS, "dropout": DROPOUT}
     model = models.build(
         {**settings, "mlp": "relu2", "tied": False, "init": "zero"},

@@ -96,6 +96,17 @@ def seed_everything(*parts: int | str) -> None:
     torch.manual_seed(derive_seed(*parts))
 
 
+def use_deterministic_sums(device: torch.device) -> None:
+    """On CPUs, let no sum depend on which thread comes first; elsewhere leave torch as it is.
+
+    Compiled code adds up an embedding's gradient by atomic additions otherwise, and a run would
+    not come out the same twice.
+    """
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    # By default torch would also fill all new memory with NaN, which costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def use_threads(count: int | None) -> int:
     """Set the number of CPU threads of torch (None: as torch chose) and return it."""
     if count is not None:

@@ -103,6 +103,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     runtime.use_threads(config.training.threads)
     device = runtime.pick_device(config.training.device)
     precision = runtime.pick_precision(config.training.precision, device)
+    runtime.use_deterministic_sums(device)
     store = TokenStore.open(Path(config.data))
     tokenizer = store.tokenizer()
     data = TextData(
