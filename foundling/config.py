@@ -4,7 +4,7 @@ import copy
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +84,15 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
                 raise ConfigError(f'--set "{assignment}": "{section}" is a value, not a section.')
         target[last] = value
     return result
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no section, by its dotted name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def dump_toml(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 from foundling import durable
@@ -58,10 +59,9 @@ def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> P
 
 
 def _row(rung: str, run: Run) -> dict[str, Any]:
-    best = best_validation(run.records("validation"))
+    records = run.records()
+    best, training = best_validation(records["validation"]), records["train"]
     assert best is not None, "a finished run is validated at its last step"
-    training = run.records("train")
-    rates = sorted(record["tokens_per_second"] for record in training)
     return {
         "rung": rung,
         "run": rung,
@@ -70,7 +70,7 @@ def _row(rung: str, run: Run) -> dict[str, Any]:
         "tokens": training[-1]["tokens"],
         "loss_nats": best["loss_nats"],
         "bits_per_byte": best["bits_per_byte"],
-        "tokens_per_second": rates[len(rates) // 2],
+        "tokens_per_second": median_high(r["tokens_per_second"] for r in training),
         "seconds": training[-1]["seconds"],
         "loss_by_position": best["loss_by_position"],
     }

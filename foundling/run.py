@@ -10,7 +10,7 @@ from foundling import checkpoint, durable
 from foundling.config import ConfigError, load_toml
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
-from foundling.records import best_validation, read_object, read_records
+from foundling.records import best_validation, by_split, read_object, read_records
 from foundling.tokenizer import Tokenizer
 
 
@@ -86,17 +86,17 @@ class Run:
             file.truncate(size)
             os.fsync(file.fileno())
 
-    def records(self, split: str | None = None) -> list[dict[str, Any]]:
-        """The records, of one split if given; a last line that a crash cut short is left out."""
-        found = read_records(self.metrics)
-        return [record for record in found if split is None or record["split"] == split]
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        """The records of each split; a last line that a crash cut short is left out."""
+        return by_split(read_records(self.metrics))
 
     def summary(self) -> dict[str, Any]:
         """The last and the best figures, for a list of runs."""
         manifest = self.manifest
         config = load_toml(self.folder / "config.toml")
-        steps = [record["step"] for record in self.records("train")]
-        best = best_validation(self.records("validation"))
+        records = self.records()
+        steps = [record["step"] for record in records["train"]]
+        best = best_validation(records["validation"])
         return {
             "stage": manifest["stage"],
             "parent": manifest["parent"],

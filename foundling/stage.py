@@ -14,7 +14,7 @@ from pydantic import Field
 
 from foundling import __version__, checkpoint, durable, models, runtime
 from foundling.checkpoint import Checkpoint, CheckpointSettings
-from foundling.config import ConfigError, Section, dump_toml, load_toml
+from foundling.config import ConfigError, Section, dump_toml, flatten, load_toml
 from foundling.data.store import TokenStore
 from foundling.data.text import TextData, validation_batches
 from foundling.evaluation.perplexity import measure
@@ -121,8 +121,10 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     settings = dump_toml(config.values())
     run = _continue(out, config, facts) if resume else Run.create(out, settings, facts)
     with _alone(run):
-        durable.replace(run.folder / "config.toml", settings.encode())
-        found = _last_checkpoint(run) if resume else None
+        found = None
+        if resume:
+            found = _last_checkpoint(run)
+            durable.replace(run.folder / "config.toml", settings.encode())
         if found is not None:
             interchange.load_weights(model, found.model)
         model.to(device)
@@ -143,7 +145,7 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
                 optimizer=Optimizer(model, config.optimizer),
                 schedule=config.schedule,
                 pace=Pace(
-                    config.training.steps,
+                    steps,
                     config.training.micro_batch_size,
                     config.validation.every,
                 ),
@@ -223,7 +225,7 @@ def _continue(out: Path, config: PretrainConfig, facts: Mapping[str, Any]) -> Ru
     """
     run = Run.open(out)
     saved = PretrainConfig.parse(load_toml(out / "config.toml")).resolved()
-    before, now = _flat(saved.values()), _flat(config.values())
+    before, now = dict(flatten(saved.values())), dict(flatten(config.values()))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not key.startswith(FREE):
             raise ConfigError(
@@ -238,16 +240,6 @@ def _continue(out: Path, config: PretrainConfig, facts: Mapping[str, Any]) -> Ru
                 "resume with the same data and settings, or start a new run."
             )
     return run
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _manifest(
@@ -289,11 +281,11 @@ def _validator(
     model: LanguageModel,
     device: torch.device,
     precision: torch.dtype,
-) -> Callable[[int, Callable[[], bool]], Iterable[Record]]:
+) -> Callable[[Callable[[], bool]], Iterable[Record]]:
     settings, split = config.validation, store.split("validation")
     token_bytes = torch.from_numpy(tokenizer.token_bytes) if store.manifest.lossless else None
 
-    def validate(step: int, interrupted: Callable[[], bool]) -> Iterator[Record]:
+    def validate(interrupted: Callable[[], bool]) -> Iterator[Record]:
         def check() -> None:
             if interrupted():
                 raise Interrupted

@@ -413,7 +413,7 @@ def test_the_best_checkpoint_is_loaded_and_broken_ones_passed_over(
     shutil.copytree(uninterrupted, copy)
     model, tokenizer = load_model(copy, said.append)
     assert not said
-    validations = Run.open(copy).records("validation")
+    validations = Run.open(copy).records()["validation"]
     best = min(validations, key=lambda record: record["loss_nats"])
     path = copy / "checkpoints" / f"step-{best['step']:08d}"
     assert torch.equal(

@@ -1,7 +1,7 @@
 """Writes report.html, one self-contained page, from what a run folder or a ladder folder holds."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from foundling import durable
-from foundling.config import ConfigError, load_toml
+from foundling.config import ConfigError, flatten, load_toml
 from foundling.evaluation.plot_style import compact, inline_svg, save, theme_variables
 from foundling.evaluation.plots import (
     Curve,
@@ -85,7 +85,7 @@ def write_run_report(run_dir: Path) -> Path:
         events=events[::-1][:MAX_EVENTS],
         events_left_out=max(0, len(events) - MAX_EVENTS),
         config=_sections(config),
-        lineage=dict(_flat(manifest)),
+        lineage=dict(flatten(manifest)),
     )
     durable.replace(run_dir / "report.html", page.encode("utf-8"))
     return run_dir / "report.html"
@@ -210,7 +210,7 @@ def _run_cards(
         known = [f for f in fractions if isinstance(f, float) and math.isfinite(f)]
         note = f"{median(known):.0%} of the matrix rate" if known else "median of late steps"
         cards.append(("Tokens per second", compact(round(median(speeds))), note))
-    for key, value in _flat(manifest):
+    for key, value in flatten(manifest):
         if key.rpartition(".")[2] in ("parameters", "num_parameters", "model_parameters"):
             cards.append(("Parameters", compact(float(value)), "in the model"))
             break
@@ -259,19 +259,10 @@ def _existing(path: Path, kind: str) -> Path:
     return path
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each leaf under its dotted name."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The settings of each section; those outside of any come first, under no name."""
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    tables = {key: dict(_flat(v)) for key, v in config.items() if isinstance(v, Mapping)}
+    tables = {key: dict(flatten(v)) for key, v in config.items() if isinstance(v, Mapping)}
     return ({"": plain} if plain else {}) | {key: v for key, v in tables.items() if v}
 
 

@@ -59,7 +59,7 @@ class Progress:
 class Loop:
     """Trains `model` on `data` for `objective`.
 
-    `validate(step, interrupted)` gives the records of a validation, or raises Interrupted when
+    `validate(interrupted)` gives the records of a validation, or raises Interrupted when
     `interrupted()` is true; `save_model(folder)` writes the model; every record goes to the run's
     metrics first and to `observe` then. Randomness is drawn anew from (seed, step) at each step,
     so a step is a pure function of the state before it.
@@ -77,7 +77,7 @@ class Loop:
     device: torch.device
     precision: torch.dtype
     save_model: Callable[[Path], None]
-    validate: Callable[[int, Callable[[], bool]], Iterable[Record]]
+    validate: Callable[[Callable[[], bool]], Iterable[Record]]
     observe: Callable[[Record], None] = lambda record: None
     matrix_rate: float | None = None
     """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
@@ -140,7 +140,7 @@ class Loop:
 
     def _validate(self, interrupt: Interrupt) -> None:
         records = []
-        for record in self.validate(self.progress.step, lambda: interrupt.requested):
+        for record in self.validate(lambda: interrupt.requested):
             if record["split"] == "validation":
                 self.progress.validation_loss_nats = self._finite(record["loss_nats"])
             records.append(record)
