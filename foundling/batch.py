@@ -1,12 +1,14 @@
 """What a model and an objective are fed: batches of tokens, and where they come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from foundling.intervals import Intervals
 
 IGNORE = -100
 """The target of a position at which no loss is due."""
@@ -59,12 +61,21 @@ class TokenBatch:
 
 @runtime_checkable
 class Data(Protocol):
-    """An endless sequence of batches; batch `i` is a pure function of `(seed, i)`."""
+    """An endless sequence of samples, in batches; a sample is a row and has a global index.
+
+    Batch `i` holds the samples at the places `i · batch_size` to `(i + 1) · batch_size` among
+    those that are not skipped: a pure function of the seed, `i` and what is skipped.
+    """
 
     fingerprint: str
     """Of the tokens, their order and the settings."""
+    batch_size: int
 
-    def batch(self, index: int) -> TokenBatch: ...
+    def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch: ...
+
+    def describe(self, sample: int) -> Mapping[str, Any]:
+        """Where a sample comes from and how it reads, for people."""
+        ...
 
 
 def whole_document(tokens: Int[Tensor, "batch time"], start: int = 0) -> BatchView:

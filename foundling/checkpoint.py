@@ -193,10 +193,22 @@ def best_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
     return newest_whole(folder, say)
 
 
-def prune(folder: Path, settings: CheckpointSettings) -> None:
-    """Delete the checkpoints that the policy does not keep."""
+def drop_after(folder: Path, step: int) -> None:
+    """Delete the checkpoints of later steps, which a run that went back has undone."""
+    for checkpoint in committed(folder):
+        if checkpoint.step > step:
+            _delete(checkpoint)
+
+
+def prune(folder: Path, settings: CheckpointSettings, healthy_step: int | None = None) -> None:
+    """Delete the checkpoints that the policy does not keep.
+
+    The newest one up to `healthy_step` is kept in any case.
+    """
     found = committed(folder)
     kept = {c.step for c in found[-settings.keep_last :]}
+    if healthy_step is not None:
+        kept |= {c.step for c in [c for c in found if c.step <= healthy_step][-1:]}
     top = best(found)
     if settings.keep_best and top is not None:
         kept.add(top.step)
@@ -204,9 +216,13 @@ def prune(folder: Path, settings: CheckpointSettings) -> None:
         kept |= {c.step for c in found if c.step % settings.keep_every == 0}
     for checkpoint in found:
         if checkpoint.step not in kept:
-            doomed = folder / f".{checkpoint.path.name}.pruned"
-            checkpoint.path.rename(doomed)  # at once gone; a crash leaves no half of it
-            _remove(doomed)
+            _delete(checkpoint)
+
+
+def _delete(checkpoint: Checkpoint) -> None:
+    doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.pruned")
+    checkpoint.path.rename(doomed)  # at once gone; a crash leaves no half of it
+    _remove(doomed)
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -60,7 +60,7 @@ def _exit_code(run: Callable[[], object]) -> int:
     except Exception as error:
         # Imported only now: the loop imports torch, and only its verbs can raise these.
         from foundling.training.interrupt import Interrupted
-        from foundling.training.loop import TrainingStopped
+        from foundling.training.rewind import TrainingStopped
 
         if isinstance(error, Interrupted):
             _say("interrupted; everything is saved. Go on with --resume.")

@@ -71,7 +71,7 @@ class _Reporter:
         self.folder = folder
 
     def record(self, record: Record) -> None:
-        if record["split"] == "validation":
+        if record["split"] in ("validation", "event"):
             write_run_report(self.folder)
 
     def close(self) -> None:
@@ -79,7 +79,9 @@ class _Reporter:
 
 
 def describe(record: Record) -> Sequence[str]:
-    """A validation or sample record in words."""
+    """A validation, a sample record or an act of the guard in words."""
+    if record["split"] == "event":
+        return [f"guard, step {record['step']:,}: {record['message']}"]
     if record["split"] == "samples":
         return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
     bits = record["bits_per_byte"]

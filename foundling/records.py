@@ -78,3 +78,18 @@ def bits_per_nat(validation: Sequence[Mapping[str, Any]]) -> float | None:
         if is_number(bits) and is_number(nats) and bits and nats:
             return float(bits) / float(nats)
     return None
+
+
+def merge_events(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the guard did, in order; `done` says whether an act was finished.
+
+    An act is written down before it is done and once more after: an intent and a commit.
+    """
+    events: dict[int, dict[str, Any]] = {}
+    for record in records:
+        number = int(record["id"])
+        if record["phase"] == "commit":
+            events[number]["done"] = True
+        else:
+            events[number] = {**record, "done": record["phase"] == "note"}
+    return list(events.values())

@@ -10,7 +10,13 @@ from foundling import checkpoint, durable
 from foundling.config import ConfigError, load_toml
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
-from foundling.records import best_validation, by_split, read_object, read_records
+from foundling.records import (
+    best_validation,
+    by_split,
+    merge_events,
+    read_object,
+    read_records,
+)
 from foundling.tokenizer import Tokenizer
 
 
@@ -21,6 +27,7 @@ class Run:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
+        self.event_log = folder / "events.jsonl"
 
     @classmethod
     def create(cls, folder: Path, config_toml: str, manifest: Mapping[str, Any]) -> "Run":
@@ -58,6 +65,32 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         return read_object(self.folder / "manifest.json")
+
+    def amend(self, values: Mapping[str, Any]) -> None:
+        """Change entries of the manifest."""
+        content = _json({**self.manifest, **values}, indent=2)
+        durable.replace(self.folder / "manifest.json", content)
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Add one record to the events, on the disk when this returns."""
+        with self.event_log.open("ab") as file:
+            file.write(_json(event) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def events(self) -> list[dict[str, Any]]:
+        """What the guard did, in order."""
+        return merge_events(read_records(self.event_log)) if self.event_log.exists() else []
+
+    def mend_events(self) -> None:
+        """Take away the half of a line that a crash left at the end of the events."""
+        if not self.event_log.exists():
+            return
+        content = self.event_log.read_bytes()
+        if (whole := content.rfind(b"\n") + 1) < len(content):
+            with self.event_log.open("r+b") as file:
+                file.truncate(whole)
+                os.fsync(file.fileno())
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record to the metrics."""

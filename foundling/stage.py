@@ -4,7 +4,7 @@ import fcntl
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,16 @@ from foundling.objectives import Pretrain
 from foundling.observers import FollowerSettings, observers, require_followers
 from foundling.run import Run
 from foundling.tokenizer import Tokenizer
+from foundling.training.amendments import Amendments
+from foundling.training.guard.guard import Guard
+from foundling.training.guard.settings import GuardSettings
 from foundling.training.interrupt import Interrupted
-from foundling.training.loop import Loop, Pace, Record
+from foundling.training.loop import Loop, Pace, Record, Seam, untouched
 from foundling.training.optimizers import Optimizer, OptimizerSettings
 from foundling.training.progress import ProgressLine
+from foundling.training.rewind import Healer, TrainingStopped, acts_of, finish
 from foundling.training.schedules import ScheduleSettings
+from foundling.training.state import TrainingState
 
 
 class TrainingSettings(Section):
@@ -78,6 +83,8 @@ class PretrainConfig(Section):
     training: TrainingSettings = TrainingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    guard: GuardSettings = GuardSettings()
+    amendments: Amendments = Amendments()
     validation: ValidationSettings = ValidationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     followers: FollowerSettings = FollowerSettings()
@@ -88,8 +95,12 @@ class PretrainConfig(Section):
         return self.model_copy(update={"model": settings.resolved().values()})
 
 
-def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
+def pretrain(
+    config: PretrainConfig, out: Path, *, resume: bool = False, seam: Seam = untouched
+) -> Run:
     """Train from scratch, or go on where the run in `out` stopped.
+
+    `seam` is where proofs and demonstrations put faults in.
 
     Raises:
         ConfigError: the settings or the data are at fault; nothing was changed.
@@ -111,9 +122,14 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
         context=config.context,
         batch_size=config.training.batch_size,
         seed=config.seed,
+        decode=tokenizer.decode,
     )
-    runtime.seed_everything(config.seed, "weights")
-    model = models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
+
+    def build() -> LanguageModel:
+        runtime.seed_everything(config.seed, "weights")
+        return models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
+
+    model = build()
     facts = _manifest(config, store, data, tokenizer, model)
     for prompt in config.validation.prompts:
         tokenizer.encode(prompt)  # one that cannot be encoded is an error now, not hours later
@@ -123,10 +139,10 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
     with _alone(run):
         found = None
         if resume:
+            for message in finish(run, config.amendments):
+                print(message, file=sys.stderr)
             found = _last_checkpoint(run)
             durable.replace(run.folder / "config.toml", settings.encode())
-        if found is not None:
-            interchange.load_weights(model, found.model)
         model.to(device)
         if config.training.compile:
             # Models trained before in this process must not use up the number of graphs, and
@@ -134,36 +150,51 @@ def pretrain(config: PretrainConfig, out: Path, *, resume: bool = False) -> Run:
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
-        start = found.step if found else 0
-        steps = config.training.steps
+        guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
+        state = TrainingState(
+            model,
+            Optimizer(model, config.optimizer),
+            save_model=lambda folder: _save(model, tokenizer, folder),
+            load_model=lambda folder: interchange.load_weights(model, folder),
+            restart_model=lambda: model.load_state_dict(build().state_dict()),
+            guard=guard,
+        )
+        if found is not None:
+            state.read(found)
+        start, steps = state.progress.step, config.training.steps
         with observers(config.followers, run, start, steps) as (observe, progress):
             _announce(progress, config, model, device, precision, data)
+            if found is not None:
+                progress.message(f"resuming at step {start}")
+            run.truncate_metrics(state.progress.metrics_bytes)
+            healer = None
+            if guard is not None:
+                canary = _canary(data, model, device, precision)
+                healer = Healer(guard, state, run, data, canary, observe, config.amendments)
             loop = Loop(
-                model=model,
+                state=state,
                 objective=Pretrain(config.training.z_loss, compiled=config.training.compile),
                 data=data,
-                optimizer=Optimizer(model, config.optimizer),
                 schedule=config.schedule,
-                pace=Pace(
-                    steps,
-                    config.training.micro_batch_size,
-                    config.validation.every,
-                ),
+                pace=Pace(steps, config.training.micro_batch_size, config.validation.every),
                 checkpointing=config.checkpoint,
                 run=run,
                 seed=config.seed,
                 device=device,
                 precision=precision,
-                save_model=lambda folder: _save(model, tokenizer, folder),
                 validate=_validator(config, store, tokenizer, model, device, precision),
+                healer=healer,
+                initial_amendments=config.amendments,
                 observe=observe,
                 matrix_rate=runtime.matrix_rate(device, precision),
+                seam=seam,
             )
-            if found is not None:
-                loop.resume(found)
-                progress.message(f"resuming at step {found.step}")
-            run.truncate_metrics(loop.progress.metrics_bytes)
-            loop.train()
+            try:
+                loop.train()
+            except TrainingStopped:
+                with suppress(OSError):  # a full disk is no reason to hide why it stopped
+                    write_run_report(run.folder)
+                raise
     write_run_report(run.folder)
     return run
 
@@ -172,6 +203,22 @@ def _last_checkpoint(run: Run) -> Checkpoint | None:
     return checkpoint.recover(
         run.checkpoints, lambda text: print(f"warning: {text}", file=sys.stderr)
     )
+
+
+CANARY_ROWS = 8
+
+
+def _canary(
+    data: TextData, model: LanguageModel, device: torch.device, precision: torch.dtype
+) -> Callable[[], float]:
+    """The loss on the first rows of training text, which says how well the model is, not the data."""
+    batch = data.batch(0).rows(0, CANARY_ROWS)
+
+    def measured() -> float:
+        result = measure(model, [batch], token_bytes=None, device=device, precision=precision)
+        return result.loss_nats
+
+    return measured
 
 
 def _announce(
@@ -254,6 +301,7 @@ def _manifest(
         "parent": None,
         "seed": config.seed,
         "data": config.data,
+        "amendments": config.amendments.values(),
         "data_fingerprint": data.fingerprint,
         "store_fingerprint": store.fingerprint,
         "tokenizer_fingerprint": tokenizer.fingerprint,

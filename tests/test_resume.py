@@ -25,7 +25,8 @@ from foundling.data.prepare import prepare
 from foundling.run import Run, load_model
 from foundling.stage import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
-from foundling.training.loop import Loop, TrainingStopped
+from foundling.training.loop import Loop
+from foundling.training.rewind import TrainingStopped
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
 

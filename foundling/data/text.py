@@ -1,7 +1,8 @@
 """Pretraining batches: rows of a token store, whose order is a pure function of the seed."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +10,12 @@ import torch
 from foundling.batch import IGNORE, TokenBatch
 from foundling.config import ConfigError
 from foundling.data.store import TokenSplit
+from foundling.intervals import Intervals, kept
 from foundling.runtime import derive_seed
 
 
 class TextData:
-    """Batch `i` holds the samples `i · batch_size` to `(i + 1) · batch_size`.
+    """Samples from one split of a token store.
 
     A sample is a row of `context` tokens. Each epoch cuts the token stream into rows from another
     starting offset and visits them in another order, so that a small corpus is seen under many
@@ -23,8 +25,17 @@ class TextData:
         ConfigError: the split is shorter than one row.
     """
 
-    def __init__(self, split: TokenSplit, *, context: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: TokenSplit,
+        *,
+        context: int,
+        batch_size: int,
+        seed: int,
+        decode: Callable[[Sequence[int]], str] = str,
+    ) -> None:
         self.split, self.context, self.batch_size, self.seed = split, context, batch_size, seed
+        self.decode = decode
         # The last target needs one token more; an offset of up to a row may be cut off.
         self.rows_per_epoch = (split.num_tokens - 1) // context - 1
         if self.rows_per_epoch < 1:
@@ -35,10 +46,18 @@ class TextData:
         identity = f"{split.fingerprint}/{context}/{batch_size}/{seed}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
-    def batch(self, index: int) -> TokenBatch:
-        first = index * self.batch_size
-        starts = [self.start_of(first + row) for row in range(self.batch_size)]
+    def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
+        places = range(index * self.batch_size, (index + 1) * self.batch_size)
+        starts = [self.start_of(kept(skipped, place)) for place in places]
         return rows_at(self.split, starts, self.context)
+
+    def describe(self, sample: int) -> dict[str, Any]:
+        """The documents that a sample lies in, by their number in the split, and its text."""
+        start = self.start_of(sample)
+        stop = start + self.context
+        first, last = self.split.document_of(start), self.split.document_of(stop - 1)
+        tokens = self.split.read(start, stop).tolist()
+        return {"token": start, "documents": [first, last], "text": self.decode(tokens)}
 
     def start_of(self, sample: int) -> int:
         """Where in the token stream a sample begins."""

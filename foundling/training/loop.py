@@ -1,35 +1,39 @@
 """The one training loop: batches in, updates out, everything on record."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from foundling import checkpoint as checkpoints
-from foundling.batch import Data
-from foundling.checkpoint import Checkpoint, CheckpointSettings
-from foundling.models.language_model import LanguageModel
+from foundling import intervals
+from foundling.batch import IGNORE, Data
+from foundling.checkpoint import CheckpointSettings
 from foundling.objectives.contract import Objective
 from foundling.run import Run
 from foundling.runtime import autocast, seed_everything
+from foundling.training.amendments import Amendments
+from foundling.training.attempt import Attempt
+from foundling.training.guard.guard import Signals
 from foundling.training.interrupt import Interrupt, Interrupted
-from foundling.training.optimizers import Optimizer
+from foundling.training.ranks import largest_over_ranks, sum_over_ranks
+from foundling.training.rewind import Healer, TrainingStopped
 from foundling.training.schedules import ScheduleSettings, rate_share
+from foundling.training.state import Progress, TrainingState
 
 Record = Mapping[str, Any]
-
+Seam = Callable[[str, int, Sequence[int], Any], Any]
+"""(site, step, samples, value) → value: where the proofs put their faults in."""
 
 ADVICE = "The last checkpoint is intact; start a new run with a lower learning rate."
 
 
-class TrainingStopped(Exception):
-    """Training stopped itself; the last good checkpoint is intact."""
+def untouched(site: str, step: int, samples: Sequence[int], value: Any) -> Any:
+    """The seam of every run that is no proof."""
+    return value
 
 
 @dataclass(frozen=True)
@@ -43,32 +47,18 @@ class Pace:
 
 
 @dataclass
-class Progress:
-    """Where a run stands; all that a checkpoint must remember beside tensors."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    validated_step: int = -1
-    validation_loss_nats: float | None = None
-    best_loss_nats: float | None = None
-    metrics_bytes: int = 0
-
-
-@dataclass
 class Loop:
-    """Trains `model` on `data` for `objective`.
+    """Trains the state's model on `data` for `objective`.
 
     `validate(interrupted)` gives the records of a validation, or raises Interrupted when
-    `interrupted()` is true; `save_model(folder)` writes the model; every record goes to the run's
-    metrics first and to `observe` then. Randomness is drawn anew from (seed, step) at each step,
-    so a step is a pure function of the state before it.
+    `interrupted()` is true; every record goes to the run's metrics first and to `observe` then.
+    Randomness is drawn anew from (seed, step) at each step, so a step is a pure function of the
+    state before it and of the amendments.
     """
 
-    model: LanguageModel
+    state: TrainingState
     objective: Objective
     data: Data
-    optimizer: Optimizer
     schedule: ScheduleSettings
     pace: Pace
     checkpointing: CheckpointSettings
@@ -76,12 +66,25 @@ class Loop:
     seed: int
     device: torch.device
     precision: torch.dtype
-    save_model: Callable[[Path], None]
     validate: Callable[[Callable[[], bool]], Iterable[Record]]
+    healer: Healer | None = None
+    """None: a step that is not finite stops the run."""
+    initial_amendments: Amendments = Amendments()
     observe: Callable[[Record], None] = lambda record: None
     matrix_rate: float | None = None
     """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
-    progress: Progress = field(default_factory=Progress)
+    seam: Seam = untouched
+
+    def __post_init__(self) -> None:
+        self.optimizer = self.state.optimizer
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    @property
+    def amendments(self) -> Amendments:
+        return self.healer.amendments if self.healer else self.initial_amendments
 
     def train(self) -> None:
         """Run to the last step.
@@ -105,25 +108,26 @@ class Loop:
         except Interrupted:
             self._save()
             raise
-
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Take over optimizer and progress; the model is loaded by who built it."""
-        progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
-        self.progress = Progress(**progress)
-        self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
+        except TrainingStopped:
+            if self.healer and not checkpoints.committed(self.run.checkpoints):
+                self._save()  # the healthy state that was gone back to
+            raise
 
     def _train(self, interrupt: Interrupt) -> None:
         if self._validation_is_due():
             self._finish_step(interrupt)  # an interruption had come before it
         while self.progress.step < self.pace.steps:
-            self._record(self._step())
+            record = self._step()
+            if record is not None:
+                self._record(record)
             if interrupt.requested:
                 raise Interrupted
-            self._finish_step(interrupt)
+            if record is not None:
+                self._finish_step(interrupt)
 
     def _finish_step(self, interrupt: Interrupt) -> None:
-        if self._validation_is_due():
-            self._validate(interrupt)
+        if self._validation_is_due() and not self._validate(interrupt):
+            return
         step, best = self.progress.step, False
         if self.progress.validated_step == step:
             loss, before = self.progress.validation_loss_nats, self.progress.best_loss_nats
@@ -138,93 +142,135 @@ class Loop:
         now = step == self.pace.steps or (step > 0 and step % self.pace.validate_every == 0)
         return now and self.progress.validated_step < step
 
-    def _validate(self, interrupt: Interrupt) -> None:
+    def _validate(self, interrupt: Interrupt) -> bool:
+        """False: the validation showed a damaged model, and the run went back."""
         records = []
         for record in self.validate(lambda: interrupt.requested):
             if record["split"] == "validation":
-                self.progress.validation_loss_nats = self._finite(record["loss_nats"])
+                loss_nats = record["loss_nats"]
+                if not math.isfinite(loss_nats):
+                    self._went_bad(f"the validation loss is {loss_nats}")
+                    return False
+                self.progress.validation_loss_nats = loss_nats
             records.append(record)
         # Recorded only now, all of it: an interrupted validation is done anew.
         for record in records:
             self._record({**record, "step": self.progress.step, "tokens": self.progress.tokens})
         self.progress.validated_step = self.progress.step
+        return True
 
-    def _finite(self, loss_nats: float) -> float:
-        if math.isfinite(loss_nats):
-            return loss_nats
-        raise TrainingStopped(
-            f"step {self.progress.step}: the validation loss is {loss_nats}: the model is damaged. "
-            f"{ADVICE}"
-        )
+    def _went_bad(self, reason: str) -> None:
+        if self.healer is None:
+            raise TrainingStopped(f"step {self.progress.step}: {reason}. {ADVICE}")
+        self.healer.went_bad(reason)
 
-    def _step(self) -> Record:
+    def _step(self) -> Record | None:
+        """One update; None: the guard left the batch out, or went back."""
         started = time.perf_counter()
-        step = self.progress.step
-        seed_everything(self.seed, "step", step)
-        batch = self.data.batch(step)
-        self.optimizer.zero_grad()
-        self.optimizer.set_rate_share(rate_share(self.schedule, step, self.pace.steps))
-        self.model.train()
-        sums: dict[str, torch.Tensor] = {}
-        rows = self.pace.micro_batch_size or len(batch)
-        for start in range(0, len(batch), rows):
-            part = batch.rows(start, start + rows).to(self.device)
-            with autocast(self.device, self.precision):
-                loss = self.objective(self.model, part)
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            parts = {"total": loss.total, "count": loss.count, **loss.metrics}
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0) + value.detach().double()
-        figures = {name: value.item() for name, value in sums.items()}
-        count = figures.pop("count")
-        norm = self.optimizer.finish_gradients(count)
-        loss_nats = figures.pop("total") / count
-        if not (math.isfinite(loss_nats) and math.isfinite(norm)):
-            raise TrainingStopped(
-                f"step {step}: the loss is {loss_nats} and the gradient's norm {norm}; stopped "
-                f"before they changed the model. {ADVICE}"
+        step, share = self.progress.step, self._rate_share()
+        self.seam("state", step, (), self.state)
+        if self.healer is None:
+            attempt = self._attempt(step, share)
+            if not attempt.signals.finite:
+                raise TrainingStopped(
+                    f"step {step}: the loss is {attempt.loss_nats} and the gradient's norm "
+                    f"{attempt.signals.gradient_norm}; stopped before they changed the model. "
+                    f"{ADVICE}"
+                )
+            self.optimizer.step()
+        else:
+            if not self.healer.begin(step):
+                return None
+            found = self.healer.judge(
+                self._attempt(step, share), lambda: self._attempt(step, share)
             )
-        self.optimizer.step()
+            if found is None:
+                return None
+            attempt, evidence = found
+            norm = self.optimizer.step_measured()
+            if not self.healer.accept(step, evidence, norm / share if share else norm):
+                return None
         seconds = time.perf_counter() - started
         self.progress.step = step + 1
-        self.progress.tokens += batch.tokens.numel()
+        self.progress.tokens += attempt.num_tokens
         self.progress.seconds += seconds
         first, *others = self.optimizer.learning_rates().items()
-        tokens_per_second = batch.tokens.numel() / seconds
+        tokens_per_second = attempt.num_tokens / seconds
         record: dict[str, Any] = {
             "split": "train",
             "step": self.progress.step,
             "tokens": self.progress.tokens,
-            "loss_nats": loss_nats,
-            **{name: value / count for name, value in figures.items()},
-            "gradient_norm": norm,
+            "loss_nats": attempt.loss_nats,
+            **attempt.metrics,
+            "gradient_norm": attempt.signals.gradient_norm,
             "learning_rate": first[1],
             **{f"learning_rate_{part}": rate for part, rate in others},
             "seconds": self.progress.seconds,
             "tokens_per_second": tokens_per_second,
         }
         if self.matrix_rate:
-            flops = self.model.flops_per_token(batch.tokens.shape[1]) * tokens_per_second
+            context = attempt.num_tokens // len(attempt.samples)
+            flops = self.state.model.flops_per_token(context) * tokens_per_second
             record["matrix_rate_fraction"] = flops / self.matrix_rate
         return record
+
+    def _rate_share(self) -> float:
+        step = self.progress.step
+        scheduled = rate_share(self.schedule, step, self.pace.steps)
+        return scheduled * self.amendments.rate_share(step)
+
+    def _attempt(self, step: int, share: float) -> Attempt:
+        """Forward and backward over the step's batch, always the same for the same state."""
+        skipped, size = self.amendments.skipped, self.data.batch_size
+        samples = [intervals.kept(skipped, step * size + row) for row in range(size)]
+        seed_everything(self.seed, "step", step)
+        batch = self.seam("batch", step, samples, self.data.batch(step, skipped))
+        self.optimizer.zero_grad()
+        self.optimizer.set_rate_share(share)
+        self.state.model.train()
+        sums: dict[str, torch.Tensor] = {}
+        row_losses, means = [], []
+        rows = self.pace.micro_batch_size or len(batch)
+        for start in range(0, len(batch), rows):
+            part = batch.rows(start, start + rows).to(self.device)
+            with autocast(self.device, self.precision):
+                loss = self.objective(self.state.model, part)
+            loss = self.seam("loss", step, samples[start : start + rows], loss)
+            loss.total.backward()
+            parts = {"total": loss.total, "count": loss.count, **loss.metrics}
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0) + value.detach().double()
+            counts = (part.targets != IGNORE).sum(1).clamp(min=1)
+            row_losses.append(loss.rows / counts)
+            means.append(loss.total.detach() / loss.count.clamp(min=1))
+        figures = {name: value.item() for name, value in sums.items()}
+        count, total = figures.pop("count"), figures.pop("total")
+        self.seam("gradient", step, samples, self.state.model)
+        norm = self.optimizer.finish_gradients(count)
+        whole, targets = sum_over_ranks(total, count)
+        largest = torch.stack(means).max().item()
+        return Attempt(
+            samples=samples,
+            row_losses=torch.cat(row_losses).tolist(),
+            num_tokens=batch.tokens.numel(),
+            loss_nats=total / count,
+            metrics={name: value / count for name, value in figures.items()},
+            signals=Signals(whole / targets, *largest_over_ranks(largest, norm)),
+        )
 
     def _record(self, record: Record) -> None:
         self.run.append(record)
         self.observe(record)
 
     def _save(self) -> None:
-        if not all(torch.isfinite(p).all() for p in self.model.parameters()):
-            raise TrainingStopped(f"step {self.progress.step}: a weight is not finite. {ADVICE}")
+        if not self.state.is_finite():
+            self._went_bad("a weight or the optimizer's state is not finite")
+            return
         self.progress.metrics_bytes = self.run.sync_metrics()
         validated = self.progress.validated_step == self.progress.step
         loss = self.progress.validation_loss_nats if validated else None
         facts = {"validation_loss_nats": loss}
-        checkpoints.commit(self.run.checkpoints, self.progress.step, self._write, facts)
-        checkpoints.prune(self.run.checkpoints, self.checkpointing)
-
-    def _write(self, folder: Path) -> None:
-        self.save_model(folder / "model")
-        state = folder / "state"
-        state.mkdir()
-        save_file(self.optimizer.state(), state / "optimizer.safetensors")
-        (state / "progress.json").write_text(json.dumps(vars(self.progress)), "utf-8")
+        checkpoints.commit(self.run.checkpoints, self.progress.step, self.state.write, facts)
+        step = self.progress.step
+        healthy = self.healer.guard.healthy_before(step) if self.healer else None
+        checkpoints.prune(self.run.checkpoints, self.checkpointing, healthy)

@@ -1,0 +1,231 @@
+"""Decides what is done about a step: floats in, a verdict out."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from foundling.training.guard.detector import FLOORS, Detector, median
+from foundling.training.guard.settings import GuardSettings
+
+CANARIES = 10  # looks at the canary that are remembered
+RECENT_CANARIES = 3
+SKIP_SPAN = 10  # steps within which skipped batches count together
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What is known of a step before it changes anything.
+
+    Losses are means in nats; `max_loss` is the largest micro-batch's; `gradient_norm` is taken
+    before clipping.
+    """
+
+    loss: float
+    max_loss: float
+    gradient_norm: float
+
+    @property
+    def finite(self) -> bool:
+        return all(map(math.isfinite, (self.loss, self.max_loss, self.gradient_norm)))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the guard has been told of a step so far."""
+
+    signals: Signals
+    replayed: bool = False
+    """The signals are those of the step computed a second time."""
+    canary: float | None = None
+    """The loss on the canary, measured now; None: not asked for yet."""
+    state_is_finite: bool = True
+
+
+class Kind(StrEnum):
+    STEP = "step"
+    REPLAY = "replay"
+    """Compute the step again and ask again."""
+    CANARY = "canary"
+    """Measure the canary and ask again."""
+    SKIP = "skip"
+    REWIND = "rewind"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    kind: Kind
+    reason: str = ""
+    """What was out of line; with STEP: what turned out to be harmless."""
+    to: int = 0
+    """REWIND: the step to go back to; STOP: the last healthy one."""
+    batches: int = 0
+    """REWIND: how many batches from there on are left out; 0: none, the fault may be gone."""
+    rate_cut: float | None = None
+    damaged: bool = False
+    """STOP: the model is."""
+
+
+STEP = Verdict(Kind.STEP)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that was done, as `events.jsonl` remembers it."""
+
+    kind: Kind
+    step: int
+    to: int = 0
+    batches: int = 0
+
+
+class Guard:
+    """Sick steps are computed again, then skipped, then gone back from, then trained more slowly.
+
+    Each rung of this ladder is tried only when the one before did not help, and every kind of act
+    has a budget, so that it ends. `state` is what belongs to the model's step and goes back with
+    it; `acts` are what was done and stay.
+    """
+
+    def __init__(self, settings: GuardSettings, acts: list[Act] | None = None) -> None:
+        self.settings = settings
+        self.acts = acts or []
+        self.reset()
+
+    def reset(self) -> None:
+        """As before the first step."""
+        self.detector = Detector(self.settings.window, self.settings.threshold)
+        self.canaries: list[tuple[float, float | None]] = []
+
+    def check(self, step: int, evidence: Evidence) -> Verdict:
+        """What to do with a step whose signals are known and that has changed nothing yet."""
+        signals = asdict(evidence.signals)
+        objection = self.detector.objection(signals)
+        rising = None if objection else self.detector.rising_for(evidence.signals.loss)
+        due = step % self.settings.canary_every == 0
+        if objection and not evidence.replayed:
+            return Verdict(Kind.REPLAY, objection)
+        if evidence.canary is None:
+            if objection or rising or due:
+                return Verdict(Kind.CANARY, objection or "")
+            return Verdict(Kind.STEP, "the step computed again is well" * evidence.replayed)
+        sick = self._sickness(evidence)
+        if rising and not sick and self._rose_too(evidence.canary):
+            sick = f"the canary has risen to {evidence.canary:.4g}"
+        if sick:
+            since = rising or (0 if objection else self.settings.canary_every)
+            what = objection or (rising and f"the loss has been rising for {rising} steps")
+            reason = f"{what}; {sick}" if what else sick
+            return self._go_back(step, max(0, step - since), reason, damaged=True)
+        if objection:
+            return self._skip(step, f"{objection}; the canary is well ({evidence.canary:.4g})")
+        if rising:
+            return Verdict(
+                Kind.STEP, f"the loss has been rising for {rising} steps, and the canary has not"
+            )
+        return STEP
+
+    def check_update(self, step: int, update_norm: float) -> Verdict:
+        """Whether the update of a step, which is made, may stay: STEP, REWIND or STOP."""
+        objection = self.detector.objection({"update_norm": update_norm})
+        return self._go_back(step, step, objection, damaged=True) if objection else STEP
+
+    def damaged(self, step: int, reason: str) -> Verdict:
+        """What to do about a model that is known to be damaged: REWIND or STOP."""
+        return self._go_back(step, step, reason, damaged=True)
+
+    def accept(self, evidence: Evidence, update_norm: float) -> None:
+        """Take a step that was made for healthy."""
+        if self.detector.rising_for(evidence.signals.loss):
+            self.detector.drift.rebase()
+        if evidence.canary is not None:
+            expected = self.detector.streams["loss"].expectation()
+            level = expected.center if expected else None
+            self.canaries.append((math.log(evidence.canary), level))
+            del self.canaries[:-CANARIES]
+        self.detector.accept({**asdict(evidence.signals), "update_norm": update_norm})
+
+    def healthy_before(self, onset: int) -> int:
+        """The last step of those to go back to that had time to prove itself; 0 if none had."""
+        every = self.settings.snapshot_every
+        return max(0, (onset - self.settings.healthy_after) // every * every)
+
+    def state(self) -> dict[str, Any]:
+        """In plain types, for a checkpoint."""
+        return {"detector": self.detector.state(), "canaries": self.canaries}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.reset()
+        self.detector.load_state(state["detector"])
+        self.canaries = [(log, level) for log, level in state["canaries"]]
+
+    def _sickness(self, evidence: Evidence) -> str:
+        """In words, why the model and not the data is sick; empty: it is well."""
+        if not evidence.state_is_finite:
+            return "a weight or the optimizer's state is not finite"
+        canary = evidence.canary
+        if canary is None or not math.isfinite(canary):
+            return f"the canary's loss is {canary}"
+        if not self.canaries:
+            return ""
+        log, floor = math.log(canary), FLOORS["loss"]
+        usual = median([log for log, _ in self.canaries[-RECENT_CANARIES:]])
+        sick = log > usual + floor
+        expected = self.detector.streams["loss"].expectation()
+        offsets = [log - level for log, level in self.canaries if level is not None]
+        if expected is not None and offsets:  # how much harder than most batches it is
+            sick = sick or log > expected.limit + median(offsets)
+        return f"the canary's loss is {canary:.4g}, was {math.exp(usual):.4g}" if sick else ""
+
+    def _rose_too(self, canary: float) -> bool:
+        """Whether the canary has risen by at least half of what the loss has."""
+        stream, levels = self.detector.streams["loss"], self.detector.drift.levels
+        expected = stream.expectation()
+        if expected is None or not self.canaries:
+            return True
+        rise = expected.center - min(levels)
+        return math.log(canary) - min(log for log, _ in self.canaries) > rise / 2
+
+    def _skip(self, step: int, reason: str) -> Verdict:
+        skips = [act for act in self.acts if act.kind is Kind.SKIP]
+        if len(skips) >= self.settings.max_skips:
+            return Verdict(Kind.STOP, f"{reason}; {len(skips)} batches have been skipped already")
+        last_back = max((i for i, a in enumerate(self.acts) if a.kind is Kind.REWIND), default=-1)
+        near = [
+            act
+            for act in self.acts[last_back + 1 :]
+            if act.kind is Kind.SKIP and step - SKIP_SPAN < act.step <= step
+        ]
+        if len(near) >= self.settings.patience:
+            why = f"{reason}; {len(near)} batches were skipped just before"
+            return self._go_back(step, near[0].step, why, damaged=False)
+        return Verdict(Kind.SKIP, reason)
+
+    def _go_back(self, step: int, onset: int, reason: str, *, damaged: bool) -> Verdict:
+        backs = [act for act in self.acts if act.kind is Kind.REWIND]
+        incident = self._incident(backs, step)
+        to = self.healthy_before(onset)
+        if len(backs) >= self.settings.max_rewinds:
+            why = f"{reason}; the run has gone back {len(backs)} times already"
+            return Verdict(Kind.STOP, why, to, damaged=damaged)
+        if damaged and not incident:
+            return Verdict(Kind.REWIND, reason, to)
+        skipping = [act for act in incident if act.batches]
+        to = min([to, *(act.to for act in incident)])
+        if len(skipping) == 1:  # the first did not help: deeper, and twice as much
+            to = max(0, to - self.settings.snapshot_every)
+            return Verdict(Kind.REWIND, reason, to, max(step + 1 - to, 2 * skipping[0].batches))
+        cut = self.settings.rate_cut if len(skipping) > 1 else None
+        return Verdict(Kind.REWIND, reason, to, step + 1 - to, cut)
+
+    def _incident(self, backs: list[Act], step: int) -> list[Act]:
+        """The last times of going back between which the run never got well."""
+        incident: list[Act] = []
+        for act in reversed(backs):
+            if step > act.step + self.settings.cooldown:
+                break
+            incident.insert(0, act)
+            step = act.step
+        return incident

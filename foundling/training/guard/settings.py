@@ -1,0 +1,35 @@
+"""The guard's settings."""
+
+from pydantic import Field
+
+from foundling.config import Section
+
+
+class GuardSettings(Section):
+    """When a step is taken for sick, and what is done about it."""
+
+    enabled: bool = True
+    """false: nothing is skipped or rewound; a loss that is not finite stops the run."""
+    threshold: float = Field(8.0, gt=0)
+    """Robust standard deviations above the expected value that a signal may reach."""
+    window: int = Field(64, ge=24)
+    """Accepted steps that the expected value and its spread are taken from."""
+    canary_every: int = Field(50, gt=0)
+    """Steps between two looks at the canary, a fixed batch that tells hard data from a sick model."""
+    snapshot_every: int = Field(25, gt=0)
+    """Steps between two states kept in memory, which are also the steps to go back to."""
+    snapshots: int = Field(4, ge=0)
+    """States kept in memory; 0: going back reads checkpoints alone."""
+    healthy_after: int = Field(25, ge=0)
+    """A state is gone back to only if this many steps were accepted between it and the anomaly."""
+    patience: int = Field(8, gt=0)
+    """Batches skipped within ten steps before the model is gone back with instead."""
+    cooldown: int = Field(100, gt=0)
+    """Steps past the last anomaly after which a new one is no recurrence."""
+    rate_cut: float = Field(0.5, gt=0, lt=1)
+    """What the learning rate is multiplied by when going back alone did not help."""
+    warmup_steps: int = Field(20, ge=0)
+    """Steps over which the cut learning rate is reached again from 0."""
+    max_skips: int = Field(100, ge=0)
+    max_rewinds: int = Field(20, ge=0)
+    """Acts in a whole run after which it stops."""

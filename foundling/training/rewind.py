@@ -1,0 +1,243 @@
+"""Carries out what the guard decides: computes again, leaves samples out, goes back."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from foundling import checkpoint as checkpoints
+from foundling import intervals
+from foundling.batch import Data
+from foundling.run import Run
+from foundling.training.amendments import Amendments
+from foundling.training.attempt import Attempt
+from foundling.training.guard.guard import Act, Evidence, Guard, Kind, Verdict
+from foundling.training.state import Snapshot, TrainingState
+
+EXCERPT = 160  # characters of a sample that the events show
+KEPT_LOSSES = 512  # of single sequences, in an event
+
+
+class TrainingStopped(Exception):
+    """Training stopped itself; the last good checkpoint is intact."""
+
+
+@dataclass
+class Healer:
+    """The guard's hands.
+
+    Every act is written down before it is done (an intent, on the disk) and once more after (a
+    commit). What an act changes beside the state in memory, the amendments in the manifest and the
+    checkpoints of undone steps, can be done twice without harm, so that a run that was killed in
+    the middle finishes the act when it is resumed and ends the same.
+
+    The step goes back with the model and the data do not: the samples from the step gone back to
+    until the anomaly are left out for good. Steps that had been healthy are never trained on other
+    samples for it, so any older state leads there again, in memory or on disk.
+    """
+
+    guard: Guard
+    state: TrainingState
+    run: Run
+    data: Data
+    canary: Callable[[], float]
+    """The mean loss on a fixed batch."""
+    observe: Callable[[Mapping[str, Any]], None] = lambda record: None
+    initial: Amendments = Amendments()
+    """What the run was told to leave out from the start."""
+    snapshots: deque[Snapshot] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.amendments = amended(self.initial, self.run.events())
+
+    def begin(self, step: int) -> bool:
+        """Keep the state in memory if it is time; False: it was damaged and the run went back."""
+        settings = self.guard.settings
+        known = any(snapshot.progress.step == step for snapshot in self.snapshots)
+        if step % settings.snapshot_every or known:
+            return True
+        if not self.state.is_finite():
+            self.went_bad("a weight or the optimizer's state is not finite")
+            return False
+        if settings.snapshots:
+            if len(self.snapshots) >= settings.snapshots:
+                self.snapshots.popleft()
+            self.snapshots.append(self.state.snapshot())
+        return True
+
+    def judge(
+        self, attempt: Attempt, again: Callable[[], Attempt]
+    ) -> tuple[Attempt, Evidence] | None:
+        """The attempt whose gradients may be used; None: the batch was skipped, or the run went back.
+
+        Raises:
+            TrainingStopped: the guard knows no further way.
+        """
+        step = self.state.progress.step
+        evidence = Evidence(attempt.signals)
+        fault = ""
+        while True:
+            verdict = self.guard.check(step, evidence)
+            if verdict.kind is Kind.REPLAY:
+                fault, attempt = verdict.reason, again()
+                evidence = replace(evidence, signals=attempt.signals, replayed=True)
+            elif verdict.kind is Kind.CANARY:
+                evidence = replace(
+                    evidence, canary=self.canary(), state_is_finite=self.state.is_finite()
+                )
+            else:
+                break
+        if verdict.kind is Kind.STEP:
+            if fault:
+                self._note("transient", step, f"{fault}; computed again, the step was well")
+            elif verdict.reason:
+                self._note("hard data", step, verdict.reason)
+            return attempt, evidence
+        self._act(verdict, attempt)
+        return None
+
+    def accept(self, step: int, evidence: Evidence, update_norm: float) -> bool:
+        """Take the update that was made for healthy; False: it was not, and the run went back."""
+        verdict = self.guard.check_update(step, update_norm)
+        if verdict.kind is not Kind.STEP:
+            self._act(verdict)
+            return False
+        self.guard.accept(evidence, update_norm)
+        last = self.guard.acts[-1] if self.guard.acts else None
+        if last and last.kind is Kind.REWIND and not last.batches and last.step == step:
+            self._note(
+                "transient", step, "done again, the steps were well: the data were not at fault"
+            )
+        return True
+
+    def went_bad(self, reason: str) -> None:
+        """Go back from a model that is damaged beyond doubt."""
+        self._act(self.guard.damaged(self.state.progress.step, reason))
+
+    def _act(self, verdict: Verdict, attempt: Attempt | None = None) -> None:
+        step = self.state.progress.step
+        if verdict.kind is Kind.STOP:
+            self._stop(verdict, attempt)
+        first = self._sample(verdict.to if verdict.kind is Kind.REWIND else step, 0)
+        past = self._sample(step + 1, -1) + 1
+        if verdict.kind is Kind.REWIND:
+            past = max(past, self._sample(verdict.to + verdict.batches, -1) + 1)
+        skips = verdict.kind is Kind.SKIP or verdict.batches > 0
+        words = f"skipped samples {first:,} to {past - 1:,}" if skips else "to do the steps again"
+        intent: dict[str, Any] = {"act": verdict.kind, "step": step, "kind": "skip"}
+        if skips:
+            intent["skipped"] = [first, past]
+        if verdict.kind is Kind.REWIND:
+            intent |= {"kind": "rewind" if skips else "replay"}
+            intent |= {"to": verdict.to, "batches": verdict.batches}
+            words = f"went back to step {verdict.to:,}{',' if skips else ''} {words}"
+        if verdict.rate_cut is not None:
+            intent["rate_cut"] = [verdict.to, verdict.rate_cut, self.guard.settings.warmup_steps]
+            words += f", learning rate × {verdict.rate_cut:g} from there"
+        intent["message"] = f"{words}: {verdict.reason}"
+        number = self._log("intent", intent | self._sequences(attempt))
+        self.amendments = carry_out(self.run, self.initial, intent)
+        if verdict.kind is Kind.REWIND:
+            self._restore(verdict.to)
+        self.run.log({"id": number, "phase": "commit", "time": _now()})
+        self.guard.acts.append(_act_of(intent))
+        self.observe({"split": "event", **intent})
+
+    def _stop(self, verdict: Verdict, attempt: Attempt | None) -> NoReturn:
+        step = self.state.progress.step
+        self._note("stop", step, f"stopped: {verdict.reason}", attempt)
+        if verdict.damaged:
+            checkpoints.drop_after(self.run.checkpoints, verdict.to)
+            self._restore(verdict.to)
+        raise TrainingStopped(
+            f"step {step}: {verdict.reason}. The newest healthy checkpoint is intact; events.jsonl "
+            "and the report have the samples. Look at them, or lower the learning rate."
+        )
+
+    def _sample(self, step: int, row: int) -> int:
+        return intervals.kept(self.amendments.skipped, step * self.data.batch_size + row)
+
+    def _restore(self, to: int) -> None:
+        """Take up the newest state up to a step; the steps in between are then done again alike."""
+        seconds = self.state.progress.seconds
+        while self.snapshots and self.snapshots[-1].progress.step > to:
+            self.snapshots.pop()
+        saved = checkpoints.newest_whole(self.run.checkpoints, lambda text: None)
+        if self.snapshots and (not saved or self.snapshots[-1].progress.step >= saved.step):
+            self.state.restore(self.snapshots[-1])
+        elif saved:
+            self.state.read(saved)
+        else:
+            self.state.restart()
+        self.state.progress.seconds = seconds
+
+    def _sequences(self, attempt: Attempt | None) -> dict[str, Any]:
+        """The losses of the batch's sequences, and where the worst of them come from."""
+        if attempt is None:
+            return {}
+        worst = []
+        for sample, loss in attempt.worst():
+            origin = dict(self.data.describe(sample))
+            origin["text"] = str(origin.get("text", ""))[:EXCERPT]
+            worst.append({"sample": sample, "loss_nats": _number(loss), **origin})
+        losses = [_number(loss) for loss in attempt.row_losses[:KEPT_LOSSES]]
+        return {"sequence_losses_nats": losses, "worst_sequences": worst}
+
+    def _note(self, kind: str, step: int, message: str, attempt: Attempt | None = None) -> None:
+        event = {"kind": kind, "step": step, "message": message}
+        self._log("note", event | self._sequences(attempt))
+        self.observe({"split": "event", **event})
+
+    def _log(self, phase: str, event: Mapping[str, Any]) -> int:
+        number = len(self.run.events()) + 1
+        self.run.log({"id": number, "phase": phase, "time": _now(), **event})
+        return number
+
+
+def carry_out(run: Run, initial: Amendments, intent: Mapping[str, Any]) -> Amendments:
+    """Do what an act changes on disk; doing it twice does no harm."""
+    amendments = amended(initial, run.events())
+    run.amend({"amendments": amendments.values()})
+    if "to" in intent:
+        checkpoints.drop_after(run.checkpoints, intent["to"])
+    return amendments
+
+
+def amended(initial: Amendments, events: Iterable[Mapping[str, Any]]) -> Amendments:
+    """The amendments that a run began with, and those that its acts made since."""
+    amendments = initial
+    for event in events:
+        if "skipped" in event:
+            amendments = amendments.skip(*event["skipped"])
+        if "rate_cut" in event:
+            amendments = amendments.cut(*event["rate_cut"])
+    return amendments
+
+
+def finish(run: Run, initial: Amendments) -> list[str]:
+    """Finish the act in the middle of which a run was killed; what was finished, in words."""
+    run.mend_events()
+    unfinished = [event for event in run.events() if not event["done"]]
+    for event in unfinished:
+        carry_out(run, initial, event)
+        run.log({"id": event["id"], "phase": "commit", "time": _now()})
+    return [f"finished at step {event['step']:,}: {event['message']}" for event in unfinished]
+
+
+def acts_of(events: Iterable[Mapping[str, Any]]) -> list[Act]:
+    """What was done, for the guard to know which rungs of its ladder are spent."""
+    return [_act_of(event) for event in events if "act" in event]
+
+
+def _act_of(event: Mapping[str, Any]) -> Act:
+    return Act(Kind(event["act"]), event["step"], event.get("to", 0), event.get("batches", 0))
+
+
+def _number(value: float) -> float | str:
+    return round(value, 6) if math.isfinite(value) else str(value)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,108 @@
+"""All that changes as a run goes on: the model, the optimizer, the guard, the progress."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from foundling.checkpoint import Checkpoint
+from foundling.models.language_model import LanguageModel
+from foundling.training.guard.guard import Guard
+from foundling.training.optimizers import Optimizer
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all that a checkpoint must remember beside tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    validated_step: int = -1
+    validation_loss_nats: float | None = None
+    best_loss_nats: float | None = None
+    metrics_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state in memory."""
+
+    progress: Progress
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    guard: dict[str, Any]
+
+
+@dataclass
+class TrainingState:
+    """Kept in memory or on disk, and taken up again, as one."""
+
+    model: LanguageModel
+    optimizer: Optimizer
+    save_model: Callable[[Path], None]
+    load_model: Callable[[Path], None]
+    restart_model: Callable[[], None]
+    """Gives the model the weights that it began with."""
+    guard: Guard | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def write(self, folder: Path) -> None:
+        """Into the folder of a checkpoint."""
+        self.save_model(folder / "model")
+        state = folder / "state"
+        state.mkdir()
+        save_file(self.optimizer.state(), state / "optimizer.safetensors")
+        (state / "progress.json").write_text(json.dumps(vars(self.progress)), "utf-8")
+        if self.guard is not None:
+            (state / "guard.json").write_text(json.dumps(self.guard.state()), "utf-8")
+
+    def read(self, checkpoint: Checkpoint) -> None:
+        """From a checkpoint."""
+        self.load_model(checkpoint.model)
+        self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
+        progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
+        self.progress = Progress(**progress)
+        if self.guard is not None:
+            self.guard.reset()
+            if (file := checkpoint.state / "guard.json").exists():
+                self.guard.load_state(json.loads(file.read_text("utf-8")))
+
+    def snapshot(self) -> Snapshot:
+        """A copy in the host's memory."""
+        assert self.guard is not None, "only the guard goes back"
+        return Snapshot(
+            Progress(**vars(self.progress)),
+            _copied(self.model.state_dict()),
+            _copied(self.optimizer.state()),
+            json.loads(json.dumps(self.guard.state())),
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        assert self.guard is not None, "only the guard goes back"
+        self.model.load_state_dict(snapshot.model)
+        self.optimizer.load_state(snapshot.optimizer)
+        self.guard.load_state(snapshot.guard)
+        self.progress = Progress(**vars(snapshot.progress))
+
+    def restart(self) -> None:
+        """As before the first step."""
+        self.restart_model()
+        self.optimizer.load_state({})
+        self.progress = Progress()
+        if self.guard is not None:
+            self.guard.reset()
+
+    def is_finite(self) -> bool:
+        """Whether every weight and all of the optimizer's state is."""
+        tensors = [*self.model.parameters(), *self.optimizer.state().values()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
