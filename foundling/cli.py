@@ -340,10 +340,12 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="A folder of runs.")], as_json: Json = False
 ) -> None:
     """List the runs of a folder with their last figures."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from foundling.config import ConfigError
+    from foundling.records import in_words
     from foundling.run import find_runs
 
     found = find_runs(folder)
@@ -355,9 +357,11 @@ def runs(
             rows.append({"run": str(run.folder.relative_to(folder)), **run.summary()})
         except (ConfigError, OSError, KeyError) as error:
             _say(f"warning: {run.folder}: cannot be read: {error}")
-    table = Table("run", "rung", "size", "steps", "nats", "bits/byte")
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "fold"
+    names = ("run", "rung", "size", "steps", "nats", "bits/byte", "guard")
+    table = Table(*names, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[1:-1]:  # a narrow terminal breaks the others
+        column.no_wrap = True
+    table.columns[0].overflow = "fold"
     for row in rows:
         best, bits = row["best_loss_nats"], row["bits_per_byte"]
         table.add_row(
@@ -367,6 +371,7 @@ def runs(
             f"{row['step']:,}/{row['steps']:,}",
             "–" if best is None else f"{best:.4f}",
             "–" if bits is None else f"{bits:.4f}",
+            in_words(row["guard"]).replace(", ", "\n") or "–",
         )
     Console(stderr=as_json).print(table)
     _report({"runs": rows}, as_json)

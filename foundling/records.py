@@ -2,11 +2,28 @@
 
 import json
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from foundling import intervals
 from foundling.config import ConfigError
+
+Records = list[dict[str, Any]]
+
+# What the guard does and what it only notes, each in words for one and for several of its kind.
+ACTS = {
+    "skip": ("skip", "skips"),
+    "replay": ("replay", "replays"),
+    "rewind": ("rewind", "rewinds"),
+    "stop": ("stop", "stops"),
+}
+NOTES = {
+    "transient": ("transient fault", "transient faults"),
+    "hard data": ("hard stretch", "hard stretches"),
+}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -46,20 +63,41 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def by_split(records: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def by_split(records: Iterable[dict[str, Any]]) -> dict[str, Records]:
     """The records of each split, without those that the run undid by going back to a step."""
-    splits: dict[str, list[dict[str, Any]]] = {"train": [], "validation": [], "samples": []}
+    return _sort_out(records)[0]
+
+
+def undone(records: Iterable[dict[str, Any]]) -> list[Records]:
+    """The stretches of training that the run undid by going back to a step, in their order.
+
+    Steps 1 2 3 4 3 4 5: the first 3 and 4 are a stretch.
+    """
+    return _sort_out(records)[1]
+
+
+def _sort_out(records: Iterable[dict[str, Any]]) -> tuple[dict[str, Records], list[Records]]:
+    """What stands, by split, and the stretches of training that do not."""
+    splits: dict[str, Records] = {"train": [], "validation": [], "samples": []}
+    stretches = []
     for record in records:
         split, step = record.get("split"), record.get("step")
         if split not in splits or not is_number(step):
             continue
-        went_back = split == "train" and splits[split] and splits[split][-1]["step"] >= step
-        undone = splits.values() if went_back else [splits[split]]
-        for kept in undone:
-            while kept and kept[-1]["step"] >= step:
-                kept.pop()
+        if split == "train" and splits[split] and splits[split][-1]["step"] >= step:
+            taken = {name: _cut(kept, step) for name, kept in splits.items()}
+            stretches.append(taken["train"])
+        _cut(splits[split], step)
         splits[split].append(record)
-    return splits
+    return splits, stretches
+
+
+def _cut(kept: Records, step: int | float) -> Records:
+    """Take away the records from a step on."""
+    first = bisect_left(kept, step, key=lambda record: record["step"])
+    taken = kept[first:]
+    del kept[first:]
+    return taken
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
@@ -93,3 +131,20 @@ def merge_events(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             events[number] = {**record, "done": record["phase"] == "note"}
     return list(events.values())
+
+
+def count_kinds(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How often the guard did what, acts before notes."""
+    counts = Counter(str(event["kind"]) for event in events)
+    return {kind: counts[kind] for kind in [*ACTS, *NOTES] if counts[kind]}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """{"skip": 2, "rewind": 1} is "2 skips, 1 rewind"."""
+    words = ACTS | NOTES
+    return ", ".join(f"{count:,} {words[kind][count != 1]}" for kind, count in counts.items())
+
+
+def samples_left_out(events: Iterable[Mapping[str, Any]]) -> int:
+    """How many samples the guard took out of the training for good."""
+    return intervals.size(intervals.union(e["skipped"] for e in events if "skipped" in e))

@@ -13,9 +13,11 @@ from foundling.models.language_model import LanguageModel
 from foundling.records import (
     best_validation,
     by_split,
+    count_kinds,
     merge_events,
     read_object,
     read_records,
+    samples_left_out,
 )
 from foundling.tokenizer import Tokenizer
 
@@ -127,7 +129,7 @@ class Run:
         """The last and the best figures, for a list of runs."""
         manifest = self.manifest
         config = load_toml(self.folder / "config.toml")
-        records = self.records()
+        records, events = self.records(), self.events()
         steps = [record["step"] for record in records["train"]]
         best = best_validation(records["validation"])
         return {
@@ -139,6 +141,8 @@ class Run:
             "steps": config["training"]["steps"],
             "best_loss_nats": best and best["loss_nats"],
             "bits_per_byte": best and best["bits_per_byte"],
+            "guard": count_kinds(events),
+            "samples_left_out": samples_left_out(events),
         }
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from foundling import cli
 from foundling.data import hamlet
+from foundling.run import Run
 
 SMALL = (
     "--set=context=16",
@@ -151,6 +152,41 @@ def test_a_resumed_run_keeps_its_settings(
     assert "give no CONFIG" in capsys.readouterr().err
     assert call("pretrain", "--resume", "--out", run, "--set", "model.dim=32") == 2
     assert "a resumed run keeps its settings" in capsys.readouterr().err
+
+
+def test_runs_shows_what_the_guard_did_within_eighty_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    manifest = {
+        "stage": "pretrain", "parent": None, "model": {"rung": "bag_of_words"},
+        "num_parameters": 10_795_776,
+    }  # fmt: skip
+    for name in ("quiet", "a-run-with-quite-a-long-name"):
+        run = Run.create(tmp_path / name, "[training]\nsteps = 10000\n", manifest)
+        run.append({"split": "train", "step": 10_000, "loss_nats": 3.0})
+        loss = {"loss_nats": 3.0854, "bits_per_byte": 1.2033}
+        run.append({"split": "validation", "step": 10_000, **loss})
+    for number, first in ((1, 0), (2, 4), (3, 2)):
+        kind = "rewind" if number == 3 else "skip"
+        event = {"kind": kind, "step": 5, "skipped": [first, first + 4]}
+        run.log({"id": number, "phase": "intent", **event})
+        run.log({"id": number, "phase": "commit"})
+    assert call("runs", tmp_path, "--json") == 0
+    captured = capsys.readouterr()
+    acted, quiet = last_json(captured.out)["runs"]
+    assert (quiet["guard"], quiet["samples_left_out"]) == ({}, 0)
+    assert (acted["guard"], acted["samples_left_out"]) == ({"skip": 2, "rewind": 1}, 8)
+    lines = [line.rstrip() for line in captured.err.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[-1] == "guard"
+    figures = ["bag_of_words", "10.80M", "10,000/10,000", "3.0854", "1.2033"]
+    second = next(place for place, line in enumerate(lines) if line.startswith("quiet"))
+    assert lines[second].split()[1:] == [*figures, "–"]
+    rows = lines[2:second]  # the long name and the acts take several lines
+    assert "".join(row.split("  ")[0] for row in rows) == "a-run-with-quite-a-long-name"
+    assert rows[0].split()[1:] == [*figures, "2", "skips"]
+    assert rows[1].endswith("1 rewind")
 
 
 def test_help_imports_neither_torch_nor_pydantic() -> None:

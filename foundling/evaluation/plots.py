@@ -1,5 +1,6 @@
 """Draws the figures of runs and ladders, all in one look that also fits a dark page."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,8 +32,17 @@ from foundling.evaluation.plot_style import (
 
 Floats = NDArray[np.float64]
 
-EVENT_MARKERS = "vDsPXo"
+UNDONE = "#cf5563"  # a red that reads on light and on dark pages
+# Acts stand on the axis in purple; what was only noted hangs from the top in grey.
+EVENT_MARKERS = {
+    "skip": ("v", PURPLE, 0), "rewind": ("D", PURPLE, 0), "replay": ("o", PURPLE, 0),
+    "stop": ("s", PURPLE, 0), "transient": ("P", MUTED, 1), "hard data": ("X", MUTED, 1),
+}  # fmt: skip
 MAX_EVENT_LINES = 40
+LEGEND_COLUMNS, LEGEND_ROW = 4, 0.24  # above the axes; a row's height in inches
+HEADROOM = 0.35  # of the axis, at most, for what was undone to be seen to leave it
+SHORTEST_ARROW = 0.012  # of the axis: a shorter one has no room between its mark and its head
+ARROW_LEVELS = (0.035, 0.07, 0.105, 0.14)  # of the axes' height; arrows that overlap lie apart
 EXACT = 8  # positions at the start that are shown as they are
 BUCKETS = 700  # twice as many points as this are as fine as the plot's pixels
 
@@ -92,22 +102,25 @@ def loss_plot(
     train: Curve,
     validation: Curve,
     events: Sequence[Mapping[str, Any]] = (),
+    undone: Sequence[Curve] = (),
     *,
     bits_per_nat: int | float | None = None,
     title: str = "Loss",
 ) -> Figure:
-    """Training loss with its trend, validation as points, and a mark for each event.
+    """Training loss with its trend, validation as points, what was undone, a mark for each event.
 
     `bits_per_nat`, the bits per byte that one nat per token is, adds the right-hand scale.
     """
+    guarded = bool(events or undone)
     figure, axes = new_figure(
-        title, "step", "nats per token", right=0.905 if bits_per_nat else 0.97
-    )
+        title, "step", "nats per token", height=4.3 if guarded else 4.0,
+        right=0.905 if bits_per_nat else 0.97,
+    )  # fmt: skip
     x, y = train.finite()
     held_x, held_y = validation.finite()
     if not len(x) and not len(held_x):
         return empty(figure, axes, "no losses yet")
-    low, high = _loss_range(y, held_y)
+    low, high = _with_headroom(*_loss_range(y, held_y), undone)
     _draw_trace(axes, x, y, "training")
     if len(held_x):
         points = len(held_x)
@@ -118,8 +131,10 @@ def loss_plot(
             held_x, held_y, "o", color=VERMILLION, markersize=6 if points < 60 else 3.5,
             markeredgecolor=PAPER, markeredgewidth=0.8, label="validation", zorder=5, clip_on=False,
         )  # fmt: skip
+    _draw_undone(axes, undone, high)
     axes.set_ylim(low, high)
-    axes.set_xlim(0, 1.012 * max([1.0, *x[-1:], *held_x[-1:]]))
+    marked = [event["step"] for event in events]
+    axes.set_xlim(0, 1.012 * max([1.0, *x[-1:], *held_x[-1:], *marked]))
     _mark_clipped(axes, train, low, high)
     _mark_events(axes, events)
     if bits_per_nat:
@@ -131,7 +146,9 @@ def loss_plot(
         right.set_ylabel("bits per byte", color=MUTED, fontsize=11.5, labelpad=6)
         right.tick_params(colors=MUTED, labelsize=11, length=0)
         right.spines["right"].set_visible(False)
-    legend(axes)
+    legend(axes, above=guarded)
+    if guarded:
+        _make_room_for_legend(figure, axes)
     return figure
 
 
@@ -248,6 +265,35 @@ def _loss_range(train: Floats, validation: Floats) -> tuple[float, float]:
     return low - air, high + 2 * air
 
 
+def _make_room_for_legend(figure: Figure, axes: Axes) -> None:
+    """Lower the top of the axes by the legend's rows, for no corner inside is free of lines."""
+    rows = math.ceil(len(axes.get_legend_handles_labels()[0]) / LEGEND_COLUMNS)
+    box = axes.get_position()
+    height = box.height - rows * LEGEND_ROW / figure.get_figheight()
+    axes.set_position((box.x0, box.y0, box.width, height))
+
+
+def _with_headroom(low: float, high: float, undone: Sequence[Curve]) -> tuple[float, float]:
+    """Room above for what was undone, as far as that does not flatten what stands."""
+    peak = max([high, *(float(_up_to(np.inf, curve)[1].max(initial=high)) for curve in undone)])
+    return low, high + min(1.06 * (peak - high), HEADROOM * (high - low))
+
+
+def _up_to(top: float, curve: Curve) -> tuple[Floats, Floats]:
+    """The curve with the `top` where it is above it or not finite."""
+    x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
+    return x, np.minimum(np.where(np.isfinite(y), y, np.inf), top)
+
+
+def _draw_undone(axes: Axes, undone: Sequence[Curve], high: float) -> None:
+    """Thin lines, one a stretch, that leave the axes where they lead off the scale."""
+    for index, curve in enumerate(undone):
+        axes.plot(
+            *downsample(*_up_to(2 * abs(high) + 1, curve)), color=UNDONE, linewidth=0.9,
+            alpha=0.9, zorder=2.5, label="" if index else "undone", solid_joinstyle="round",
+        )  # fmt: skip
+
+
 def _draw_trace(axes: Axes, x: Floats, y: Floats, name: str) -> None:
     if not len(x):
         return
@@ -276,18 +322,38 @@ def _mark_clipped(axes: Axes, train: Curve, low: float, high: float) -> None:
 
 
 def _mark_events(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
-    """A mark on the step axis for each event, one shape a kind."""
+    """A mark on the step axis for each event, one shape a kind, and an arrow for each way back."""
     kinds: dict[str, list[float]] = {}
     for event in events:
-        if isinstance(event.get("step"), int | float):
-            kinds.setdefault(str(event.get("kind", "event")), []).append(float(event["step"]))
-    lines = sum(map(len, kinds.values())) <= MAX_EVENT_LINES
-    for index, (kind, steps) in enumerate(kinds.items()):
+        kinds.setdefault(event["kind"], []).append(float(event["step"]))
+    lines = len(events) <= MAX_EVENT_LINES
+    for kind, (marker, colour, height) in EVENT_MARKERS.items():
+        steps = kinds.get(kind, [])
         for step in steps if lines else ():
             axes.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
-        axes.plot(
-            steps, np.zeros(len(steps)), EVENT_MARKERS[index % len(EVENT_MARKERS)],
-            transform=axes.get_xaxis_transform(), color=PURPLE, markersize=7,
-            markeredgecolor=PAPER, markeredgewidth=0.7, clip_on=False, zorder=6,
-            label=f"{kind} ({len(steps)})" if len(steps) > 1 else kind,
+        if steps:
+            axes.plot(
+                steps, np.full(len(steps), height), marker, transform=axes.get_xaxis_transform(),
+                color=colour, markersize=7, markeredgecolor=PAPER, markeredgewidth=0.7,
+                clip_on=False, zorder=6, label=f"{kind} ({len(steps)})" if steps[1:] else kind,
+            )  # fmt: skip
+    _draw_ways_back(axes, [(e["step"], e["to"]) for e in events if "to" in e])
+
+
+def _draw_ways_back(axes: Axes, ways: Sequence[tuple[float, float]]) -> None:
+    """An arrow just above the step axis from each step to the one gone back to."""
+    low, high = axes.get_xlim()
+    reached = [-np.inf] * len(ARROW_LEVELS)  # how far to the right each level is taken
+    for start, to in sorted(ways, key=lambda way: way[1]):
+        if start - to < SHORTEST_ARROW * (high - low):
+            continue
+        level = next((i for i, end in enumerate(reached) if end <= to), len(reached) - 1)
+        reached[level] = max(reached[level], start)
+        axes.annotate(
+            "", (to, ARROW_LEVELS[level]), (start, ARROW_LEVELS[level]),
+            xycoords=axes.get_xaxis_transform(), zorder=5,
+            arrowprops={
+                "arrowstyle": "-|>,head_length=0.45,head_width=0.2", "color": PURPLE,
+                "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0,
+            },
         )  # fmt: skip

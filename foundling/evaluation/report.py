@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from foundling import durable
 from foundling.config import ConfigError, flatten, load_toml
+from foundling.evaluation import guard_story
 from foundling.evaluation.plot_style import compact, inline_svg, save, theme_variables
 from foundling.evaluation.plots import (
     Curve,
@@ -27,8 +28,10 @@ from foundling.records import (
     bits_per_nat,
     by_split,
     is_number,
+    merge_events,
     read_object,
     read_records,
+    undone,
 )
 
 # From the rung that remembers least to the one that remembers most.
@@ -49,9 +52,12 @@ def write_run_report(run_dir: Path) -> Path:
     Raises:
         ConfigError: the folder has no metrics.jsonl, or a file in it is broken.
     """
-    splits = by_split(read_records(_existing(run_dir / "metrics.jsonl", "run")))
+    records = read_records(_existing(run_dir / "metrics.jsonl", "run"))
+    splits = by_split(records)
     train, validation = splits["train"], splits["validation"]
-    events = read_records(path) if (path := run_dir / "events.jsonl").exists() else []
+    log = read_records(path) if (path := run_dir / "events.jsonl").exists() else []
+    events = merge_events(log)
+    deeds = guard_story.deeds(events)
     manifest = read_object(path) if (path := run_dir / "manifest.json").exists() else {}
     config = load_toml(path) if (path := run_dir / "config.toml").exists() else {}
     best = best_validation(validation)
@@ -60,6 +66,7 @@ def write_run_report(run_dir: Path) -> Path:
         _curve(train, "loss_nats"),
         _curve(validation, "loss_nats"),
         events,
+        guard_story.undone_curves(train, undone(records), events),
         bits_per_nat=bits_per_nat(validation),
         title=f"Loss{told}",
     )
@@ -69,7 +76,7 @@ def write_run_report(run_dir: Path) -> Path:
     rates = learning_rate_plot(_learning_rates(train))
     told = f"Validation loss by position in the context, at {', '.join(by_position)}."
     figures = {
-        "loss": _figure(run_dir, "loss", loss, _describe_losses(best)),
+        "loss": _figure(run_dir, "loss", loss, f"{_describe_losses(best)} {deeds}".strip()),
         "learning_rate": _figure(run_dir, "learning_rate", rates, "Learning rate by step."),
         "positions": by_position
         and _figure(run_dir, "loss_by_position", loss_by_position_plot(by_position), told),
@@ -78,11 +85,12 @@ def write_run_report(run_dir: Path) -> Path:
     page = _page(
         "run.html.j2",
         name=run_dir.resolve().name,
-        cards=_run_cards(train, validation, best, manifest),
+        cards=[*_run_cards(train, validation, best, manifest), *guard_story.card(events)],
         figures=figures,
         samples=samples[:MAX_SAMPLES],
         samples_left_out=max(0, len(samples) - MAX_SAMPLES),
-        events=events[::-1][:MAX_EVENTS],
+        deeds=deeds,
+        events=guard_story.told(events)[::-1][:MAX_EVENTS],
         events_left_out=max(0, len(events) - MAX_EVENTS),
         config=_sections(config),
         lineage=dict(flatten(manifest)),
@@ -280,5 +288,6 @@ def _page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"compact": compact, "duration": duration, "figure": _table_figure}
+    environment.filters["visible"] = guard_story.visible
     environment.globals |= {"theme": theme_variables}
     return environment.get_template(template).render(**values)

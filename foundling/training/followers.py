@@ -30,7 +30,7 @@ class Follower(Protocol):
 
 
 class TensorBoardFollower:
-    """Writes scalars as `split/name`, and samples as text, into event files in `folder`.
+    """Writes scalars as `split/name`, samples and the guard's acts as text, into `folder`.
 
     On resuming, TensorBoard hides what an earlier file holds from the first new step on.
 
@@ -59,14 +59,12 @@ class TensorBoardFollower:
         values = [
             Summary.Value(tag=name, simple_value=value) for name, value in scalars(record).items()
         ]
-        for index, sample in enumerate(record.get("samples") or ()):
-            text = f"{sample.get('prompt', '')}{sample.get('text', '')}"
+        for tag, text in _texts(record):
             verbatim = "\n".join(
                 "    " + line for line in text.split("\n")
             )  # a Markdown code block
             tensor = TensorProto(dtype="DT_STRING", string_val=[verbatim.encode("utf-8")])
             tensor.tensor_shape.dim.add(size=1)
-            tag = f"samples/{index}"
             values.append(
                 Summary.Value(tag=tag, metadata=create_summary_metadata(tag, ""), tensor=tensor)
             )
@@ -104,6 +102,8 @@ class WandbFollower:
         if samples := record.get("samples"):
             rows = [[sample.get("prompt", ""), sample.get("text", "")] for sample in samples]
             values["samples"] = wandb.Table(columns=["prompt", "text"], data=rows)
+        if record.get("split") == "event":
+            values["guard"] = record["message"]
         self._run.log({"step": record.get("step", 0), **values})
 
     def close(self) -> None:
@@ -184,16 +184,23 @@ class FollowerThread:
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of a record, each under `split/name`."""
+    """The finite numbers of a record, each under `split/name`; an event has none to plot."""
     return dict(_scalars(record))
 
 
 def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     split = record.get("split", "train")
-    for name, value in record.items():
+    for name, value in record.items() if split != "event" else ():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number and name not in NOT_PLOTTED and math.isfinite(value):
             yield f"{split}/{name}", float(value)
+
+
+def _texts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for index, sample in enumerate(record.get("samples") or ()):
+        yield f"samples/{index}", f"{sample.get('prompt', '')}{sample.get('text', '')}"
+    if record.get("split") == "event":
+        yield "guard", record["message"]
 
 
 def require(package: str) -> None:

@@ -168,7 +168,7 @@ class Loop:
         """One update; None: the guard left the batch out, or went back."""
         started = time.perf_counter()
         step, share = self.progress.step, self._rate_share()
-        self.seam("state", step, (), self.state)
+        self.seam("state", step, self._samples(step), self.state)
         if self.healer is None:
             attempt = self._attempt(step, share)
             if not attempt.signals.finite:
@@ -219,12 +219,16 @@ class Loop:
         scheduled = rate_share(self.schedule, step, self.pace.steps)
         return scheduled * self.amendments.rate_share(step)
 
+    def _samples(self, step: int) -> list[int]:
+        places = range(step * self.data.batch_size, (step + 1) * self.data.batch_size)
+        return [intervals.kept(self.amendments.skipped, place) for place in places]
+
     def _attempt(self, step: int, share: float) -> Attempt:
         """Forward and backward over the step's batch, always the same for the same state."""
-        skipped, size = self.amendments.skipped, self.data.batch_size
-        samples = [intervals.kept(skipped, step * size + row) for row in range(size)]
+        samples = self._samples(step)
         seed_everything(self.seed, "step", step)
-        batch = self.seam("batch", step, samples, self.data.batch(step, skipped))
+        batch = self.data.batch(step, self.amendments.skipped)
+        batch = self.seam("batch", step, samples, batch)
         self.optimizer.zero_grad()
         self.optimizer.set_rate_share(share)
         self.state.model.train()

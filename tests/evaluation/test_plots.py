@@ -1,10 +1,13 @@
 """The figures keep what matters: spikes, trends, scales; and they reach their files whole."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 
 from foundling.evaluation.plot_style import (
     colours,
@@ -15,6 +18,8 @@ from foundling.evaluation.plot_style import (
     save,
 )
 from foundling.evaluation.plots import (
+    EVENT_MARKERS,
+    UNDONE,
     Curve,
     downsample,
     ladder_bars,
@@ -25,6 +30,7 @@ from foundling.evaluation.plots import (
     smooth,
     smooth_positions,
 )
+from foundling.records import ACTS, NOTES
 
 STEPS = range(1, 401)
 FALL = [3 + 6 / step**0.5 for step in STEPS]
@@ -80,11 +86,81 @@ def test_a_plain_fall_has_no_spikes() -> None:
     assert "^" not in [line.get_marker() for line in axes.lines]
 
 
-def test_events_are_marked_by_kind() -> None:
-    events = [{"step": 5, "kind": "skip"}, {"step": 9, "kind": "skip"}, {"kind": "note"}]
+def labels(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_events_are_marked_by_kind_acts_below_and_notes_above() -> None:
+    kinds = {5: "skip", 9: "skip", 11: "transient"}
+    events = [{"step": step, "kind": kind} for step, kind in kinds.items()]
     axes = loss_plot(Curve(STEPS, FALL), Curve([], []), events).axes[0]
-    assert "skip (2)" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels(axes) == ["training", "skip (2)", "transient"]
     assert sum(list(line.get_xdata()) == [5, 5] for line in axes.lines) == 1
+    marks = {line.get_label(): line for line in axes.lines}
+    assert list(marks["skip (2)"].get_xdata()) == [5, 9]
+    assert list(marks["skip (2)"].get_ydata()) == [0, 0]
+    assert list(marks["transient"].get_ydata()) == [1]
+    assert marks["skip (2)"].get_color() != marks["transient"].get_color()
+
+
+def test_every_kind_has_a_mark_of_its_own() -> None:
+    assert set(EVENT_MARKERS) == {*ACTS, *NOTES}
+    assert len({marker for marker, _, _ in EVENT_MARKERS.values()}) == len(EVENT_MARKERS)
+
+
+def test_an_arrow_leads_back_and_those_that_overlap_lie_apart() -> None:
+    ways = [(300, 200), (302, 200), (350, 310), (390, 389)]
+    events = [{"step": step, "to": to, "kind": "rewind"} for step, to in ways]
+    axes = loss_plot(Curve(STEPS, FALL), Curve([], []), events).axes[0]
+    arrows = [text for text in axes.texts if isinstance(text, Annotation)]
+    drawn = {(text.get_position()[0], text.xy[0]): text.xy[1] for text in arrows}
+    assert set(drawn) == {(300, 200), (302, 200), (350, 310)}  # the last is shorter than its mark
+    assert drawn[300, 200] != drawn[302, 200]
+    assert drawn[350, 310] == min(drawn.values())
+
+
+def test_what_was_undone_is_one_thin_line_a_stretch_and_leaves_the_scale() -> None:
+    stood = loss_plot(Curve(STEPS, FALL), Curve([], [])).axes[0]
+    stretches = [Curve([50, 51, 52], [3.8, 40.0, 4e9]), Curve([90, 91], [3.6, math.inf])]
+    axes = loss_plot(Curve(STEPS, FALL), Curve([], []), [], stretches).axes[0]
+    lines = [line for line in axes.lines if line.get_color() == UNDONE]
+    assert [list(line.get_xdata()) for line in lines] == [[50, 51, 52], [90, 91]]
+    assert labels(axes).count("undone") == 1
+    trend = next(line for line in axes.lines if line.get_label() == "training")
+    assert all(line.get_linewidth() < trend.get_linewidth() for line in lines)
+    low, high = axes.get_ylim()
+    assert all(line.get_ydata()[-1] > high for line in lines)
+    assert np.isfinite([value for line in lines for value in line.get_ydata()]).all()
+    usual_low, usual_high = stood.get_ylim()
+    assert low == usual_low
+    # Headroom for the explosion to be seen, and no more.
+    assert 1.3 < (high - low) / (usual_high - usual_low) < 1.4
+
+
+def test_a_small_rise_that_was_undone_is_seen_whole() -> None:
+    usual = loss_plot(Curve(STEPS, FALL), Curve([], [])).axes[0].get_ylim()[1]
+    curve = Curve([200, 201], [3.4, usual + 0.5])
+    high = loss_plot(Curve(STEPS, FALL), Curve([], []), [], [curve]).axes[0].get_ylim()[1]
+    assert usual + 0.5 < high < usual + 0.6
+
+
+def test_the_legend_hides_no_line_where_lines_may_lead_anywhere() -> None:
+    events = [{"step": 9, "kind": kind} for kind in EVENT_MARKERS]
+    figure = loss_plot(
+        Curve(STEPS, [*FALL[:-9], 500.0, *FALL[-8:]]), Curve([9], [4.0]), events,
+        [Curve([50, 51], [3.8, 40.0])], title="Loss",
+    )  # fmt: skip
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert len(labels(axes)) == 10
+    box = legend.get_window_extent()
+    assert box.y0 >= axes.get_window_extent().y1
+    assert box.y1 <= figure.texts[0].get_window_extent().y0
+    assert box.x0 >= 0
 
 
 def test_labels_name_their_units() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from foundling.evaluation import guard_story
+from foundling.evaluation.plots import UNDONE
 from foundling.evaluation.report import write_ladder_report, write_run_report
-from foundling.records import by_split, read_records
+from foundling.records import by_split, read_records, undone
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -72,6 +74,32 @@ def samples(step: int, text: str) -> dict[str, Any]:
     return {"split": "samples", "step": step, "samples": [{"prompt": "Once", "text": text}]}
 
 
+def act(number: int, kind: str, step: int, message: str, **more: Any) -> list[dict[str, Any]]:
+    """An act as it is logged: what is to be done, and that it is done."""
+    intent = {"id": number, "phase": "intent", "kind": kind, "step": step, "message": message}
+    return [{**intent, **more}, {"id": number, "phase": "commit"}]
+
+
+def note(number: int, kind: str, step: int, message: str, **more: Any) -> dict[str, Any]:
+    return {"id": number, "phase": "note", "kind": kind, "step": step, "message": message, **more}
+
+
+def skip(number: int, step: int, message: str) -> list[dict[str, Any]]:
+    worst = [
+        {"sample": 1234, "loss_nats": "nan", "token": 9, "documents": [5, 7],
+         "text": "<img src=x onerror=alert(1)>\x00\ud800 & so on"},
+        {"sample": 1235, "loss_nats": 11.25, "token": 99, "documents": [12, 12], "text": "plain"},
+    ]  # fmt: skip
+    losses = ["nan", 11.25, 3.0, 4.0]
+    return act(number, "skip", step, message, skipped=[step * 4, step * 4 + 4],
+               sequence_losses_nats=losses, worst_sequences=worst)  # fmt: skip
+
+
+def rewind(number: int, step: int, to: int) -> list[dict[str, Any]]:
+    return act(number, "rewind", step, "went back", to=to, skipped=[to * 4, (step + 1) * 4],
+               rate_cut=[to, 0.5, 20])  # fmt: skip
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return make_run(tmp_path)
@@ -92,7 +120,7 @@ def make_run(parent: Path) -> Path:
     records[30:30] = [validation(30, 5.5, 2.75), samples(30, "early")]
     records += [validation(60, 3.0, 1.5), samples(60, "<script>alert('no')</script> & more")]
     write_lines(folder / "metrics.jsonl", records)
-    write_lines(folder / "events.jsonl", [{"step": 7, "kind": "skip", "message": "a <b> spike"}])
+    write_lines(folder / "events.jsonl", [*skip(1, 7, "a <b> spike"), *rewind(2, 40, 25)])
     (folder / "config.toml").write_text('seed = 1\n[model]\nrung = "transformer"\n', "utf-8")
     manifest = {"model": {"parameters": 10_795_776}, "parent": None, "versions": {"torch": "2.13"}}
     (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
@@ -123,7 +151,8 @@ def test_a_run_report_tells_the_headline_figures(reported: Path) -> None:
 def test_the_latest_samples_come_first_and_open(reported: Path) -> None:
     page = Page(reported / "report.html")
     details = [attributes for tag, attributes in page.tags if tag == "details"]
-    assert ["open" in attributes for attributes in details] == [True, False]
+    # First the batch that was skipped, closed; then the samples.
+    assert ["open" in attributes for attributes in details] == [False, True, False]
     assert page.text.index("Step 60") < page.text.index("Step 30")
 
 
@@ -198,6 +227,96 @@ def test_steps_that_the_run_undid_are_gone() -> None:
 def test_a_validation_written_before_its_training_record_stays() -> None:
     splits = by_split([train(1), validation(2, 4.0), train(2)])
     assert [r["step"] for r in splits["validation"]] == [2]
+
+
+def section(path: Path, start: str, end: str) -> str:
+    """The page's text from one heading to another, spaces and lines as one space."""
+    text = " ".join(Page(path).text.split())
+    return text[text.index(start) : text.index(end)]
+
+
+def test_what_the_guard_did_comes_before_the_samples_latest_first(reported: Path) -> None:
+    told = section(reported / "report.html", "How it was kept well", "Samples Step 60")
+    assert (
+        "The guard acted twice: 1 skip, 1 rewind; 68 samples left out; "
+        "learning rate × 0.5 from step 25."
+    ) in told
+    assert told.index("40 rewind went back 64") < told.index("7 skip a <b> spike")
+    page = Page(reported / "report.html")
+    label = next(tags["aria-label"] for tag, tags in page.tags if tag == "svg")
+    assert label is not None
+    assert "The guard acted twice" in label
+
+
+def test_the_batch_that_set_it_off_can_be_looked_at(reported: Path) -> None:
+    told = section(reported / "report.html", "How it was kept well", "Samples Step 60")
+    for words in (
+        "4 sequences, median loss 4.00 nats, 1 not finite",
+        "sample 1,234 · documents 5 to 7 · nan nats <img src=x onerror=alert(1)>\ufffd\ufffd &",
+        "sample 1,235 · document 12 · 11.25 nats plain",
+    ):
+        assert words in told
+    assert Page(reported / "report.html").count("img") == 0
+
+
+def test_an_unfinished_act_is_said_and_notes_are_no_acts(run: Path) -> None:
+    lines = [
+        note(1, "transient", 3, "the loss is nan; computed again, the step was well"),
+        note(2, "hard data", 5, "rising"),
+    ]
+    write_lines(run / "events.jsonl", lines)
+    told = section(write_run_report(run), "How it was kept well", "Samples Step 60")
+    assert "It noted 1 transient fault, 1 hard stretch and changed nothing." in told
+    assert "The guard acted" not in told
+    assert "unfinished" not in told
+    write_lines(run / "events.jsonl", [*lines, skip(3, 9, "a spike")[0]])
+    told = section(write_run_report(run), "How it was kept well", "Samples Step 60")
+    assert "The guard acted once: 1 skip; 4 samples left out. It noted 1 transient" in told
+    assert told.count("unfinished") == 1
+
+
+def test_without_events_nothing_is_said_of_the_guard(run: Path) -> None:
+    (run / "events.jsonl").unlink()
+    page = Page(write_run_report(run))
+    assert "guard" not in page.text
+    assert "How it was kept well" not in page.text
+
+
+def test_an_act_tells_only_what_it_left_out_anew() -> None:
+    events = [{"skipped": [0, 8]}, {}, {"skipped": [4, 12]}]
+    assert [event["left_out"] for event in guard_story.told(events)] == [8, 0, 4]
+
+
+def test_an_undone_stretch_ends_with_the_batch_that_was_refused() -> None:
+    records = [train(1, 5), train(2, 4), train(3, 8), train(2, 4.5), train(3, 4), train(4, 3)]
+    stands, stretches = by_split(records)["train"], undone(records)
+    back = {"kind": "rewind", "step": 3, "to": 1, "sequence_losses_nats": [10.0, 14.0]}
+    curves = guard_story.undone_curves(stands, stretches, [back])
+    assert [(curve.x, curve.y) for curve in curves] == [([2, 3, 4], [4, 8, 12])]
+    # A skip undoes no step: its batch stands out from the step before.
+    skipped = {"kind": "skip", "step": 3, "sequence_losses_nats": [9.0, "inf"]}
+    curves = guard_story.undone_curves(stands, [], [skipped])
+    assert [(curve.x, curve.y) for curve in curves] == [([3, 4], [4, math.inf])]
+    # Going back twice from the same step: each its own stretch, in their order.
+    twice = [[train(2, 6), train(3, 7)], [train(2, 8), train(3, 9)]]
+    events = [back, {**back, "sequence_losses_nats": [20.0]}]
+    curves = guard_story.undone_curves(stands, twice, events)
+    assert [curve.y for curve in curves] == [[6, 7, 12], [8, 9, 20]]
+    # A note has no batch, and the log may remember a way back whose records are cut off.
+    transient = {"kind": "transient", "step": 2}
+    assert guard_story.undone_curves(stands, [], [transient, {**back, "step": 99}]) == []
+
+
+def test_the_plot_of_a_run_that_went_back_shows_what_was_undone(run: Path) -> None:
+    records = [train(step, 5.0) for step in range(1, 41)]
+    records += [train(step, 4.0) for step in range(26, 61)]
+    write_lines(run / "metrics.jsonl", records)
+    write_run_report(run)
+    assert UNDONE in (run / "plots" / "loss.svg").read_text("utf-8")
+    write_lines(run / "metrics.jsonl", [train(step, 5.0) for step in range(1, 61)])
+    (run / "events.jsonl").unlink()
+    write_run_report(run)
+    assert UNDONE not in (run / "plots" / "loss.svg").read_text("utf-8")
 
 
 def ladder(folder: Path, bits: float | None) -> Path:

@@ -22,6 +22,11 @@ from foundling.training.followers import (
 TRAIN = {"split": "train", "step": 3, "loss_nats": 2.5, "tokens": 10, "learning_rate": float("nan")}
 SAMPLES = {"split": "samples", "step": 3, "samples": [{"prompt": "Once", "text": " upon\na <b>"}]}
 
+EVENT = {
+    "split": "event", "act": "rewind", "kind": "rewind", "step": 5, "to": 2, "batches": 4,
+    "skipped": [8, 24], "message": "went back to step 2\n* the canary",
+}  # fmt: skip
+
 
 class Keeper:
     """Keeps what it is given, as slowly as it is told to."""
@@ -130,6 +135,7 @@ def test_closing_twice_or_without_a_record_is_quiet(caplog: pytest.LogCaptureFix
 def test_scalars_are_the_finite_numbers_by_split() -> None:
     record = {**TRAIN, "loss_by_position": [1.0], "bits_per_byte": None, "flag": True}
     assert scalars(record) == {"train/loss_nats": 2.5, "train/tokens": 10.0}
+    assert scalars(EVENT) == {}
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
@@ -140,6 +146,7 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         thread.record({**TRAIN, "step": step, "loss_nats": 2.0**-step})
     thread.record(SAMPLES)
+    thread.record(EVENT)
     thread.close()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
@@ -149,6 +156,9 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert events.Tags()["scalars"] == ["train/loss_nats", "train/tokens"]
     text = events.Tensors("samples/0")[0].tensor_proto.string_val[0].decode()
     assert text == "    Once upon\n    a <b>"
+    (act,) = events.Tensors("guard")
+    assert act.step == 5
+    assert act.tensor_proto.string_val[0].decode() == "    went back to step 2\n    * the canary"
 
 
 def test_tensorboard_hides_what_a_resumed_run_does_again(tmp_path: Path) -> None:
@@ -193,10 +203,12 @@ def test_wandb_gets_scalars_and_samples_by_step(monkeypatch: pytest.MonkeyPatch)
     follower = WandbFollower("hamlet", "first", {"seed": 1})
     follower.record(TRAIN)
     follower.record(SAMPLES)
+    follower.record(EVENT)
     follower.close()
     settings = {"project": "hamlet", "name": "first", "config": {"seed": 1}}
     assert calls == [("init", settings), ("step", None), ("*", "step"), ("finish", None)]
     assert logged == [
         {"step": 3, "train/loss_nats": 2.5, "train/tokens": 10.0},
         {"step": 3, "samples": (["prompt", "text"], [["Once", " upon\na <b>"]])},
+        {"step": 5, "guard": "went back to step 2\n* the canary"},
     ]

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -14,7 +14,7 @@ RECENT = 9
 EARLY_MARGIN = math.log(1.5)
 MAD_TO_SIGMA = 1.4826  # of a Gaussian
 REFIT = 4  # accepted values between two fits
-SCORES = 1024
+SCORES = 2048
 MAX_TAIL = 4.0
 TINY = 1e-12  # where a logarithm is wanted of a loss of 0
 
@@ -49,7 +49,7 @@ class Stream:
     age: int = 0
     """Values accepted since the line was fitted."""
     scores: deque[float] = field(default_factory=deque)
-    """How many sigmas above the line the values were that were accepted, the last thousand."""
+    """How many sigmas above what was expected the last accepted values were."""
 
     def expectation(self) -> Expectation | None:
         """None: nothing is known yet.
@@ -58,10 +58,9 @@ class Stream:
         """
         if not self.values:
             return None
-        recent = median(list(self.values)[-RECENT:])
+        center = self._center()
         if len(self.values) < FIRST:
-            return Expectation(recent, 0.0, EARLY_MARGIN + self.floor)
-        center = max(recent, self.base + self.slope * self.age)
+            return Expectation(center, 0.0, EARLY_MARGIN + self.floor)
         margin = self.threshold * self._tail() * self.sigma
         return Expectation(center, self.sigma, max(self.floor, margin))
 
@@ -73,8 +72,8 @@ class Stream:
         return expected if expected is not None and value > expected.limit else None
 
     def accept(self, value: float) -> None:
-        if self.sigma:
-            self.scores.append((value - self.base - self.slope * self.age) / self.sigma)
+        if self.sigma:  # against the centre, so that a curved fall is not taken for a heavy tail
+            self.scores.append((value - self._center()) / self.sigma)
             if len(self.scores) > SCORES:
                 self.scores.popleft()
         self.values.append(value)
@@ -83,6 +82,20 @@ class Stream:
         self.age += 1
         if len(self.values) >= FIRST and (self.age >= REFIT or not self.sigma):
             self._fit()
+
+    def _center(self) -> float:
+        recent = median(list(self.values)[-RECENT:])
+        if not self.sigma:
+            return recent
+        return max(recent, self.base + self.slope * self.age)
+
+    def state(self) -> dict[str, Any]:
+        """In plain types; what the values alone do not give back is part of it."""
+        return {**vars(self), "values": list(self.values), "scores": list(self.scores)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.values, self.scores = deque(state["values"]), deque(state["scores"])
 
     def _fit(self) -> None:
         """The median and the median deviation around a line that falls or is level.
@@ -110,7 +123,7 @@ class Stream:
         rank = max(2, count // 200)
         found = sorted(self.scores)[-rank]
         gaussian = NormalDist().inv_cdf(1 - rank / (count + 1))
-        tail: float = min(MAX_TAIL, max(1.0, found / gaussian / 1.1) ** 2.5)
+        tail: float = min(MAX_TAIL, max(1.0, found / gaussian / 1.2) ** 4)
         return tail
 
 
@@ -130,10 +143,12 @@ class Drift:
         self.rising_for = 0
         self.accepted = 0
         self.levels: deque[float] = deque(maxlen=self.LEVELS)
+        self.sigmas: deque[float] = deque(maxlen=self.LEVELS)
 
     def next_sum(self, value: float, sigma: float) -> float:
         if not self.levels or sigma <= 0:
             return 0.0
+        sigma = max(sigma, median(self.sigmas))  # one fit's alone is too often too small
         score = (value - min(self.levels)) / sigma
         return max(0.0, self.sum + max(-self.CLIP, min(self.CLIP, score)) - self.ALLOWANCE)
 
@@ -143,6 +158,15 @@ class Drift:
         self.accepted += 1
         if self.accepted % self.EVERY == 0 and stream.sigma:
             self.levels.append(median(list(stream.values)[-4 * RECENT :]))
+            self.sigmas.append(stream.sigma)
+
+    def state(self) -> dict[str, Any]:
+        return {**vars(self), "levels": list(self.levels), "sigmas": list(self.sigmas)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self.levels = deque(state["levels"], self.LEVELS)
+        self.sigmas = deque(state["sigmas"], self.LEVELS)
 
     def rebase(self) -> None:
         """Take the present level for the best."""
@@ -151,7 +175,7 @@ class Drift:
 
 
 FLOORS = {
-    "loss": math.log(1.13),
+    "loss": math.log(1.08),
     "max_loss": math.log(1.3),
     "gradient_norm": math.log(8),
     "update_norm": math.log(4),
@@ -196,19 +220,17 @@ class Detector:
     def state(self) -> dict[str, Any]:
         """In plain types, for a checkpoint."""
         return {
-            "streams": {name: list(stream.values) for name, stream in self.streams.items()},
-            "drift": {**vars(self.drift), "levels": list(self.drift.levels)},
+            "streams": {name: stream.state() for name, stream in self.streams.items()},
+            "drift": self.drift.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for name, values in state["streams"].items():
-            self.streams[name].values = deque(values)
-        drift = dict(state["drift"])
-        self.drift.levels = deque(drift.pop("levels"), Drift.LEVELS)
-        vars(self.drift).update(drift)
+        for name, stream in state["streams"].items():
+            self.streams[name].load_state(stream)
+        self.drift.load_state(state["drift"])
 
 
-def median(values: Sequence[float]) -> float:
+def median(values: Iterable[float]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

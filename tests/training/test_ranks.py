@@ -1,0 +1,43 @@
+"""Figures brought together over two processes."""
+
+import json
+import math
+from pathlib import Path
+
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from foundling.training.ranks import largest_over_ranks, sum_over_ranks
+
+NAN, INF = math.nan, math.inf
+
+
+def test_one_process_keeps_its_figures() -> None:
+    assert sum_over_ranks(1.5, 2.0) == [1.5, 2.0]
+    assert largest_over_ranks(1.5, INF) == [1.5, INF]
+
+
+def _rank(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    mine = [(0.1, 3.0, INF, -4.0), (0.2, 5.0, 1.0, -9.0)][rank]
+    broken = [(1.0, NAN, NAN, 2.0), (NAN, 1.0, INF, 7.0)][rank]
+    found = {
+        "sums": sum_over_ranks(*mine),
+        "largest": largest_over_ranks(*mine),
+        "broken": largest_over_ranks(*broken),
+        "broken_sums": sum_over_ranks(*broken),
+    }
+    Path(folder, f"{rank}.json").write_text(json.dumps(found), "utf-8")
+    dist.destroy_process_group()
+
+
+def test_two_processes_find_the_same(tmp_path: Path) -> None:
+    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text("utf-8")) for rank in range(2)]
+    for rank in found:
+        # In double precision: 0.1 + 0.2 is not what single precision makes of it.
+        assert rank["sums"] == [0.1 + 0.2, 8.0, INF, -13.0]
+        assert rank["largest"] == [0.2, 5.0, INF, -4.0]
+        assert rank["broken"] == [INF, INF, INF, 7.0]
+        assert [math.isnan(value) for value in rank["broken_sums"]] == [True, True, True, False]
+        assert rank["broken_sums"][3] == 9.0
