@@ -84,7 +84,7 @@ def commit(
     Raises:
         OSError: the disk is full or broken.
     """
-    final = folder / f"step-{step:08d}"
+    final = folder / _name(step)
     temporary = folder / f".{final.name}.tmp"
     _remove(temporary)
     try:
@@ -122,9 +122,13 @@ def committed(folder: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def newest_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies; `say` is told of each newer one that does not."""
+def newest_whole(
+    folder: Path, say: Callable[[str], None], up_to: int | None = None
+) -> Checkpoint | None:
+    """The newest checkpoint (up to a step) that verifies; `say` is told of newer broken ones."""
     for path in sorted(folder.glob("step-*"), reverse=True):
+        if up_to is not None and path.name > _name(up_to):
+            continue
         try:
             return open_whole(path)
         except BrokenCheckpoint as error:
@@ -217,6 +221,10 @@ def prune(folder: Path, settings: CheckpointSettings, healthy_step: int | None =
     for checkpoint in found:
         if checkpoint.step not in kept:
             _delete(checkpoint)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _delete(checkpoint: Checkpoint) -> None:

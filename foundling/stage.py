@@ -1,6 +1,7 @@
 """A stage put together from its settings: the parts, wired to the one loop."""
 
 import fcntl
+import math
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -150,7 +151,10 @@ def pretrain(
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
-        guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
+        guard = None
+        if config.guard.enabled:
+            guess_nats = math.log(model.vocab_size)
+            guard = Guard(config.guard, acts_of(run.events()), guess_nats)
         state = TrainingState(
             model,
             Optimizer(model, config.optimizer),
@@ -211,7 +215,7 @@ CANARY_ROWS = 8
 def _canary(
     data: TextData, model: LanguageModel, device: torch.device, precision: torch.dtype
 ) -> Callable[[], float]:
-    """The loss on the first rows of training text, which says how well the model is, not the data."""
+    """The loss on the first rows of training text, which tells of the model, not of the data."""
     batch = data.batch(0).rows(0, CANARY_ROWS)
 
     def measured() -> float:
@@ -260,6 +264,8 @@ FREE = (
     "validation.",
     "checkpoint.",
     "followers.",
+    "guard.max_skips",
+    "guard.max_rewinds",
 )
 """Settings that a resumed run may change: they leave the steps already made as they were."""
 

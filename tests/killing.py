@@ -53,11 +53,11 @@ def in_a_child(work: Callable[[], None]) -> int:
 def main(config_file: Path, folder: Path) -> None:
     """Print, as JSON, how many writes there were and after which kills the run ended otherwise."""
     import torch
-
     from faults import Fault, FaultPlan
+    from test_resume import weights_of
+
     from foundling.config import load_toml
     from foundling.stage import PretrainConfig, pretrain
-    from test_resume import weights_of
 
     torch.set_num_threads(1)
     config = PretrainConfig.parse(load_toml(config_file))

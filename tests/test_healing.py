@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from faults import Fault, FaultPlan
 from safetensors.torch import load_file, save_file
+from test_resume import CLOCKS, records_of, weights_of
 
 from foundling import checkpoint
 from foundling.config import dump_toml
@@ -19,8 +21,6 @@ from foundling.run import Run, load_model
 from foundling.stage import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
 from foundling.training.rewind import TrainingStopped
-from faults import Fault, FaultPlan
-from test_resume import CLOCKS, records_of, weights_of
 
 QUICK = (
     "training.steps=60",

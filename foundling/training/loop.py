@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from foundling.run import Run
 from foundling.runtime import autocast, seed_everything
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
-from foundling.training.guard.guard import Signals
+from foundling.training.guard.guard import Signals, Update
 from foundling.training.interrupt import Interrupt, Interrupted
 from foundling.training.ranks import largest_over_ranks, sum_over_ranks
 from foundling.training.rewind import Healer, TrainingStopped
@@ -69,7 +69,7 @@ class Loop:
     validate: Callable[[Callable[[], bool]], Iterable[Record]]
     healer: Healer | None = None
     """None: a step that is not finite stops the run."""
-    initial_amendments: Amendments = Amendments()
+    initial_amendments: Amendments = field(default_factory=Amendments)
     observe: Callable[[Record], None] = lambda record: None
     matrix_rate: float | None = None
     """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
@@ -109,8 +109,8 @@ class Loop:
             self._save()
             raise
         except TrainingStopped:
-            if self.healer and not checkpoints.committed(self.run.checkpoints):
-                self._save()  # the healthy state that was gone back to
+            if self.healer:
+                self._save_healthy()
             raise
 
     def _train(self, interrupt: Interrupt) -> None:
@@ -147,7 +147,7 @@ class Loop:
         records = []
         for record in self.validate(lambda: interrupt.requested):
             if record["split"] == "validation":
-                loss_nats = record["loss_nats"]
+                (loss_nats,) = largest_over_ranks(record["loss_nats"])
                 if not math.isfinite(loss_nats):
                     self._went_bad(f"the validation loss is {loss_nats}")
                     return False
@@ -187,8 +187,7 @@ class Loop:
             if found is None:
                 return None
             attempt, evidence = found
-            norm = self.optimizer.step_measured()
-            if not self.healer.accept(step, evidence, norm / share if share else norm):
+            if not self.healer.accept(step, evidence, self._update(step, share)):
                 return None
         seconds = time.perf_counter() - started
         self.progress.step = step + 1
@@ -214,10 +213,19 @@ class Loop:
             record["matrix_rate_fraction"] = flops / self.matrix_rate
         return record
 
+    def _update(self, step: int, share: float) -> Update:
+        """Make the update, and say how large it was."""
+        norm, weights = largest_over_ranks(*self.optimizer.step_measured())
+        scheduled = self._scheduled_share(step)
+        relative = norm / weights if weights else 0.0
+        return Update(norm / (share or 1.0), relative / (scheduled or 1.0))
+
     def _rate_share(self) -> float:
         step = self.progress.step
-        scheduled = rate_share(self.schedule, step, self.pace.steps)
-        return scheduled * self.amendments.rate_share(step)
+        return self._scheduled_share(step) * self.amendments.rate_share(step)
+
+    def _scheduled_share(self, step: int) -> float:
+        return rate_share(self.schedule, step, self.pace.steps)
 
     def _samples(self, step: int) -> list[int]:
         places = range(step * self.data.batch_size, (step + 1) * self.data.batch_size)
@@ -266,9 +274,15 @@ class Loop:
         self.run.append(record)
         self.observe(record)
 
+    def _save_healthy(self) -> None:
+        """Keep the state that the guard went back to when it stopped, and none that came after."""
+        if self.progress.step or not checkpoints.committed(self.run.checkpoints):
+            self._save()
+            checkpoints.drop_after(self.run.checkpoints, self.progress.step)
+
     def _save(self) -> None:
-        if not self.state.is_finite():
-            self._went_bad("a weight or the optimizer's state is not finite")
+        if defect := self.state.defect():
+            self._went_bad(defect)
             return
         self.progress.metrics_bytes = self.run.sync_metrics()
         validated = self.progress.validated_step == self.progress.step
@@ -276,5 +290,5 @@ class Loop:
         facts = {"validation_loss_nats": loss}
         checkpoints.commit(self.run.checkpoints, self.progress.step, self.state.write, facts)
         step = self.progress.step
-        healthy = self.healer.guard.healthy_before(step) if self.healer else None
+        healthy = self.healer.guard.oldest_needed(step) if self.healer else None
         checkpoints.prune(self.run.checkpoints, self.checkpointing, healthy)

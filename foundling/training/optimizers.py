@@ -77,10 +77,8 @@ class Optimizer:
                 adjust_lr_fn="match_rms_adamw",
             )
         self.clip = settings.clip
-        self.full_rates = {
-            "adamw": settings.learning_rate,
-            "muon": settings.muon_learning_rate,
-        }
+        self._rates = {"adamw": settings.learning_rate, "muon": settings.muon_learning_rate}
+        self.full_rates = dict(self._rates)
 
     def set_rate_share(self, share: float) -> None:
         """Set every learning rate to `share` of its full value."""
@@ -107,19 +105,21 @@ class Optimizer:
         for optimizer in self.parts.values():
             optimizer.step()
 
-    def step_measured(self) -> float:
-        """Step; returns the norm of the change, estimated from a sixteenth of each parameter.
+    def step_measured(self) -> tuple[float, float]:
+        """Step; returns the norm of the change and the norm of what was changed.
 
-        A copy of all parameters would cost memory and, on small models, a hundredth of a step.
+        Both are estimated from a sixteenth of each parameter: a copy of all of them would cost
+        memory and, on small models, a hundredth of a step.
         """
         parts = [p.detach().flatten()[: max(1, p.numel() // 16)] for p in self.names]
         before = [part.clone() for part in parts]
         self.step()
-        norms = torch.stack(torch._foreach_norm(torch._foreach_sub(parts, before)))
+        changes = torch._foreach_norm(torch._foreach_sub(parts, before))
+        norms = torch.stack([torch.stack(changes), torch.stack(torch._foreach_norm(before))])
         shares = [p.numel() / len(part) for p, part in zip(self.names, parts, strict=True)]
         weights = torch.tensor(shares, device=norms.device).sqrt()
-        norm: float = torch.linalg.vector_norm(norms.float() * weights).item()
-        return norm
+        change, whole = torch.linalg.vector_norm(norms.float() * weights, dim=1).tolist()
+        return change, whole
 
     def zero_grad(self) -> None:
         for optimizer in self.parts.values():
@@ -132,9 +132,12 @@ class Optimizer:
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the state that `state` gave, in place of what there is.
 
+        The learning rates are those of the settings again.
+
         Raises:
             ConfigError: it belongs to another model or other optimizer settings.
         """
+        self.full_rates = dict(self._rates)
         found: dict[tuple[str, str], dict[str, Tensor]] = {}
         for key, value in tensors.items():
             part, name, entry = key.split("/")

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from foundling import checkpoint as checkpoints
 from foundling import intervals
@@ -13,7 +13,8 @@ from foundling.batch import Data
 from foundling.run import Run
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
-from foundling.training.guard.guard import Act, Evidence, Guard, Kind, Verdict
+from foundling.training.guard.guard import Act, Evidence, Guard, Kind, Update, Verdict
+from foundling.training.ranks import largest_over_ranks
 from foundling.training.state import Snapshot, TrainingState
 
 EXCERPT = 160  # characters of a sample that the events show
@@ -45,7 +46,7 @@ class Healer:
     canary: Callable[[], float]
     """The mean loss on a fixed batch."""
     observe: Callable[[Mapping[str, Any]], None] = lambda record: None
-    initial: Amendments = Amendments()
+    initial: Amendments = field(default_factory=Amendments)
     """What the run was told to leave out from the start."""
     snapshots: deque[Snapshot] = field(default_factory=deque)
 
@@ -58,8 +59,8 @@ class Healer:
         known = any(snapshot.progress.step == step for snapshot in self.snapshots)
         if step % settings.snapshot_every or known:
             return True
-        if not self.state.is_finite():
-            self.went_bad("a weight or the optimizer's state is not finite")
+        if defect := self.state.defect():
+            self.went_bad(defect)
             return False
         if settings.snapshots:
             if len(self.snapshots) >= settings.snapshots:
@@ -70,7 +71,7 @@ class Healer:
     def judge(
         self, attempt: Attempt, again: Callable[[], Attempt]
     ) -> tuple[Attempt, Evidence] | None:
-        """The attempt whose gradients may be used; None: the batch was skipped, or the run went back.
+        """The attempt whose gradients may be used; None: it was skipped, or the run went back.
 
         Raises:
             TrainingStopped: the guard knows no further way.
@@ -84,9 +85,8 @@ class Healer:
                 fault, attempt = verdict.reason, again()
                 evidence = replace(evidence, signals=attempt.signals, replayed=True)
             elif verdict.kind is Kind.CANARY:
-                evidence = replace(
-                    evidence, canary=self.canary(), state_is_finite=self.state.is_finite()
-                )
+                (canary,) = largest_over_ranks(self.canary())
+                evidence = replace(evidence, canary=canary, defect=self.state.defect())
             else:
                 break
         if verdict.kind is Kind.STEP:
@@ -98,13 +98,13 @@ class Healer:
         self._act(verdict, attempt)
         return None
 
-    def accept(self, step: int, evidence: Evidence, update_norm: float) -> bool:
+    def accept(self, step: int, evidence: Evidence, update: Update) -> bool:
         """Take the update that was made for healthy; False: it was not, and the run went back."""
-        verdict = self.guard.check_update(step, update_norm)
+        verdict = self.guard.check_update(step, update)
         if verdict.kind is not Kind.STEP:
             self._act(verdict)
             return False
-        self.guard.accept(evidence, update_norm)
+        self.guard.accept(step, evidence, update)
         last = self.guard.acts[-1] if self.guard.acts else None
         if last and last.kind is Kind.REWIND and not last.batches and last.step == step:
             self._note(
@@ -118,43 +118,45 @@ class Healer:
 
     def _act(self, verdict: Verdict, attempt: Attempt | None = None) -> None:
         step = self.state.progress.step
-        if verdict.kind is Kind.STOP:
-            self._stop(verdict, attempt)
-        first = self._sample(verdict.to if verdict.kind is Kind.REWIND else step, 0)
-        past = self._sample(step + 1, -1) + 1
-        if verdict.kind is Kind.REWIND:
-            past = max(past, self._sample(verdict.to + verdict.batches, -1) + 1)
-        skips = verdict.kind is Kind.SKIP or verdict.batches > 0
-        words = f"skipped samples {first:,} to {past - 1:,}" if skips else "to do the steps again"
-        intent: dict[str, Any] = {"act": verdict.kind, "step": step, "kind": "skip"}
-        if skips:
-            intent["skipped"] = [first, past]
-        if verdict.kind is Kind.REWIND:
-            intent |= {"kind": "rewind" if skips else "replay"}
-            intent |= {"to": verdict.to, "batches": verdict.batches}
-            words = f"went back to step {verdict.to:,}{',' if skips else ''} {words}"
-        if verdict.rate_cut is not None:
-            intent["rate_cut"] = [verdict.to, verdict.rate_cut, self.guard.settings.warmup_steps]
-            words += f", learning rate × {verdict.rate_cut:g} from there"
-        intent["message"] = f"{words}: {verdict.reason}"
+        intent: dict[str, Any] = {"act": verdict.kind, "step": step, **self._plan(verdict)}
+        intent["message"] += f": {verdict.reason}"
         number = self._log("intent", intent | self._sequences(attempt))
-        self.amendments = carry_out(self.run, self.initial, intent)
-        if verdict.kind is Kind.REWIND:
+        if verdict.kind is Kind.REWIND or verdict.damaged:
             self._restore(verdict.to)
+        self.amendments = carry_out(self.run, self.initial, intent)
         self.run.log({"id": number, "phase": "commit", "time": _now()})
         self.guard.acts.append(_act_of(intent))
         self.observe({"split": "event", **intent})
+        if verdict.kind is Kind.STOP:
+            raise TrainingStopped(
+                f"step {step}: {verdict.reason}. The newest healthy checkpoint is intact; "
+                "events.jsonl and the report have the samples. Look at them; then go on with "
+                "--resume and larger guard.max_skips or guard.max_rewinds, or start a new run with "
+                "a lower learning rate."
+            )
 
-    def _stop(self, verdict: Verdict, attempt: Attempt | None) -> NoReturn:
+    def _plan(self, verdict: Verdict) -> dict[str, Any]:
+        """What an act consists of, for the events."""
         step = self.state.progress.step
-        self._note("stop", step, f"stopped: {verdict.reason}", attempt)
-        if verdict.damaged:
-            checkpoints.drop_after(self.run.checkpoints, verdict.to)
-            self._restore(verdict.to)
-        raise TrainingStopped(
-            f"step {step}: {verdict.reason}. The newest healthy checkpoint is intact; events.jsonl "
-            "and the report have the samples. Look at them, or lower the learning rate."
-        )
+        if verdict.kind is Kind.STOP:
+            back = {"to": verdict.to} if verdict.damaged else {}
+            return {"kind": "stop", "message": "stopped", **back}
+        past = self._sample(step + 1, -1) + 1
+        if verdict.kind is Kind.SKIP:
+            first = self._sample(step, 0)
+            words = f"skipped samples {first:,} to {past - 1:,}"
+            return {"kind": "skip", "message": words, "skipped": [first, past]}
+        words, back = f"went back to step {verdict.to:,}", {"to": verdict.to}
+        if not verdict.batches:
+            return {"kind": "replay", "message": f"{words} to do the steps again", **back}
+        first = self._sample(verdict.to, 0)
+        past = max(past, self._sample(verdict.to + verdict.batches, -1) + 1)
+        plan = {**back, "batches": verdict.batches, "skipped": [first, past]}
+        words += f", skipped samples {first:,} to {past - 1:,}"
+        if verdict.rate_cut is not None:
+            plan["rate_cut"] = [verdict.to, verdict.rate_cut, self.guard.settings.warmup_steps]
+            words += f", learning rate × {verdict.rate_cut:.3g} from there"
+        return {"kind": "rewind", "message": words, **plan}
 
     def _sample(self, step: int, row: int) -> int:
         return intervals.kept(self.amendments.skipped, step * self.data.batch_size + row)
@@ -164,7 +166,7 @@ class Healer:
         seconds = self.state.progress.seconds
         while self.snapshots and self.snapshots[-1].progress.step > to:
             self.snapshots.pop()
-        saved = checkpoints.newest_whole(self.run.checkpoints, lambda text: None)
+        saved = checkpoints.newest_whole(self.run.checkpoints, lambda text: None, up_to=to)
         if self.snapshots and (not saved or self.snapshots[-1].progress.step >= saved.step):
             self.state.restore(self.snapshots[-1])
         elif saved:
@@ -200,7 +202,7 @@ def carry_out(run: Run, initial: Amendments, intent: Mapping[str, Any]) -> Amend
     """Do what an act changes on disk; doing it twice does no harm."""
     amendments = amended(initial, run.events())
     run.amend({"amendments": amendments.values()})
-    if "to" in intent:
+    if intent["act"] == Kind.REWIND:
         checkpoints.drop_after(run.checkpoints, intent["to"])
     return amendments
 

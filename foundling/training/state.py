@@ -1,6 +1,7 @@
 """All that changes as a run goes on: the model, the optimizer, the guard, the progress."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,10 @@ from foundling.checkpoint import Checkpoint
 from foundling.models.language_model import LanguageModel
 from foundling.training.guard.guard import Guard
 from foundling.training.optimizers import Optimizer
+from foundling.training.ranks import largest_over_ranks
+
+GROWTH = 100.0
+"""A weight this many times the largest of the last state that was kept is damage, not learning."""
 
 
 @dataclass
@@ -51,9 +56,12 @@ class TrainingState:
     """Gives the model the weights that it began with."""
     guard: Guard | None = None
     progress: Progress = field(default_factory=Progress)
+    largest_weight: float = math.inf
+    """Of the last state that was kept or taken up; infinite: there was none."""
 
     def write(self, folder: Path) -> None:
         """Into the folder of a checkpoint."""
+        self.largest_weight = self._largest_weight()
         self.save_model(folder / "model")
         state = folder / "state"
         state.mkdir()
@@ -68,6 +76,7 @@ class TrainingState:
         self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
         progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
         self.progress = Progress(**progress)
+        self.largest_weight = self._largest_weight()
         if self.guard is not None:
             self.guard.reset()
             if (file := checkpoint.state / "guard.json").exists():
@@ -76,11 +85,12 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory."""
         assert self.guard is not None, "only the guard goes back"
+        self.largest_weight = self._largest_weight()
         return Snapshot(
             Progress(**vars(self.progress)),
             _copied(self.model.state_dict()),
             _copied(self.optimizer.state()),
-            json.loads(json.dumps(self.guard.state())),
+            self.guard.state(),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -89,19 +99,34 @@ class TrainingState:
         self.optimizer.load_state(snapshot.optimizer)
         self.guard.load_state(snapshot.guard)
         self.progress = Progress(**vars(snapshot.progress))
+        self.largest_weight = self._largest_weight()
 
     def restart(self) -> None:
         """As before the first step."""
         self.restart_model()
         self.optimizer.load_state({})
         self.progress = Progress()
+        self.largest_weight = self._largest_weight()
         if self.guard is not None:
             self.guard.reset()
 
-    def is_finite(self) -> bool:
-        """Whether every weight and all of the optimizer's state is."""
-        tensors = [*self.model.parameters(), *self.optimizer.state().values()]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    def defect(self) -> str:
+        """What is damaged beyond doubt, in words; empty: nothing is."""
+        largest = self._largest_weight()
+        state = [bool(torch.isfinite(value).all()) for value in self.optimizer.state().values()]
+        (broken,) = largest_over_ranks(0.0 if all(state) else 1.0)
+        if not math.isfinite(largest):
+            return "a weight is not finite"
+        if largest > GROWTH * self.largest_weight:
+            return f"a weight is {largest:.3g}, where {self.largest_weight:.3g} was the largest"
+        return "the optimizer's state is not finite" if broken else ""
+
+    def _largest_weight(self) -> float:
+        """Over all ranks; one that is not a number is infinite."""
+        sizes = [parameter.detach().abs().max() for parameter in self.model.parameters()]
+        found = torch.stack([size.float() for size in sizes]).max().item()
+        (largest,) = largest_over_ranks(math.inf if math.isnan(found) else found)
+        return largest
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

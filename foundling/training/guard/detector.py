@@ -10,8 +10,9 @@ from typing import Any
 FIRST = 24
 """Accepted values before a signal's own spread is known."""
 RECENT = 9
-# Measured on recorded runs: half as much again never happens at a start that goes well.
-EARLY_MARGIN = math.log(1.5)
+# Measured on recorded runs: neither ever happens at a start that goes well.
+EARLY_MARGIN = math.log(1.5)  # above the last few values
+WORSE_THAN_GUESSING = math.log(1.05)  # above the loss of a model that knows nothing
 MAD_TO_SIGMA = 1.4826  # of a Gaussian
 REFIT = 4  # accepted values between two fits
 SCORES = 2048
@@ -36,12 +37,14 @@ class Expectation:
 class Stream:
     """One signal's accepted values, as logarithms.
 
-    `floor` is the smallest rise of the logarithm that counts, however quiet the signal is.
+    `floor` is the smallest rise of the logarithm that counts, however quiet the signal is. `guess`
+    is the logarithm that a model that knows nothing has; learning does not lead above it.
     """
 
     window: int
     threshold: float
     floor: float
+    guess: float = math.inf
     values: deque[float] = field(default_factory=deque)
     slope: float = 0.0
     base: float = 0.0
@@ -60,7 +63,10 @@ class Stream:
             return None
         center = self._center()
         if len(self.values) < FIRST:
-            return Expectation(center, 0.0, EARLY_MARGIN + self.floor)
+            margin = EARLY_MARGIN + self.floor
+            if center <= self.guess:
+                margin = min(margin, self.guess + WORSE_THAN_GUESSING - center)
+            return Expectation(center, 0.0, margin)
         margin = self.threshold * self._tail() * self.sigma
         return Expectation(center, self.sigma, max(self.floor, margin))
 
@@ -91,7 +97,8 @@ class Stream:
 
     def state(self) -> dict[str, Any]:
         """In plain types; what the values alone do not give back is part of it."""
-        return {**vars(self), "values": list(self.values), "scores": list(self.scores)}
+        plain = {"values": list(self.values), "scores": list(self.scores)}
+        return {name: getattr(self, name) for name in ("slope", "base", "sigma", "age")} | plain
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -180,14 +187,16 @@ FLOORS = {
     "gradient_norm": math.log(8),
     "update_norm": math.log(4),
 }
-"""The smallest rise of each signal that counts. Measured on recorded runs: what healthy steps do."""
+"""The smallest rise of each signal that counts, above what healthy steps of recorded runs do."""
 
 
 class Detector:
     """The signals' histories. Only accepted steps enter them, so no anomaly hides the next."""
 
-    def __init__(self, window: int, threshold: float) -> None:
+    def __init__(self, window: int, threshold: float, guess_nats: float = math.inf) -> None:
         self.streams = {name: Stream(window, threshold, floor) for name, floor in FLOORS.items()}
+        for name in ("loss", "max_loss"):
+            self.streams[name].guess = log(guess_nats)
         self.drift = Drift()
 
     def objection(self, values: Mapping[str, float]) -> str | None:
@@ -196,7 +205,7 @@ class Detector:
             words = name.replace("_", " ")
             if not math.isfinite(value):
                 return f"the {words} is {value}"
-            if (expected := self.streams[name].exceeds(_log(value))) is not None:
+            if (expected := self.streams[name].exceeds(log(value))) is not None:
                 return (
                     f"the {words} is {value:.4g}, where {math.exp(expected.center):.4g} was "
                     f"expected and at most {math.exp(expected.limit):.4g} allowed"
@@ -206,16 +215,16 @@ class Detector:
     def rising_for(self, loss: float) -> int | None:
         """Since how many steps the loss has been drifting upwards; None: it has not."""
         sigma = self.streams["loss"].sigma
-        if self.drift.next_sum(_log(loss), sigma) <= Drift.LIMIT:
+        if self.drift.next_sum(log(loss), sigma) <= Drift.LIMIT:
             return None
         return self.drift.rising_for + 1
 
     def accept(self, values: Mapping[str, float]) -> None:
         """Take a step's signals for healthy."""
         for name, value in values.items():
-            self.streams[name].accept(_log(value))
+            self.streams[name].accept(log(value))
         if "loss" in values:
-            self.drift.accept(_log(values["loss"]), self.streams["loss"])
+            self.drift.accept(log(values["loss"]), self.streams["loss"])
 
     def state(self) -> dict[str, Any]:
         """In plain types, for a checkpoint."""
@@ -236,5 +245,5 @@ def median(values: Iterable[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def _log(value: float) -> float:
+def log(value: float) -> float:
     return math.log(max(value, TINY))

@@ -15,7 +15,7 @@ class GuardSettings(Section):
     window: int = Field(64, ge=24)
     """Accepted steps that the expected value and its spread are taken from."""
     canary_every: int = Field(50, gt=0)
-    """Steps between two looks at the canary, a fixed batch that tells hard data from a sick model."""
+    """Steps between looks at the canary, a fixed batch that tells hard data from a sick model."""
     snapshot_every: int = Field(25, gt=0)
     """Steps between two states kept in memory, which are also the steps to go back to."""
     snapshots: int = Field(4, ge=0)

@@ -18,6 +18,7 @@ from foundling.training.guard.guard import (
     Guard,
     Kind,
     Signals,
+    Update,
     Verdict,
 )
 from foundling.training.guard.settings import GuardSettings
@@ -25,6 +26,11 @@ from foundling.training.guard.settings import GuardSettings
 WELL = 3.1
 """The canary's loss on a model that is well."""
 UPDATE = 0.2
+BROKEN = "a weight is not finite"
+
+
+def update(norm: float = UPDATE) -> Update:
+    return Update(norm, norm / 20)
 
 
 def signals(step: int, rise: float = 0.0) -> Signals:
@@ -45,8 +51,8 @@ def accept(guard: Guard, step: int, given: Signals | None = None, canary: float 
         evidence = replace(evidence, canary=canary)
         verdict = guard.check(step, evidence)
     assert verdict.kind is Kind.STEP, (step, verdict)
-    assert guard.check_update(step, UPDATE).kind is Kind.STEP
-    guard.accept(evidence, UPDATE)
+    assert guard.check_update(step, update()).kind is Kind.STEP
+    guard.accept(step, evidence, update())
 
 
 def grown(steps: int, acts: list[Act] | None = None, **settings: Any) -> Guard:
@@ -63,7 +69,7 @@ def verdict_on(
     given: Signals,
     *,
     canary: float = WELL,
-    finite: bool = True,
+    defect: str = "",
     again: Signals | None = None,
 ) -> list[Verdict]:
     """All verdicts on one step, the last of which is an act."""
@@ -75,7 +81,7 @@ def verdict_on(
             evidence = replace(evidence, signals=again or given, replayed=True)
         elif found[-1].kind is Kind.CANARY:
             assert evidence.canary is None, "asked for twice"
-            evidence = replace(evidence, canary=canary, state_is_finite=finite)
+            evidence = replace(evidence, canary=canary, defect=defect)
         else:
             return found
 
@@ -138,7 +144,7 @@ def test_what_is_asked_does_not_change_the_guard() -> None:
     before = json.dumps(guard.state())
     for canary in (WELL, 9.0, math.nan):
         verdict_on(guard, 210, sick(210), canary=canary)
-    guard.check_update(210, 100.0)
+    guard.check_update(210, update(100.0))
     guard.damaged(210, "")
     assert json.dumps(guard.state()) == before
     assert guard.acts == []
@@ -150,7 +156,7 @@ def test_what_is_asked_does_not_change_the_guard() -> None:
         ({"canary": 3.1 * 1.3}, "the canary's loss is 4.03, was 3.1"),
         ({"canary": math.nan}, "the canary's loss is nan"),
         ({"canary": math.inf}, "the canary's loss is inf"),
-        ({"finite": False}, "a weight or the optimizer's state is not finite"),
+        ({"defect": "a weight is not finite"}, "a weight is not finite"),
     ],
 )
 def test_a_damaged_model_goes_back_and_leaves_nothing_out(
@@ -175,9 +181,9 @@ def test_a_canary_that_is_a_little_above_is_no_damage() -> None:
 
 def test_an_update_that_is_too_large_goes_back() -> None:
     guard = grown(215)
-    assert guard.check_update(215, 2 * UPDATE) == Verdict(Kind.STEP)
+    assert guard.check_update(215, update(2 * UPDATE)) == Verdict(Kind.STEP)
     for norm in (6 * UPDATE, math.inf, math.nan):
-        verdict = guard.check_update(215, norm)
+        verdict = guard.check_update(215, update(norm))
         assert (verdict.kind, verdict.to, verdict.batches) == (Kind.REWIND, 175, 0)
         assert "the update norm is" in verdict.reason
 
@@ -379,7 +385,7 @@ def test_a_guard_taken_up_again_decides_the_same(step: int) -> None:
                     there, now, given, canary=canary
                 )
         for norm in (0.1, 0.3, 0.7, 0.9, 1.1, 5.0):
-            assert here.check_update(now, norm) == there.check_update(now, norm)
+            assert here.check_update(now, update(norm)) == there.check_update(now, update(norm))
         accept(here, now)
         accept(there, now)
     assert json.dumps(here.state()) == json.dumps(there.state())
@@ -420,16 +426,20 @@ BUDGETS = st.builds(
 )
 
 
-@given(settings=BUDGETS, finite=st.booleans(), canary=st.sampled_from([WELL, 9.0, math.nan]))
+@given(
+    settings=BUDGETS,
+    defect=st.sampled_from(["", BROKEN]),
+    canary=st.sampled_from([WELL, 9.0, math.nan]),
+)
 def test_nothing_but_sick_steps_ends_after_all_acts_are_spent(
-    settings: GuardSettings, finite: bool, canary: float
+    settings: GuardSettings, defect: str, canary: float
 ) -> None:
     guard, step = Guard(settings), 0
     kept = {0: json.dumps(guard.state())}
     bound = settings.max_skips + settings.max_rewinds + 1
     for _ in range(bound):
         broken = replace(signals(step), loss=math.nan)
-        found = verdict_on(guard, step, broken, canary=canary, finite=finite)
+        found = verdict_on(guard, step, broken, canary=canary, defect=defect)
         assert len(found) == 3
         if found[-1].kind is Kind.STOP:
             break
@@ -456,20 +466,18 @@ def test_an_adversary_cannot_keep_it_from_ending(
         lies = chance.random() < share
         given = chance.choice([sick(step), replace(sick(step), loss=math.nan)]) if lies else None
         evidence = Evidence(given or signals(step))
-        canary, finite = (
-            chance.choice([WELL, 9.0, math.inf]) if lies else WELL,
-            chance.random() > 0.1,
-        )
+        canary = chance.choice([WELL, 9.0, math.inf]) if lies else WELL
+        broken = lies and chance.random() < 0.1
         while (verdict := guard.check(step, evidence)).kind in (Kind.REPLAY, Kind.CANARY):
             if verdict.kind is Kind.REPLAY:
                 evidence = replace(evidence, replayed=True)
             else:
-                evidence = replace(evidence, canary=canary, state_is_finite=finite or not lies)
+                evidence = replace(evidence, canary=canary, defect=BROKEN * broken)
         if verdict.kind is Kind.STEP:
             norm = UPDATE * (50 if lies and chance.random() < 0.3 else 1)
-            verdict = guard.check_update(step, norm)
+            verdict = guard.check_update(step, update(norm))
             if verdict.kind is Kind.STEP:
-                guard.accept(evidence, norm)
+                guard.accept(step, evidence, update(norm))
                 step, made = step + 1, made + 1
                 continue
         if verdict.kind is Kind.STOP:
