@@ -57,6 +57,7 @@ def main(config_file: Path, folder: Path) -> None:
     from test_resume import weights_of
 
     from foundling.config import load_toml
+    from foundling.records import read_records
     from foundling.stage import PretrainConfig, pretrain
 
     torch.set_num_threads(1)
@@ -86,7 +87,7 @@ def main(config_file: Path, folder: Path) -> None:
 
     train(folder / "whole")
     expected = weights_of(folder / "whole")
-    kinds = [json.loads(line) for line in open(folder / "whole" / "events.jsonl")]
+    events = read_records(folder / "whole" / "events.jsonl")
     different, number = [], 0
     while True:
         number += 1
@@ -98,7 +99,7 @@ def main(config_file: Path, folder: Path) -> None:
         status = in_a_child(lambda out=out: train(out, resume=True))
         if status != 0 or weights_of(out) != expected:
             different.append(number)
-    acts = [event["kind"] for event in kinds if event["phase"] == "intent"]
+    acts = [event["kind"] for event in events if event["phase"] == "intent"]
     print(json.dumps({"writes": number - 1, "different": different, "acts": acts}))
 
 

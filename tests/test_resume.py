@@ -246,9 +246,11 @@ def test_a_full_disk_stops_with_the_last_checkpoint_intact(
 def test_a_loss_that_is_not_finite_stops_before_it_changes_the_model(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    broken = tiny("optimizer.learning_rate=1e38", "optimizer.clip=1e30", "optimizer.kind=adamw")
+    broken = ("optimizer.learning_rate=1e38", "optimizer.clip=1e30", "optimizer.kind=adamw")
     with pytest.raises(TrainingStopped, match="stopped before they changed the model"):
-        pretrain(broken, tmp_path / "run")
+        pretrain(tiny(*broken, "guard.enabled=false"), tmp_path / "unguarded")
+    with pytest.raises(TrainingStopped, match="the update norm is inf; the run has gone back"):
+        pretrain(tiny(*broken), tmp_path / "guarded")
 
 
 def test_a_validation_cut_short_is_recorded_once(
@@ -281,14 +283,15 @@ def test_a_model_that_validation_finds_damaged_is_not_saved(
         record = original(self)
         if record["step"] == 5:
             with torch.no_grad():
-                next(self.model.parameters()).fill_(float("nan"))
+                next(self.state.model.parameters()).fill_(float("nan"))
         return record
 
     monkeypatch.setattr(Loop, "_step", damage)
-    with pytest.raises(TrainingStopped, match="the model is damaged"):
-        pretrain(tiny(), tmp_path / "validated")
-    with pytest.raises(TrainingStopped, match="not finite"):
-        pretrain(tiny("validation.every=100", "checkpoint.every=5"), tmp_path / "saved")
+    off = "guard.enabled=false"
+    with pytest.raises(TrainingStopped, match="the validation loss is nan"):
+        pretrain(tiny(off), tmp_path / "validated")
+    with pytest.raises(TrainingStopped, match="a weight is not finite"):
+        pretrain(tiny(off, "validation.every=100", "checkpoint.every=5"), tmp_path / "saved")
     assert [c.step for c in checkpoint.committed(tmp_path / "validated" / "checkpoints")] == [4]
     assert checkpoint.committed(tmp_path / "saved" / "checkpoints") == []
 

@@ -153,7 +153,8 @@ class Guard:
         if alone and self.doubts + 1 < DOUBTS:
             return STEP
         if sick:
-            since = self.settings.canary_every + DOUBTS if alone else self.detector.drift.rising_for
+            unseen = self.settings.canary_every + self.doubts
+            since = unseen if alone else self.detector.drift.rising_for
             what = objection or (rising and f"the loss has been rising for {rising} steps")
             reason = f"{what}; {sick}" if what else sick
             return self._go_back(step, max(0, step - since), reason, damaged=True)
@@ -168,7 +169,9 @@ class Guard:
     def check_update(self, step: int, update: Update) -> Verdict:
         """Whether the update of a step, which is made, may stay: STEP, REWIND or STOP."""
         objection = self.detector.objection({"update_norm": update.norm})
-        return self._go_back(step, step, objection, damaged=True) if objection else STEP
+        if not objection:
+            return STEP
+        return self._go_back(step, step, objection, damaged=True, relative=update.relative)
 
     def damaged(self, step: int, reason: str) -> Verdict:
         """What to do about a model that is known to be damaged: REWIND or STOP."""
@@ -257,7 +260,10 @@ class Guard:
             return self._go_back(step, near[0].step, why, damaged=False)
         return Verdict(Kind.SKIP, reason)
 
-    def _go_back(self, step: int, onset: int, reason: str, *, damaged: bool) -> Verdict:
+    def _go_back(
+        self, step: int, onset: int, reason: str, *, damaged: bool, relative: float = 0.0
+    ) -> Verdict:
+        """`relative`: of the update that is refused, where it is the update."""
         incident = self._incident(step)
         spent = [act.batches for act in incident if act.batches]
         to, past = min([self.healthy_before(onset), *(act.to for act in incident)]), step + 1
@@ -272,15 +278,16 @@ class Guard:
         to = max(0, to - self.settings.snapshot_every)  # it did not help: deeper
         if len(spent) == 1:
             return Verdict(Kind.REWIND, reason, to, max(past - to, 2 * spent[0]))
-        return Verdict(Kind.REWIND, reason, to, past - to, self._rate_cut(to))
+        return Verdict(Kind.REWIND, reason, to, past - to, self._rate_cut(to, relative))
 
-    def _rate_cut(self, to: int) -> float:
+    def _rate_cut(self, to: int, refused: float) -> float:
         """What to multiply the learning rate by, so that the updates since `to` would be healthy.
 
         A rate far too high is thus left at once, and not in steps that each look well for a while.
         """
-        peak = max((relative for step, relative in self.updates if step >= to), default=0.0)
-        return min(self.settings.rate_cut, HEALTHY_UPDATE / max(peak, HEALTHY_UPDATE))
+        made = [relative for step, relative in self.updates if step >= to]
+        peak = max([HEALTHY_UPDATE, *filter(math.isfinite, [*made, refused])])
+        return min(self.settings.rate_cut, HEALTHY_UPDATE / peak)
 
     def _incident(self, step: int) -> list[Act]:
         """The last times of going back between which the run never got well."""

@@ -169,10 +169,21 @@ def test_a_damaged_model_goes_back_and_leaves_nothing_out(
 
 
 def test_a_canary_that_rose_unseen_goes_back_before_the_last_look_at_it() -> None:
-    found = verdict_on(grown(300), 300, signals(300), canary=4.1)
+    guard = grown(300)
+    for step in (300, 301):  # a second and a third look are taken first
+        accept(guard, step, canary=4.1)
+    found = verdict_on(guard, 302, signals(302), canary=4.1)
     assert kinds(found) == [Kind.CANARY, Kind.REWIND]
     # It was well at 250; what was well then had time to prove itself at 225.
     assert (found[1].to, found[1].batches) == (225, 0)
+
+
+def test_a_canary_that_is_well_at_the_second_look_is_no_damage() -> None:
+    guard = grown(300)
+    accept(guard, 300, canary=4.1)
+    accept(guard, 301)
+    assert kinds(verdict_on(guard, 302, signals(302))) == [Kind.STEP]
+    assert max(canary for canary, _ in guard.canaries) < math.log(4)
 
 
 def test_a_canary_that_is_a_little_above_is_no_damage() -> None:
@@ -248,9 +259,9 @@ def test_the_ladder_of_an_anomaly_that_comes_again_and_again() -> None:
         (Kind.REWIND, 175, 0, None),  # do it again
         (Kind.REWIND, 175, 36, None),  # leave out what was read since: 175 to 210
         (Kind.REWIND, 150, 72, None),  # one state deeper, twice as much
-        (Kind.REWIND, 150, 61, 0.5),  # more slowly
-        (Kind.REWIND, 150, 61, 0.5),
-        (Kind.STOP, 175, 0, None),
+        (Kind.REWIND, 125, 86, 0.5),  # more slowly
+        (Kind.REWIND, 100, 111, 0.5),
+        (Kind.STOP, 100, 0, None),
     ]
 
 
@@ -259,7 +270,36 @@ def test_acts_taken_from_the_log_lead_to_the_same_rung() -> None:
     verdict = Guard(GuardSettings(), acts).damaged(212, "sick")
     assert (verdict.to, verdict.batches) == (150, 72)
     verdict = Guard(GuardSettings(), [*acts, back(212, 150, 72)]).damaged(212, "sick")
-    assert (verdict.to, verdict.batches, verdict.rate_cut) == (150, 63, 0.5)
+    assert (verdict.to, verdict.batches, verdict.rate_cut) == (125, 88, 0.5)
+
+
+def test_a_rate_that_is_far_too_high_is_left_at_once() -> None:
+    acts = [back(40, 25), back(40, 25, 16), back(42, 0, 43)]
+    for relative, cut in ((0.01, 0.5), (0.03, 0.5), (0.2, 0.1), (0.8, 0.025)):
+        guard = Guard(GuardSettings(), list(acts))
+        for step in range(40):
+            guard.accept(step, Evidence(signals(step)), Update(UPDATE, relative))
+        assert guard.damaged(40, "sick").rate_cut == pytest.approx(cut)
+
+
+def test_a_state_to_go_back_to_is_kept_for_as_long_as_it_may_be_needed() -> None:
+    assert Guard(GuardSettings()).oldest_needed(210) == 175
+    assert Guard(GuardSettings(), [back(210, 175)]).oldest_needed(215) == 150
+    assert Guard(GuardSettings(), [back(210, 175)]).oldest_needed(500) == 475
+
+
+def test_a_model_that_does_worse_than_guessing_is_sick_from_the_first_steps() -> None:
+    guess = 4.0
+    worse = replace(signals(2), loss=4.3, max_loss=4.3)
+    knowing = Guard(GuardSettings(), guess_nats=guess)
+    for step in range(2):
+        accept(knowing, step)
+    found = verdict_on(knowing, 2, worse, canary=4.4)
+    assert kinds(found) == [Kind.REPLAY, Kind.CANARY, Kind.REWIND]
+    assert kinds(verdict_on(grown(2), 2, worse)) == [Kind.STEP]
+    beginning = Guard(GuardSettings(), guess_nats=guess)  # of a model that begins far from a guess
+    for step in range(5):
+        accept(beginning, step, signals(step, rise=5.0), canary=8.0)
 
 
 def test_what_is_left_out_reaches_the_anomaly_though_it_comes_later_each_time() -> None:
