@@ -1,14 +1,18 @@
 """Kills a healing run before each of its writes in turn, and resumes it; run as a program."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+WORKERS = 2
 AUDITED = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 
 
@@ -50,57 +54,68 @@ def in_a_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def main(config_file: Path, folder: Path) -> None:
-    """Print, as JSON, how many writes there were and after which kills the run ended otherwise."""
+def kill_and_resume(config_file: Path, folder: Path, first: int) -> tuple[list[int], list[int]]:
+    """Kill before every other write from `first` on; the writes, and those that changed the end."""
     import torch
-    from faults import Fault, FaultPlan
     from test_resume import weights_of
 
+    torch.set_num_threads(1)
+    expected = weights_of(folder / "whole")
+    writes, different, number = [], [], first
+    while True:
+        out = folder / f"killed-{number}"
+        if in_a_child(lambda out=out, number=number: train_until(config_file, out, number)) == 0:
+            return writes, different
+        writes.append(number)
+        if out.exists():  # else it was killed before there was a run
+            status = in_a_child(lambda out=out: train(config_file, out, resume=True))
+            if status != 0 or weights_of(out) != expected:
+                different.append(number)
+        number += WORKERS
+
+
+def train(config_file: Path, out: Path, *, resume: bool = False) -> None:
+    """A run that skips a batch, goes back, and goes back once more."""
+    from faults import Fault, FaultPlan
+
     from foundling.config import load_toml
-    from foundling.records import read_records
     from foundling.stage import PretrainConfig, pretrain
 
-    torch.set_num_threads(1)
-    config = PretrainConfig.parse(load_toml(config_file))
     faults = [
-        Fault("loss", "scale", samples=range(33, 34), sticky=True, factor=3.0),
-        Fault("parameter", "scale", samples=range(70, 71), sticky=True, factor=30.0),
+        Fault("loss", "scale", samples=range(21, 22), sticky=True, factor=3.0),
+        Fault("parameter", "scale", samples=range(42, 43), sticky=True, factor=30.0),
     ]
+    config = PretrainConfig.parse(load_toml(config_file))
+    pretrain(config, out, resume=resume, seam=FaultPlan(faults))
 
-    def train(out: Path, *, resume: bool = False) -> None:
-        pretrain(config, out, resume=resume, seam=FaultPlan(faults))
 
-    def killed_before(number: int, out: Path) -> Callable[[], None]:
-        count = 0
+def train_until(config_file: Path, out: Path, number: int) -> None:
+    """Train, and die before the write of this number."""
+    count = 0
 
-        def before_write(what: str) -> None:
-            nonlocal count
-            count += 1
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def before_write(what: str) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        def work() -> None:
-            watch_writes(out, before_write)
-            train(out)
+    watch_writes(out, before_write)
+    train(config_file, out)
 
-        return work
 
-    train(folder / "whole")
-    expected = weights_of(folder / "whole")
-    events = read_records(folder / "whole" / "events.jsonl")
-    different, number = [], 0
-    while True:
-        number += 1
-        out = folder / f"killed-{number}"
-        if in_a_child(killed_before(number, out)) == 0:
-            break
-        if not out.exists():
-            continue
-        status = in_a_child(lambda out=out: train(out, resume=True))
-        if status != 0 or weights_of(out) != expected:
-            different.append(number)
-    acts = [event["kind"] for event in events if event["phase"] == "intent"]
-    print(json.dumps({"writes": number - 1, "different": different, "acts": acts}))
+def main(config_file: Path, folder: Path) -> None:
+    """Print, as JSON, how many writes there were and after which kills the run ended otherwise."""
+    from foundling.records import read_records
+
+    in_a_child(lambda: train(config_file, folder / "whole"))
+    acts = read_records(folder / "whole" / "events.jsonl")
+    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
+        found = pool.map(
+            kill_and_resume, [config_file] * WORKERS, [folder] * WORKERS, range(1, WORKERS + 1)
+        )
+        writes, different = ([*chain(*lists)] for lists in zip(*found, strict=True))
+    kinds = [event["kind"] for event in acts if event["phase"] == "intent"]
+    print(json.dumps({"writes": len(writes), "different": sorted(different), "acts": kinds}))
 
 
 if __name__ == "__main__":

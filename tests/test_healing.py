@@ -261,12 +261,13 @@ def test_an_interrupted_run_heals_alike(tiny: Make, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_killed_before_any_of_its_writes_ends_the_same(tiny: Make, tmp_path: Path) -> None:
     """T6: before every open, rename, removal and fsync of a run that skips, replays and rewinds."""
-    config = tiny(*QUICK, "training.steps=22", "checkpoint.every=7", "validation.every=11")
+    short = ("training.steps=13", "checkpoint.every=6", "validation.every=13")
+    config = tiny(*QUICK, *short, "guard.snapshot_every=3", "guard.healthy_after=3")
     (tmp_path / "config.toml").write_text(dump_toml(config.values()))
     program = Path(__file__).with_name("killing.py")
     done = subprocess.run(
         [sys.executable, program, tmp_path / "config.toml", tmp_path / "runs"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,

@@ -3,10 +3,15 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from faults import Fault, FaultPlan
+from test_resume import weights_of
 
+from foundling.stage import PretrainConfig, pretrain
 from foundling.training.ranks import largest_over_ranks, sum_over_ranks
 
 NAN, INF = math.nan, math.inf
@@ -41,3 +46,29 @@ def test_two_processes_find_the_same(tmp_path: Path) -> None:
         assert rank["broken"] == [INF, INF, INF, 7.0]
         assert [math.isnan(value) for value in rank["broken_sums"]] == [True, True, True, False]
         assert rank["broken_sums"][3] == 9.0
+
+
+SITES = [("loss", "nan", 8), ("gradient", "inf", 14), ("parameter", "nan", 20)]
+
+
+def _train_rank(rank: int, folder: str, values: dict[str, Any]) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    faults = [Fault(site, kind, step=step, rank=1) for site, kind, step in SITES]
+    plan = FaultPlan(faults)
+    run = pretrain(PretrainConfig.parse(values), Path(folder, f"run-{rank}"), seam=plan)
+    Path(folder, f"{rank}.json").write_text(json.dumps([len(plan.hits), run.events()]), "utf-8")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_a_fault_on_one_rank_is_answered_alike_on_both(tiny: Any, tmp_path: Path) -> None:
+    """Each rank trains a replica of its own; only what they tell each other keeps them alike."""
+    config = tiny("training.steps=24", "guard.snapshot_every=5", "guard.healthy_after=5")
+    mp.spawn(_train_rank, (str(tmp_path), config.values()), nprocs=2)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text("utf-8")) for rank in range(2)]
+    assert [hits for hits, _ in found] == [0, len(SITES)]
+    acts = [[(event["kind"], event["step"]) for event in events] for _, events in found]
+    assert acts[0] == acts[1]
+    assert {step for _, step in acts[0]} >= {8, 14}
+    clean = pretrain(config, tmp_path / "clean").folder
+    assert weights_of(tmp_path / "run-0") == weights_of(tmp_path / "run-1") == weights_of(clean)
