@@ -29,7 +29,7 @@ from typing import Any, Protocol
 SURVIVES = 1.1
 """A run survives if it ends with a validation loss up to this many times the stable run's."""
 CONTEXT, BATCH = 64, 16
-MODEL = {"rung": "transformer", "dim": 96, "num_layers": 3, "num_heads": 4}
+MODEL = {"rung": "transformer", "dim": 64, "num_layers": 2, "num_heads": 4}
 
 
 def config(variant: str, seed: int, steps: int, scale: float) -> dict[str, Any]:
