@@ -1,7 +1,6 @@
 """A stage put together from its settings: the parts, wired to the one loop."""
 
 import fcntl
-import math
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -151,10 +150,7 @@ def pretrain(
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
-        guard = None
-        if config.guard.enabled:
-            guess_nats = math.log(model.vocab_size)
-            guard = Guard(config.guard, acts_of(run.events()), guess_nats)
+        guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
         state = TrainingState(
             model,
             Optimizer(model, config.optimizer),

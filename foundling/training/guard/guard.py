@@ -21,6 +21,7 @@ HEALTHY_UPDATE = 0.02
 
 Measured with the default settings: 0.015 to 0.03 on transformers; 0.6 at 30 times that rate.
 """
+LARGE_UPDATE = 0.1
 KEPT_UPDATES = 256
 SKIP_SPAN = 10  # steps within which skipped batches count together
 
@@ -113,21 +114,14 @@ class Guard:
     it; `acts` are what was done and stay.
     """
 
-    def __init__(
-        self,
-        settings: GuardSettings,
-        acts: list[Act] | None = None,
-        guess_nats: float = math.inf,
-    ) -> None:
-        """`guess_nats` is the loss of a model that knows nothing."""
+    def __init__(self, settings: GuardSettings, acts: list[Act] | None = None) -> None:
         self.settings = settings
         self.acts = acts or []
-        self.guess_nats = guess_nats
         self.reset()
 
     def reset(self) -> None:
         """As before the first step."""
-        self.detector = Detector(self.settings.window, self.settings.threshold, self.guess_nats)
+        self.detector = Detector(self.settings.window, self.settings.threshold)
         self.canaries: list[tuple[float, float | None]] = []
         self.doubts = 0
         """At how many looks in a row the canary alone was sick."""
@@ -137,7 +131,8 @@ class Guard:
     def check(self, step: int, evidence: Evidence) -> Verdict:
         """What to do with a step whose signals are known and that has changed nothing yet."""
         signals = asdict(evidence.signals)
-        objection = self.detector.objection(signals)
+        shaken = max((relative for _, relative in self.updates), default=0.0) > LARGE_UPDATE
+        objection = self.detector.objection(signals, shaken=shaken)
         rising = None if objection else self.detector.rising_for(evidence.signals.loss)
         due = step % self.settings.canary_every == 0 or self.doubts > 0
         if objection and not evidence.replayed:

@@ -288,18 +288,14 @@ def test_a_state_to_go_back_to_is_kept_for_as_long_as_it_may_be_needed() -> None
     assert Guard(GuardSettings(), [back(210, 175)]).oldest_needed(500) == 475
 
 
-def test_a_model_that_does_worse_than_guessing_is_sick_from_the_first_steps() -> None:
-    guess = 4.0
-    worse = replace(signals(2), loss=4.3, max_loss=4.3)
-    knowing = Guard(GuardSettings(), guess_nats=guess)
-    for step in range(2):
-        accept(knowing, step)
-    found = verdict_on(knowing, 2, worse, canary=4.4)
-    assert kinds(found) == [Kind.REPLAY, Kind.CANARY, Kind.REWIND]
-    assert kinds(verdict_on(grown(2), 2, worse)) == [Kind.STEP]
-    beginning = Guard(GuardSettings(), guess_nats=guess)  # of a model that begins far from a guess
-    for step in range(5):
-        accept(beginning, step, signals(step, rise=5.0), canary=8.0)
+def test_a_loss_that_rises_early_is_sick_if_the_model_is_shaken_at_every_step() -> None:
+    worse = signals(3, rise=0.6)
+    for relative, expected in ((0.02, [Kind.STEP]), (0.5, [Kind.REPLAY, Kind.CANARY, Kind.REWIND])):
+        guard = Guard(GuardSettings())
+        for step in range(3):
+            evidence = Evidence(signals(step), canary=None if step else WELL)
+            guard.accept(step, evidence, Update(UPDATE, relative))
+        assert kinds(verdict_on(guard, 3, worse, canary=3.8)) == expected
 
 
 def test_what_is_left_out_reaches_the_anomaly_though_it_comes_later_each_time() -> None:
