@@ -84,9 +84,7 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     lower = ("next_word", "finite_lag", "bag_of_words", "attention")
     report = climb(config, out / "ladder", overrides=dict.fromkeys(lower, LOWER_RUNGS))
 
-    say(
-        "4. A stretch of the stream is poisoned: noise in place of text. Nobody watches but the guard …"
-    )
+    say("4. A stretch of the stream is poisoned, noise in place of text, and the guard heals it …")
     healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing", say)
 
     say("5. What the rungs write:")
