@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,6 +109,3 @@ def _damage(tensor: torch.Tensor, fault: Fault) -> None:
             flat *= fault.factor
         else:
             flat[len(flat) // 2] = CONSTANTS[fault.kind]
-
-
-Seam = Callable[[str, int, Sequence[int], Any], Any]

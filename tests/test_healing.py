@@ -1,8 +1,10 @@
 """A run that heals itself equals a clean one: faults put in on purpose, and what became of them."""
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,11 +98,20 @@ def test_a_transient_fault_leaves_no_trace(
     assert losses == [record["loss_nats"] for record in Run(clean).records()["train"]]
 
 
-@pytest.mark.parametrize(("site", "kind"), [("parameter", "flip"), ("batch", "corrupt")])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("parameter", "flip", step=45),
+        Fault("batch", "corrupt", step=45),
+        Fault("gradient", "scale", step=45, factor=1e6),
+        Fault("optimizer", "rate", step=45, factor=30.0),
+    ],
+    ids=lambda fault: f"{fault.site} {fault.kind}",
+)
 def test_a_transient_fault_that_stays_finite_leaves_no_trace(
-    site: str, kind: str, clean: Path, tiny: Make, tmp_path: Path
+    fault: Fault, clean: Path, tiny: Make, tmp_path: Path
 ) -> None:
-    folder, events = heal(tiny(*QUICK), tmp_path / "run", Fault(site, kind, step=45))
+    folder, events = heal(tiny(*QUICK), tmp_path / "run", fault)
     assert kinds(events)
     assert weights_of(folder) == weights_of(clean)
 
@@ -256,6 +267,25 @@ def test_an_interrupted_run_heals_alike(tiny: Make, tmp_path: Path) -> None:
     run = pretrain(tiny(*QUICK), tmp_path / "run", resume=True, seam=FaultPlan([poison]))
     assert weights_of(run.folder) == weights_of(whole)
     assert json.dumps(run.manifest["amendments"]) == json.dumps(Run(whole).manifest["amendments"])
+
+
+def _train_until_killed(values: dict[str, Any], out: Path) -> None:
+    kill = FaultPlan([Fault("process", "kill", step=37)])
+    pretrain(PretrainConfig.parse(values), out, seam=kill)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_as_if_nothing_had_been(
+    clean: Path, tiny: Make, tmp_path: Path
+) -> None:
+    config, out = tiny(*QUICK), tmp_path / "run"
+    process = multiprocessing.get_context("spawn").Process(
+        target=_train_until_killed, args=(config.values(), out)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert weights_of(pretrain(config, out, resume=True).folder) == weights_of(clean)
 
 
 @pytest.mark.slow
