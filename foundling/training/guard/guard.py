@@ -22,6 +22,7 @@ HEALTHY_UPDATE = 0.02
 Measured with the default settings: 0.015 to 0.03 on transformers; 0.6 at 30 times that rate.
 """
 LARGE_UPDATE = 0.1
+"""From such a share on, a rise of the loss in the first steps counts sooner."""
 KEPT_UPDATES = 256
 SKIP_SPAN = 10  # steps within which skipped batches count together
 
@@ -45,10 +46,11 @@ class Signals:
 
 @dataclass(frozen=True)
 class Update:
-    """How far a step moved the weights, as if the learning rate were at its full value.
+    """How far a step moved the weights.
 
-    `norm` is the change's at the rate that amendments leave as it is, `relative` its share of the
-    weights' norm at the rate that they lower.
+    `norm` is that of the change, divided by the share of the full learning rate that was used.
+    `relative` is the change's share of the weights' norm, divided by the schedule's share alone, so
+    that a rate that amendments lowered shows.
     """
 
     norm: float
