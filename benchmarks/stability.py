@@ -9,6 +9,8 @@ The two rules are implemented here from their descriptions, in a plain loop over
 optimizer, schedule and data, which unwatched gives the same losses as Foundling's loop.
 
     python benchmarks/stability.py --text tinyshakespeare.txt --out DIR [--seeds N] [--steps N]
+
+Results are kept in DIR/results.jsonl; runs that are there are not done again.
 """
 
 import argparse
@@ -204,15 +206,20 @@ def main() -> None:
         from foundling.data.prepare import prepare
 
         prepare([arguments.text], store, tokenizer="characters", validation_tail=0.1)
+    record = arguments.out / "results.jsonl"
+    results = [json.loads(line) for line in record.open()] if record.exists() else []
+    done = {(result["variant"], result["seed"]) for result in results}
     tasks = [
         (variant, seed, arguments.steps, arguments.scale, str(store), str(arguments.out))
         for seed in range(1, arguments.seeds + 1)
         for variant in VARIANTS
+        if (variant, seed) not in done
     ]
-    results = []
     with ProcessPoolExecutor(arguments.processes) as pool:
         for result in pool.map(train, tasks):
             results.append(result)
+            with record.open("a") as file:
+                file.write(json.dumps(result) + "\n")
             if not arguments.json:
                 print(json.dumps(result), file=sys.stderr, flush=True)
     print(json.dumps({"rows": table(results), "results": results}))

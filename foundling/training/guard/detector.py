@@ -54,6 +54,11 @@ class Stream:
     scores: deque[float] = field(default_factory=deque)
     """How many sigmas above what was expected the last accepted values were."""
 
+    @property
+    def known(self) -> bool:
+        """Whether there are enough values to know what is usual."""
+        return len(self.values) >= FIRST
+
     def expectation(self, *, shaken: bool = False) -> Expectation | None:
         """None: nothing is known yet.
 
@@ -62,7 +67,7 @@ class Stream:
         if not self.values:
             return None
         center = self._center()
-        if len(self.values) < FIRST:
+        if not self.known:
             if shaken:
                 return Expectation(min(self.values), 0.0, SHAKEN_MARGIN)
             return Expectation(center, 0.0, EARLY_MARGIN + self.floor)
@@ -71,7 +76,7 @@ class Stream:
 
     def exceeds(self, value: float, *, shaken: bool = False) -> Expectation | None:
         """The expectation that `value` is above; None: it is not."""
-        if len(self.values) >= FIRST and value <= median(list(self.values)[-RECENT:]) + self.floor:
+        if self.known and value <= median(list(self.values)[-RECENT:]) + self.floor:
             return None  # below every limit: spares the rest at nearly all steps
         expected = self.expectation(shaken=shaken)
         return expected if expected is not None and value > expected.limit else None
@@ -85,7 +90,7 @@ class Stream:
         if len(self.values) > self.window:
             self.values.popleft()
         self.age += 1
-        if len(self.values) >= FIRST and (self.age >= REFIT or not self.sigma):
+        if self.known and (self.age >= REFIT or not self.sigma):
             self._fit()
 
     def _center(self) -> float:

@@ -124,7 +124,8 @@ class Guard:
     def reset(self) -> None:
         """As before the first step."""
         self.detector = Detector(self.settings.window, self.settings.threshold)
-        self.canaries: list[tuple[float, float | None]] = []
+        self.canaries: list[tuple[float, float]] = []
+        """Logarithms: the canary's loss, and the level of the training loss at that time."""
         self.doubts = 0
         """At how many looks in a row the canary alone was sick."""
         self.updates: deque[tuple[int, float]] = deque(maxlen=KEPT_UPDATES)
@@ -133,8 +134,7 @@ class Guard:
     def check(self, step: int, evidence: Evidence) -> Verdict:
         """What to do with a step whose signals are known and that has changed nothing yet."""
         signals = asdict(evidence.signals)
-        shaken = max((relative for _, relative in self.updates), default=0.0) > LARGE_UPDATE
-        objection = self.detector.objection(signals, shaken=shaken)
+        objection = self.detector.objection(signals, shaken=self._shaken())
         rising = None if objection else self.detector.rising_for(evidence.signals.loss)
         due = step % self.settings.canary_every == 0 or self.doubts > 0
         if objection and not evidence.replayed:
@@ -183,7 +183,7 @@ class Guard:
             self.doubts = doubts + 1
         elif evidence.canary is not None:
             expected = self.detector.streams["loss"].expectation()
-            level = expected.center if expected else None
+            level = expected.center if expected else log(evidence.signals.loss)
             self.canaries.append((log(evidence.canary), level))
             del self.canaries[:-CANARIES]
         self.updates.append((step, update.relative))
@@ -227,11 +227,17 @@ class Guard:
         found = log(canary)
         usual = median([known for known, _ in self.canaries[-RECENT_CANARIES:]])
         sick = found > usual + CANARY_FLOOR
-        expected = self.detector.streams["loss"].expectation()
-        offsets = [known - level for known, level in self.canaries if level is not None]
-        if expected is not None and offsets:  # how much harder than most batches it is
-            sick = sick or found > expected.limit + median(offsets)
+        expected = self.detector.streams["loss"].expectation(shaken=self._shaken())
+        if expected is not None:  # how much harder than most batches it is
+            sick = sick or found > expected.limit + median(
+                [at - level for at, level in self.canaries]
+            )
         return f"the canary's loss is {canary:.4g}, was {math.exp(usual):.4g}" if sick else ""
+
+    def _shaken(self) -> bool:
+        """Whether every step so far, of only a few, changed much of the model."""
+        largest = max((relative for _, relative in self.updates), default=0.0)
+        return largest > LARGE_UPDATE and not self.detector.streams["loss"].known
 
     def _rose_too(self, canary: float) -> bool:
         """Whether the canary has risen by at least half of what the loss has."""
@@ -270,6 +276,8 @@ class Guard:
             return Verdict(Kind.STOP, why, to, damaged=damaged)
         if damaged and not incident:
             return Verdict(Kind.REWIND, reason, to)
+        if self._shaken():  # not the samples are at fault, the rate is
+            return Verdict(Kind.REWIND, reason, to, past - to, self._rate_cut(to, relative))
         if not spent:
             return Verdict(Kind.REWIND, reason, to, past - to)
         to = max(0, to - self.settings.snapshot_every)  # it did not help: deeper

@@ -298,6 +298,17 @@ def test_a_loss_that_rises_early_is_sick_if_the_model_is_shaken_at_every_step() 
         assert kinds(verdict_on(guard, 3, worse, canary=3.8)) == expected
 
 
+def test_a_model_shaken_from_the_first_steps_on_is_trained_more_slowly_at_once() -> None:
+    """The replay came out the same; other samples would not help a rate 25 times too high."""
+    guard = Guard(GuardSettings(), [back(3, 0)])
+    for step in range(3):
+        evidence = Evidence(signals(step), canary=None if step else WELL)
+        guard.accept(step, evidence, Update(UPDATE, 0.5))
+    verdict = verdict_on(guard, 3, signals(3, rise=0.6), canary=3.8)[-1]
+    assert (verdict.kind, verdict.to, verdict.batches) == (Kind.REWIND, 0, 4)
+    assert verdict.rate_cut == pytest.approx(0.04)
+
+
 def test_what_is_left_out_reaches_the_anomaly_though_it_comes_later_each_time() -> None:
     verdict = Guard(GuardSettings(), [back(210, 175), back(210, 175, 36)]).damaged(290, "sick")
     assert (verdict.to, verdict.batches) == (150, 141)  # more than twice 36: to 290
