@@ -32,13 +32,16 @@ class TokenBatch:
     """Packed rows of tokens; a row may hold several documents.
 
     `targets` is the next token, or IGNORE where no loss is due. `documents` numbers the documents
-    of a row, or is None where every row is one document.
+    of a row, or is None where every row is one document. `target_ids` numbers each target among
+    all targets of a finite data set (-1 where no loss is due), so that what was computed of it
+    before is found again; None where there is no such number.
     """
 
     tokens: Int[Tensor, "batch time"]
     targets: Int[Tensor, "batch time"]
     positions: Int[Tensor, "batch time"]
     documents: Int[Tensor, "batch time"] | None = None
+    target_ids: Int[Tensor, "batch time"] | None = None
 
     @property
     def view(self) -> BatchView:
