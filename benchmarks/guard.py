@@ -94,7 +94,7 @@ def run(
     settings: dict[str, Any], store: Path, out: Path, guarded: bool
 ) -> tuple[dict[str, list[float]], float]:
     """The times of the steps, and the share of them that is the guard's own."""
-    from foundling.stage import PretrainConfig, pretrain
+    from foundling.stages.pretrain import PretrainConfig, pretrain
     from foundling.training.optimizers import Optimizer
     from foundling.training.rewind import Healer
 

@@ -117,7 +117,7 @@ def plain(store: Path, values: Mapping[str, Any], rule: Rule | None) -> float:
     from foundling.data.text import TextData, validation_batches
     from foundling.evaluation.perplexity import measure
     from foundling.objectives import Pretrain
-    from foundling.stage import PretrainConfig
+    from foundling.stages.pretrain import PretrainConfig
     from foundling.training.optimizers import Optimizer
     from foundling.training.schedules import rate_share
 
@@ -159,7 +159,7 @@ def train(task: tuple[str, int, int, float, str, str]) -> dict[str, Any]:
     if variant in RULES:
         make = RULES[variant]
         return result | {"loss_nats": plain(Path(store), values, make() if make else None)}
-    from foundling.stage import PretrainConfig, pretrain
+    from foundling.stages.pretrain import PretrainConfig, pretrain
     from foundling.training.rewind import TrainingStopped
 
     folder = Path(out) / f"{variant}-{seed}"

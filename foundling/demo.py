@@ -17,7 +17,7 @@ from foundling.generation.sampling import Sampling
 from foundling.ladder import climb, read_ladder
 from foundling.records import in_words
 from foundling.run import Run, load_model
-from foundling.stage import PretrainConfig, pretrain
+from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.amendments import Amendments
 from foundling.training.guard.settings import GuardSettings
 

@@ -13,7 +13,7 @@ from foundling.evaluation.report import write_ladder_report
 from foundling.models import RUNGS, rung_settings
 from foundling.records import best_validation, read_object
 from foundling.run import Run, is_run
-from foundling.stage import PretrainConfig, pretrain
+from foundling.stages.pretrain import PretrainConfig, pretrain
 
 
 def climb(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,14 @@ class Run:
         self.event_log = folder / "events.jsonl"
 
     @classmethod
-    def create(cls, folder: Path, config_toml: str, manifest: Mapping[str, Any]) -> "Run":
-        """Begin a run.
+    def create(
+        cls,
+        folder: Path,
+        config_toml: str,
+        manifest: Mapping[str, Any],
+        fill: Callable[[Path], None] = lambda folder: None,
+    ) -> "Run":
+        """Begin a run; `fill` writes what else its folder holds from the beginning.
 
         Raises:
             ConfigError: the folder holds something already.
@@ -50,6 +57,11 @@ class Run:
         (temporary / "metrics.jsonl").touch()
         durable.replace(temporary / "config.toml", config_toml.encode())
         durable.replace(temporary / "manifest.json", _json(manifest, indent=2))
+        try:
+            fill(temporary)
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
         os.replace(temporary, folder)
         return cls(folder)
 

@@ -10,7 +10,7 @@ import torch
 from foundling.config import override
 from foundling.data import hamlet
 from foundling.data.prepare import prepare
-from foundling.stage import PretrainConfig
+from foundling.stages.pretrain import PretrainConfig
 
 TINY: dict[str, Any] = {
     "seed": 3,

@@ -79,7 +79,7 @@ def train(config_file: Path, out: Path, *, resume: bool = False) -> None:
     from faults import Fault, FaultPlan
 
     from foundling.config import load_toml
-    from foundling.stage import PretrainConfig, pretrain
+    from foundling.stages.pretrain import PretrainConfig, pretrain
 
     faults = [
         Fault("loss", "scale", samples=range(21, 22), sticky=True, factor=3.0),

@@ -25,7 +25,7 @@ SMALL = (
 
 
 def call(*arguments: object) -> int:
-    return cli._exit_code(lambda: cli.app([str(argument) for argument in arguments]))
+    return cli.exit_code(lambda: cli.app([str(argument) for argument in arguments]))
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_importing_the_package_touches_nothing() -> None:
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
-        "import foundling.stage, foundling.ladder, foundling.demo"
+        "import foundling.stages.pretrain, foundling.ladder, foundling.demo"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

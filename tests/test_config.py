@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundling.config import ConfigError, dump_toml, load_toml, override
-from foundling.stage import PretrainConfig
+from foundling.stages.pretrain import PretrainConfig
 
 plain = (
     st.integers(-(2**63), 2**63 - 1)

@@ -20,7 +20,7 @@ from test_resume import records_of, weights_of
 from foundling import checkpoint
 from foundling.config import dump_toml
 from foundling.run import Run, load_model
-from foundling.stage import PretrainConfig, pretrain
+from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop
 from foundling.training.rewind import TrainingStopped

@@ -18,12 +18,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foundling import checkpoint, stage
+from foundling import checkpoint
 from foundling.config import ConfigError, dump_toml
 from foundling.data import hamlet
 from foundling.data.prepare import prepare
 from foundling.run import Run, load_model
-from foundling.stage import PretrainConfig, pretrain
+from foundling.stages import pretrain as stage
+from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop
 from foundling.training.rewind import TrainingStopped

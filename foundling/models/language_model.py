@@ -89,6 +89,9 @@ class LanguageModel(nn.Module):
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def num_trained_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
     def flops_per_token(self, time: int) -> int:
         """Floating-point operations of one token's forward and backward pass.
 

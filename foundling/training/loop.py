@@ -44,6 +44,10 @@ class Pace:
     micro_batch_size: int | None = None
     """Rows worked at a time; None: the whole batch. Their sums add up to the whole batch's."""
     validate_every: int = 200
+    validate_first: bool = False
+    """Validate before the first step."""
+    patience: int | None = None
+    """Validations without a new best after which training ends; None: it never does."""
 
 
 @dataclass
@@ -116,7 +120,7 @@ class Loop:
     def _train(self, interrupt: Interrupt) -> None:
         if self._validation_is_due():
             self._finish_step(interrupt)  # an interruption had come before it
-        while self.progress.step < self.pace.steps:
+        while not self._done():
             record = self._step()
             if record is not None:
                 self._record(record)
@@ -133,14 +137,24 @@ class Loop:
             loss, before = self.progress.validation_loss_nats, self.progress.best_loss_nats
             if loss is not None and (before is None or loss < before):
                 best, self.progress.best_loss_nats = True, loss
+                self.progress.best_step = step
         wanted = best and self.checkpointing.keep_best
-        if wanted or step == self.pace.steps or step % self.checkpointing.every == 0:
+        if wanted or self._done() or step % self.checkpointing.every == 0:
             self._save()
 
+    def _done(self) -> bool:
+        step, patience = self.progress.step, self.pace.patience
+        if patience is None or self.progress.best_loss_nats is None:
+            return step >= self.pace.steps
+        without_best = step - self.progress.best_step
+        return step >= self.pace.steps or without_best >= patience * self.pace.validate_every
+
     def _validation_is_due(self) -> bool:
-        step = self.progress.step
-        now = step == self.pace.steps or (step > 0 and step % self.pace.validate_every == 0)
-        return now and self.progress.validated_step < step
+        step, every = self.progress.step, self.pace.validate_every
+        now = step == self.pace.steps or step % every == 0
+        return (
+            now and self.progress.validated_step < step and (step > 0 or self.pace.validate_first)
+        )
 
     def _validate(self, interrupt: Interrupt) -> bool:
         """False: the validation showed a damaged model, and the run went back."""

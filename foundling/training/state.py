@@ -31,6 +31,7 @@ class Progress:
     validated_step: int = -1
     validation_loss_nats: float | None = None
     best_loss_nats: float | None = None
+    best_step: int = 0
     metrics_bytes: int = 0
 
 

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from faults import Fault, FaultPlan
 from test_resume import weights_of
 
-from foundling.stage import PretrainConfig, pretrain
+from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.ranks import largest_over_ranks, sum_over_ranks
 
 NAN, INF = math.nan, math.inf

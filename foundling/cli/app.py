@@ -1,0 +1,90 @@
+"""The command line's frame: the program, its exit codes, what its verbs share."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from foundling import __version__
+
+# Everything heavy is imported inside the verbs: `--help` answers at once.
+
+app = typer.Typer(
+    name="foundling",
+    help="Raise a language model: prepare text, pretrain, compare rungs, generate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Text in, token shards out.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, repeatable.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data", help="A folder that `data prepare` wrote.", metavar="DIR")
+]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write.", metavar="DIR")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
+
+
+def main() -> NoReturn:
+    """Run a verb; faults of the input are one line and exit code 2, never a traceback."""
+    sys.exit(exit_code(app))
+
+
+def exit_code(run: Callable[[], object]) -> int:
+    from foundling.config import ConfigError
+
+    try:
+        run()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except ConfigError as error:
+        say(f"error: {error}")
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        say(f"error: {error.filename or 'a file'}: {error.strerror or error}.")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted.")
+        return 130
+    except Exception as error:
+        # Imported only now: the loop imports torch, and only its verbs can raise these.
+        from foundling.training.interrupt import Interrupted
+        from foundling.training.rewind import TrainingStopped
+
+        if isinstance(error, Interrupted):
+            say("interrupted; everything is saved. Go on with --resume.")
+            return 130
+        if isinstance(error, TrainingStopped):
+            say(f"training stopped itself: {error}")
+            return 3
+        raise
+    return 0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def report_json(values: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"foundling {__version__}")
+        raise typer.Exit

@@ -1,0 +1,97 @@
+"""The verbs about data: prepare, verify, preview."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from foundling.cli.app import Json, Out, data_app, report_json, say
+
+
+@data_app.command("prepare")
+def data_prepare(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text files, .jsonl or .parquet (.gz, .zst), folders, globs, hub:owner/name."
+        ),
+    ],
+    out: Out,
+    tokenizer: Annotated[
+        str, typer.Option(help="bytes (byte-level BPE), characters, or a tokenizer.json.")
+    ] = "bytes",
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Tokens of a new BPE, specials included (default 8192).")
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="The field of .jsonl and .parquet.")] = "text",
+    separator: Annotated[
+        str | None, typer.Option(help="Splits a text file into documents; default: one a file.")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="Inputs of the validation split, repeatable.")
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of documents for validation (default 0.01).")
+    ] = None,
+    validation_tail: Annotated[
+        float | None, typer.Option(help="The last share of each file for validation.")
+    ] = None,
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What to do with a broken document.")
+    ] = "stop",
+    licence: Annotated[str | None, typer.Option(help="A note for the manifest.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split by fraction.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn text into a tokenizer and memory-mapped token shards."""
+    from foundling.config import ConfigError
+    from foundling.data.prepare import prepare
+    from foundling.data.progress import rich_progress
+
+    if vocab_size is not None and tokenizer != "bytes":
+        raise ConfigError(f"--vocab-size: the tokenizer {tokenizer} has its own size.")
+
+    with rich_progress() as progress:
+        report = prepare(
+            inputs,
+            out,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size or 8192,
+            text_field=text_field,
+            separator=separator,
+            validation=validation or (),
+            validation_fraction=validation_fraction,
+            validation_tail=validation_tail,
+            on_error=on_error,
+            licence=licence,
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    values = report.values()
+    for split in ("train", "validation"):
+        counts = values[split]
+        say(
+            f"{split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens, "
+            f"{counts['bytes']:,} bytes"
+        )
+    dropped = [f"{values['duplicates']:,} duplicates dropped"]
+    dropped += [f"{count:,} skipped ({reason})" for reason, count in values["skipped"].items()]
+    dropped += [f"{count:,} files ignored ({what})" for what, count in values["ignored"].items()]
+    say("; ".join(dropped))
+    say(f"{out}: {values['seconds']:.1f} s, {values['megabytes_per_second']:.1f} MB/s")
+    for folder in values["leftovers"]:
+        say(f"a stopped run left {folder}, which may be deleted")
+    report_json(values, as_json)
+
+
+@data_app.command("verify")
+def data_verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that `data prepare` wrote.")],
+) -> None:
+    """Read every file of a token store and compare it with its hash."""
+    from foundling.data.store import TokenStore
+
+    TokenStore.open(folder).verify()
+    print(f"{folder}: whole")

@@ -1,0 +1,119 @@
+"""The verbs that train."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foundling.cli.app import DataDir, Json, Out, Resume, Set, app, report_json, say
+
+
+@app.command()
+def pretrain(
+    out: Out,
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file; not needed with --resume.")
+    ] = None,
+    data: DataDir = None,
+    resume: Resume = False,
+    settings: Set = [],  # noqa: B006 - typer copies it
+    as_json: Json = False,
+) -> None:
+    """Pretrain a model: the cross-entropy of the next token."""
+    from foundling.stages.pretrain import PretrainConfig, pretrain
+
+    parsed = PretrainConfig.parse(_settings(config, data, out, resume, settings))
+    run = pretrain(parsed, out, resume=resume)
+    say(f"done: {run.folder / 'report.html'}")
+    say(f"next: foundling generate {out} --prompt TEXT")
+    report_json({"run": str(out), **run.summary()}, as_json)
+
+
+def _settings(
+    config: Path | None, data: Path | None, out: Path, resume: bool, settings: list[str]
+) -> dict[str, Any]:
+    """The values of a run's config file with the options of the command line."""
+    from foundling.config import ConfigError, load_toml, override
+
+    saved = out / "config.toml"
+    if resume:
+        if config is not None:
+            raise ConfigError("--resume goes on with the run's own settings; give no CONFIG.")
+        if not saved.is_file():
+            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
+        config = saved
+    elif config is None:
+        raise ConfigError("CONFIG: give a TOML file, or --resume to go on with a run.")
+    values = override(load_toml(config), settings)
+    if data is not None:
+        values["data"] = str(data.resolve())
+    return values
+
+
+@app.command()
+def ladder(
+    data: Annotated[Path, typer.Option(help="A folder that `data prepare` wrote.", metavar="DIR")],
+    out: Out,
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file of the run that all rungs share.")
+    ] = None,
+    resume: Resume = False,
+    settings: Set = [],  # noqa: B006
+    rung_settings: Annotated[
+        list[str] | None,
+        typer.Option("--set-rung", metavar="RUNG:KEY=VALUE", help="Set for one rung alone."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the five rungs on the same data: one table, and the loss by position."""
+    from foundling.config import ConfigError, load_toml, override
+    from foundling.ladder import climb, read_ladder
+    from foundling.models import RUNGS
+    from foundling.stages.pretrain import PretrainConfig
+
+    values = override(load_toml(config) if config is not None else {}, settings)
+    overrides: dict[str, list[str]] = {}
+    for item in rung_settings or []:
+        rung, colon, assignment = item.partition(":")
+        if not colon or rung not in RUNGS:
+            raise ConfigError(
+                f"--set-rung {item}: expected one of {', '.join(RUNGS)}, then :KEY=VALUE"
+            )
+        overrides.setdefault(rung, []).append(assignment)
+    parsed = PretrainConfig.parse({**values, "data": str(data.resolve())})
+    report = climb(parsed, out, overrides=overrides, resume=resume)
+    result = read_ladder(out)
+    _ladder_table(result)
+    say(f"report: {report}")
+    report_json(result, as_json)
+
+
+def _ladder_table(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("rung", "parameters", "bits per byte", "nats per token", "tokens/s")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in result["rows"]:
+        bits = row["bits_per_byte"]
+        table.add_row(
+            row["rung"],
+            f"{row['parameters']:,}",
+            "–" if bits is None else f"{bits:.4f}",
+            f"{row['loss_nats']:.4f}",
+            f"{row['tokens_per_second']:,.0f}",
+        )
+    Console(stderr=True).print(table)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR")] = Path("demo"),
+    as_json: Json = False,
+) -> None:
+    """Raise a small model in the village of Hamlet, from text to report."""
+    from foundling.demo import raise_in_hamlet
+
+    report_json(raise_in_hamlet(out, say), as_json)

@@ -1,0 +1,117 @@
+"""The verbs that use and list what was trained."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foundling.cli.app import Json, app, report_json, say
+
+
+@app.command()
+def generate(
+    run: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
+    ],
+    prompt: Annotated[str, typer.Option(help="The text to continue; - reads standard input.")] = "",
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Default: as many as the context holds.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k most likely.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Drop what is less likely than this share of the best.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text, repeatable.")
+    ] = None,
+    slide: Annotated[bool, typer.Option(help="Go on past the context by rereading half.")] = False,
+    num_samples: Annotated[int, typer.Option(min=1, help="Texts to write, seeds counting up.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Continue a text, streaming."""
+    from foundling.generation.engine import Engine
+    from foundling.generation.sampling import Sampling
+    from foundling.run import load_model
+    from foundling.runtime import pick_device
+
+    if prompt == "-":
+        prompt = sys.stdin.read()
+    model, tokenizer = load_model(run, say)
+    engine = Engine(model.to(pick_device(device)), tokenizer)
+    filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
+    samples = []
+    for number in range(num_samples):
+        sampling = Sampling.parse({"temperature": temperature, "seed": seed + number, **filters})
+        chunks = engine.stream(
+            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop or (), slide=slide
+        )
+        pieces, last = [], None
+        if not as_json:
+            print(prompt, end="", flush=True)
+        for chunk in chunks:
+            pieces.append(chunk.text)
+            last = chunk
+            if not as_json:
+                print(chunk.text, end="", flush=True)
+        if not as_json:
+            print()
+        assert last is not None
+        sample = {"seed": seed + number, "text": "".join(pieces), "finish": last.finish}
+        samples.append({**sample, "num_tokens": last.num_tokens})
+    report_json({"prompt": prompt, "samples": samples}, as_json)
+
+
+@app.command()
+def runs(
+    folder: Annotated[Path, typer.Argument(help="A folder of runs.")], as_json: Json = False
+) -> None:
+    """List the runs of a folder with their last figures."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from foundling.config import ConfigError
+    from foundling.records import in_words
+    from foundling.run import find_runs
+
+    found = find_runs(folder)
+    if not found:
+        raise ConfigError(f"{folder}: holds no run.")
+    rows = []
+    for run in found:
+        try:
+            rows.append({"run": str(run.folder.relative_to(folder)), **run.summary()})
+        except (ConfigError, OSError, KeyError) as error:
+            say(f"warning: {run.folder}: cannot be read: {error}")
+    names = ("run", "rung", "size", "steps", "nats", "bits/byte", "guard")
+    table = Table(*names, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[1:-1]:  # a narrow terminal breaks the others
+        column.no_wrap = True
+    table.columns[0].overflow = "fold"
+    for row in rows:
+        best, bits = row["best_loss_nats"], row["bits_per_byte"]
+        table.add_row(
+            row["run"],
+            row["rung"],
+            f"{row['num_parameters'] / 1e6:.2f}M",
+            f"{row['step']:,}/{row['steps']:,}",
+            "–" if best is None else f"{best:.4f}",
+            "–" if bits is None else f"{bits:.4f}",
+            in_words(row["guard"]).replace(", ", "\n") or "–",
+        )
+    Console(stderr=as_json).print(table)
+    report_json({"runs": rows}, as_json)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run or a ladder folder.")]) -> None:
+    """Write a run's or a ladder's report.html anew."""
+    from foundling.evaluation.report import write_ladder_report, write_run_report
+
+    is_ladder = (run / "ladder.json").is_file()
+    print(write_ladder_report(run) if is_ladder else write_run_report(run))

@@ -1,0 +1,300 @@
+"""Puts a stage's parts together and runs the one loop over them."""
+
+import fcntl
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from foundling import __version__, checkpoint, durable, runtime
+from foundling.batch import Data
+from foundling.checkpoint import Checkpoint
+from foundling.config import ConfigError, dump_toml, flatten, load_toml
+from foundling.evaluation.perplexity import measure
+from foundling.evaluation.report import write_run_report
+from foundling.models import interchange
+from foundling.models.language_model import LanguageModel
+from foundling.objectives import Objective
+from foundling.observers import observers, require_followers
+from foundling.run import Run
+from foundling.stages.settings import StageConfig, TrainingSettings
+from foundling.tokenizer import Tokenizer
+from foundling.training.guard.guard import Guard
+from foundling.training.loop import Loop, Pace, Record, Seam
+from foundling.training.optimizers import Optimizer
+from foundling.training.progress import ProgressLine
+from foundling.training.rewind import Healer, TrainingStopped, acts_of, finish
+from foundling.training.state import TrainingState
+
+CANARY_ROWS = 8
+FREE = (
+    "data",
+    "training.steps",
+    "training.threads",
+    "training.device",
+    "validation.",
+    "checkpoint.",
+    "followers.",
+    "guard.max_skips",
+    "guard.max_rewinds",
+)
+"""Settings that a resumed run may change: they leave the steps already made as they were."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run computes on."""
+
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> Self:
+        """Make the machine ready for training.
+
+        Raises:
+            ConfigError: there is no such device here.
+        """
+        runtime.keep_memory()
+        runtime.use_threads(settings.threads)
+        device = runtime.pick_device(settings.device)
+        precision = runtime.pick_precision(settings.precision, device)
+        runtime.use_deterministic_sums(device)
+        return cls(device, precision)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a stage hands to the assembly: all in which stages differ."""
+
+    stage: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    data: Data
+    objective: Callable[[], Objective]
+    """Made once the model is on its device."""
+    facts: Mapping[str, Any]
+    """Of the manifest. The parent, and what ends in `fingerprint`, is the same when it resumes."""
+    steps: int
+    plan: str
+    """What a step takes and how long it goes on, in words."""
+    validate: Callable[[Callable[[], bool]], Iterable[Record]]
+    load_model: Callable[[Path], None]
+    """Fills the model from the `model` folder of one of the run's checkpoints."""
+    restart_model: Callable[[], None]
+    """Gives the model the weights that it began with."""
+    save_more: Callable[[Path], None] = lambda folder: None
+    """Writes what a checkpoint's `model` folder holds beside model and tokenizer."""
+    begin: Callable[[Path], None] = lambda folder: None
+    """Writes what a new run's folder holds beside settings and manifest."""
+    validate_first: bool = False
+    """Validate before the first step."""
+
+
+def train(
+    config: StageConfig, parts: Parts, machine: Machine, out: Path, *, resume: bool, seam: Seam
+) -> Run:
+    """Run a stage from its beginning, or from where the run in `out` stopped.
+
+    Raises:
+        ConfigError: the settings or the data are at fault; nothing was changed.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        TrainingStopped: training stopped itself; the last good checkpoint is intact.
+    """
+    model = parts.model
+    facts = _manifest(config, parts)
+    require_followers(config.followers)
+    settings = dump_toml(config.values())
+    run = _continue(out, config, facts) if resume else Run.create(out, settings, facts, parts.begin)
+    with _alone(run):
+        found = None
+        if resume:
+            for message in finish(run, config.amendments):
+                print(message, file=sys.stderr)
+            found = _last_checkpoint(run)
+            durable.replace(run.folder / "config.toml", settings.encode())
+        model.to(machine.device)
+        if config.training.compile:
+            # Models trained before in this process must not use up the number of graphs, and
+            # going on uncompiled would be a silent fallback.
+            torch._dynamo.reset()
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
+            model.compile(dynamic=False)
+        guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
+        state = TrainingState(
+            model,
+            Optimizer(model, config.optimizer),
+            save_model=lambda folder: _save(parts, folder),
+            load_model=parts.load_model,
+            restart_model=parts.restart_model,
+            guard=guard,
+        )
+        if found is not None:
+            state.read(found)
+        with observers(config.followers, run, state.progress.step, parts.steps) as told:
+            observe, progress = told
+            _announce(progress, config, parts, machine)
+            if found is not None:
+                progress.message(f"resuming at step {state.progress.step}")
+            run.truncate_metrics(state.progress.metrics_bytes)
+            healer = None
+            if guard is not None:
+                canary = _canary(parts, machine)
+                healer = Healer(guard, state, run, parts.data, canary, observe, config.amendments)
+            loop = Loop(
+                state=state,
+                objective=parts.objective(),
+                data=parts.data,
+                schedule=config.schedule,
+                pace=Pace(
+                    parts.steps,
+                    config.training.micro_batch_size,
+                    config.validation.every,
+                    validate_first=parts.validate_first,
+                    patience=config.validation.patience,
+                ),
+                checkpointing=config.checkpoint,
+                run=run,
+                seed=config.seed,
+                device=machine.device,
+                precision=machine.precision,
+                validate=parts.validate,
+                healer=healer,
+                initial_amendments=config.amendments,
+                observe=observe,
+                matrix_rate=runtime.matrix_rate(machine.device, machine.precision),
+                seam=seam,
+            )
+            try:
+                loop.train()
+            except TrainingStopped:
+                with suppress(OSError):  # a full disk is no reason to hide why it stopped
+                    write_run_report(run.folder)
+                raise
+    write_run_report(run.folder)
+    return run
+
+
+def _last_checkpoint(run: Run) -> Checkpoint | None:
+    return checkpoint.recover(
+        run.checkpoints, lambda text: print(f"warning: {text}", file=sys.stderr)
+    )
+
+
+def _canary(parts: Parts, machine: Machine) -> Callable[[], float]:
+    """The loss on the first rows of the data, which tells of the model, not of the data."""
+    batch = parts.data.batch(0).rows(0, CANARY_ROWS)
+
+    def measured() -> float:
+        result = measure(
+            parts.model,
+            [batch],
+            token_bytes=None,
+            device=machine.device,
+            precision=machine.precision,
+        )
+        return result.loss_nats
+
+    return measured
+
+
+def _announce(progress: ProgressLine, config: StageConfig, parts: Parts, machine: Machine) -> None:
+    training, model = config.training, parts.model
+    name = {torch.float32: "fp32", torch.bfloat16: "bf16"}[machine.precision]
+    why = " (auto)" if training.precision == "auto" else ""
+    size, trained = model.num_parameters(), model.num_trained_parameters()
+    share = "" if trained == size else f" of which {trained:,} learn,"
+    progress.message(
+        f"{model.spec['rung']}, {size:,} parameters,{share} on {machine.device}, {name}{why}, "
+        f"{'compiled' if training.compile else 'not compiled'}, {torch.get_num_threads()} threads; "
+        f"{parts.steps:,} steps of {parts.plan}"
+    )
+
+
+def _save(parts: Parts, folder: Path) -> None:
+    tokenizer = parts.tokenizer
+    marks = {
+        "bos_token_id": tokenizer.begin_name,
+        "eos_token_id": tokenizer.end_name,
+        "pad_token_id": tokenizer.pad_name,
+    }
+    ids = {key: tokenizer.special(name) for key, name in marks.items() if name is not None}
+    interchange.save(parts.model, folder, ids)
+    tokenizer.save(folder)
+    parts.save_more(folder)
+
+
+def _continue(out: Path, config: StageConfig, facts: Mapping[str, Any]) -> Run:
+    """The run to resume, if it is the same run.
+
+    Raises:
+        ConfigError: its stage, data, tokenizer, model or settings are others.
+    """
+    run = Run.open(out)
+    manifest = run.manifest
+    if manifest["stage"] != facts["stage"]:
+        raise ConfigError(
+            f"{out}: a run of the stage {manifest['stage']}; resume it with "
+            f"`foundling {manifest['stage']} --resume --out {out}`."
+        )
+    before = dict(flatten(type(config).parse(load_toml(out / "config.toml")).values()))
+    now = dict(flatten(config.values()))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not key.startswith(FREE):
+            raise ConfigError(
+                f"{key} = {now.get(key)}: the run in {out} was started with {before.get(key)}, and "
+                f"a resumed run keeps its settings but for {', '.join(FREE)}"
+            )
+    for name in facts:
+        same = name in ("model", "parent") or name.endswith("fingerprint")
+        if same and manifest.get(name) != facts[name]:
+            raise ConfigError(
+                f"{out}: the {name.replace('_', ' ')} is not the one the run was started with; "
+                "resume with the same data and settings, or start a new run."
+            )
+    return run
+
+
+def _manifest(config: StageConfig, parts: Parts) -> dict[str, Any]:
+    return {
+        "stage": parts.stage,
+        "seed": config.seed,
+        "amendments": config.amendments.values(),
+        **parts.facts,
+        "tokenizer_fingerprint": parts.tokenizer.fingerprint,
+        "model": parts.model.spec,
+        "num_parameters": parts.model.num_parameters(),
+        "versions": {
+            "foundling": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("torch", "tokenizers", "safetensors")},
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the run, so that no second process trains it.
+
+    Raises:
+        ConfigError: another process does.
+    """
+    with (run.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{run.folder}: another process is training this run.") from None
+        yield

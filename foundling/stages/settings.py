@@ -1,0 +1,55 @@
+"""The settings that every stage of training has."""
+
+from pydantic import Field
+
+from foundling.checkpoint import CheckpointSettings
+from foundling.config import Section
+from foundling.generation.sampling import Sampling
+from foundling.observers import FollowerSettings
+from foundling.training.amendments import Amendments
+from foundling.training.guard.settings import GuardSettings
+from foundling.training.optimizers import OptimizerSettings
+from foundling.training.schedules import ScheduleSettings
+
+
+class TrainingSettings(Section):
+    """How precisely and on what the loop runs, and how much it takes at a time."""
+
+    batch_size: int = Field(32, gt=0)
+    """Rows of `context` tokens in one step."""
+    micro_batch_size: int | None = Field(None, gt=0)
+    """Rows worked at a time; None: the whole batch."""
+    device: str = "auto"
+    precision: str = "auto"
+    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+    compile: bool = False
+    """Compile by torch.compile: a minute at the start, then faster steps."""
+    threads: int | None = Field(None, gt=0)
+    """CPU threads; None: as torch chooses."""
+
+
+class ValidationSettings(Section):
+    """When and on how much the model is validated, and what it writes then."""
+
+    every: int = Field(200, gt=0)
+    batch_size: int = Field(32, gt=0)
+    patience: int | None = Field(None, gt=0)
+    """Validations without a new best after which the run ends early; None: it never does."""
+    prompts: tuple[str, ...] = ("",)
+    """Each is continued or answered at every validation; an empty list writes no samples."""
+    sample_tokens: int = Field(64, gt=0)
+    sampling: Sampling = Sampling(temperature=0.8)
+
+
+class StageConfig(Section):
+    """What the assembly of any stage needs to know."""
+
+    seed: int = Field(1, ge=0, lt=2**63)
+    training: TrainingSettings = TrainingSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    guard: GuardSettings = GuardSettings()
+    amendments: Amendments = Amendments()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    followers: FollowerSettings = FollowerSettings()
