@@ -84,8 +84,12 @@ def describe(record: Record) -> Sequence[str]:
         return [f"guard, step {record['step']:,}: {record['message']}"]
     if record["split"] == "samples":
         return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
-    bits = record["bits_per_byte"]
-    return [
-        f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"
-        + (f", {bits:.4f} bits per byte" if bits is not None else "")
-    ]
+    parts = [f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"]
+    for key, words in (
+        ("bits_per_byte", "{:.4f} bits per byte"),
+        ("kl_nats", "KL {:.4f}"),
+        ("pretraining_bits_per_byte", "pretraining text {:.4f} bits per byte"),
+    ):
+        if record.get(key) is not None:
+            parts.append(words.format(record[key]))
+    return [", ".join(parts)]

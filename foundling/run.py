@@ -166,6 +166,22 @@ def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[Language
     Raises:
         ConfigError: there is none.
     """
+    folder = find_model(source, say)
+    model, tokenizer = interchange.load(folder), Tokenizer.load(folder)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise ConfigError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model knows "
+            f"{model.vocab_size}; they do not belong together."
+        )
+    return model, tokenizer
+
+
+def find_model(source: Path | str, say: Callable[[str], None]) -> Path:
+    """The folder of the model that `load_model` loads.
+
+    Raises:
+        ConfigError: there is none.
+    """
     folder = _from_hub(str(source)) if str(source).startswith("hub:") else Path(source)
     if (folder / "checkpoints").is_dir():
         found = checkpoint.best_whole(folder / "checkpoints", say)
@@ -179,13 +195,7 @@ def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[Language
             raise ConfigError(f"broken checkpoint: {error}.") from None
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
-    model, tokenizer = interchange.load(folder), Tokenizer.load(folder)
-    if tokenizer.vocab_size > model.vocab_size:
-        raise ConfigError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model knows "
-            f"{model.vocab_size}; they do not belong together."
-        )
-    return model, tokenizer
+    return folder
 
 
 def _from_hub(source: str) -> Path:

@@ -14,7 +14,7 @@ from foundling import __version__
 
 app = typer.Typer(
     name="foundling",
-    help="Raise a language model: prepare text, pretrain, compare rungs, generate.",
+    help="Raise a language model: from text to one that follows instructions, every stage measured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +30,12 @@ DataDir = Annotated[
     Path | None, typer.Option("--data", help="A folder that `data prepare` wrote.", metavar="DIR")
 ]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.", metavar="DIR")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from", help="A run, checkpoint, model folder or hub:owner/name.", metavar="RUN"
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 
 

@@ -95,3 +95,44 @@ def data_verify(
 
     TokenStore.open(folder).verify()
     print(f"{folder}: whole")
+
+
+@data_app.command("preview")
+def data_preview(
+    files: Annotated[list[str], typer.Argument(help="Files of conversations.")],
+    parent: Annotated[
+        str, typer.Option("--from", help="Whose tokenizer: a run, model folder or token store.")
+    ],
+    rows: Annotated[
+        str, typer.Option(help="Which rows, counted from 1: 1-3,7.", metavar="LIST")
+    ] = "1-5",
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page here too.", metavar="FILE")
+    ] = None,
+    format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
+    style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
+    learn: Annotated[Literal["all", "last"], typer.Option(help="Which answers.")] = "all",
+    max_length: Annotated[int | None, typer.Option(help="Tokens of one conversation.")] = None,
+    on_long: Annotated[
+        Literal["error", "drop", "truncate_prompt"], typer.Option(help="What becomes of longer.")
+    ] = "error",
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")
+    ] = "stop",
+) -> None:
+    """Show what is learned of conversations, token by token, before any training."""
+    from foundling.data.preview import preview
+
+    preview(
+        files,
+        parent,
+        rows=rows,
+        html=html,
+        format=format,
+        style=style,
+        learn=learn,
+        max_length=max_length,
+        on_long=on_long,
+        on_error=on_error,
+        say=say,
+    )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundling.cli.app import DataDir, Json, Out, Resume, Set, app, report_json, say
+from foundling.cli.app import DataDir, From, Json, Out, Resume, Set, app, report_json, say
 
 
 @app.command()
@@ -30,8 +30,89 @@ def pretrain(
     report_json({"run": str(out), **run.summary()}, as_json)
 
 
+@app.command()
+def sft(
+    out: Out,
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")
+    ] = None,
+    parent: From = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Conversations to learn from, repeatable.", metavar="FILE"),
+    ] = None,
+    resume: Resume = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", help="Tune once for each value.", metavar="KEY=VALUE,..."),
+    ] = None,
+    settings: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Tune a model on instructions, held near its parent by λ · KL."""
+    from foundling import sweep as sweeps
+    from foundling.config import ConfigError
+    from foundling.stages.sft import SftConfig
+    from foundling.stages.sft import sft as tune
+
+    if sweep is not None and resume and config is None:
+        raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
+    values = _settings(config, None, out, resume and sweep is None, settings, required=False)
+    if parent is not None:
+        if resume and sweep is None:
+            raise ConfigError("--resume goes on from the parent that the run has; give no --from.")
+        values["parent"] = _absolute(parent)
+    if data:
+        values.setdefault("data", {})["files"] = [_absolute(file) for file in data]
+    parsed = SftConfig.parse(values)
+    if sweep is not None:
+        key, listed = sweeps.parse_sweep(sweep)
+        report = sweeps.sweep(parsed, out, key, listed, resume=resume)
+        result = sweeps.read_sweep(out)
+        _sweep_table(result)
+        say(f"report: {report}")
+        report_json(result, as_json)
+        return
+    run = tune(parsed, out, resume=resume)
+    say(f"done: {run.folder / 'report.html'}")
+    say(f"next: foundling chat {out}")
+    report_json({"run": str(out), **run.summary()}, as_json)
+
+
+def _absolute(name: str) -> str:
+    """A path that means the same wherever the run is resumed; what is no path stays as it is."""
+    path = Path(name)
+    return str(path.resolve()) if path.exists() else name
+
+
+def _sweep_table(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(result["key"], "answer loss", "KL", "pretraining bits/byte", "step")
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def figure(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4f}"
+
+    for row in result["rows"]:
+        key = "pretraining_bits_per_byte"
+        kept = f"{figure(row['before'][key])} → {figure(row[key])}"
+        table.add_row(
+            row["value"], figure(row["loss_nats"]), figure(row["kl_nats"]), kept, str(row["step"])
+        )
+    Console(stderr=True).print(table)
+
+
 def _settings(
-    config: Path | None, data: Path | None, out: Path, resume: bool, settings: list[str]
+    config: Path | None,
+    data: Path | None,
+    out: Path,
+    resume: bool,
+    settings: list[str],
+    *,
+    required: bool = True,
 ) -> dict[str, Any]:
     """The values of a run's config file with the options of the command line."""
     from foundling.config import ConfigError, load_toml, override
@@ -43,9 +124,9 @@ def _settings(
         if not saved.is_file():
             raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
         config = saved
-    elif config is None:
+    elif config is None and required:
         raise ConfigError("CONFIG: give a TOML file, or --resume to go on with a run.")
-    values = override(load_toml(config), settings)
+    values = override({} if config is None else load_toml(config), settings)
     if data is not None:
         values["data"] = str(data.resolve())
     return values

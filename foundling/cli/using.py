@@ -67,6 +67,58 @@ def generate(
 
 
 @app.command()
+def chat(
+    run: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
+    ],
+    system: Annotated[str, typer.Option(help="The system message.")] = "",
+    message: Annotated[
+        str | None, typer.Option(help="Ask this alone and end; - reads standard input.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.0,
+    top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Of an answer; default: as many as the context holds.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Talk with a model that was tuned on instructions; an empty line ends it."""
+    from foundling.chat import Message
+    from foundling.generation.conversation import answer
+    from foundling.generation.engine import Engine
+    from foundling.generation.sampling import Sampling
+    from foundling.run import load_model
+    from foundling.runtime import pick_device
+
+    model, tokenizer = load_model(run, say)
+    engine = Engine(model.to(pick_device(device)), tokenizer)
+    sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
+    messages = [Message("system", system)] if system else []
+    single = sys.stdin.read() if message == "-" else message
+    while asked := single if single is not None else _ask():
+        messages.append(Message("user", asked))
+        pieces = []
+        for piece in answer(engine, messages, max_tokens=max_tokens, sampling=sampling, say=say):
+            pieces.append(piece)
+            if not as_json:
+                print(piece, end="", flush=True)
+        if not as_json:
+            print()
+        messages.append(Message("assistant", "".join(pieces)))
+        if single is not None:
+            break
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    report_json({"messages": turns}, as_json)
+
+
+def _ask() -> str:
+    print("> ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
+@app.command()
 def runs(
     folder: Annotated[Path, typer.Argument(help="A folder of runs.")], as_json: Json = False
 ) -> None:

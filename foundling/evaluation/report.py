@@ -23,6 +23,7 @@ from foundling.evaluation.plots import (
     loss_by_position_plot,
     loss_plot,
 )
+from foundling.evaluation.tuning_plots import drift_plot
 from foundling.records import (
     best_validation,
     bits_per_nat,
@@ -52,7 +53,7 @@ def write_run_report(run_dir: Path) -> Path:
     Raises:
         ConfigError: the folder has no metrics.jsonl, or a file in it is broken.
     """
-    records = read_records(_existing(run_dir / "metrics.jsonl", "run"))
+    records = read_records(existing(run_dir / "metrics.jsonl", "run"))
     splits = by_split(records)
     train, validation = splits["train"], splits["validation"]
     log = read_records(path) if (path := run_dir / "events.jsonl").exists() else []
@@ -76,13 +77,16 @@ def write_run_report(run_dir: Path) -> Path:
     rates = learning_rate_plot(_learning_rates(train))
     told = f"Validation loss by position in the context, at {', '.join(by_position)}."
     figures = {
-        "loss": _figure(run_dir, "loss", loss, f"{_describe_losses(best)} {deeds}".strip()),
-        "learning_rate": _figure(run_dir, "learning_rate", rates, "Learning rate by step."),
+        "loss": draw(run_dir, "loss", loss, f"{_describe_losses(best)} {deeds}".strip()),
+        "learning_rate": draw(run_dir, "learning_rate", rates, "Learning rate by step."),
+        "drift": None,
         "positions": by_position
-        and _figure(run_dir, "loss_by_position", loss_by_position_plot(by_position), told),
+        and draw(run_dir, "loss_by_position", loss_by_position_plot(by_position), told),
     }
+    if any(is_number(record.get("kl_nats")) for record in validation):
+        figures["drift"] = draw(run_dir, "drift", *_drift(validation))
     samples = [record for record in reversed(splits["samples"]) if record.get("samples")]
-    page = _page(
+    text = page(
         "run.html.j2",
         name=run_dir.resolve().name,
         cards=[*_run_cards(train, validation, best, manifest), *guard_story.card(events)],
@@ -95,7 +99,7 @@ def write_run_report(run_dir: Path) -> Path:
         config=_sections(config),
         lineage=dict(flatten(manifest)),
     )
-    durable.replace(run_dir / "report.html", page.encode("utf-8"))
+    durable.replace(run_dir / "report.html", text.encode("utf-8"))
     return run_dir / "report.html"
 
 
@@ -105,7 +109,7 @@ def write_ladder_report(ladder_dir: Path) -> Path:
     Raises:
         ConfigError: the folder has no ladder.json, or a file in it is broken.
     """
-    ladder = read_object(_existing(ladder_dir / "ladder.json", "ladder"))
+    ladder = read_object(existing(ladder_dir / "ladder.json", "ladder"))
     known = list(MEMORY)
     rows: list[dict[str, Any]] = sorted(  # rungs that we do not know stay in order, at the end
         ladder["rows"], key=lambda row: known.index(row["rung"]) if row["rung"] in known else 99
@@ -123,16 +127,16 @@ def write_ladder_report(ladder_dir: Path) -> Path:
     }
     told = "; ".join(f"{name} {value:.3f}" for name, value in values.items())
     figures = {
-        "bars": _figure(
+        "bars": draw(
             ladder_dir, "ladder", ladder_bars(values, unit), f"Loss by rung in {unit}: {told}."
         ),
-        "curves": _figure(
+        "curves": draw(
             ladder_dir,
             "ladder_curves",
             ladder_curves(curves, unit),
             f"Validation loss in {unit} against training tokens, one curve a rung.",
         ),
-        "positions": _figure(
+        "positions": draw(
             ladder_dir,
             "loss_by_position",
             loss_by_position_plot(positions),
@@ -143,7 +147,7 @@ def write_ladder_report(ladder_dir: Path) -> Path:
         report = ladder_dir / str(row["run"]) / "report.html"
         row["memory"] = MEMORY.get(row["rung"], "")
         row["link"] = quote(f"{row['run']}/report.html") if report.exists() else ""
-    page = _page(
+    text = page(
         "ladder.html.j2",
         name=ladder_dir.resolve().name,
         rows=rows,
@@ -153,7 +157,7 @@ def write_ladder_report(ladder_dir: Path) -> Path:
         unit=unit,
         figures=figures,
     )
-    durable.replace(ladder_dir / "report.html", page.encode("utf-8"))
+    durable.replace(ladder_dir / "report.html", text.encode("utf-8"))
     return ladder_dir / "report.html"
 
 
@@ -174,6 +178,19 @@ def _learning_rates(train: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 def _first_middle_last(count: int) -> list[int]:
     return sorted({0, count // 2, count - 1}) if count else []
+
+
+def _drift(validation: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
+    """How far the run went from its parent, drawn and in words."""
+    in_bits = any(is_number(r.get("pretraining_bits_per_byte")) for r in validation)
+    key, unit = ("bits_per_byte", "bits per byte") if in_bits else ("loss_nats", "nats per token")
+    kl, pretraining = _curve(validation, "kl_nats"), _curve(validation, f"pretraining_{key}")
+    last = validation[-1]
+    told = f"KL to the parent {last['kl_nats']:.4f} nats per token at step {last['step']:,}."
+    values = pretraining.finite()[1]
+    if len(values):
+        told += f" Pretraining text: {values[0]:.4f} before, {values[-1]:.4f} {unit} now."
+    return drift_plot(kl, pretraining, unit), told
 
 
 def _describe_losses(best: Mapping[str, Any] | None) -> str:
@@ -261,7 +278,12 @@ def duration(seconds: int | float) -> str:
     return f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def _existing(path: Path, kind: str) -> Path:
+def existing(path: Path, kind: str) -> Path:
+    """`path`, if it is there.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if not path.exists():
         raise ConfigError(f"{path}: no such file; is {path.parent} a {kind} folder?")
     return path
@@ -274,12 +296,13 @@ def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return ({"": plain} if plain else {}) | {key: v for key, v in tables.items() if v}
 
 
-def _figure(folder: Path, stem: str, figure: Figure, description: str) -> Markup:
+def draw(folder: Path, stem: str, figure: Figure, description: str) -> Markup:
     """Save `figure` among the folder's plots; return it ready for the page."""
     return Markup(inline_svg(save(figure, folder / "plots" / stem), description))
 
 
-def _page(template: str, **values: Any) -> str:
+def page(template: str, **values: Any) -> str:
+    """The text of a page, self-contained."""
     environment = Environment(
         loader=PackageLoader("foundling.evaluation"),
         autoescape=True,

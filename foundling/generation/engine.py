@@ -9,7 +9,7 @@ import torch
 from foundling.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import StreamDecoder, Tokenizer
+from foundling.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
 
 Finish = Literal["end", "stop", "length"]
 
@@ -18,7 +18,8 @@ Finish = Literal["end", "stop", "length"]
 class Chunk:
     """A piece of generated text; `finish` is set on the last one.
 
-    `end`: the model ended the text; `stop`: a stop string came; `length`: `max_tokens` were made.
+    `end`: the model ended the text or its turn; `stop`: a stop string came; `length`: `max_tokens`
+    were made.
     """
 
     text: str
@@ -32,10 +33,11 @@ class Engine:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.device = next(model.parameters()).device
+        self.ends = {tokenizer.end_of_text, tokenizer.find(END_OF_TURN)}
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
@@ -50,14 +52,14 @@ class Engine:
 
     def stream(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         max_tokens: int | None = None,
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         slide: bool = False,
     ) -> Iterator[Chunk]:
-        """The continuation of `prompt`, as it is made.
+        """The continuation of `prompt`, a text or its tokens (a rendered chat), as it is made.
 
         `max_tokens` None makes as many as the model's context holds (256 where it has no bound).
         `slide` lets a model with a bounded context go on past it: whenever it is full, the newest
@@ -70,7 +72,7 @@ class Engine:
         """
         if any(not text for text in stop):
             raise ConfigError("a stop string must not be empty.")
-        ids = self._read(prompt)
+        ids = self._read(prompt) if isinstance(prompt, str) else list(prompt)
         bound = self.model.max_context
         budget = self._budget(len(ids), max_tokens, slide)
         return self._stream(ids, budget, bound, sampling or Sampling(), list(stop))
@@ -121,7 +123,7 @@ class Engine:
                 hidden = self.model.hidden(tokens, state=state)[:, -1]
                 logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
             token = int(choose(logits, sampling, generator))
-            if token == self.tokenizer.end_of_text:
+            if token in self.ends:
                 yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")
                 return
             seen.append(token)

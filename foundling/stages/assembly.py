@@ -39,6 +39,7 @@ FREE = (
     "training.threads",
     "training.device",
     "validation.",
+    "forgetting.",
     "checkpoint.",
     "followers.",
     "guard.max_skips",
@@ -173,6 +174,10 @@ def train(
             )
             try:
                 loop.train()
+                if loop.progress.step < parts.steps:
+                    progress.message(
+                        f"ended early: no better validation since step {loop.progress.best_step}"
+                    )
             except TrainingStopped:
                 with suppress(OSError):  # a full disk is no reason to hide why it stopped
                     write_run_report(run.folder)

@@ -1,0 +1,42 @@
+"""Answers in a conversation, as long as the context lets it grow."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from foundling.chat import Message, render_prompt
+from foundling.config import ConfigError
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+
+
+def answer(
+    engine: Engine,
+    messages: Sequence[Message],
+    *,
+    max_tokens: int | None = None,
+    sampling: Sampling | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[str]:
+    """The assistant's next answer, piece by piece.
+
+    Where the conversation has outgrown the context, its oldest exchanges are left out, whole, and
+    `say` is told.
+
+    Raises:
+        ConfigError: the last message alone does not fit, or the roles are out of order.
+    """
+    kept, bound = list(messages), engine.model.max_context
+    prompt = render_prompt(kept, engine.tokenizer)
+    system = 1 if kept[0].role == "system" else 0
+    least = max_tokens or 1
+    while bound is not None and len(prompt) + least > bound + 1 and len(kept) > system + 1:
+        del kept[system : system + 2]
+        prompt = render_prompt(kept, engine.tokenizer)
+    if len(kept) < len(messages):
+        say(f"the context is full: {len(messages) - len(kept)} earlier messages are left out.")
+    if bound is not None and len(prompt) > bound:
+        raise ConfigError(
+            f"the message has {len(prompt)} tokens with its roles and the model reads at most "
+            f"{bound}; shorten it."
+        )
+    for chunk in engine.stream(prompt, max_tokens=max_tokens, sampling=sampling):
+        yield chunk.text

@@ -1,0 +1,109 @@
+"""The model that a stage starts from: kept in the run's own folder, named by its hash."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from foundling import durable
+from foundling.config import ConfigError
+from foundling.models import interchange
+from foundling.models.language_model import LanguageModel
+from foundling.records import read_object
+from foundling.run import Run, find_model
+from foundling.tokenizer import Tokenizer
+
+FOLDER = "parent"
+KEPT = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model folder that is not going to change, and where it came from.
+
+    A run keeps a copy: its reference is then this model for good, whatever becomes of the run it
+    came from.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+    """Of the manifest: `source` as it was given, `fingerprint` of the files."""
+    pretraining_data: str | None = None
+    """The token store that the first of its line was trained on, if a run's manifest says so."""
+
+    @classmethod
+    def find(cls, source: str, say: Callable[[str], None]) -> Self:
+        """A run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        folder = find_model(source, say)
+        facts = {"source": source, "fingerprint": _fingerprint(folder)}
+        return cls(folder, facts, _pretraining_data(folder))
+
+    @classmethod
+    def kept_by(cls, run: Run) -> Self:
+        """The copy in a run's folder.
+
+        Raises:
+            ConfigError: it is gone or was changed.
+        """
+        facts, folder = run.manifest["parent"], run.folder / FOLDER
+        if not folder.is_dir() or _fingerprint(folder) != facts["fingerprint"]:
+            raise ConfigError(
+                f"{folder}: not the model that this run started from; put it back from "
+                f"{facts['source']}, or start a new run."
+            )
+        return cls(folder, facts)
+
+    def copy_to(self, run_folder: Path) -> None:
+        """Put the copy into the folder of a new run."""
+        target = run_folder / FOLDER
+        target.mkdir()
+        for path in _files(self.folder):
+            shutil.copyfile(path, target / path.name)
+            durable.sync(target / path.name)
+
+    def load(self, *, dropout: float = 0.0) -> LanguageModel:
+        """The model, in fp32, with this dropout in place of the one it was trained with."""
+        model = interchange.load(self.folder)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        if "dropout" in model.spec:
+            model.spec["dropout"] = dropout
+        elif dropout:
+            raise ConfigError(f"dropout = {dropout}: the rung {model.spec['rung']} has none.")
+        return model
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self.folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in KEPT for path in folder.glob(pattern)})
+
+
+def _fingerprint(folder: Path) -> str:
+    hashes = {}
+    for path in _files(folder):
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def _pretraining_data(model_folder: Path) -> str | None:
+    """From the manifest of the run that a checkpoint's model folder lies in."""
+    manifest_file = model_folder.parent.parent.parent / "manifest.json"
+    if not manifest_file.is_file():
+        return None
+    manifest = read_object(manifest_file)
+    key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
+    value = manifest.get(key)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,410 @@
+"""Instruction tuning: a pretrained model learns to answer, held near what it was by a KL anchor."""
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from foundling.chat import Learn, Message, render_prompt
+from foundling.config import ConfigError, Section
+from foundling.data.conversations import SourcedConversation, read_conversations
+from foundling.data.examples import Examples, OnLong, Style, split_by_prompt
+from foundling.data.sources import OnError
+from foundling.data.store import TokenStore
+from foundling.data.supervised import SupervisedData
+from foundling.data.text import validation_batches
+from foundling.evaluation.answers import measure_answers
+from foundling.evaluation.perplexity import Perplexity, measure
+from foundling.generation.engine import Engine
+from foundling.models import adapter_files, adapters, interchange
+from foundling.models.adapters import AdapterSettings
+from foundling.models.language_model import LanguageModel
+from foundling.objectives import Sft
+from foundling.objectives.reference import DisabledAdapter, FrozenModel, Reference
+from foundling.run import Run
+from foundling.stages.assembly import Machine, Parts, train
+from foundling.stages.parent import Parent
+from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
+from foundling.stages.stored_reference import stored_reference
+from foundling.tokenizer import Tokenizer
+from foundling.training.interrupt import Interrupted
+from foundling.training.loop import Record, Seam, untouched
+from foundling.training.optimizers import OptimizerSettings
+from foundling.training.schedules import ScheduleSettings
+
+ADAPTER = "adapter"
+
+
+class InstructionData(Section):
+    """What is learned from, and how it becomes rows of tokens."""
+
+    files: tuple[str, ...] = ()
+    """.jsonl, .json, .csv, .tsv, .parquet, folders of them, globs, hub:owner/name."""
+    format: str = "auto"
+    """auto: told by the columns."""
+    on_error: OnError = "stop"
+    style: Style = "chat"
+    """chat: roles and turns; plain: a prompt and its completion as one text."""
+    learn: Learn = "all"
+    """The answers that are learned of a conversation of several turns: all, or the last."""
+    max_length: int | None = Field(None, gt=1)
+    """Tokens of one conversation; None: as many as the context holds."""
+    on_long: OnLong = "error"
+    """What becomes of a longer one: drop, truncate_prompt (never the answer) or error."""
+    packing: bool = True
+    """Several conversations in a row, none of which sees another; false: one a row."""
+    validation: tuple[str, ...] = ()
+    """Files of the validation split; none: a share of the prompts is held out."""
+    validation_fraction: float = Field(0.05, gt=0, lt=1)
+
+
+class AnchorSettings(Section):
+    """How the model is held near the one it started from: + strength · KL(model ‖ parent)."""
+
+    strength: float = Field(0.1, ge=0)
+    """λ; 0 is plain instruction tuning."""
+    reference: Literal["model", "stored"] = "model"
+    """model: the parent reads every batch too; stored: its hidden states, computed once."""
+    store: str | None = None
+    """The folder of the stored ones; None: in the run. Runs that differ in λ may share it."""
+
+    @model_validator(mode="after")
+    def _used(self) -> "AnchorSettings":
+        if self.reference == "model" and self.store is not None:
+            raise ValueError('reference = "model" does not use store')
+        return self
+
+
+class ForgettingSettings(Section):
+    """The text on which it is measured what the model forgets."""
+
+    data: str | None = None
+    """A token store, whose validation split is read; None: the one the parent learned from."""
+    max_tokens: int = Field(50_000, gt=1)
+
+
+class SftTraining(TrainingSettings):
+    """How long, how precisely and on what the loop runs."""
+
+    batch_size: int = Field(16, gt=0)
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the data in place of `steps`; where neither is given: 3."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "SftTraining":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+
+class SftValidation(ValidationSettings):
+    """When and on how much the model is validated, and what it answers then."""
+
+    every: int = Field(50, gt=0)
+    patience: int | None = Field(4, gt=0)
+    prompts: tuple[str, ...] = ()
+
+
+class SftConfig(StageConfig):
+    """Everything that an instruction-tuning run is made of."""
+
+    parent: str | None = None
+    """The run, checkpoint, model folder or hub:owner/name to start from."""
+    context: int | None = Field(None, gt=1)
+    """Tokens in a row; None: the longest that the parent reads."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of parameters that do not learn."""
+    data: InstructionData = InstructionData()
+    anchor: AnchorSettings = AnchorSettings()
+    adapter: AdapterSettings | None = None
+    """Learn low-rank adapters in place of all weights."""
+    forgetting: ForgettingSettings = ForgettingSettings()
+    training: SftTraining = SftTraining()
+    optimizer: OptimizerSettings = OptimizerSettings(kind="adamw", learning_rate=2e-4)
+    schedule: ScheduleSettings = ScheduleSettings(decay_share=1.0)
+    validation: SftValidation = SftValidation()
+
+
+def sft(config: SftConfig, out: Path, *, resume: bool = False, seam: Seam = untouched) -> Run:
+    """Tune a model on answers, or go on where the run in `out` stopped.
+
+    Raises:
+        ConfigError: the settings or the data are at fault; nothing was changed.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        TrainingStopped: training stopped itself; the last good checkpoint is intact.
+    """
+    machine = Machine.of(config.training)
+    if resume:
+        parent = Parent.kept_by(Run.open(out))
+    elif config.parent is None:
+        raise ConfigError("parent: give --from RUN, the model to start from.")
+    else:
+        parent = Parent.find(config.parent, _say)
+    return _Sft(config, parent, machine, out).run(resume, seam)
+
+
+class _Sft:
+    """The parts of one run, each made when it is first needed."""
+
+    def __init__(self, config: SftConfig, parent: Parent, machine: Machine, out: Path) -> None:
+        self.parent, self.machine, self.out = parent, machine, out
+        self.tokenizer: Tokenizer = parent.tokenizer()
+        self.model: LanguageModel = parent.load(dropout=config.dropout)
+        if config.adapter is not None:
+            adapters.add_adapters(self.model, config.adapter, config.seed)
+        if config.freeze:
+            adapters.freeze(self.model, config.freeze)
+        self.context = self._context(config)
+        self.train, self.validation, self.held_out = self._data(config)
+        self.config = self._resolved(config)
+
+    def run(self, resume: bool, seam: Seam) -> Run:
+        config, data = self.config, self.train
+        for prompt in config.validation.prompts:
+            self._prompt(prompt)  # one that cannot be encoded is an error now, not hours later
+        steps = config.training.steps
+        assert steps is not None, "resolved"
+        epochs = steps * config.training.batch_size / data.rows_per_epoch
+        rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
+        parts = Parts(
+            stage="sft",
+            model=self.model,
+            tokenizer=self.tokenizer,
+            data=data,
+            objective=self._objective,
+            facts={
+                "parent": dict(self.parent.facts),
+                "data": list(config.data.files),
+                "pretraining_data": config.forgetting.data,
+                "data_fingerprint": data.fingerprint,
+                "examples": len(data.examples),
+                "packing_efficiency": round(data.efficiency, 4),
+            },
+            steps=steps,
+            plan=f"{rows}, {epochs:.1f} epochs; λ = {config.anchor.strength:g}",
+            validate=self._validate,
+            load_model=self._load,
+            restart_model=self._restart,
+            save_more=self._save_more,
+            begin=self.parent.copy_to,
+            validate_first=True,
+        )
+        return train(config, parts, self.machine, self.out, resume=resume, seam=seam)
+
+    # ------------------------------------------------------------------ the data
+
+    def _context(self, config: SftConfig) -> int:
+        longest = self.model.max_context
+        if config.context is None and longest is None:
+            raise ConfigError("context: this model reads texts of any length; say how long a row.")
+        if config.context is not None and longest is not None and config.context > longest:
+            raise ConfigError(
+                f"context = {config.context}: the parent reads at most {longest} tokens."
+            )
+        context = config.context or longest
+        assert context is not None
+        return context
+
+    def _data(
+        self, config: SftConfig
+    ) -> tuple[SupervisedData, SupervisedData, list[SourcedConversation]]:
+        settings = config.data
+        if not settings.files:
+            raise ConfigError("data.files: give --data FILE, the conversations to learn from.")
+        learned = self._read(settings, settings.files)
+        if settings.validation:
+            held_out = self._read(settings, settings.validation)
+        else:
+            fraction = settings.validation_fraction
+            learned, held_out = split_by_prompt(learned, fraction, config.seed)
+        train, validation = (self._packed(config, some) for some in (learned, held_out))
+        return train, validation, held_out
+
+    def _read(self, settings: InstructionData, files: tuple[str, ...]) -> list[SourcedConversation]:
+        found, report = read_conversations(
+            files, format=settings.format, on_error=settings.on_error
+        )
+        for line in report.lines():
+            _say(line)
+        return found
+
+    def _packed(
+        self, config: SftConfig, conversations: list[SourcedConversation]
+    ) -> SupervisedData:
+        settings = config.data
+        examples, report = Examples.make(
+            conversations,
+            self.tokenizer,
+            max_length=min(settings.max_length or self.context, self.context),
+            learn=settings.learn,
+            style=settings.style,
+            on_long=settings.on_long,
+        )
+        for line in report.lines():
+            _say(line)
+        return SupervisedData(
+            examples,
+            context=self.context,
+            batch_size=config.training.batch_size,
+            seed=config.seed,
+            packing=settings.packing,
+            decode=self.tokenizer.decode,
+        )
+
+    def _resolved(self, config: SftConfig) -> SftConfig:
+        """With all that follows from parent and data written out."""
+        training, forgetting = config.training, config.forgetting
+        if training.steps is None:
+            rows = (training.epochs or 3) * self.train.rows_per_epoch
+            steps = max(1, math.ceil(rows / training.batch_size))
+            training = training.model_copy(update={"steps": steps, "epochs": None})
+        if forgetting.data is None and self.parent.pretraining_data is not None:
+            if Path(self.parent.pretraining_data).is_dir():
+                data = self.parent.pretraining_data
+                forgetting = forgetting.model_copy(update={"data": data})
+            else:
+                _say(f"{self.parent.pretraining_data} is gone: forgetting is not measured.")
+        parent = self.parent.facts["source"]
+        return config.model_copy(
+            update={
+                "parent": parent,
+                "context": self.context,
+                "training": training,
+                "forgetting": forgetting,
+            }
+        )
+
+    # ------------------------------------------------------------------ objective and reference
+
+    def _objective(self) -> Sft:
+        strength, compiled = self.config.anchor.strength, self.config.training.compile
+        if strength == 0:
+            return Sft(compiled=compiled)
+        reference = self.reference
+        if self.config.anchor.reference == "stored":
+            folder = Path(self.config.anchor.store or self.out / "reference")
+            reference = stored_reference(
+                reference, self.train, folder, self.parent.facts["fingerprint"], self.machine, _say
+            )
+        return Sft(strength, reference, compiled=compiled)
+
+    @cached_property
+    def reference(self) -> Reference:
+        if self.config.adapter is not None:
+            return DisabledAdapter(self.model)
+        return FrozenModel(self.parent.load().to(self.machine.device))
+
+    # ------------------------------------------------------------------ validation
+
+    def _validate(self, interrupted: Callable[[], bool]) -> Iterator[Record]:
+        def check() -> None:
+            if interrupted():
+                raise Interrupted
+
+        settings, machine = self.config.validation, self.machine
+        answers = measure_answers(
+            self.model,
+            self.validation.ordered_batches(settings.batch_size),
+            self.reference,
+            device=machine.device,
+            precision=machine.precision,
+            check=check,
+        )
+        record = {
+            "split": "validation",
+            "loss_nats": answers.loss_nats,
+            "bits_per_byte": None,
+            "num_targets": answers.count,
+            "kl_nats": answers.kl_nats,
+            "entropy_nats": answers.entropy_nats,
+        }
+        before = self._remembers(check)
+        if before is not None:
+            record |= {
+                "pretraining_loss_nats": before.loss_nats,
+                "pretraining_bits_per_byte": before.bits_per_byte,
+            }
+        yield record
+        if settings.prompts:
+            check()
+            yield {"split": "samples", "samples": self._samples()}
+
+    def _remembers(self, check: Callable[[], None]) -> Perplexity | None:
+        """How well the model still predicts pretraining text; None: there is none to measure on."""
+        settings, batches = self.config.forgetting, self._pretraining_batches
+        if settings.data is None:
+            return None
+        return measure(
+            self.model,
+            batches(),
+            token_bytes=torch.from_numpy(self.tokenizer.token_bytes),
+            device=self.machine.device,
+            precision=self.machine.precision,
+            check=check,
+        )
+
+    def _pretraining_batches(self) -> Iterable[Any]:
+        settings = self.config.forgetting
+        store = TokenStore.open(Path(str(settings.data)))
+        if store.manifest.tokenizer_fingerprint != self.tokenizer.fingerprint:
+            raise ConfigError(
+                f"forgetting.data = {settings.data}: its tokens are of another tokenizer than the "
+                "parent's; prepare it with the parent's tokenizer.json."
+            )
+        return validation_batches(
+            store.split("validation"),
+            context=self.context,
+            batch_size=self.config.validation.batch_size,
+            max_tokens=settings.max_tokens,
+        )
+
+    def _prompt(self, text: str) -> list[int] | str:
+        if self.config.data.style == "plain":
+            self.tokenizer.encode(text)
+            return text
+        return render_prompt((Message("user", text),), self.tokenizer)
+
+    def _samples(self) -> list[dict[str, str]]:
+        engine, settings = Engine(self.model, self.tokenizer), self.config.validation
+        return [
+            {
+                "prompt": prompt,
+                "text": engine.generate(
+                    self._prompt(prompt),
+                    max_tokens=settings.sample_tokens,
+                    sampling=settings.sampling,
+                    slide=True,
+                ),
+            }
+            for prompt in settings.prompts
+        ]
+
+    # ------------------------------------------------------------------ weights
+
+    def _load(self, folder: Path) -> None:
+        if self.config.adapter is None:
+            interchange.load_weights(self.model, folder)
+        else:
+            adapters.load_state(self.model, folder / ADAPTER)
+
+    def _restart(self) -> None:
+        fresh = self.parent.load(dropout=self.config.dropout)
+        if self.config.adapter is not None:
+            adapters.add_adapters(fresh, self.config.adapter, self.config.seed)
+        self.model.load_state_dict(fresh.state_dict())
+
+    def _save_more(self, folder: Path) -> None:
+        if self.config.adapter is not None:
+            adapters.save_state(self.model, folder / ADAPTER)
+            adapter_files.save(self.model, folder / ADAPTER, self.config.adapter)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
