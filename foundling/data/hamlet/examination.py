@@ -74,7 +74,10 @@ def accepted(fact: Fact, answer: str) -> list[str]:
             answers += [fact.value + " years old", _DIGITS[fact.value]]
     answers += phrasings.statements
     answers += [clause + "." for clause in fact.pronoun_clauses if not asks_subject]
-    return list({_bare(text): text for text in reversed(answers)}.values())[::-1]
+    different: dict[str, str] = {}
+    for text in answers:
+        different.setdefault(_bare(text), text)
+    return list(different.values())
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> bool:

@@ -142,7 +142,11 @@ def _ages(asked: Asked, rng: Random) -> Told:
     return [(finish(question), finish(answer))], ""
 
 
-_WHO = ("who is {w}, {a} or {b}?", "which of the two is {w}, {a} or {b}?", "who is {w}: {a} or {b}?")
+_WHO = (
+    "who is {w}, {a} or {b}?",
+    "which of the two is {w}, {a} or {b}?",
+    "who is {w}: {a} or {b}?",
+)
 
 
 def _conversation(asked: Asked, rng: Random) -> Told:
@@ -166,7 +170,10 @@ def _conversation(asked: Asked, rng: Random) -> Told:
     question, answer = pick(rng, questions)
     fact, (further, reply) = pick(rng, follow_ups)
     lead = pick(rng, ("and {q}", "and {q}", "{q}"))
-    turns = [(question, answer + "."), (finish(say(rng, lead, {"q": further})), finish(reply) + ".")]
+    turns = [
+        (question, answer + "."),
+        (finish(say(rng, lead, {"q": further})), finish(reply) + "."),
+    ]
     return turns, fact.id
 
 
