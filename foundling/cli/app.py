@@ -14,7 +14,7 @@ from foundling import __version__
 
 app = typer.Typer(
     name="foundling",
-    help="Raise a language model: from text to one that follows instructions, every stage measured.",
+    help="Raise a language model, from text to one that follows instructions, all measured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,0 +1,229 @@
+"""Instruction tuning as a stage: anchor, reference, forgetting, resume, adapters, early end."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundling import checkpoint
+from foundling.config import ConfigError, override
+from foundling.data import hamlet
+from foundling.run import Run, load_model
+from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.stages.sft import SftConfig, sft
+from foundling.training.interrupt import Interrupted
+
+CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
+
+
+@pytest.fixture(scope="module")
+def parent(tiny: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny("context=64", "training.steps=20", "validation.every=20")
+    return pretrain(config, tmp_path_factory.mktemp("parent") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("instructions") / "train.jsonl"
+    hamlet.write_instructions(path, 120, seed=1)
+    return path
+
+
+@pytest.fixture
+def settings(parent: Path, conversations: Path) -> Callable[..., SftConfig]:
+    base: dict[str, Any] = {
+        "seed": 5,
+        "parent": str(parent),
+        "data": {"files": [str(conversations)], "on_long": "drop", "validation_fraction": 0.2},
+        "training": {"steps": 6, "batch_size": 4, "precision": "fp32", "device": "cpu"},
+        "optimizer": {"learning_rate": 1e-2},
+        "schedule": {"warmup_steps": 1},
+        "forgetting": {"max_tokens": 500},
+        "validation": {"every": 3},
+        "checkpoint": {"every": 2, "keep_last": 9},
+    }
+    return lambda *assignments: SftConfig.parse(override(base, assignments))
+
+
+def metrics(run: Run | Path) -> list[dict[str, Any]]:
+    folder = run if isinstance(run, Path) else run.folder
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k not in CLOCKS} for x in lines]
+
+
+def weights(run: Run | Path) -> dict[str, torch.Tensor]:
+    folder = run if isinstance(run, Path) else run.folder
+    newest = checkpoint.committed(folder / "checkpoints")[-1]
+    return load_file(newest.model / "model.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_it_begins_at_the_parent_and_says_what_is_forgotten(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings(), tmp_path / "run")
+    first, *_, last = run.records()["validation"]
+    assert first["step"] == 0
+    assert abs(first["kl_nats"]) < 1e-6
+    of_parent = Run.open(parent).records()["validation"][-1]
+    assert first["pretraining_bits_per_byte"] == pytest.approx(
+        of_parent["bits_per_byte"], rel=0.1
+    )
+    assert last["loss_nats"] < first["loss_nats"]
+    assert last["kl_nats"] > 0.01
+    train = run.records()["train"]
+    for record in train:
+        anchored = record["cross_entropy"] + 0.1 * record["kl"]
+        assert record["loss_nats"] == pytest.approx(anchored, rel=1e-5)
+        assert record["entropy"] > 0
+    assert abs(train[0]["kl"]) < 1e-6
+    manifest = run.manifest
+    assert manifest["parent"]["source"] == str(parent)
+    assert (run.folder / "report.html").stat().st_size > 0
+    assert run.summary()["stage"] == "sft"
+
+
+def test_a_strong_anchor_holds_the_model_nearer(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    drift = []
+    for strength in (0, 10):
+        run = sft(settings(f"anchor.strength={strength}"), tmp_path / str(strength))
+        drift.append(run.records()["validation"][-1]["kl_nats"])
+    assert drift[1] < 0.5 * drift[0]
+
+
+def test_no_anchor_is_plain_tuning_and_needs_no_reference(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    run = sft(settings("anchor.strength=0"), tmp_path / "run")
+    train = run.records()["train"]
+    assert all("kl" not in record for record in train)
+    assert all(record["loss_nats"] == record["cross_entropy"] for record in train)
+
+
+@pytest.mark.parametrize("adapter", [(), ("adapter.rank=2", "adapter.dropout=0.1")])
+@pytest.mark.parametrize("step", [0, 3])
+def test_interrupted_equals_uninterrupted(
+    settings: Callable[..., SftConfig], tmp_path: Path, step: int, adapter: tuple[str, ...]
+) -> None:
+    whole = sft(settings(*adapter), tmp_path / "whole")
+
+    def interrupt(site: str, at: int, samples: Any, value: Any) -> Any:
+        if site == "loss" and at == step:
+            signal.raise_signal(signal.SIGINT)
+        return value
+
+    with pytest.raises(Interrupted):
+        sft(settings(*adapter), tmp_path / "cut", seam=interrupt)
+    cut = sft(settings(*adapter), tmp_path / "cut", resume=True)
+    assert metrics(cut) == metrics(whole)
+    assert same(weights(cut), weights(whole))
+
+
+def test_the_reference_is_the_copy_that_the_run_began_with(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "parent"
+    shutil.copytree(parent, moved)
+    whole = sft(settings(f"parent={moved}"), tmp_path / "whole")
+    shutil.rmtree(moved)
+    again = sft(settings(f"parent={moved}", "training.steps=8"), tmp_path / "whole", resume=True)
+    assert again.records()["train"][-1]["step"] == 8
+    victim = whole.folder / "parent" / "config.json"
+    victim.write_text(victim.read_text() + " ")
+    with pytest.raises(ConfigError, match="not the model that this run started from"):
+        sft(settings(f"parent={moved}", "training.steps=9"), tmp_path / "whole", resume=True)
+
+
+def test_stored_states_of_the_reference_do_as_well_as_the_reference(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    live = sft(settings(), tmp_path / "live")
+    stored = sft(settings("anchor.reference=stored"), tmp_path / "stored")
+    for ours, theirs in zip(stored.records()["train"], live.records()["train"], strict=True):
+        assert ours["kl"] == pytest.approx(theirs["kl"], abs=1e-5)
+        assert ours["loss_nats"] == pytest.approx(theirs["loss_nats"], rel=1e-4)
+
+
+def test_adapters_learn_while_the_rest_stays(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings("adapter.rank=2"), tmp_path / "run")
+    before, after = weights(parent), weights(run)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".self_attn." in name or ".mlp." in name for name in changed)
+    first, *_, last = run.records()["validation"]
+    assert abs(first["kl_nats"]) < 1e-6
+    assert last["loss_nats"] < first["loss_nats"]
+
+
+def test_what_is_frozen_does_not_move(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings('freeze=["embed.*", "context.blocks.0.*"]'), tmp_path / "run")
+    before, after = weights(parent), weights(run)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any("layers.0." in name or "embed" in name for name in moved)
+    with pytest.raises(ConfigError, match="nothing"):
+        sft(settings('freeze=["nothing"]'), tmp_path / "other")
+
+
+def test_it_ends_early_when_validation_no_longer_improves(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    # A learning rate of next to nothing: what is best is decided by the first few validations.
+    wild = ("optimizer.learning_rate=3", "optimizer.clip=0", "guard.enabled=false")
+    early = ("training.steps=60", "validation.every=2", "validation.patience=2")
+    run = sft(settings(*wild, *early), tmp_path / "run")
+    validations = run.records()["validation"]
+    best = min(validations, key=lambda record: record["loss_nats"])
+    assert validations[-1]["step"] == best["step"] + 4 < 60
+    kept = checkpoint.best_whole(run.checkpoints, lambda text: None)
+    assert kept is not None
+    assert kept.step == best["step"]
+    again = sft(settings(*wild, *early), tmp_path / "run", resume=True)
+    assert again.records()["validation"] == validations
+
+
+def test_the_tuned_model_knows_how_to_chat(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    run = sft(settings('validation.prompts=["Who is the baker?"]'), tmp_path / "run")
+    assert run.records()["samples"][-1]["samples"][0]["prompt"] == "Who is the baker?"
+    newest = checkpoint.committed(run.checkpoints)[-1]
+    template = json.loads((newest.model / "tokenizer_config.json").read_text())["chat_template"]
+    assert "<|assistant|>" in template
+    load_model(run.folder, print)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (("parent=",), "nowhere|neither a run"),
+        (("context=999",), "reads at most 64"),
+        (("data.files=[]",), "data.files"),
+        (("training.epochs=2",), "steps or epochs"),
+        (("anchor.store=x",), "does not use store"),
+        (("dropout=1.5",), "dropout"),
+        (("data.format=nonsense",), "nonsense"),
+        (("forgetting.data=/nowhere",), "/nowhere"),
+    ],
+)
+def test_faults_of_the_user_are_told_before_anything_is_written(
+    settings: Callable[..., SftConfig], tmp_path: Path, assignments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        sft(settings(*assignments), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
