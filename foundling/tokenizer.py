@@ -26,7 +26,8 @@ END_OF_TURN = "<|end_of_turn|>"
 SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
 
 # The jinja twin of `foundling.chat.render`, for transformers and what is built upon it; its
-# generation blocks hold what is learned. All in one line: jinja would keep line ends.
+# generation blocks hold what is learned. All in one line: jinja would keep line ends. It makes
+# one string of everything, so a content that spells a special token becomes that token there.
 CHAT_TEMPLATE = (
     "{% if bos_token %}{{ bos_token }}{% endif %}"
     "{% for message in messages %}"

@@ -219,9 +219,7 @@ def test_transformers_renders_the_same_tokens_and_mask(
 
 
 @given(st.lists(EXCHANGES, max_size=4))
-def test_a_batch_is_each_by_itself(
-    tokenizer: Tokenizer, many: list[list[tuple[str, str]]]
-) -> None:
+def test_a_batch_is_each_by_itself(tokenizer: Tokenizer, many: list[list[tuple[str, str]]]) -> None:
     conversations = [
         conversation(*(text for pair in exchanges for text in pair)) for exchanges in many
     ]
