@@ -25,22 +25,18 @@ ASSISTANT = "<|assistant|>"
 END_OF_TURN = "<|end_of_turn|>"
 SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
 
-# The jinja twin of `foundling.chat.render`, for transformers and what is built upon it; its
-# generation blocks hold what is learned. All in one line: jinja would keep line ends. It makes
-# one string of everything, so a content that spells a special token becomes that token there.
+# The jinja twin of `foundling.chat.render`; its generation blocks hold what is learned. It makes
+# one string of all, so a content that spells a special token becomes that token there.
 CHAT_TEMPLATE = (
-    "{% if bos_token %}{{ bos_token }}{% endif %}"
-    "{% for message in messages %}"
+    "{% if bos_token %}{{ bos_token }}{% endif %}{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
     f"{ASSISTANT}{{% generation %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endgeneration %}}"
     "{% elif message['role'] == 'user' %}"
     f"{USER}{{{{ message['content'] }}}}{END_OF_TURN}"
     "{% elif message['role'] == 'system' and loop.first %}"
     f"{SYSTEM}{{{{ message['content'] }}}}{END_OF_TURN}"
-    "{% else %}{{ raise_exception('role ' ~ message['role'] ~ ': expected user or assistant, "
-    "or system as the first') }}{% endif %}"
-    "{% endfor %}"
-    f"{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
+    "{% else %}{{ raise_exception('a message of role ' ~ message['role'] ~ ' here') }}{% endif %}"
+    f"{{% endfor %}}{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
 )
 
 # The names that well-known tokenizers give these roles, asked for in this order when neither
@@ -151,10 +147,7 @@ class Tokenizer:
         return cls(backend, begin, end, None if pad == end else pad)
 
     def save(self, folder: Path | str) -> None:
-        """Write tokenizer.json and tokenizer_config.json, as transformers reads them too.
-
-        The chat template goes with them where the tokenizer has a token for each role.
-        """
+        """Write tokenizer.json and tokenizer_config.json, as transformers reads them too."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings = {

@@ -231,9 +231,9 @@ def test_a_batch_is_each_by_itself(tokenizer: Tokenizer, many: list[list[tuple[s
         assert not rendered.learned[0]
 
 
-def test_the_template_refuses_roles_that_it_does_not_know(oracle: Any, tmp_path: Path) -> None:
+def test_the_template_refuses_roles_that_are_out_of_place(oracle: Any, tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]
-    with pytest.raises(Exception, match="role tool: expected user or assistant"):
+    with pytest.raises(Exception, match="a message of role tool here"):
         oracle.apply_chat_template(messages)
     oracle.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)

@@ -10,33 +10,35 @@ from foundling.data.readers.rows import Row
 from foundling.data.readers.source_file import SourceFile
 
 
-def read_rows(inputs: Sequence[str | Path]) -> Iterator[Row | SourceError]:
+class Rows:
     """The rows in the order of `inputs`, and a SourceError in the place of what is at fault.
 
     Args:
         inputs: files, folders, globs, `hub:owner/name[:config][@split]`; see ROW_READERS.
 
     Raises:
-        SourceError: at once, if an input is not there or is of no kind that is read.
+        SourceError: an input is not there or is of no kind that is read.
     """
-    sizes, _ = expand(inputs, ROW_READERS)
-    return _rows(sizes)
+
+    def __init__(self, inputs: Sequence[str | Path]) -> None:
+        self.sizes, self.ignored = expand(inputs, ROW_READERS)
+
+    def __iter__(self) -> Iterator[Row | SourceError]:
+        for name, size in self.sizes.items():
+            try:
+                yield from _rows(SourceFile(name, size))
+            except SourceError as error:  # the rest of the file cannot be read
+                yield error
 
 
-def _rows(sizes: dict[str, int | None]) -> Iterator[Row | SourceError]:
-    for name, size in sizes.items():
-        if size == 0:
-            yield SourceError("empty file", f"{name}: the file is empty.")
-            continue
-        read = row_reader_of(name)
-        assert read is not None
-        empty = True
-        try:
-            for found in read(SourceFile(name, size)):
-                empty = False
-                yield found
-        except SourceError as error:  # the rest of the file cannot be read
-            yield error
-            continue
-        if empty:
-            yield SourceError("empty file", f"{name}: holds no row.")
+def _rows(file: SourceFile) -> Iterator[Row | SourceError]:
+    if file.size == 0:
+        raise SourceError("empty file", f"{file.name}: the file is empty.")
+    read = row_reader_of(file.name)
+    assert read is not None
+    empty = True
+    for found in read(file):
+        empty = False
+        yield found
+    if empty:
+        raise SourceError("empty file", f"{file.name}: holds no row.")
