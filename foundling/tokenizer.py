@@ -25,6 +25,20 @@ ASSISTANT = "<|assistant|>"
 END_OF_TURN = "<|end_of_turn|>"
 SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
 
+# The jinja twin of `foundling.chat.render`; its generation blocks hold what is learned. It makes
+# one string of all, so a content that spells a special token becomes that token there.
+CHAT_TEMPLATE = (
+    "{% if bos_token %}{{ bos_token }}{% endif %}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    f"{ASSISTANT}{{% generation %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endgeneration %}}"
+    "{% elif message['role'] == 'user' %}"
+    f"{USER}{{{{ message['content'] }}}}{END_OF_TURN}"
+    "{% elif message['role'] == 'system' and loop.first %}"
+    f"{SYSTEM}{{{{ message['content'] }}}}{END_OF_TURN}"
+    "{% else %}{{ raise_exception('a message of role ' ~ message['role'] ~ ' here') }}{% endif %}"
+    f"{{% endfor %}}{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
+)
+
 # The names that well-known tokenizers give these roles, asked for in this order when neither
 # our own names nor a tokenizer_config.json says.
 _BEGIN_NAMES = ("<s>", "<bos>")
@@ -142,6 +156,7 @@ class Tokenizer:
             "eos_token": self.end_name,
             "pad_token": self.pad_name,
             "clean_up_tokenization_spaces": False,
+            "chat_template": CHAT_TEMPLATE if self.knows_roles else None,
         }
         named = {key: value for key, value in settings.items() if value is not None}
         text = self._backend.to_str(pretty=True)
@@ -219,6 +234,11 @@ class Tokenizer:
             ConfigError: this tokenizer has no such token.
         """
         return self._role(name, f'is called "{name}"')
+
+    @property
+    def knows_roles(self) -> bool:
+        """Whether it has the tokens that a conversation is made of."""
+        return all(self.find(name) is not None for name in (SYSTEM, USER, ASSISTANT, END_OF_TURN))
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

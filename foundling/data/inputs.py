@@ -3,18 +3,19 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from foundling.data.faults import SourceError
-from foundling.data.readers import READERS, hub, reader_of
-
-_READ = ", ".join(READERS)
+from foundling.data.readers import READERS, hub
 
 
-def expand(inputs: Sequence[str | Path]) -> tuple[dict[str, int | None], Counter[str]]:
+def expand(
+    inputs: Sequence[str | Path], endings: Collection[str] = tuple(READERS)
+) -> tuple[dict[str, int | None], Counter[str]]:
     """The size of each file to read, and how many were left out, by suffix.
 
+    A file is read if its name has one of the `endings`.
     The order is that of `inputs`; the files of a folder or a glob are sorted. The size of a pipe
     or of a data set on the hub is unknown.
 
@@ -24,41 +25,47 @@ def expand(inputs: Sequence[str | Path]) -> tuple[dict[str, int | None], Counter
     if not inputs:
         raise SourceError("no input", "No input was given.")
     ignored: Counter[str] = Counter()
-    files = [file for given in inputs for file in _expand(str(given), ignored)]
+    files = [file for given in inputs for file in _expand(str(given), ignored, tuple(endings))]
     sizes = {file: Path(file).stat().st_size if Path(file).is_file() else None for file in files}
     return sizes, ignored
 
 
-def _expand(given: str, ignored: Counter[str]) -> list[str]:
+def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
     if hub.is_on_hub(given):
         return [given]
     path = Path(given)
     if path.is_dir():
-        return _folder(path, ignored)
+        return _folder(path, ignored, endings)
     if path.exists():
-        if not reader_of(given):
-            raise SourceError("unknown suffix", f"{given}: not a kind that is read ({_READ}).")
+        if not _is_read(given, endings):
+            raise SourceError(
+                "unknown suffix", f"{given}: not a kind that is read ({', '.join(endings)})."
+            )
         return [given]
     if not glob.has_magic(given):
         raise SourceError("missing", f"{given}: no such file or folder.")
-    return _glob(given, ignored)
+    return _glob(given, ignored, endings)
 
 
-def _glob(pattern: str, ignored: Counter[str]) -> list[str]:
+def _glob(pattern: str, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
     found = sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise SourceError("missing", f"{pattern}: nothing matches this pattern.")
     if found == [pattern]:
         raise SourceError("missing", f"{pattern}: cannot be opened.")
     names = [name for name in found if not Path(name).is_dir()]
-    files = [name for name in names if reader_of(name)]
+    files = [name for name in names if _is_read(name, endings)]
     if not files:
-        raise SourceError("no text", f"{pattern}: none of {len(found)} matches is read ({_READ}).")
-    ignored.update(Path(name).suffix or "no suffix" for name in names if not reader_of(name))
+        raise SourceError(
+            "no text", f"{pattern}: none of {len(found)} matches is read ({', '.join(endings)})."
+        )
+    ignored.update(
+        Path(name).suffix or "no suffix" for name in names if not _is_read(name, endings)
+    )
     return files
 
 
-def _folder(folder: Path, ignored: Counter[str]) -> list[str]:
+def _folder(folder: Path, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
     files: list[str] = []
     others: Counter[str] = Counter()
     for parent, folders, names in os.walk(folder):
@@ -66,12 +73,18 @@ def _folder(folder: Path, ignored: Counter[str]) -> list[str]:
         for name in names:
             if name.startswith("."):
                 others["hidden"] += 1
-            elif reader_of(name):
+            elif _is_read(name, endings):
                 files.append(str(Path(parent) / name))
             else:
                 others[Path(name).suffix or "no suffix"] += 1
     if not files:
         held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
-        raise SourceError("no text", f"{folder}: holds no text to read ({_READ}), only {held}.")
+        raise SourceError(
+            "no text", f"{folder}: holds no text to read ({', '.join(endings)}), only {held}."
+        )
     ignored += others
     return sorted(files)
+
+
+def _is_read(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import document_of
+from foundling.data.readers.rows import Row, documents_of, row_of
 from foundling.data.readers.source_file import SourceFile
 
 _MARK = "hub:"
@@ -15,6 +15,10 @@ def is_on_hub(name: str) -> bool:
 
 
 def read(file: SourceFile) -> Iterator[Document | SourceError]:
+    return documents_of(rows(file), file.text_field)
+
+
+def rows(file: SourceFile) -> Iterator[Row | SourceError]:
     name, _, split = file.name.removeprefix(_MARK).partition("@")
     name, _, config = name.partition(":")
     try:
@@ -25,9 +29,9 @@ def read(file: SourceFile) -> Iterator[Document | SourceError]:
             f'{file.name}: needs the datasets package: pip install "foundling[hub]".',
         ) from None
     try:
-        rows = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-        for number, row in enumerate(rows, start=1):
-            yield document_of(f"{file.name}#{number}", row, file.text_field)
+        stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
+        for number, row in enumerate(stream, start=1):
+            yield row_of(f"{file.name}#{number}", row)
     except Exception as error:  # of several HTTP libraries and of datasets itself
         line = " ".join(str(error).split())
         raise SourceError("hub", f"{file.name}: {type(error).__name__}: {line}") from None

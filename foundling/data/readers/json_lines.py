@@ -1,30 +1,30 @@
-"""Reads JSON lines: one document in a field of each line's object."""
+"""Reads JSON lines: a row is the object on one line."""
 
 import codecs
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import document_of
+from foundling.data.readers.rows import Row, documents_of, row_of
 from foundling.data.readers.source_file import SourceFile
 
 
 def read(file: SourceFile) -> Iterator[Document | SourceError]:
+    return documents_of(rows(file), file.text_field)
+
+
+def rows(file: SourceFile) -> Iterator[Row | SourceError]:
     for number, line in enumerate(_lines(file.chunks()), start=1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if not line.strip():
-            continue  # such as the last
-        where = f"{file.name}:{number}"
-        row = _parsed(where, line)
-        yield row if isinstance(row, SourceError) else document_of(where, row, file.text_field)
+        if line.strip():  # the last, for one, is blank
+            yield _parsed(f"{file.name}:{number}", line)
 
 
-def _parsed(where: str, line: bytes) -> Any:
+def _parsed(where: str, line: bytes) -> Row | SourceError:
     try:
-        return json.loads(line.decode())
+        return row_of(where, json.loads(line.decode()))
     except UnicodeDecodeError as error:
         return SourceError("not UTF-8", f"{where}: not UTF-8 at byte {error.start} of the line.")
     except (ValueError, RecursionError) as error:

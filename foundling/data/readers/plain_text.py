@@ -1,6 +1,5 @@
 """Reads text files: one document a file, or several with a separator between them."""
 
-import codecs
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -11,7 +10,7 @@ from foundling.data.readers.source_file import SourceFile
 
 
 def read(file: SourceFile) -> Iterator[Document]:
-    strings = _decoded(file)
+    strings = file.strings()
     whole = file.separator is None
     bits = (
         ((0, s) for s in strings) if file.separator is None else split_at(strings, file.separator)
@@ -41,24 +40,3 @@ def split_at(strings: Iterable[str], separator: str) -> Iterator[tuple[int, str]
         yield number, rest[:safe]
         rest = rest[safe:]
     yield number, rest
-
-
-def _decoded(file: SourceFile) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset, line, first = 0, 1, True
-    try:
-        for chunk in file.chunks():
-            text = decoder.decode(chunk)
-            if first and text:
-                text, first = text.removeprefix("\ufeff"), False
-            yield text
-            offset += len(chunk)
-            line += text.count("\n")
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        held_over = len(decoder.getstate()[0])  # the begin of a character, from the chunk before
-        at = offset - held_over + error.start
-        line += error.object.count(b"\n", 0, error.start)
-        raise SourceError(
-            "not UTF-8", f"{file.name}:{line}: not UTF-8 at byte {at} of the file."
-        ) from None

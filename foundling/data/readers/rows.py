@@ -1,17 +1,33 @@
-"""The text of one row of a table, or what is wrong with the row."""
+"""One row of a table with its place, and the document in one of its fields."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from foundling.data.documents import Document, gathered
 from foundling.data.faults import SourceError
 
+Row = tuple[str, dict[str, Any]]
+"""FILE:LINE or FILE#ROW, and the values by their names."""
 
-def document_of(where: str, row: Any, text_field: str) -> Document | SourceError:
+
+def row_of(where: str, value: Any) -> Row | SourceError:
+    """A value that a file of JSON holds at `where`, which must be an object."""
+    if not isinstance(value, dict):
+        return SourceError("broken JSON", f"{where}: a JSON {type(value).__name__}, not an object.")
+    return where, value
+
+
+def documents_of(
+    rows: Iterable[Row | SourceError], text_field: str
+) -> Iterator[Document | SourceError]:
+    """The document in the field `text_field` of each row."""
+    for found in rows:
+        yield found if isinstance(found, SourceError) else document_of(*found, text_field)
+
+
+def document_of(where: str, row: dict[str, Any], text_field: str) -> Document | SourceError:
     """The document in the field `text_field` of a row; `where` names file and row."""
-    if not isinstance(row, dict):
-        return SourceError("broken JSON", f"{where}: a JSON {type(row).__name__}, not an object.")
     if text_field not in row:
         return no_field(where, text_field, list(row))
     text = row[text_field]
@@ -24,11 +40,16 @@ def document_of(where: str, row: Any, text_field: str) -> Document | SourceError
         with gathered(where, [text]) as document:
             return document
     except UnicodeEncodeError as error:
-        return SourceError(
-            "not Unicode",
-            f"{where}: half of a surrogate pair (U+{ord(text[error.start]):04X}) "
-            f"at character {error.start} of the text.",
-        )
+        return half_a_pair(where, text, error)
+
+
+def half_a_pair(where: str, text: str, error: UnicodeEncodeError) -> SourceError:
+    """What is wrong with a text that cannot be written as UTF-8."""
+    return SourceError(
+        "not Unicode",
+        f"{where}: half of a surrogate pair (U+{ord(text[error.start]):04X}) "
+        f"at character {error.start} of the text.",
+    )
 
 
 def no_field(where: str, name: str, there: Sequence[str]) -> SourceError:

@@ -1,5 +1,6 @@
 """One input while it is read: what to take from it, its bytes unpacked, and how far reading is."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ class SourceFile:
 
     name: str
     size: int | None
-    text_field: str
-    separator: str | None
-    spool: Path | None  # the folder for the text of a document that is too long for memory
+    text_field: str = "text"
+    separator: str | None = None
+    spool: Path | None = None  # the folder for the text of a document that is too long for memory
     bytes_read: int = 0  # before unpacking
 
     def chunks(self) -> Iterator[bytes]:
@@ -41,6 +42,31 @@ class SourceFile:
             ) from None
         except (FileNotFoundError, PermissionError) as error:
             raise SourceError("unreadable", f"{self.name}: {error.strerror}.") from None
+
+    def strings(self) -> Iterator[str]:
+        """The text of the file in pieces; the mark of its encoding goes.
+
+        Raises:
+            SourceError: it is not UTF-8; the message names the line.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        offset, line, first = 0, 1, True
+        try:
+            for chunk in self.chunks():
+                text = decoder.decode(chunk)
+                if first and text:
+                    text, first = text.removeprefix("\ufeff"), False
+                yield text
+                offset += len(chunk)
+                line += text.count("\n")
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            held_over = len(decoder.getstate()[0])  # the begin of a character, from before
+            at = offset - held_over + error.start
+            line += error.object.count(b"\n", 0, error.start)
+            raise SourceError(
+                "not UTF-8", f"{self.name}:{line}: not UTF-8 at byte {at} of the file."
+            ) from None
 
 
 def _unpacked(name: str, raw: IO[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,294 @@
+"""Encoded examples of instruction data, in flat arrays."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from foundling.chat import KINDS, Conversation, Learn, Rendered, render_batch, render_plain
+from foundling.config import ConfigError
+from foundling.data.conversations import SourcedConversation
+from foundling.runtime import derive_seed
+from foundling.tokenizer import Tokenizer
+
+OnLong = Literal["drop", "truncate_prompt", "error"]
+Style = Literal["chat", "plain"]
+BATCH = 1024  # conversations that are encoded together
+
+
+@dataclass
+class LengthReport:
+    """What became of the conversations on their way to examples of at most `max_length` tokens."""
+
+    max_length: int
+    num_read: int = 0
+    num_kept: int = 0
+    dropped: list[str] = field(default_factory=list)  # where the ones that are too long came from
+    prompts_cut: int = 0
+    answers_left_out: int = 0  # with the exchanges that were left out at the front
+    longest: int = 0  # tokens, before anything was cut
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        lines = [
+            f"{self.num_kept:,} of {self.num_read:,} conversations kept; the longest has "
+            f"{self.longest:,} tokens of at most {self.max_length:,}"
+        ]
+        if self.dropped:
+            lines.append(f"dropped {len(self.dropped):,}: too long, first {self.dropped[0]}")
+        if self.prompts_cut:
+            left_out = f", {self.answers_left_out:,} earlier answers with them"
+            lines.append(
+                f"cut {self.prompts_cut:,} prompts at the front"
+                + (left_out if self.answers_left_out else "")
+            )
+        return lines
+
+    def values(self) -> dict[str, Any]:
+        """The report in plain types, for `--json`."""
+        return {
+            "max_length": self.max_length,
+            "read": self.num_read,
+            "kept": self.num_kept,
+            "dropped": len(self.dropped),
+            "prompts_cut": self.prompts_cut,
+            "answers_left_out": self.answers_left_out,
+            "longest": self.longest,
+        }
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples one after the other; example `i` is `offsets[i]` to `offsets[i + 1]`."""
+
+    tokens: npt.NDArray[np.int32]
+    learned: npt.NDArray[np.bool_]  # the token is a target with loss
+    kinds: npt.NDArray[np.uint8]  # an index into KINDS
+    offsets: npt.NDArray[np.int64]
+    where: tuple[str, ...]
+    pad: int
+
+    @classmethod
+    def make(
+        cls,
+        conversations: Sequence[SourcedConversation],
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        learn: Learn = "all",
+        style: Style = "chat",
+        on_long: OnLong = "error",
+    ) -> tuple["Examples", LengthReport]:
+        """Render conversations, each to at most `max_length` tokens; an answer is never cut.
+
+        Args:
+            style: "plain" renders one prompt and one completion without roles.
+            on_long: what to do with one that is longer: "drop" it; "error"; or "truncate_prompt":
+                first the oldest exchanges, prompt and answer, are left out whole, then tokens at
+                the front of the last user message, of which one stays. Begin of text, system
+                message, roles and the last answer stay whole; what is too long even so is dropped.
+
+        Raises:
+            ConfigError: nothing is left, something is too long, cannot be encoded, or has no
+                learned token; the message names the row.
+        """
+        if max_length < 2:
+            raise ConfigError(f"max_length = {max_length}: an example has at least 2 tokens.")
+        report = LengthReport(max_length)
+        kept: list[tuple[str, Rendered]] = []
+        for start in range(0, len(conversations), BATCH):
+            some = conversations[start : start + BATCH]
+            for given, rendered in zip(some, _render(some, tokenizer, learn, style), strict=True):
+                report.num_read += 1
+                report.longest = max(report.longest, len(rendered.tokens))
+                short: Rendered | None = rendered
+                if len(rendered.tokens) > max_length:
+                    short = _shortened(given, rendered, tokenizer, learn, style, on_long, report)
+                if short is None:
+                    report.dropped.append(given.where)
+                    continue
+                if not any(short.learned):
+                    raise ConfigError(f"{given.where}: no token of it would be learned.")
+                kept.append((given.where, short))
+        report.num_kept = len(kept)
+        if not kept:
+            raise ConfigError(
+                f"max_length = {max_length}: none of {report.num_read:,} conversations fits; the "
+                f"longest has {report.longest:,} tokens."
+            )
+        return cls._gathered(kept, tokenizer), report
+
+    @classmethod
+    def _gathered(cls, kept: Sequence[tuple[str, Rendered]], tokenizer: Tokenizer) -> "Examples":
+        lengths = [len(rendered.tokens) for _, rendered in kept]
+        size, number = sum(lengths), {kind: place for place, kind in enumerate(KINDS)}
+
+        def flat(part: Callable[[Rendered], Sequence[int]], dtype: Any) -> Any:
+            parts = (part(rendered) for _, rendered in kept)
+            return np.fromiter(chain.from_iterable(parts), dtype=dtype, count=size)
+
+        return cls(
+            flat(lambda rendered: rendered.tokens, np.int32),
+            flat(lambda rendered: rendered.learned, np.bool_),
+            flat(lambda rendered: [number[kind] for kind in rendered.kinds], np.uint8),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            tuple(where for where, _ in kept),
+            tokenizer.end_of_text if tokenizer.pad_name is None else tokenizer.pad,
+        )
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def rendered(self, index: int) -> Rendered:
+        """One example as it is trained on."""
+        part = slice(self.offsets[index], self.offsets[index + 1])
+        kinds = [KINDS[number] for number in self.kinds[part]]
+        return Rendered(self.tokens[part].tolist(), self.learned[part].tolist(), kinds)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def num_targets(self) -> int:
+        """All learned tokens."""
+        return int(self.learned.sum())
+
+    @cached_property
+    def target_ids(self) -> npt.NDArray[np.int64]:
+        """The number of each learned token among all; -1 for the others."""
+        return np.where(self.learned, np.cumsum(self.learned) - 1, -1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of tokens, what is learned, and the borders."""
+        digest = hashlib.sha256()
+        for array in (self.tokens, self.learned, self.offsets):
+            digest.update(f"{array.dtype.str}{len(array)}/".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+
+def split_by_prompt(
+    conversations: Sequence[SourcedConversation], fraction: float, seed: int
+) -> tuple[list[SourcedConversation], list[SourcedConversation]]:
+    """Part conversations into training and validation so that no prompt stands on both sides.
+
+    The prompt is the first message of the user, but for its case and white space. Prompts go to
+    validation whole, in the order of their hash, until it holds `fraction` of the conversations.
+
+    Raises:
+        ConfigError: `fraction` is not between 0 and 1, or a side would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
+    keys = [derive_seed(seed, "split", _prompt(given.messages)) for given in conversations]
+    order = sorted(set(keys))
+    if len(order) < 2:
+        raise ConfigError(
+            f"{len(conversations)} conversations with {len(order)} different prompts: a split "
+            "needs at least 2; give a file for validation."
+        )
+    sizes = dict.fromkeys(order, 0)
+    for key in keys:
+        sizes[key] += 1
+    wanted, held_out, count = fraction * len(keys), set[int](), 0
+    for key in order[:-1]:  # one prompt at least stays
+        if held_out and count + sizes[key] / 2 > wanted:
+            break
+        held_out.add(key)
+        count += sizes[key]
+    train = [c for c, key in zip(conversations, keys, strict=True) if key not in held_out]
+    return train, [c for c, key in zip(conversations, keys, strict=True) if key in held_out]
+
+
+def _prompt(messages: Conversation) -> str:
+    first = next(message.content for message in messages if message.role == "user")
+    return " ".join(first.split()).casefold()
+
+
+def _render(
+    conversations: Sequence[SourcedConversation], tokenizer: Tokenizer, learn: Learn, style: Style
+) -> list[Rendered]:
+    if style == "plain":
+        return [_render_plain(given, tokenizer) for given in conversations]
+    try:
+        return render_batch(
+            [given.messages for given in conversations],
+            tokenizer,
+            learn=learn,
+            given=[given.given for given in conversations],
+        )
+    except ConfigError as error:
+        if len(conversations) == 1:
+            raise ConfigError(f"{conversations[0].where}: {error}") from None
+        # One of them is at fault: which?
+        return [_render([given], tokenizer, learn, style)[0] for given in conversations]
+
+
+def _render_plain(given: SourcedConversation, tokenizer: Tokenizer) -> Rendered:
+    roles = [message.role for message in given.messages]
+    if roles != ["user", "assistant"]:
+        raise ConfigError(
+            f'{given.where}: style = "plain" takes one prompt and one completion, not '
+            f'{", ".join(roles)}; use "chat".'
+        )
+    prompt, completion = given.messages
+    try:
+        return render_plain(prompt.content, completion.content, tokenizer)
+    except ConfigError as error:
+        raise ConfigError(f"{given.where}: {error}") from None
+
+
+def _shortened(
+    given: SourcedConversation,
+    rendered: Rendered,
+    tokenizer: Tokenizer,
+    learn: Learn,
+    style: Style,
+    on_long: OnLong,
+    report: LengthReport,
+) -> Rendered | None:
+    limit = report.max_length
+    if on_long == "drop":
+        return None
+    if on_long == "error":
+        raise ConfigError(
+            f"{given.where}: {len(rendered.tokens):,} tokens, but max_length is {limit:,}; give a "
+            'longer one, or on_long "drop" or "truncate_prompt".'
+        )
+    messages, front, left_out = given.messages, given.given, 0
+    system = 1 if messages[0].role == "system" else 0
+    while len(rendered.tokens) > limit and len(messages) > system + 2:
+        messages = (*messages[:system], *messages[system + 2 :])
+        front, left_out = max(system, front - 2), left_out + 1
+        fewer = SourcedConversation(given.where, messages, front)
+        (rendered,) = _render([fewer], tokenizer, learn, style)
+    cut = _cut(rendered, limit)
+    if cut is not None:
+        report.prompts_cut += 1
+        report.answers_left_out += left_out
+    return cut
+
+
+def _cut(rendered: Rendered, limit: int) -> Rendered | None:
+    """Without the first tokens of the user's message, one exchange; None if it is too short."""
+    excess = max(0, len(rendered.tokens) - limit)
+    start = rendered.kinds.index("user")
+    if excess >= rendered.kinds.count("user"):
+        return None
+    stop = start + excess
+    return Rendered(
+        rendered.tokens[:start] + rendered.tokens[stop:],
+        rendered.learned[:start] + rendered.learned[stop:],
+        rendered.kinds[:start] + rendered.kinds[stop:],
+    )

@@ -1,0 +1,44 @@
+"""Every row of some inputs, one at a time, with its place."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from foundling.data.faults import SourceError
+from foundling.data.inputs import expand
+from foundling.data.readers import ROW_READERS, row_reader_of
+from foundling.data.readers.rows import Row
+from foundling.data.readers.source_file import SourceFile
+
+
+class Rows:
+    """The rows in the order of `inputs`, and a SourceError in the place of what is at fault.
+
+    Args:
+        inputs: files, folders, globs, `hub:owner/name[:config][@split]`; see ROW_READERS.
+
+    Raises:
+        SourceError: an input is not there or is of no kind that is read.
+    """
+
+    def __init__(self, inputs: Sequence[str | Path]) -> None:
+        self.sizes, self.ignored = expand(inputs, ROW_READERS)
+
+    def __iter__(self) -> Iterator[Row | SourceError]:
+        for name, size in self.sizes.items():
+            try:
+                yield from _rows(SourceFile(name, size))
+            except SourceError as error:  # the rest of the file cannot be read
+                yield error
+
+
+def _rows(file: SourceFile) -> Iterator[Row | SourceError]:
+    if file.size == 0:
+        raise SourceError("empty file", f"{file.name}: the file is empty.")
+    read = row_reader_of(file.name)
+    assert read is not None
+    empty = True
+    for found in read(file):
+        empty = False
+        yield found
+    if empty:
+        raise SourceError("empty file", f"{file.name}: holds no row.")
