@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
 
 from foundling.chat import Learn, Message, render_prompt
 from foundling.config import ConfigError, Section
@@ -21,23 +22,29 @@ from foundling.data.text import validation_batches
 from foundling.evaluation.answers import measure_answers
 from foundling.evaluation.perplexity import Perplexity, measure
 from foundling.generation.engine import Engine
-from foundling.models import adapter_files, adapters, interchange
+from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
-from foundling.objectives.reference import DisabledAdapter, FrozenModel, Reference
+from foundling.objectives.reference import (
+    DisabledAdapter,
+    FrozenModel,
+    Reference,
+    StoredHidden,
+    store_hidden,
+    verify,
+)
 from foundling.run import Run
 from foundling.stages.assembly import Machine, Parts, train
 from foundling.stages.parent import Parent
 from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
-from foundling.stages.stored_reference import stored_reference
 from foundling.tokenizer import Tokenizer
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 from foundling.training.optimizers import OptimizerSettings
 from foundling.training.schedules import ScheduleSettings
 
-ADAPTER = "adapter"
+ADAPTER = "adapter.safetensors"
 
 
 class InstructionData(Section):
@@ -171,6 +178,8 @@ class _Sft:
             self._prompt(prompt)  # one that cannot be encoded is an error now, not hours later
         steps = config.training.steps
         assert steps is not None, "resolved"
+        if config.forgetting.data is not None:
+            self._pretraining_batches()  # the same
         epochs = steps * config.training.batch_size / data.rows_per_epoch
         rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
         parts = Parts(
@@ -287,13 +296,33 @@ class _Sft:
         strength, compiled = self.config.anchor.strength, self.config.training.compile
         if strength == 0:
             return Sft(compiled=compiled)
-        reference = self.reference
-        if self.config.anchor.reference == "stored":
-            folder = Path(self.config.anchor.store or self.out / "reference")
-            reference = stored_reference(
-                reference, self.train, folder, self.parent.facts["fingerprint"], self.machine, _say
-            )
-        return Sft(strength, reference, compiled=compiled)
+        stored = self.config.anchor.reference == "stored"
+        return Sft(strength, self._stored() if stored else self.reference, compiled=compiled)
+
+    def _stored(self) -> StoredHidden:
+        """The reference's states at all that is learned, computed once and checked now."""
+        device, precision = self.machine.device, self.machine.precision
+        model, data = self.parent.load().to(device), self.train
+        folder = Path(self.config.anchor.store or self.out / "reference")
+        key = {
+            "weights": self.parent.facts["fingerprint"],
+            "examples": data.examples.fingerprint,
+            "precision": str(precision),
+            "device": device.type,
+            "torch": torch.__version__,
+        }
+        stored = store_hidden(
+            model,
+            data.ordered_batches(),
+            data.num_targets,
+            folder,
+            key,
+            device=device,
+            precision=precision,
+        )
+        some = next(iter(data.ordered_batches()))
+        verify(stored, model, some, device=device, precision=precision)
+        return stored
 
     @cached_property
     def reference(self) -> Reference:
@@ -392,7 +421,7 @@ class _Sft:
         if self.config.adapter is None:
             interchange.load_weights(self.model, folder)
         else:
-            adapters.load_state(self.model, folder / ADAPTER)
+            adapters.load_adapter_state(self.model, load_file(folder / ADAPTER))
 
     def _restart(self) -> None:
         fresh = self.parent.load(dropout=self.config.dropout)
@@ -402,8 +431,7 @@ class _Sft:
 
     def _save_more(self, folder: Path) -> None:
         if self.config.adapter is not None:
-            adapters.save_state(self.model, folder / ADAPTER)
-            adapter_files.save(self.model, folder / ADAPTER, self.config.adapter)
+            save_file(adapters.adapter_state(self.model), folder / ADAPTER)
 
 
 def _say(text: str) -> None:

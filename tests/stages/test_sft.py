@@ -75,9 +75,7 @@ def test_it_begins_at_the_parent_and_says_what_is_forgotten(
     assert first["step"] == 0
     assert abs(first["kl_nats"]) < 1e-6
     of_parent = Run.open(parent).records()["validation"][-1]
-    assert first["pretraining_bits_per_byte"] == pytest.approx(
-        of_parent["bits_per_byte"], rel=0.1
-    )
+    assert first["pretraining_bits_per_byte"] == pytest.approx(of_parent["bits_per_byte"], rel=0.1)
     assert last["loss_nats"] < first["loss_nats"]
     assert last["kl_nats"] > 0.01
     train = run.records()["train"]
