@@ -10,7 +10,8 @@ from foundling.config import ConfigError, override
 from foundling.evaluation.tuning_report import write_sweep_report
 from foundling.records import best_validation, read_object
 from foundling.run import Run, is_run
-from foundling.stages.sft import SftConfig, sft
+from foundling.stages.sft import sft
+from foundling.stages.sft_config import SftConfig
 
 SHORT = {"lambda": "anchor.strength"}
 """Names by which settings go in formulas."""

@@ -52,8 +52,8 @@ def sft(
     """Tune a model on instructions, held near its parent by λ · KL."""
     from foundling import sweep as sweeps
     from foundling.config import ConfigError
-    from foundling.stages.sft import SftConfig
     from foundling.stages.sft import sft as tune
+    from foundling.stages.sft_config import SftConfig
 
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")

@@ -164,7 +164,7 @@ def test_follow_ups_are_about_the_first_subject(world: World, rows: list[Row]) -
         (question, answer), (further, reply) = turns(row)
         fact = world.fact(row["fact"])
         assert re.search(rf"\b{fact.subject}\b", question + answer)
-        named = {word for word in re.findall(r"[A-Z]\w+", question + answer[:-1])}
+        named = set(re.findall(r"[A-Z]\w+", question + answer[:-1]))
         assert len(named & {person.name for person in world.people}) <= 1, row
         pronouns = set(re.findall(r"\b(?:he|his|she|her|it|its)\b", further))
         if fact.subject in {person.name for person in world.people}:

@@ -16,7 +16,8 @@ from foundling.config import ConfigError, override
 from foundling.data import hamlet
 from foundling.run import Run, load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
-from foundling.stages.sft import SftConfig, sft
+from foundling.stages.sft import sft
+from foundling.stages.sft_config import SftConfig
 from foundling.training.interrupt import Interrupted
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
