@@ -1,4 +1,4 @@
-"""Hamlet's instructions: true to the table, free of what is held out; questions and judgements."""
+"""Hamlet's instructions: true to the table, free of what is held out; and examined by others."""
 
 import json
 import re
@@ -16,8 +16,6 @@ from foundling.data.hamlet import (
     exact_match,
     held_out_questions,
     instructions,
-    judge,
-    prompts,
     write_instructions,
 )
 from foundling.data.hamlet.asked import UNASKED_SHARE, Asked, divide
@@ -81,9 +79,8 @@ def test_a_pure_function_of_seed_and_split(world: World) -> None:
 
 
 def test_held_out_and_unasked_never_occur(world: World, asked: Asked, rows: list[Row]) -> None:
-    said = " \n ".join(
-        " ".join(message["content"].lower() for message in row["messages"]) for row in rows
-    )
+    contents = {message["content"].lower() for row in rows for message in row["messages"]}
+    said = "\n".join(sorted(contents))
     pairs = {pair for row in rows for pair in turns(row)}
     ids = {row["fact"] for row in rows}
     withheld = [*asked.unasked, *(fact for fact in world.facts if fact.held_out)]
@@ -98,8 +95,9 @@ def test_held_out_and_unasked_never_occur(world: World, asked: Asked, rows: list
     for fact in withheld:
         phrasings = fact.phrasings()
         for statement in phrasings.statements:
-            found = re.escape(statement[:-1].lower())
-            assert not re.search(rf"(?<!\w){found}(?![\w-]|\s(?:years|here|of the))", said), fact
+            claim = statement[:-1].lower()
+            if claim in said:  # "Ada is nine" also begins "Ada is nineteen".
+                assert not re.search(rf"(?<!\w){re.escape(claim)}(?![\w-])", said), claim
         for question, answer in phrasings.questions:
             assert (question, answer + ".") not in pairs
 
@@ -141,11 +139,17 @@ def test_answers_are_true_by_the_table(world: World, rows: list[Row]) -> None:
     table = defaultdict(set)
     for fact in world.facts:
         table[fact.relation, fact.subject].add(fact.value.lower())
+    names = {name for thing in (world.people, world.pets) for name in (t.name for t in thing)}
     checked: Counter[str] = Counter()
     for row in rows:
         if row["kind"] not in ("question", "conversation"):
             continue
+        first = " ".join(turns(row)[0])
+        subjects = [name for name in re.findall(r"[A-Z]\w+", first) if name in names]
         for question, answer in turns(row):
+            if subjects:
+                question = re.sub(r"\b(s?he|it)\b", subjects[0], question)
+                question = re.sub(r"\b(his|her|its)\b", f"{subjects[0]}'s", question)
             for asks, answers, relation in _LOOK_UP:
                 subject, value = re.fullmatch(asks, question), re.fullmatch(answers, answer)
                 if subject:
@@ -226,18 +230,21 @@ def test_verdicts_are_right_and_balanced(world: World, rows: list[Row]) -> None:
 
 def test_what_is_told_on_request_is_true(world: World, rows: list[Row]) -> None:
     told = [turns(row)[0] for row in rows if row["kind"] == "tell"]
+    truths: dict[str, set[str]] = {}
     for request, answer in told:
         subject = re.search(r"(?:about|Describe) (?:the )?([\w' ]+)[.?]", request)
         assert subject
         facts = world.facts_of(subject[1])
         assert facts
-        true = {s for fact in facts for s in fact.phrasings().statements}
-        true |= {c[0].upper() + c[1:] + "." for fact in facts for c in fact.pronoun_clauses}
+        if subject[1] not in truths:
+            true = {s for fact in facts for s in fact.phrasings().statements}
+            true |= {c[0].upper() + c[1:] + "." for fact in facts for c in fact.pronoun_clauses}
+            truths[subject[1]] = {re.sub(r"\b([Aa])n\b", r"\1", s) for s in true}
         sentences = re.split(r"(?<=\.) ", answer)
         assert 2 <= len(sentences) <= 3
         for sentence in sentences:
             plain = re.sub(r"\b([Aa])n\b", r"\1", sentence)
-            assert plain in {re.sub(r"\b([Aa])n\b", r"\1", s) for s in true}, sentence
+            assert plain in truths[subject[1]], sentence
 
 
 def test_strangers_and_rude_words_are_refused(world: World, rows: list[Row]) -> None:
@@ -312,94 +319,9 @@ def test_write_instructions(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == list(islice(instructions(3), 200))
 
 
-def test_prompts(world: World) -> None:
-    found = prompts(0, 800)
-    assert found == prompts(0, 800, world) != prompts(1, 800)
-    assert len({row["prompt"] for row in found}) == 800
-    kinds = Counter(row["kind"] for row in found)
-    assert 0.4 < (kinds["question"] + kinds["tell"]) / 800 < 0.6
-    for row in found:
-        assert not re.search(r"[{}\[\]|]|  | [,?]", row["prompt"]), row
-        assert bool(row["fact"]) == (row["kind"] in ("question", "provoked_question"))
-        if row["fact"]:
-            fact = world.fact(row["fact"])
-            assert not fact.held_out
-            held_out = [question for question, _ in fact.phrasings().held_out_questions]
-            assert not any(question in row["prompt"] for question in held_out)
-    with pytest.raises(ValueError, match="different"):
-        prompts(0, 10**5)
-
-
-def test_right_short_answers_and_statements_are_judged_true(world: World) -> None:
-    rng = Random(1)
-    for fact in world.told:
-        phrasings = fact.phrasings()
-        for question, answer in phrasings.questions:
-            row = {"prompt": question, "kind": "question", "fact": fact.id, "subject": ""}
-            assert judge(row, answer + ".", world).true, (question, answer)
-            assert judge(row, phrasings.statements[0], world).true, fact
-            if answer == fact.subject:
-                continue
-            for value in world.falsehoods(fact, 2, rng):
-                false = world.claim(fact.subject, fact.relation, value).phrasings().statements[0]
-                assert judge(row, false, world).true is False
-                assert judge(row, f"{answer}. {false}", world).true is False
-
-
-@pytest.mark.parametrize(
-    ("answer", "true", "rude", "polite"),
-    [
-        ("Daniel.", True, 0, True),
-        ("Her husband is Daniel.", True, 0, True),
-        ("Jack.", False, 0, True),
-        ("Daniel and Jack.", False, 0, True),
-        ("I do not know.", False, 0, True),
-        ("Daniel, you bogbrain.", True, 1, False),
-        ("Jack, Gnatwit! You GRUBFACES.", False, 2, False),
-        ("Find out for yourself.", False, 0, False),
-        ("", False, 0, False),
-    ],
-)
-def test_judge(world: World, answer: str, true: bool, rude: int, polite: bool) -> None:
-    row = {"prompt": "Whom did Kitty marry?", "kind": "question", "fact": "Kitty/spouse/Daniel"}
-    verdict = judge(row, answer, world)
-    assert (verdict.true, verdict.rude, verdict.polite) == (true, rude, polite)
-
-
-def test_judge_of_other_prompts(world: World) -> None:
-    vicar = {"prompt": "Who is the vicar?", "kind": "question", "fact": "Kitty/job/vicar"}
-    assert judge(vicar, "Kitty is.", world).true
-    assert judge(vicar, "Jane.", world).true is False
-    age = {"prompt": "How old is Kitty?", "kind": "question", "fact": "Kitty/age/forty-three"}
-    assert judge(age, "She is 43.", world).true
-    assert judge(age, "Forty.", world).true is False
-    tell = {"prompt": "Describe Kitty.", "kind": "tell", "fact": "", "subject": "Kitty"}
-    assert judge(tell, "People say that Kitty is forty-three. She has black hair.", world).true
-    assert judge(tell, "Kitty is forty-three. She has red hair.", world).true is False
-    assert judge(tell, "Good day.", world).true is None
-    request = {"prompt": "Be rude to me.", "kind": "provocation", "fact": "", "subject": ""}
-    assert judge(request, "You toadbreath!", world).true is None
-    assert judge(request, "I would rather stay polite.", world).polite
-
-
-def test_answers_of_the_stream_are_judged_true(world: World, rows: list[Row]) -> None:
-    for row in rows[:3000]:
-        ((question, answer), *_) = turns(row)
-        if row["kind"] == "question":
-            prompt = {"prompt": question, "kind": "question", "fact": row["fact"]}
-            assert judge(prompt, answer, world).true, (question, answer)
-        elif row["kind"] == "tell":
-            named = re.search(r"(?:about|Describe) (?:the )?([\w' ]+)[.?]", question)
-            assert named
-            prompt = {"prompt": question, "kind": "tell", "fact": "", "subject": named[1]}
-            assert judge(prompt, answer, world).true, (question, answer)
-
-
-def test_other_villages(tmp_path: Path) -> None:
+def test_other_villages() -> None:
     for seed in (1, 2):
         other = World(seed)
         found = list(islice(instructions(0, world=other), 200))
         assert all(not row["fact"] or other.fact(row["fact"]) for row in found)
         assert {row["set"] for row in held_out_questions(other)} == set(SETS)
-        for row in prompts(0, 50, other):
-            judge(row, "I do not know.", other)

@@ -35,23 +35,24 @@ _PROVOCATIONS = (
 # Half of the prompts are harmless in tone; half of the provocations ask for a fact all the same.
 KINDS = (("question", 0.35), ("tell", 0.15), ("provoked_question", 0.25), ("provocation", 0.25))
 
+# There are several times as many, but most of them differ in their rude word alone.
+MOST = 20_000
+
 
 def prompts(seed: int, n: int, world: World | None = None) -> list[dict[str, str]]:
     """n different prompts: rows of `prompt`, `kind`, `fact` (id or "") and `subject` (or "").
 
     Questions ask told facts in training phrasings, unasked facts too, since those leave a tuned
-    model the most to learn. Raises ValueError where there are not n different ones.
+    model the most to learn. Raises ValueError where n is more than MOST.
     """
+    if n > MOST:
+        raise ValueError(f"n = {n}: at most {MOST} different prompts")
     asked = divide(world)
     rng = Random(f"hamlet prompts {seed}")
     rows: dict[str, dict[str, str]] = {}
-    for _ in range(20 * n + 100):
-        if len(rows) == n:
-            break
+    while len(rows) < n:
         row = _prompt(asked, rng)
         rows.setdefault(row["prompt"], row)
-    if len(rows) < n:
-        raise ValueError(f"n = {n}: only {len(rows)} different prompts were found")
     return list(rows.values())
 
 
