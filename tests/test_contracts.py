@@ -9,7 +9,8 @@ from foundling import models
 from foundling.batch import IGNORE, BatchView, TokenBatch
 from foundling.models import RUNGS
 from foundling.models.language_model import LanguageModel
-from foundling.objectives import OBJECTIVES
+from foundling.objectives import OBJECTIVES, Sft
+from foundling.objectives.reference import FrozenModel
 
 VOCAB, TIME = 23, 12
 VARIANTS: dict[str, dict[str, object]] = {
@@ -150,3 +151,15 @@ def test_rows_add_up_to_the_cross_entropy(objective: str) -> None:
     loss = OBJECTIVES[objective]()(model, batch)
     torch.testing.assert_close(loss.rows.sum(), loss.total.detach())
     assert int(loss.count) == 4 * TIME - 7
+
+
+def test_fine_tuning_starts_at_its_reference_without_divergence() -> None:
+    policy, batch = build("transformer"), token_batch(4)
+    reference = FrozenModel(build("transformer"))
+    alone, anchored = (
+        objective(policy, batch) for objective in (Sft(), Sft(strength=2.0, reference=reference))
+    )
+    assert abs(anchored.metrics["kl"]) < 1e-12
+    parameters = list(policy.parameters())
+    anchor = torch.autograd.grad(anchored.total - alone.total, parameters)
+    assert all(gradient.abs().max() < 1e-12 for gradient in anchor)

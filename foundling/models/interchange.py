@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foundling.config import ConfigError
 from foundling.models import layouts, rebuild
+from foundling.models.adapters import merged_weights, plain_weights
 from foundling.models.language_model import LanguageModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -26,9 +27,10 @@ def save(model: LanguageModel, folder: Path, token_ids: Mapping[str, int] | None
     """Write a model in the layout of the first architecture that expresses it, else in our own.
 
     `token_ids`: `bos_token_id`, `eos_token_id`, `pad_token_id`; one that is not given is null.
+    Adapters are folded into what is written, so that every tool opens it; the model keeps them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model_type, ours, tensors = layouts.layout_for(model.spec), _parameters(model), {}
+    model_type, ours, tensors = layouts.layout_for(model.spec), merged_weights(model), {}
     for name, parts, transposed in _names(model_type, model):
         joined = torch.cat([ours[part] for part in parts]) if len(parts) > 1 else ours[parts[0]]
         tensors[name] = (joined.T if transposed else joined).contiguous()
@@ -55,6 +57,8 @@ def load(folder: Path) -> LanguageModel:
 
 def load_weights(model: LanguageModel, folder: Path) -> None:
     """Fill a model of the same shape with the weights of `folder`.
+
+    Adapters stay as they are: what is filled are the matrices under them.
 
     Raises:
         ConfigError: they are not all there, not of this shape, or not safetensors; the model is
@@ -83,7 +87,7 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
 
 def _parameters(model: LanguageModel) -> dict[str, Tensor]:
     """What is stored: all but a head that is the embedding."""
-    state: dict[str, Tensor] = model.state_dict()
+    state = plain_weights(model)
     return {k: v for k, v in state.items() if not (model.tied and k == "unembed.weight")}
 
 

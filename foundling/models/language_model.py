@@ -95,9 +95,12 @@ class LanguageModel(nn.Module):
     def flops_per_token(self, time: int) -> int:
         """Floating-point operations of one token's forward and backward pass.
 
-        Six for each weight that multiplies (an embedding only looks up), and for attention
-        twelve for each unit of width and token of the context, halved by the causal mask.
+        Six for each weight that multiplies (an embedding only looks up), four where it is frozen,
+        and for attention twelve for each unit of width and token of the context, halved by the
+        causal mask.
         """
-        matrices = sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Linear))
+        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
+        weights = [w for linear in linears for w in linear.parameters(recurse=False) if w.ndim == 2]
+        products = sum((6 if w.requires_grad else 4) * w.numel() for w in weights)
         attended = getattr(self.context, "attended_width", lambda time: 0)(time)
-        return 6 * matrices + 12 * int(attended)
+        return products + 12 * int(attended)

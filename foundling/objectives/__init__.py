@@ -2,7 +2,8 @@
 
 from foundling.objectives.contract import LossSum, Objective
 from foundling.objectives.pretrain import Pretrain
+from foundling.objectives.sft import Sft
 
-OBJECTIVES: dict[str, type[Objective]] = {"pretrain": Pretrain}
+OBJECTIVES: dict[str, type[Objective]] = {"pretrain": Pretrain, "sft": Sft}
 
-__all__ = ["OBJECTIVES", "LossSum", "Objective", "Pretrain"]
+__all__ = ["OBJECTIVES", "LossSum", "Objective", "Pretrain", "Sft"]

@@ -1,7 +1,7 @@
 """Losses as pure functions that never hold all logits at once."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,18 @@ from foundling.batch import IGNORE
 
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32, near a core's share of cache."""
+
+
+class AnchoredLoss(NamedTuple):
+    """A loss anchored to a reference; all in nats, and all but `total` without gradients.
+
+    Each row has 0 where its target is IGNORE, and `kl` is 0 where there is no reference.
+    """
+
+    total: Float[Tensor, ""]
+    cross_entropy: Float[Tensor, " rows"]
+    kl: Float[Tensor, " rows"]
+    entropy: Float[Tensor, " rows"]
 
 
 def linear_cross_entropy(
@@ -31,25 +43,84 @@ def linear_cross_entropy(
 
     Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss).
     """
-    chunk = chunk_rows or max(1, CHUNK_LOGITS // weight.shape[0])
-    result: tuple[Tensor, Tensor, Tensor] = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, z_loss, chunk, compiled, torch.is_grad_enabled()
+    chunk = chunk_rows or _chunk_rows(weight)
+    total, rows, lse, _, _ = _apply(hidden, weight, targets, _Terms(z_loss), chunk, compiled)
+    return total, rows, lse
+
+
+def anchored_cross_entropy(
+    hidden: Float[Tensor, "rows dim"],
+    weight: Float[Tensor, "vocab dim"],
+    targets: Int[Tensor, " rows"],
+    *,
+    reference_hidden: Float[Tensor, "rows reference_dim"] | None = None,
+    reference_weight: Float[Tensor, "vocab reference_dim"] | None = None,
+    strength: float = 0.0,
+    chunk_rows: int | None = None,
+    compiled: bool = False,
+) -> AnchoredLoss:
+    """Sum over rows of −log π(target) + strength · KL(π ‖ reference), over the whole vocabulary.
+
+    With log p and log r of the policy and the reference, and d = log p − log r, the gradient of a
+    row's logits is p − onehot(target) + strength · p ∘ (d − KL). It is worked out chunk by chunk
+    as in `linear_cross_entropy`; three times `chunk_rows × vocab` numbers exist at a time. No
+    gradient goes to the reference. At strength 0 the reference only measures the KL: loss and
+    gradients are bit for bit those without one.
+    """
+    chunk = chunk_rows or _chunk_rows(weight)
+    plain = _Terms(entropy=True)
+    if reference_hidden is None or reference_weight is None:
+        if strength or reference_hidden is not None or reference_weight is not None:
+            raise ValueError("an anchor needs the reference's hidden vectors and its weight.")
+        total, rows, _, kl, entropy = _apply(hidden, weight, targets, plain, chunk, compiled)
+        return AnchoredLoss(total, rows, kl, entropy)
+    anchor = (reference_hidden.detach(), reference_weight.detach())
+    if strength:
+        terms = _Terms(0.0, True, strength, anchor)
+        total, rows, _, kl, entropy = _apply(hidden, weight, targets, terms, chunk, compiled)
+        return AnchoredLoss(total, rows, kl, entropy)
+    total, rows, _, _, entropy = _apply(hidden, weight, targets, plain, chunk, compiled)
+    with torch.no_grad():
+        measured = _Terms(anchor=anchor)
+        _, _, _, kl, _ = _apply(hidden, weight, targets, measured, chunk, compiled)
+    return AnchoredLoss(total, rows, kl, entropy)
+
+
+def _chunk_rows(weight: Tensor) -> int:
+    return max(1, CHUNK_LOGITS // weight.shape[0])
+
+
+class _Terms(NamedTuple):
+    """What the loss is made of beside the cross-entropy, and what is measured."""
+
+    z_loss: float = 0.0
+    entropy: bool = False
+    strength: float = 0.0
+    anchor: tuple[Tensor, Tensor] | None = None
+    """The reference's hidden vectors and weight."""
+
+
+def _apply(
+    hidden: Tensor, weight: Tensor, targets: Tensor, terms: _Terms, chunk_rows: int, compiled: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, targets, terms, chunk_rows, compiled, torch.is_grad_enabled()
     )
     return result
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
-        z_loss: float,
+        terms: _Terms,
         chunk_rows: int,
         compiled: bool,
         grad_enabled: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         # In here torch says that gradients are off, whatever they are outside.
         wants_gradient = grad_enabled and (hidden.requires_grad or weight.requires_grad)
         device = hidden.device.type
@@ -58,27 +129,43 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             cast = weight.to(dtype)
             wide = torch.promote_types(dtype, torch.float32)
-            rows = torch.empty(len(hidden), dtype=wide, device=hidden.device)
-            lse = torch.empty_like(rows)
+            columns = torch.zeros(4, len(hidden), dtype=wide, device=hidden.device).unbind()
+            rows, lse, kl, _ = columns
             grad_hidden = torch.empty_like(hidden) if wants_gradient else None
             grad_weight = torch.zeros_like(weight, dtype=wide) if wants_gradient else None
             kernel = _compiled_chunk() if compiled else _chunk
+            reference, reference_weight = terms.anchor or (hidden, cast)
+            reference_weight = reference_weight.to(dtype)
+            # A tensor: the kernel would be compiled anew for every number.
+            strength = torch.full((), terms.strength, dtype=wide, device=hidden.device)
             for start in range(0, len(hidden), chunk_rows):
                 part = slice(start, start + chunk_rows)
-                rows[part], lse[part], to_hidden, to_weight = kernel(
-                    hidden[part].to(dtype), cast, targets[part], z_loss, wants_gradient
+                anchor = (reference[part].to(dtype), reference_weight, strength)
+                *figures, to_hidden, to_weight = kernel(
+                    hidden[part].to(dtype),
+                    cast,
+                    targets[part],
+                    terms.z_loss,
+                    terms.entropy,
+                    anchor if terms.anchor else None,
+                    wants_gradient,
                 )
+                for column, figure in zip(columns, figures, strict=True):
+                    if figure is not None:
+                        column[part] = figure
                 if grad_hidden is not None and grad_weight is not None:
                     assert to_hidden is not None
                     assert to_weight is not None
                     grad_hidden[part] = to_hidden
                     grad_weight += to_weight
             total = rows.sum()
-            if z_loss:
-                total = total + z_loss * (lse.square() * (targets != IGNORE)).sum()
+            if terms.z_loss:
+                total = total + terms.z_loss * (lse.square() * (targets != IGNORE)).sum()
+            if terms.strength:
+                total = total + terms.strength * kl.sum()
         ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.mark_non_differentiable(rows, lse)
-        return total, rows, lse
+        ctx.mark_non_differentiable(*columns)
+        return total, *columns
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -89,19 +176,48 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _chunk(
-    hidden: Tensor, weight: Tensor, targets: Tensor, z_loss: float, wants_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    z_loss: float,
+    wants_entropy: bool,
+    anchor: tuple[Tensor, Tensor, Tensor] | None,
+    wants_gradient: bool,
+) -> tuple[Tensor | None, ...]:
+    """Each row's cross-entropy, logsumexp, KL and entropy, and the gradients of the chunk's loss.
+
+    What is not wanted is None. Worked in place: three times the chunk's logits, no more.
+    """
     due = targets != IGNORE
     index = torch.where(due, targets, 0)[:, None]
-    logits = (hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32))
+    logits = _logits(hidden, weight)
     lse = logits.logsumexp(dim=-1)
     rows = (lse - logits.gather(1, index)[:, 0]) * due
+    if not (wants_gradient or wants_entropy or anchor):
+        return rows, lse, None, None, None, None
+    kl = entropy = None
+    log_probs = logits.sub_(lse[:, None])
+    if anchor:
+        ratio = _logits(*anchor[:2])
+        ratio.sub_(ratio.logsumexp(dim=-1, keepdim=True)).neg_().add_(log_probs)
+    probs = log_probs.exp() if wants_entropy or anchor else log_probs.exp_()
+    if wants_entropy:
+        entropy = -log_probs.mul_(probs).sum(dim=-1) * due
+    if anchor:
+        kl = log_probs.copy_(probs).mul_(ratio).sum(dim=-1) * due
     if not wants_gradient:
-        return rows, lse, None, None
+        return rows, lse, kl, entropy, None, None
     factor = 1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)
-    softmax = (logits - lse[:, None]).exp() * (factor * due)[:, None]
-    gradient = softmax.scatter_add(1, index, -due.to(softmax.dtype)[:, None]).to(hidden.dtype)
-    return rows, lse, gradient @ weight, gradient.T @ hidden
+    if anchor and kl is not None:
+        probs.mul_(ratio.sub_(kl[:, None]).mul_(anchor[2]).add_(factor[:, None]))
+        factor = torch.ones_like(lse)
+    gradient = probs.mul_((factor * due)[:, None])
+    gradient = gradient.scatter_add_(1, index, -due.to(probs.dtype)[:, None]).to(hidden.dtype)
+    return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
+
+
+def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    return (hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32))
 
 
 _compiled: Callable[..., Any] | None = None

@@ -166,5 +166,8 @@ class Optimizer:
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
-    """A matrix that maps vectors to vectors; embeddings look up, the unembedding scores words."""
-    return parameter.ndim == 2 and "embed" not in name
+    """A matrix that maps vectors to vectors; embeddings look up, the unembedding scores words.
+
+    An adapter's are thin factors of one: to make each orthogonal, or to decay it, is another thing.
+    """
+    return parameter.ndim == 2 and "embed" not in name and "lora_" not in name

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from foundling.batch import IGNORE
-from foundling.objectives.losses import linear_cross_entropy
+from foundling.objectives.losses import AnchoredLoss, anchored_cross_entropy, linear_cross_entropy
 
 ROWS, DIM, VOCAB = 13, 6, 9
 
@@ -96,3 +96,143 @@ def test_large_logits_stay_finite() -> None:
     total.backward()
     assert torch.isfinite(total)
     assert torch.isfinite(hidden.grad).all()
+
+
+REFERENCE_DIM = 4
+
+
+def anchor_inputs(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    return {
+        "reference_hidden": torch.randn(ROWS, REFERENCE_DIM, dtype=dtype),
+        "reference_weight": torch.randn(VOCAB, REFERENCE_DIM, dtype=dtype),
+    }
+
+
+def naive_anchored(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    reference_hidden: torch.Tensor,
+    reference_weight: torch.Tensor,
+    strength: float,
+) -> AnchoredLoss:
+    logs = (hidden @ weight.T).log_softmax(-1)
+    theirs = (reference_hidden @ reference_weight.T).log_softmax(-1)
+    due = targets != IGNORE
+    kl = F.kl_div(theirs, logs, log_target=True, reduction="none").sum(-1) * due
+    entropy = torch.distributions.Categorical(logits=logs).entropy() * due
+    rows = F.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORE, reduction="none")
+    return AnchoredLoss((rows + strength * kl).sum(), rows, kl, entropy)
+
+
+def test_an_anchored_row_by_hand() -> None:
+    """Policy (3/4, 1/4), reference (1/2, 1/2): KL = 3/4 ln 3/2 + 1/4 ln 1/2."""
+    hidden = torch.tensor([[3.0, 1.0]]).log()
+    loss = anchored_cross_entropy(
+        hidden,
+        torch.eye(2),
+        torch.tensor([0]),
+        reference_hidden=torch.zeros(1, 1),
+        reference_weight=torch.ones(2, 1),
+        strength=2.0,
+    )
+    kl = 0.75 * torch.tensor(1.5).log() + 0.25 * torch.tensor(0.5).log()
+    torch.testing.assert_close(loss.kl, kl[None])
+    torch.testing.assert_close(loss.entropy, (torch.tensor(2.0).log() - kl)[None])
+    torch.testing.assert_close(loss.total, torch.tensor(4 / 3).log() + 2 * kl)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 4, 13, 100])
+@pytest.mark.parametrize("strength", [0.0, 0.3, 7.0])
+def test_the_anchored_loss_equals_autograd(chunk_rows: int, strength: float) -> None:
+    hidden, weight, targets = inputs()
+    anchor = anchor_inputs()
+    loss = anchored_cross_entropy(
+        hidden, weight, targets, **anchor, strength=strength, chunk_rows=chunk_rows
+    )
+    expected = naive_anchored(hidden, weight, targets, **anchor, strength=strength)
+    for found, wanted in zip(loss, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    assert not any(part.requires_grad for part in loss[1:])
+    found = torch.autograd.grad(3 * loss.total, (hidden, weight))
+    wanted = torch.autograd.grad(3 * expected.total, (hidden, weight))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_gradcheck_of_the_anchored_loss() -> None:
+    hidden, weight, targets = inputs()
+    anchor = anchor_inputs()
+
+    def loss(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return anchored_cross_entropy(
+            hidden, weight, targets, **anchor, strength=0.7, chunk_rows=5
+        ).total
+
+    assert torch.autograd.gradcheck(loss, (hidden, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_strength_zero_is_the_plain_loss_bit_for_bit(dtype: torch.dtype) -> None:
+    hidden, weight, targets = inputs(torch.float64 if dtype == torch.float64 else torch.float32)
+    found = []
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        for anchor in ({}, anchor_inputs(hidden.dtype)):
+            loss = anchored_cross_entropy(hidden, weight, targets, **anchor, chunk_rows=5)
+            found.append([loss.total, loss.cross_entropy, loss.entropy])
+        total, rows, _ = linear_cross_entropy(hidden, weight, targets, chunk_rows=5)
+    found.append([total, rows, found[0][2]])
+    for parts in found:
+        parts += torch.autograd.grad(parts[0], (hidden, weight))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_the_kl_of_a_policy_to_itself_is_nothing() -> None:
+    hidden, weight, targets = inputs()
+    itself = {"reference_hidden": hidden.detach(), "reference_weight": weight.detach()}
+    anchored = anchored_cross_entropy(hidden, weight, targets, **itself, strength=1e3)
+    plain = anchored_cross_entropy(hidden, weight, targets)
+    assert anchored.kl.abs().max() <= 1e-12
+    found = torch.autograd.grad(anchored.total - plain.total, (hidden, weight))
+    assert max(gradient.abs().max() for gradient in found) <= 1e-9  # of a strength of 1000
+
+
+def test_ignored_rows_have_no_kl_even_when_extreme() -> None:
+    hidden, weight, targets = inputs()
+    anchor = anchor_inputs()
+    expected = anchored_cross_entropy(hidden, weight, targets, **anchor, strength=1.0)
+    with torch.no_grad():
+        hidden[2], anchor["reference_hidden"][7] = 1e4, -1e4
+    loss = anchored_cross_entropy(hidden, weight, targets, **anchor, strength=1.0)
+    torch.testing.assert_close(loss.total, expected.total)
+    loss.total.backward()
+    assert loss.kl[2] == loss.kl[7] == loss.entropy[2] == 0
+    assert not hidden.grad[[2, 7]].any()
+    assert torch.isfinite(weight.grad).all()
+
+
+def test_under_bf16_autocast_logarithms_and_sums_are_fp32() -> None:
+    hidden, weight, targets = inputs(torch.float32)
+    anchor = anchor_inputs(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = anchored_cross_entropy(hidden, weight, targets, **anchor, strength=0.5)
+        logits = hidden @ weight.T
+        theirs = anchor["reference_hidden"] @ anchor["reference_weight"].T
+    assert logits.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in loss)
+    logs, theirs = logits.float().log_softmax(-1), theirs.float().log_softmax(-1)
+    kl = (logs.exp() * (logs - theirs)).sum(-1) * (targets != IGNORE)
+    torch.testing.assert_close(loss.kl, kl.detach(), rtol=1e-5, atol=1e-6)
+    found = torch.autograd.grad(loss.total, (hidden, weight))
+    expected = naive_anchored(hidden, weight, targets, **anchor, strength=0.5)
+    wanted = torch.autograd.grad(expected.total, (hidden, weight))
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).norm() < 0.02 * other.norm()
+
+
+def test_half_a_reference_is_refused() -> None:
+    hidden, weight, targets = inputs()
+    anchor = anchor_inputs()
+    for given in ({}, {"reference_hidden": anchor["reference_hidden"]}):
+        with pytest.raises(ValueError, match="needs the reference's"):
+            anchored_cross_entropy(hidden, weight, targets, **given, strength=1.0)

@@ -1,0 +1,203 @@
+"""Low-rank adapters: small matrices that train beside frozen ones."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from foundling.config import ConfigError, Section
+from foundling.models.language_model import LanguageModel
+
+
+class AdapterSettings(Section):
+    """Which matrices get adapters, and of what kind."""
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32.0, gt=0)
+    """The adapter's product counts alpha / rank, or alpha / √rank with `rslora`."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Of the adapter's input."""
+    targets: tuple[str, ...] = Field(("*",), min_length=1)
+    """Patterns of the context module's matrices: a last name (`q`), or a whole one
+    (`blocks.0.*`)."""
+    rslora: bool = False
+
+
+class LoraLinear(nn.Linear):
+    """y = x Wᵀ + b + scale · dropout(x) Aᵀ Bᵀ, with W and b as they were and A and B small.
+
+    Source: Hu et al. 2022 (LoRA), section 4.1; Kalajdzievski 2023 (rsLoRA), theorem 3.2.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, *, rank: int, alpha: float, dropout: float, rslora: bool
+    ) -> None:
+        super().__init__(
+            linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta"
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+        self.rank, self.alpha, self.rslora = rank, alpha, rslora
+        self.scale = alpha / (math.sqrt(rank) if rslora else rank)
+        self.lora_a = nn.Parameter(self.weight.new_zeros(rank, linear.in_features))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(linear.out_features, rank))
+        self.dropout = nn.Dropout(dropout)
+        self.enabled = True
+
+    def forward(self, x: Float[Tensor, "... dim_in"]) -> Float[Tensor, "... dim_out"]:
+        result = F.linear(x, self.weight, self.bias)
+        if not self.enabled:
+            return result
+        low = F.linear(self.dropout(x), self.lora_a)
+        return result + self.scale * F.linear(low, self.lora_b)
+
+    def merged(self) -> Float[Tensor, "dim_out dim_in"]:
+        """The one matrix that does the same."""
+        return self.weight.detach() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())
+
+
+def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> None:
+    """Put adapters on the matrices that `settings.targets` names, and freeze everything else.
+
+    The model gives the same logits as before: B starts at zero. A is drawn from `seed`.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or the model has adapters.
+    """
+    linears = linears_of(model)
+    _require_plain(model)
+    chosen: dict[str, None] = {}
+    for pattern in settings.targets:
+        found = [
+            name
+            for name in linears
+            if fnmatchcase(name.rpartition(".")[2], pattern)
+            or fnmatchcase(name.removeprefix("context."), pattern)
+        ]
+        if not found:
+            raise _no_match(f'adapter.targets = "{pattern}"', "matrix", linears)
+        chosen |= dict.fromkeys(found)
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    for name in (name for name in linears if name in chosen):
+        linear = linears[name]
+        adapted = LoraLinear(
+            linear,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            dropout=settings.dropout,
+            rslora=settings.rslora,
+        )
+        drawn = torch.empty(settings.rank, linear.in_features)
+        nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+        with torch.no_grad():
+            adapted.lora_a.copy_(drawn)
+        model.set_submodule(name, adapted.train(linear.training))
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Freeze the parameters whose names match a pattern (`embed.*`, `context.blocks.0.*`).
+
+    Raises:
+        ConfigError: a pattern matches nothing, or nothing is left to train.
+    """
+    parameters = dict(model.named_parameters())
+    for pattern in patterns:
+        found = [name for name in parameters if fnmatchcase(name, pattern)]
+        if not found:
+            raise _no_match(f'freeze = "{pattern}"', "parameter", parameters)
+        for name in found:
+            parameters[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ConfigError(f"freeze = {list(patterns)}: nothing is left to train; freeze less.")
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """The model as it is without its adapters."""
+    states = {module: module.enabled for module in adapters_of(model).values()}
+    try:
+        for module in states:
+            module.enabled = False
+        yield
+    finally:
+        for module, state in states.items():
+            module.enabled = state
+
+
+def merge(model: LanguageModel) -> None:
+    """Fold the adapters into their matrices: the model is plain again, and all of it trains."""
+    for name, adapted in adapters_of(model).items():
+        shape = (adapted.in_features, adapted.out_features)
+        linear = nn.Linear(*shape, bias=adapted.bias is not None, device="meta")
+        linear.weight, linear.bias = nn.Parameter(adapted.merged()), adapted.bias
+        model.set_submodule(name, linear.train(adapted.training))
+    model.requires_grad_(True)
+
+
+def adapters_of(model: nn.Module) -> dict[str, LoraLinear]:
+    """The adapted matrices of a model by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, LoraLinear)}
+
+
+def linears_of(model: LanguageModel) -> dict[str, nn.Linear]:
+    """The matrices that can be adapted, by name: those of the context module."""
+    modules = model.context.named_modules(prefix="context")
+    return {name: module for name, module in modules if isinstance(module, nn.Linear)}
+
+
+def adapter_state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the adapters by name, as they are."""
+    state: dict[str, Tensor] = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if _is_adapter(name)}
+
+
+def load_adapter_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill the adapters with what `adapter_state` gave; nothing changes if it does not fit.
+
+    Raises:
+        ConfigError: it is of other adapters.
+    """
+    ours = adapter_state(model)
+    for name in sorted({*ours, *tensors}):
+        shapes = [list(state[name].shape) if name in state else "not there"
+                  for state in (tensors, ours)]  # fmt: skip
+        if shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"adapter {name}: {shapes[0]} in the saved one, {shapes[1]} in the model; use the "
+                "adapter settings that it was made with."
+            )
+    for name, tensor in tensors.items():
+        ours[name].copy_(tensor)
+
+
+def plain_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's tensors without the adapters, under the names that they have without them."""
+    state: dict[str, Tensor] = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if not _is_adapter(name)}
+
+
+def merged_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the plain model that does the same; the model stays as it is."""
+    merged = {f"{name}.weight": module.merged() for name, module in adapters_of(model).items()}
+    return {**plain_weights(model), **merged}
+
+
+def _is_adapter(name: str) -> bool:
+    return name.rpartition(".")[2] in ("lora_a", "lora_b")
+
+
+def _require_plain(model: nn.Module) -> None:
+    if adapters_of(model):
+        raise ConfigError("the model has adapters already; merge them first.")
+
+
+def _no_match(given: str, what: str, names: Iterable[str]) -> ConfigError:
+    known = dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in names)
+    return ConfigError(f"{given}: matches no {what} of the model ({', '.join(known)}).")

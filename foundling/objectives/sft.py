@@ -1,0 +1,72 @@
+"""Fine-tuning: the cross-entropy of the due targets, anchored to a reference model."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from foundling.batch import IGNORE, TokenBatch
+from foundling.config import ConfigError
+from foundling.models.language_model import LanguageModel
+from foundling.objectives.contract import LossSum
+from foundling.objectives.losses import CHUNK_LOGITS, anchored_cross_entropy
+from foundling.objectives.reference import Reference
+
+COMPILED_ROWS = 512
+"""The most rows of a chunk when compiled; the targets are padded to a multiple of it."""
+
+
+class Sft:
+    """−log π(target) + strength · KL(π ‖ reference), summed over the due targets.
+
+    The KL is exact, over the whole vocabulary, at each due target. With a reference and strength 0
+    it is measured only, and the loss and its gradient are bit for bit those without a reference.
+    """
+
+    batch_type = TokenBatch
+
+    def __init__(
+        self,
+        strength: float = 0.0,
+        reference: Reference | None = None,
+        compiled: bool = False,
+    ) -> None:
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ConfigError(f"strength = {strength}: the anchor's strength must be from 0 up.")
+        if strength and reference is None:
+            raise ConfigError(
+                f"strength = {strength}: an anchor needs a reference; give one, or 0."
+            )
+        self.strength, self.reference, self.compiled = strength, reference, compiled
+
+    def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum:
+        hidden = model(batch.tokens, batch.view).flatten(0, 1)
+        weight = model.unembed.weight
+        places = (batch.targets.flatten() != IGNORE).nonzero()[:, 0]
+        count, chunk, missing = len(places), None, 0
+        if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
+            chunk = min(COMPILED_ROWS, max(1, CHUNK_LOGITS // len(weight)))
+            missing = -count % chunk
+        reference_hidden = reference_weight = None
+        if self.reference is not None:
+            reference_hidden = F.pad(self.reference.hidden(batch), (0, 0, 0, missing))
+            reference_weight = self.reference.weight
+        loss = anchored_cross_entropy(
+            hidden.index_select(0, F.pad(places, (0, missing))),
+            weight,
+            F.pad(batch.targets.flatten()[places], (0, missing), value=IGNORE),
+            reference_hidden=reference_hidden,
+            reference_weight=reference_weight,
+            strength=self.strength,
+            chunk_rows=chunk,
+            compiled=self.compiled,
+        )
+        each = (loss.cross_entropy + self.strength * loss.kl)[:count]
+        rows = each.new_zeros(len(batch)).index_add(0, places // batch.targets.shape[1], each)
+        metrics: dict[str, Tensor] = {
+            "cross_entropy": loss.cross_entropy.sum(),
+            "entropy": loss.entropy.sum(),
+        }
+        if self.reference is not None:
+            metrics["kl"] = loss.kl.sum()
+        return LossSum(loss.total, (batch.targets != IGNORE).sum(), rows, metrics)
