@@ -121,18 +121,50 @@ def data_preview(
     ] = "stop",
 ) -> None:
     """Show what is learned of conversations, token by token, before any training."""
-    from foundling.data.preview import preview
+    from rich.console import Console
 
-    preview(
-        files,
-        parent,
-        rows=rows,
-        html=html,
-        format=format,
-        style=style,
+    from foundling import durable
+    from foundling.data import preview
+    from foundling.data.conversations import read_conversations
+    from foundling.data.examples import UNBOUNDED, Examples
+    from foundling.data.store import TokenStore
+    from foundling.run import find_model
+    from foundling.tokenizer import Tokenizer
+
+    if (Path(parent) / "tokenizer").is_dir():
+        tokenizer = TokenStore.open(parent).tokenizer()
+    else:
+        tokenizer = Tokenizer.load(find_model(parent, say))
+    conversations, parsed = read_conversations(files, format=format, on_error=on_error)
+    examples, lengths = Examples.make(
+        conversations,
+        tokenizer,
+        max_length=max_length or UNBOUNDED,
         learn=learn,
-        max_length=max_length,
+        style=style,
         on_long=on_long,
-        on_error=on_error,
-        say=say,
     )
+    shown = preview.preview_rows(examples, tokenizer, _places(rows, len(examples)))
+    notes = [*parsed.lines(), *lengths.lines()]
+    for line in notes:
+        say(line)
+    Console().print(preview.terminal(shown))
+    if html is not None:
+        title = f"What is learned of {', '.join(Path(file).name for file in files)}"
+        durable.replace(html, preview.html(shown, title=title, notes=notes).encode())
+        say(f"page: {html}")
+
+
+def _places(text: str, count: int) -> list[int]:
+    """1-3,7 is [0, 1, 2, 6]."""
+    from foundling.config import ConfigError
+
+    places: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise ConfigError(f"--rows {text}: expected numbers and ranges, such as 1-3,7.")
+        places += range(int(first) - 1, min(int(last or first), count))
+    if not places or not all(0 <= place < count for place in places):
+        raise ConfigError(f"--rows {text}: there are rows 1 to {count}.")
+    return places

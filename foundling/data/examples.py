@@ -18,6 +18,8 @@ from foundling.tokenizer import Tokenizer
 
 OnLong = Literal["drop", "truncate_prompt", "error"]
 Style = Literal["chat", "plain"]
+UNBOUNDED = 2**31
+"""A `max_length` that every conversation keeps to."""
 BATCH = 1024  # conversations that are encoded together
 
 
@@ -33,11 +35,15 @@ class LengthReport:
     answers_left_out: int = 0  # with the exchanges that were left out at the front
     longest: int = 0  # tokens, before anything was cut
 
+    @property
+    def _bound(self) -> str:
+        return f" of at most {self.max_length:,}" if self.max_length < UNBOUNDED else ""
+
     def lines(self) -> list[str]:
         """The report for people."""
         lines = [
             f"{self.num_kept:,} of {self.num_read:,} conversations kept; the longest has "
-            f"{self.longest:,} tokens of at most {self.max_length:,}"
+            f"{self.longest:,} tokens" + self._bound
         ]
         if self.dropped:
             lines.append(f"dropped {len(self.dropped):,}: too long, first {self.dropped[0]}")

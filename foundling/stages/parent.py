@@ -60,7 +60,7 @@ class Parent:
                 f"{folder}: not the model that this run started from; put it back from "
                 f"{facts['source']}, or start a new run."
             )
-        return cls(folder, facts)
+        return cls(folder, facts, run.manifest.get("pretraining_data"))
 
     def copy_to(self, run_folder: Path) -> None:
         """Put the copy into the folder of a new run."""
