@@ -23,6 +23,7 @@ SYSTEM = "<|system|>"
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
 END_OF_TURN = "<|end_of_turn|>"
+ROLE_TOKENS = (SYSTEM, USER, ASSISTANT, END_OF_TURN)
 SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
 
 # The jinja twin of `foundling.chat.render`; its generation blocks hold what is learned. It makes
@@ -238,7 +239,14 @@ class Tokenizer:
     @property
     def knows_roles(self) -> bool:
         """Whether it has the tokens that a conversation is made of."""
-        return all(self.find(name) is not None for name in (SYSTEM, USER, ASSISTANT, END_OF_TURN))
+        return all(self.find(name) is not None for name in ROLE_TOKENS)
+
+    def with_roles(self) -> "Tokenizer":
+        """The same with all tokens that a conversation is made of; new ones get the next ids."""
+        backend = Backend.from_str(self._backend.to_str())
+        missing = [name for name in ROLE_TOKENS if self.find(name) is None]
+        backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
+        return Tokenizer(backend, self.begin_name, self.end_name, self.pad_name)
 
     @cached_property
     def special_ids(self) -> frozenset[int]:

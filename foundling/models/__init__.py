@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from foundling.config import ConfigError, suggest
@@ -69,6 +70,17 @@ def build(values: Mapping[str, Any], *, vocab_size: int, context: int) -> Langua
         tied=settings.tied,
         spec={**settings.values(), "vocab_size": vocab_size, "context": context},
     )
+
+
+def widened(model: LanguageModel, vocab_size: int) -> LanguageModel:
+    """The same model with room for more tokens, each of which begins as the mean of the others."""
+    wider, weights = rebuild({**model.spec, "vocab_size": vocab_size}), model.state_dict()
+    for name in ("embed.weight", "unembed.weight"):
+        known = weights[name]
+        new = known.mean(dim=0, keepdim=True).expand(vocab_size - len(known), -1)
+        weights[name] = torch.cat((known, new))
+    wider.load_state_dict(weights)
+    return wider
 
 
 def rebuild(spec: Mapping[str, Any]) -> LanguageModel:

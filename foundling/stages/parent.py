@@ -12,7 +12,7 @@ from torch import nn
 
 from foundling import durable
 from foundling.config import ConfigError
-from foundling.models import interchange
+from foundling.models import interchange, widened
 from foundling.models.language_model import LanguageModel
 from foundling.records import read_object
 from foundling.run import Run, find_model
@@ -70,9 +70,14 @@ class Parent:
             shutil.copyfile(path, target / path.name)
             durable.sync(target / path.name)
 
-    def load(self, *, dropout: float = 0.0) -> LanguageModel:
-        """The model, in fp32, with this dropout in place of the one it was trained with."""
+    def load(self, *, vocab_size: int, dropout: float = 0.0) -> LanguageModel:
+        """The model, in fp32, with this dropout in place of the one it was trained with.
+
+        Where it knows fewer tokens than `vocab_size` it gets room for them.
+        """
         model = interchange.load(self.folder)
+        if model.vocab_size < vocab_size:
+            model = widened(model, vocab_size)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout

@@ -66,7 +66,10 @@ class _Sft:
     def __init__(self, config: SftConfig, parent: Parent, machine: Machine, out: Path) -> None:
         self.parent, self.machine, self.out = parent, machine, out
         self.tokenizer: Tokenizer = parent.tokenizer()
-        self.model: LanguageModel = parent.load(dropout=config.dropout)
+        if config.data.style == "chat" and not self.tokenizer.knows_roles:
+            self.tokenizer = self.tokenizer.with_roles()
+            _say("the parent's tokenizer has no roles; they are added, and learned from here on.")
+        self.model: LanguageModel = self._load_parent(config.dropout)
         if config.adapter is not None:
             adapters.add_adapters(self.model, config.adapter, config.seed)
         if config.freeze:
@@ -74,6 +77,9 @@ class _Sft:
         self.context = self._context(config)
         self.train, self.validation, self.held_out = self._data(config)
         self.config = self._resolved(config)
+
+    def _load_parent(self, dropout: float = 0.0) -> LanguageModel:
+        return self.parent.load(vocab_size=self.tokenizer.vocab_size, dropout=dropout)
 
     def run(self, resume: bool, seam: Seam) -> Run:
         config, data = self.config, self.train
@@ -205,7 +211,7 @@ class _Sft:
     def _stored(self) -> StoredHidden:
         """The reference's states at all that is learned, computed once and checked now."""
         device, precision = self.machine.device, self.machine.precision
-        model, data = self.parent.load().to(device), self.train
+        model, data = self._load_parent().to(device), self.train
         folder = Path(self.config.anchor.store or self.out / "reference")
         key = {
             "weights": self.parent.facts["fingerprint"],
@@ -231,7 +237,7 @@ class _Sft:
     def reference(self) -> Reference:
         if self.config.adapter is not None:
             return DisabledAdapter(self.model)
-        return FrozenModel(self.parent.load().to(self.machine.device))
+        return FrozenModel(self._load_parent().to(self.machine.device))
 
     # ------------------------------------------------------------------ validation
 
@@ -285,7 +291,7 @@ class _Sft:
     def _pretraining_batches(self) -> Iterable[Any]:
         settings = self.config.forgetting
         store = TokenStore.open(Path(str(settings.data)))
-        if store.manifest.tokenizer_fingerprint != self.tokenizer.fingerprint:
+        if store.manifest.tokenizer_fingerprint != self.parent.tokenizer().fingerprint:
             raise ConfigError(
                 f"forgetting.data = {settings.data}: its tokens are of another tokenizer than the "
                 "parent's; prepare it with the parent's tokenizer.json."
@@ -327,7 +333,7 @@ class _Sft:
             adapters.load_adapter_state(self.model, load_file(folder / ADAPTER))
 
     def _restart(self) -> None:
-        fresh = self.parent.load(dropout=self.config.dropout)
+        fresh = self._load_parent(self.config.dropout)
         if self.config.adapter is not None:
             adapters.add_adapters(fresh, self.config.adapter, self.config.seed)
         self.model.load_state_dict(fresh.state_dict())

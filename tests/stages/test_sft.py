@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foundling import checkpoint
+from foundling import checkpoint, models
 from foundling.config import ConfigError, override
 from foundling.data import hamlet
 from foundling.run import Run, load_model
@@ -226,3 +226,24 @@ def test_faults_of_the_user_are_told_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         sft(settings(*assignments), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_parent_without_roles_gets_them(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint.committed(parent / "checkpoints")[-1].model, folder)
+    file = folder / "tokenizer.json"
+    text = file.read_text()
+    for name in ("user", "assistant", "system", "end_of_turn"):
+        text = text.replace(f"<|{name}|>", f"<|{name}_of_old|>")
+    file.write_text(text)
+    run = sft(settings(f"parent={folder}", "forgetting.data="), tmp_path / "run")
+    model, tokenizer = load_model(run.folder, print)
+    assert tokenizer.knows_roles
+    assert tokenizer.vocab_size == model.vocab_size == 404
+    assert abs(run.records()["validation"][0]["kl_nats"]) < 1e-6
+    old = weights(parent)["model.embed_tokens.weight"]
+    new = models.widened(load_model(parent, print)[0], 404)
+    assert torch.equal(new.embed.weight[:400], old)
+    torch.testing.assert_close(new.embed.weight[402], old.mean(0))
