@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ Measured: 2e-6 in fp32 and 0.01 in bf16 on models of 6 layers; other weights are
 """
 
 
+@runtime_checkable
 class Reference(Protocol):
     """A model that stays as it is, seen through its final hidden vectors."""
 
