@@ -53,7 +53,7 @@ def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) ->
     names = {ours: theirs for theirs, ours in _modules(model).items()}
     common = {
         "r": Counter(module.rank for module in adapters.values()).most_common(1)[0][0],
-        "lora_alpha": Counter(module.alpha for module in adapters.values()).most_common(1)[0][0],
+        "lora_alpha": Counter(_alpha(module) for module in adapters.values()).most_common(1)[0][0],
     }
     first = next(iter(adapters.values()))
     if any(module.rslora != first.rslora for module in adapters.values()):
@@ -76,7 +76,7 @@ def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) ->
             if module.rank != common["r"]
         },
         "alpha_pattern": {
-            re.escape(names[ours]): module.alpha
+            re.escape(names[ours]): _alpha(module)
             for ours, module in adapters.items()
             if module.alpha != common["lora_alpha"]
         },
@@ -128,8 +128,8 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
         adapted = LoraLinear(
             linear,
             rank=rank,
-            alpha=alpha,
-            dropout=config["lora_dropout"],
+            alpha=float(alpha),
+            dropout=float(config["lora_dropout"]),
             rslora=config["use_rslora"],
         )
         with torch.no_grad():
@@ -155,6 +155,11 @@ def _modules(model: LanguageModel) -> dict[str, str]:
             )
         found[name.theirs.removesuffix(".weight")] = weights[name.ours[0]]
     return found
+
+
+def _alpha(module: LoraLinear) -> int | float:
+    """A whole number as one: some tools read nothing else."""
+    return int(module.alpha) if module.alpha == int(module.alpha) else module.alpha
 
 
 def _targets(adapters: Mapping[str, LoraLinear], names: Mapping[str, str]) -> list[str]:

@@ -58,8 +58,9 @@ class LoraLinear(nn.Linear):
         return result + self.scale * F.linear(low, self.lora_b)
 
     def merged(self) -> Float[Tensor, "dim_out dim_in"]:
-        """The one matrix that does the same."""
-        return self.weight.detach() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())
+        """The one matrix that does the same, rounded once."""
+        weight, b, a = (x.detach().double() for x in (self.weight, self.lora_b, self.lora_a))
+        return (weight + self.scale * (b @ a)).to(self.weight.dtype)
 
 
 def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> None:
