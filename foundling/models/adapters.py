@@ -58,8 +58,9 @@ class LoraLinear(nn.Linear):
         return result + self.scale * F.linear(low, self.lora_b)
 
     def merged(self) -> Float[Tensor, "dim_out dim_in"]:
-        """The one matrix that does the same."""
-        return self.weight.detach() + self.scale * (self.lora_b.detach() @ self.lora_a.detach())
+        """The one matrix that does the same, rounded once."""
+        weight, b, a = (x.detach().double() for x in (self.weight, self.lora_b, self.lora_a))
+        return (weight + self.scale * (b @ a)).to(self.weight.dtype)
 
 
 def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> None:
@@ -70,8 +71,8 @@ def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> 
     Raises:
         ConfigError: a pattern matches nothing, or the model has adapters.
     """
-    linears = linears_of(model)
     _require_plain(model)
+    linears = linears_of(model)
     chosen: dict[str, None] = {}
     for pattern in settings.targets:
         found = [
@@ -83,22 +84,32 @@ def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> 
         if not found:
             raise _no_match(f'adapter.targets = "{pattern}"', "matrix", linears)
         chosen |= dict.fromkeys(found)
-    generator = torch.Generator().manual_seed(seed)
-    model.requires_grad_(False)
+    generator, made = torch.Generator().manual_seed(seed), {}
     for name in (name for name in linears if name in chosen):
-        linear = linears[name]
-        adapted = LoraLinear(
-            linear,
+        made[name] = LoraLinear(
+            linears[name],
             rank=settings.rank,
             alpha=settings.alpha,
             dropout=settings.dropout,
             rslora=settings.rslora,
         )
-        drawn = torch.empty(settings.rank, linear.in_features)
+        drawn = torch.empty(settings.rank, linears[name].in_features)
         nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
         with torch.no_grad():
-            adapted.lora_a.copy_(drawn)
-        model.set_submodule(name, adapted.train(linear.training))
+            made[name].lora_a.copy_(drawn)
+    attach(model, made)
+
+
+def attach(model: LanguageModel, adapted: Mapping[str, LoraLinear]) -> None:
+    """Put adapted matrices in the place of those of these names; only the adapters train then.
+
+    Raises:
+        ConfigError: the model has adapters.
+    """
+    _require_plain(model)
+    model.requires_grad_(False)
+    for name, module in adapted.items():
+        model.set_submodule(name, module.train(model.training))
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from foundling.objectives.contract import LossSum
 from foundling.objectives.reference import FrozenModel
 
 VOCAB, TIME, ROWS = 29, 10, 3
+compiler_may_warn = pytest.mark.filterwarnings("ignore")  # what torch warns of itself
 
 
 def build(seed: int = 0, dtype: torch.dtype = torch.float64) -> LanguageModel:
@@ -69,6 +70,7 @@ def bits(loss: LossSum, model: LanguageModel) -> list[torch.Tensor]:
     return [loss.total.detach(), loss.rows, *gradients(model, loss.total)]
 
 
+@compiler_may_warn
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_at_strength_zero_a_reference_changes_no_bit(compiled: bool, dtype: torch.dtype) -> None:
@@ -82,6 +84,7 @@ def test_at_strength_zero_a_reference_changes_no_bit(compiled: bool, dtype: torc
         assert torch.equal(one, other)
 
 
+@compiler_may_warn
 @pytest.mark.slow
 def test_compiled_it_gives_the_same() -> None:
     policy, reference = build(), build(seed=7)

@@ -5,6 +5,7 @@ import torch
 
 from foundling import models
 from foundling.config import ConfigError
+from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.training.optimizers import Optimizer, OptimizerSettings
 
 
@@ -117,3 +118,12 @@ def test_gradients_are_divided_by_the_count_and_clipped() -> None:
 def test_settings_that_adamw_does_not_use_are_refused() -> None:
     with pytest.raises(ConfigError, match="does not use muon_momentum"):
         OptimizerSettings.parse({"kind": "adamw", "muon_momentum": 0.5})
+
+
+def test_adapters_go_to_adamw_and_do_not_decay() -> None:
+    network = model()
+    add_adapters(network, AdapterSettings(rank=2), seed=0)
+    optimizer = Optimizer(network, OptimizerSettings(weight_decay=0.5))
+    assert list(optimizer.parts) == ["adamw"]
+    assert {name.rpartition(".")[2] for name in optimizer.names.values()} == {"lora_a", "lora_b"}
+    assert {group["weight_decay"] for group in optimizer.parts["adamw"].param_groups} == {0.0}

@@ -1,0 +1,231 @@
+"""Adapters in and out of folders, in the layout of the `peft` library."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from foundling.config import ConfigError
+from foundling.models import layouts
+from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_of
+from foundling.models.language_model import LanguageModel
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+FIXED = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "task_type": ("CAUSAL_LM", None),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
+}
+"""Keys of which we express but these values; other ways to begin change the model's matrices."""
+READ = {
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+}
+"""Keys that are read, or that say only what the tensors' names say again."""
+HARMLESS = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "revision", "peft_version"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config"),
+    *("megatron_config", "megatron_core", "qalora_group_size", "ensure_weight_tying"),
+}
+"""Keys that change no logit of an adapter with the values of `FIXED`."""
+ADAPTER_NAME = re.compile(re.escape(PREFIX) + r"(.+)\.lora_([AB])(?:\.default)?\.weight")
+
+
+def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) -> None:
+    """Write the adapters of a model; `base` names the model that they stand on.
+
+    Raises:
+        ConfigError: the model has none, or is of an architecture that `peft` cannot adapt so.
+    """
+    adapters = adapters_of(model)
+    if not adapters:
+        raise ConfigError(f"{folder}: the model has no adapters to save.")
+    names = {ours: theirs for theirs, ours in _modules(model).items()}
+    common = {
+        "r": Counter(module.rank for module in adapters.values()).most_common(1)[0][0],
+        "lora_alpha": Counter(_alpha(module) for module in adapters.values()).most_common(1)[0][0],
+    }
+    first = next(iter(adapters.values()))
+    if any(module.rslora != first.rslora for module in adapters.values()):
+        raise ConfigError(f"{folder}: adapters with and without rslora do not go into one file.")
+    config: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        **common,
+        "lora_dropout": first.dropout.p,
+        "use_rslora": first.rslora,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "target_modules": _targets(adapters, names),
+        "rank_pattern": {
+            re.escape(names[ours]): module.rank
+            for ours, module in adapters.items()
+            if module.rank != common["r"]
+        },
+        "alpha_pattern": {
+            re.escape(names[ours]): _alpha(module)
+            for ours, module in adapters.items()
+            if module.alpha != common["lora_alpha"]
+        },
+    }
+    tensors = {}
+    for ours, module in adapters.items():
+        tensors[f"{PREFIX}{names[ours]}.lora_A.weight"] = module.lora_a.detach().contiguous()
+        tensors[f"{PREFIX}{names[ours]}.lora_B.weight"] = module.lora_b.detach().contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+
+
+def load_adapter(model: LanguageModel, folder: Path) -> None:
+    """Put the adapters of a folder, ours or `peft`'s, on a plain model; only they train then.
+
+    Raises:
+        ConfigError: the folder holds none that this model can wear exactly; the model is as it was.
+    """
+    config = _read_config(folder / CONFIG)
+    modules, linears = _modules(model), linears_of(model)
+    try:
+        tensors: dict[str, Tensor] = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{folder / WEIGHTS}: cannot be read: {error}; copy it anew.") from None
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        match = ADAPTER_NAME.fullmatch(name)
+        if match is None or modules.get(match[1]) not in linears:
+            known = ", ".join(sorted({module.rpartition(".")[2] for module in modules}))
+            raise ConfigError(
+                f"{folder / WEIGHTS}: {name} is no adapter of a matrix of this model ({known})."
+            )
+        pairs.setdefault(match[1], {})[match[2]] = tensor
+    if not pairs:
+        raise ConfigError(f"{folder / WEIGHTS}: holds no adapter.")
+    made: dict[str, LoraLinear] = {}
+    for theirs, pair in pairs.items():
+        linear = linears[modules[theirs]]
+        rank = _of_pattern(config["rank_pattern"], theirs, config["r"])
+        alpha = _of_pattern(config["alpha_pattern"], theirs, config["lora_alpha"])
+        expected = {"A": [rank, linear.in_features], "B": [linear.out_features, rank]}
+        found = {part: list(tensor.shape) for part, tensor in sorted(pair.items())}
+        if found != expected:
+            raise ConfigError(
+                f"{folder / WEIGHTS}: {theirs} has {found}, and {CONFIG} and the model ask for "
+                f"{expected}; they must be of the same adapter and model."
+            )
+        adapted = LoraLinear(
+            linear,
+            rank=rank,
+            alpha=float(alpha),
+            dropout=float(config["lora_dropout"]),
+            rslora=config["use_rslora"],
+        )
+        with torch.no_grad():
+            adapted.lora_a.copy_(pair["A"])
+            adapted.lora_b.copy_(pair["B"])
+        made[modules[theirs]] = adapted
+    attach(model, made)
+
+
+def _modules(model: LanguageModel) -> dict[str, str]:
+    """Their names of the matrices of the context module, and ours."""
+    model_type = layouts.layout_for(model.spec)
+    advice = "save the merged model instead, which every tool opens."
+    if model_type is None:
+        raise ConfigError(f"`peft` knows no architecture like this {model.spec['rung']}; {advice}")
+    weights = {f"{name}.weight": name for name in linears_of(model)}
+    found = {}
+    for name in layouts.tensor_names(model_type, list(weights), model.spec["num_layers"]):
+        if len(name.ours) > 1 or name.transposed:
+            raise ConfigError(
+                f"{model_type} joins or turns matrices ({name.theirs}), which an adapter's file "
+                f"cannot follow; {advice}"
+            )
+        found[name.theirs.removesuffix(".weight")] = weights[name.ours[0]]
+    return found
+
+
+def _alpha(module: LoraLinear) -> int | float:
+    """A whole number as one: some tools read nothing else."""
+    return int(module.alpha) if module.alpha == int(module.alpha) else module.alpha
+
+
+def _targets(adapters: Mapping[str, LoraLinear], names: Mapping[str, str]) -> list[str]:
+    """The last names (`q_proj`) where every matrix so called is adapted, else whole names."""
+    partly = {names[ours].rpartition(".")[2] for ours in names if ours not in adapters}
+    targets = set()
+    for ours in adapters:
+        last = names[ours].rpartition(".")[2]
+        targets.add(names[ours] if last in partly else last)
+    return sorted(targets)
+
+
+def _of_pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
+    """The value of the first pattern that ends a module's name, as `peft` looks it up."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", name):
+            return value
+    return default
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: must hold one JSON object.")
+    for key, allowed in FIXED.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise _refusal(path, key, config[key], " or ".join(map(json.dumps, allowed)))
+    for key, value in config.items():
+        if key not in {*FIXED, *READ, *HARMLESS} and value not in (None, False, [], {}):
+            raise _refusal(path, key, value, "none of it; merge it with `peft` first")
+    filled = {
+        "r": config.get("r"),
+        "lora_alpha": config.get("lora_alpha"),
+        "lora_dropout": config.get("lora_dropout") or 0.0,
+        "use_rslora": config.get("use_rslora") or False,
+        "rank_pattern": config.get("rank_pattern") or {},
+        "alpha_pattern": config.get("alpha_pattern") or {},
+    }
+    _check_numbers(path, filled)
+    return filled
+
+
+def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config[key], dict):
+            raise _refusal(path, key, config[key], "an object of patterns")
+        for pattern in config[key]:
+            try:
+                re.compile(pattern)
+            except re.error:
+                raise _refusal(path, key, pattern, "regular expressions") from None
+    for rank in (config["r"], *config["rank_pattern"].values()):
+        if type(rank) is not int or rank < 1:
+            raise _refusal(path, "r", rank, "whole numbers from 1")
+    for alpha in (config["lora_alpha"], *config["alpha_pattern"].values()):
+        if type(alpha) not in (int, float) or not (math.isfinite(alpha) and alpha > 0):
+            raise _refusal(path, "lora_alpha", alpha, "numbers above 0")
+    dropout = config["lora_dropout"]
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise _refusal(path, "lora_dropout", dropout, "numbers from 0 to below 1")
+    if type(config["use_rslora"]) is not bool:
+        raise _refusal(path, "use_rslora", config["use_rslora"], "true or false")
+
+
+def _refusal(path: Path, key: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(f"{path}: {key} = {json.dumps(value)}: Foundling can wear {allowed}.")
