@@ -248,6 +248,15 @@ class Tokenizer:
         backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
         return Tokenizer(backend, self.begin_name, self.end_name, self.pad_name)
 
+    def mark_ids(self) -> dict[str, int]:
+        """The marks of a text as config.json of `transformers` names them."""
+        marks = {
+            "bos_token_id": self.begin_name,
+            "eos_token_id": self.end_name,
+            "pad_token_id": self.pad_name,
+        }
+        return {key: self.special(name) for key, name in marks.items() if name is not None}
+
     @cached_property
     def special_ids(self) -> frozenset[int]:
         added = self._backend.get_added_tokens_decoder()

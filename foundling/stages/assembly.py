@@ -223,15 +223,8 @@ def _announce(progress: ProgressLine, config: StageConfig, parts: Parts, machine
 
 
 def _save(parts: Parts, folder: Path) -> None:
-    tokenizer = parts.tokenizer
-    marks = {
-        "bos_token_id": tokenizer.begin_name,
-        "eos_token_id": tokenizer.end_name,
-        "pad_token_id": tokenizer.pad_name,
-    }
-    ids = {key: tokenizer.special(name) for key, name in marks.items() if name is not None}
-    interchange.save(parts.model, folder, ids)
-    tokenizer.save(folder)
+    interchange.save(parts.model, folder, parts.tokenizer.mark_ids())
+    parts.tokenizer.save(folder)
     parts.save_more(folder)
 
 

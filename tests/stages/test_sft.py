@@ -15,6 +15,7 @@ from foundling import checkpoint, models
 from foundling.config import ConfigError, override
 from foundling.data import hamlet
 from foundling.run import Run, load_model
+from foundling.stages.adapted import export_adapter, merge_adapter
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import sft
 from foundling.stages.sft_config import SftConfig
@@ -247,3 +248,20 @@ def test_a_parent_without_roles_gets_them(
     new = models.widened(load_model(parent, print)[0], 404)
     assert torch.equal(new.embed.weight[:400], old)
     torch.testing.assert_close(new.embed.weight[402], old.mean(0))
+
+
+def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings("adapter.rank=2"), tmp_path / "run")
+    export_adapter(run, tmp_path / "adapter", print)
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    merge_adapter(str(parent), tmp_path / "adapter", tmp_path / "merged", print)
+    tokens = torch.arange(9)[None]
+    ours, merged = (load_model(path, print)[0].eval() for path in (run.folder, tmp_path / "merged"))
+    torch.testing.assert_close(merged.hidden(tokens), ours.hidden(tokens))
+    plain = sft(settings("training.steps=1"), tmp_path / "plain")
+    with pytest.raises(ConfigError, match="trained no adapter"):
+        export_adapter(plain, tmp_path / "none", print)
+    with pytest.raises(ConfigError, match="not empty"):
+        export_adapter(run, tmp_path / "adapter", print)

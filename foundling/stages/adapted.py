@@ -1,0 +1,56 @@
+"""Adapters of a run out to other tools, and adapters of other tools into plain models."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from foundling import checkpoint
+from foundling.config import ConfigError, load_toml
+from foundling.models import adapter_files, adapters, interchange
+from foundling.run import Run, load_model
+from foundling.stages.parent import Parent
+from foundling.stages.sft import ADAPTER
+from foundling.stages.sft_config import SftConfig
+
+
+def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
+    """Write the adapter of a run's best checkpoint in the layout of `peft`.
+
+    Raises:
+        ConfigError: the run trained no adapter, or `peft` knows no such architecture.
+    """
+    manifest = run.manifest
+    values = load_toml(run.folder / "config.toml")
+    if manifest["stage"] == "pretrain" or values.get("adapter") is None:
+        raise ConfigError(f"{run.folder}: trained no adapter; its models are plain as they are.")
+    best = checkpoint.best_whole(run.checkpoints, say)
+    if best is None:
+        raise ConfigError(f"{run.folder}: this run has no whole checkpoint yet.")
+    _require_empty(out)
+    settings = SftConfig.parse(values).adapter
+    assert settings is not None
+    parent = Parent.kept_by(run)
+    model = parent.load(vocab_size=manifest["model"]["vocab_size"])
+    adapters.add_adapters(model, settings, manifest["seed"])
+    adapters.load_adapter_state(model, load_file(best.model / ADAPTER))
+    adapter_files.save_adapter(model, out, parent.facts["source"])
+
+
+def merge_adapter(base: str, adapter: Path, out: Path, say: Callable[[str], None]) -> None:
+    """Fold an adapter in the layout of `peft` into its base: a plain model folder.
+
+    Raises:
+        ConfigError: the adapter does not fit the base, or cannot be expressed.
+    """
+    model, tokenizer = load_model(base, say)
+    adapter_files.load_adapter(model, adapter)
+    adapters.merge(model)
+    _require_empty(out)
+    interchange.save(model, out, tokenizer.mark_ids())
+    tokenizer.save(out)
+
+
+def _require_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is not empty; give another --out.")
