@@ -1,6 +1,6 @@
 """What a model and an objective are fed: batches of tokens, and where they come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +12,8 @@ from foundling.intervals import Intervals
 
 IGNORE = -100
 """The target of a position at which no loss is due."""
+ANCHOR = -101
+"""The target of a position at which no token is due, only nearness to a reference model."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class BatchView:
 class TokenBatch:
     """Packed rows of tokens; a row may hold several documents.
 
-    `targets` is the next token, or IGNORE where no loss is due. `documents` numbers the documents
-    of a row, or is None where every row is one document. `target_ids` numbers each target among
-    all targets of a finite data set (-1 where no loss is due), so that what was computed of it
-    before is found again; None where there is no such number.
+    `targets` is the next token, ANCHOR, or IGNORE where no loss is due. `documents` numbers the
+    documents of a row, or is None where every row is one document. `target_ids` numbers each
+    target among all targets of a finite data set (-1 where there is none), so that what was
+    computed of it before is found again; None where there is no such number.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -50,6 +52,11 @@ class TokenBatch:
     def rows(self, start: int, stop: int) -> "TokenBatch":
         """The rows `start` to `stop`, as a batch of its own."""
         return self._each(lambda tensor: tensor[start:stop])
+
+    def chosen(self, rows: Sequence[int]) -> "TokenBatch":
+        """These rows in this order, as a batch of its own."""
+        index = torch.tensor(rows, device=self.tokens.device)
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device) -> "TokenBatch":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))

@@ -66,7 +66,11 @@ class SupervisedData:
 
     def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
         places = range(index * self.batch_size, (index + 1) * self.batch_size)
-        return self._rows([self.examples_of(kept(skipped, place)) for place in places])
+        return self.samples([kept(skipped, place) for place in places])
+
+    def samples(self, samples: Sequence[int]) -> TokenBatch:
+        """The rows of these samples."""
+        return self._rows([self.examples_of(sample) for sample in samples])
 
     def ordered_batches(self, batch_size: int | None = None) -> Iterator[TokenBatch]:
         """Every example once, in an order that does not depend on the seed, the long ones first.

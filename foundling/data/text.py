@@ -48,8 +48,11 @@ class TextData:
 
     def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
         places = range(index * self.batch_size, (index + 1) * self.batch_size)
-        starts = [self.start_of(kept(skipped, place)) for place in places]
-        return rows_at(self.split, starts, self.context)
+        return self.samples([kept(skipped, place) for place in places])
+
+    def samples(self, samples: Sequence[int]) -> TokenBatch:
+        """The rows of these samples."""
+        return rows_at(self.split, [self.start_of(sample) for sample in samples], self.context)
 
     def describe(self, sample: int) -> dict[str, Any]:
         """The documents that a sample lies in, by their number in the split, and its text."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.batch import IGNORE, TokenBatch
+from foundling.batch import TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import linear_cross_entropy
 from foundling.runtime import autocast
@@ -67,7 +67,7 @@ def measure(
                     hidden.flatten(0, 1), model.unembed.weight, targets.flatten()
                 )
             loss = rows.view(targets.shape).double()
-            due = targets != IGNORE
+            due = targets >= 0
             at = moved.positions.flatten()
             empty = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
             nats.append(empty.index_add(0, at, loss.flatten()))

@@ -64,8 +64,8 @@ def anchored_cross_entropy(
     With log p and log r of the policy and the reference, and d = log p − log r, the gradient of a
     row's logits is p − onehot(target) + strength · p ∘ (d − KL). It is worked out chunk by chunk
     as in `linear_cross_entropy`; three times `chunk_rows × vocab` numbers exist at a time. No
-    gradient goes to the reference. At strength 0 the reference only measures the KL: loss and
-    gradients are bit for bit those without one.
+    gradient goes to the reference. A row whose target is ANCHOR has the KL alone. At strength 0
+    the reference only measures the KL: loss and gradients are bit for bit those without one.
     """
     chunk = chunk_rows or _chunk_rows(weight)
     plain = _Terms(entropy=True)
@@ -160,7 +160,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     grad_weight += to_weight
             total = rows.sum()
             if terms.z_loss:
-                total = total + terms.z_loss * (lse.square() * (targets != IGNORE)).sum()
+                total = total + terms.z_loss * (lse.square() * (targets >= 0)).sum()
             if terms.strength:
                 total = total + terms.strength * kl.sum()
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -188,7 +188,7 @@ def _chunk(
 
     What is not wanted is None. Worked in place: three times the chunk's logits, no more.
     """
-    due = targets != IGNORE
+    due = targets >= 0
     index = torch.where(due, targets, 0)[:, None]
     logits = _logits(hidden, weight)
     lse = logits.logsumexp(dim=-1)
@@ -204,14 +204,15 @@ def _chunk(
     if wants_entropy:
         entropy = -log_probs.mul_(probs).sum(dim=-1) * due
     if anchor:
-        kl = log_probs.copy_(probs).mul_(ratio).sum(dim=-1) * due
+        kl = log_probs.copy_(probs).mul_(ratio).sum(dim=-1) * (targets != IGNORE)
     if not wants_gradient:
         return rows, lse, kl, entropy, None, None
-    factor = 1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)
+    factor = (1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)) * due
     if anchor and kl is not None:
-        probs.mul_(ratio.sub_(kl[:, None]).mul_(anchor[2]).add_(factor[:, None]))
-        factor = torch.ones_like(lse)
-    gradient = probs.mul_((factor * due)[:, None])
+        anchored = (targets != IGNORE) * anchor[2]
+        gradient = probs.mul_(ratio.sub_(kl[:, None]).mul_(anchored[:, None]).add_(factor[:, None]))
+    else:
+        gradient = probs.mul_(factor[:, None])
     gradient = gradient.scatter_add_(1, index, -due.to(probs.dtype)[:, None]).to(hidden.dtype)
     return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
 

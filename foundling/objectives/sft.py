@@ -19,8 +19,10 @@ COMPILED_ROWS = 512
 class Sft:
     """−log π(target) + strength · KL(π ‖ reference), summed over the due targets.
 
-    The KL is exact, over the whole vocabulary, at each due target. With a reference and strength 0
-    it is measured only, and the loss and its gradient are bit for bit those without a reference.
+    The KL is exact, over the whole vocabulary, at each due target, and at the positions of plain
+    text whose target is ANCHOR. Only the targets that are tokens are counted. With a reference and
+    strength 0 it is measured only, and the loss and its gradient are bit for bit those without a
+    reference.
     """
 
     batch_type = TokenBatch
@@ -43,10 +45,10 @@ class Sft:
         hidden = model(batch.tokens, batch.view).flatten(0, 1)
         weight = model.unembed.weight
         places = (batch.targets.flatten() != IGNORE).nonzero()[:, 0]
-        count, chunk, missing = len(places), None, 0
+        size, chunk, missing = len(places), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
             chunk = min(COMPILED_ROWS, max(1, CHUNK_LOGITS // len(weight)))
-            missing = -count % chunk
+            missing = -size % chunk
         reference_hidden = reference_weight = None
         if self.reference is not None:
             reference_hidden = F.pad(self.reference.hidden(batch), (0, 0, 0, missing))
@@ -61,12 +63,15 @@ class Sft:
             chunk_rows=chunk,
             compiled=self.compiled,
         )
-        each = (loss.cross_entropy + self.strength * loss.kl)[:count]
+        each = (loss.cross_entropy + self.strength * loss.kl)[:size]
+        answers = batch.targets >= 0
         rows = each.new_zeros(len(batch)).index_add(0, places // batch.targets.shape[1], each)
         metrics: dict[str, Tensor] = {
             "cross_entropy": loss.cross_entropy.sum(),
             "entropy": loss.entropy.sum(),
         }
         if self.reference is not None:
-            metrics["kl"] = loss.kl.sum()
-        return LossSum(loss.total, (batch.targets != IGNORE).sum(), rows, metrics)
+            kl, is_answer = loss.kl[:size], batch.targets.flatten()[places] >= 0
+            metrics["kl"] = kl[is_answer].sum()
+            metrics["text_kl"] = kl[~is_answer].sum()
+        return LossSum(loss.total, answers.sum(), rows, metrics)

@@ -2,21 +2,21 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from foundling.chat import Message, render_prompt
 from foundling.config import ConfigError
+from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation, read_conversations
 from foundling.data.examples import Examples, split_by_prompt
 from foundling.data.store import TokenStore
 from foundling.data.supervised import SupervisedData
-from foundling.data.text import validation_batches
+from foundling.data.text import TextData, validation_batches
 from foundling.evaluation.answers import measure_answers
 from foundling.evaluation.perplexity import Perplexity, measure
 from foundling.generation.engine import Engine
@@ -88,20 +88,20 @@ class _Sft:
         steps = config.training.steps
         assert steps is not None, "resolved"
         if config.forgetting.data is not None:
-            self._pretraining_batches()  # the same
+            self._pretraining_store()  # the same
         epochs = steps * config.training.batch_size / data.rows_per_epoch
         rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
         parts = Parts(
             stage="sft",
             model=self.model,
             tokenizer=self.tokenizer,
-            data=data,
+            data=self._with_text(),
             objective=self._objective,
             facts={
                 "parent": dict(self.parent.facts),
                 "data": list(config.data.files),
                 "pretraining_data": config.forgetting.data,
-                "data_fingerprint": data.fingerprint,
+                "data_fingerprint": self._with_text().fingerprint,
                 "examples": len(data.examples),
                 "packing_efficiency": round(data.efficiency, 4),
             },
@@ -175,6 +175,27 @@ class _Sft:
             packing=settings.packing,
             decode=self.tokenizer.decode,
         )
+
+    def _with_text(self) -> SupervisedData | AnchoredData:
+        """The answers, with text to stay near the parent on where that is wished for."""
+        config = self.config
+        if not (config.anchor.strength and config.anchor.text_rows):
+            return self.train
+        if config.forgetting.data is None:
+            raise ConfigError(
+                "anchor.text_rows: there is no pretraining text; name a token store as "
+                "forgetting.data."
+            )
+        if not config.data.packing:
+            raise ConfigError("anchor.text_rows: stands beside packed rows; set data.packing.")
+        text = TextData(
+            self._pretraining_store().split("train"),
+            context=self.context,
+            batch_size=config.anchor.text_rows,
+            seed=config.seed,
+            decode=self.tokenizer.decode,
+        )
+        return AnchoredData(self.train, text)
 
     def _resolved(self, config: SftConfig) -> SftConfig:
         """With all that follows from parent and data written out."""
@@ -276,19 +297,24 @@ class _Sft:
 
     def _remembers(self, check: Callable[[], None]) -> Perplexity | None:
         """How well the model still predicts pretraining text; None: there is none to measure on."""
-        settings, batches = self.config.forgetting, self._pretraining_batches
-        if settings.data is None:
+        if self.config.forgetting.data is None:
             return None
+        batches = validation_batches(
+            self._pretraining_store().split("validation"),
+            context=self.context,
+            batch_size=self.config.validation.batch_size,
+            max_tokens=self.config.forgetting.max_tokens,
+        )
         return measure(
             self.model,
-            batches(),
+            batches,
             token_bytes=torch.from_numpy(self.tokenizer.token_bytes),
             device=self.machine.device,
             precision=self.machine.precision,
             check=check,
         )
 
-    def _pretraining_batches(self) -> Iterable[Any]:
+    def _pretraining_store(self) -> TokenStore:
         settings = self.config.forgetting
         store = TokenStore.open(Path(str(settings.data)))
         if store.manifest.tokenizer_fingerprint != self.parent.tokenizer().fingerprint:
@@ -296,12 +322,7 @@ class _Sft:
                 f"forgetting.data = {settings.data}: its tokens are of another tokenizer than the "
                 "parent's; prepare it with the parent's tokenizer.json."
             )
-        return validation_batches(
-            store.split("validation"),
-            context=self.context,
-            batch_size=self.config.validation.batch_size,
-            max_tokens=settings.max_tokens,
-        )
+        return store
 
     def _prompt(self, text: str) -> list[int] | str:
         if self.config.data.style == "plain":

@@ -47,8 +47,14 @@ class AnchorSettings(Section):
     store: str | None = None
     """The folder of the stored ones; None: in the run. Runs that differ in λ may share it."""
 
+    text_rows: int = Field(0, ge=0)
+    """Rows of pretraining text in each step beside the answers, where the KL alone is due; read
+    only where strength is above 0."""
+
     @model_validator(mode="after")
     def _used(self) -> "AnchorSettings":
+        if self.reference == "stored" and self.text_rows:
+            raise ValueError('reference = "stored" holds no text: text_rows needs "model"')
         if self.reference == "model" and self.store is not None:
             raise ValueError('reference = "model" does not use store')
         return self

@@ -268,7 +268,7 @@ class Loop:
                 sums[name] = sums.get(name, 0) + value.detach().double()
             counts = (part.targets != IGNORE).sum(1).clamp(min=1)
             row_losses.append(loss.rows / counts)
-            means.append(loss.total.detach() / loss.count.clamp(min=1))
+            means.append(loss.total.detach() / counts.sum())
         figures = {name: value.item() for name, value in sums.items()}
         count, total = figures.pop("count"), figures.pop("total")
         self.seam("gradient", step, samples, self.state.model)

@@ -1,12 +1,13 @@
 """Fine-tuning's loss against the naive formula over all logits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from foundling import models
-from foundling.batch import IGNORE, TokenBatch
+from foundling.batch import ANCHOR, IGNORE, TokenBatch
 from foundling.config import ConfigError
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
@@ -150,3 +151,25 @@ def test_a_strength_below_zero_is_refused(strength: float) -> None:
 def test_an_anchor_without_a_reference_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a reference"):
         Sft(0.1)
+
+
+def test_text_without_targets_has_the_kl_alone() -> None:
+    model, reference, given = build(), build(seed=7), batch()
+    anchored = replace(given, targets=torch.where(given.targets == IGNORE, ANCHOR, given.targets))
+    loss = Sft(0.5, FrozenModel(reference))(model, anchored)
+    loss.total.backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    log_p = model.logits(model(given.tokens, given.view)).log_softmax(-1)
+    log_r = reference.logits(reference(given.tokens, given.view)).log_softmax(-1).detach()
+    kl = (log_p.exp() * (log_p - log_r)).sum(-1)
+    due = given.targets >= 0
+    index = given.targets.clamp(min=0)[..., None]
+    expected = -log_p.gather(-1, index)[..., 0][due].sum() + 0.5 * kl.sum()
+    expected.backward()
+    torch.testing.assert_close(loss.total.detach(), expected.detach())
+    torch.testing.assert_close(loss.metrics["kl"], kl[due].sum().detach())
+    torch.testing.assert_close(loss.metrics["text_kl"], kl[~due].sum().detach())
+    assert int(loss.count) == int(due.sum())
+    for ours, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-9, atol=1e-12)

@@ -265,3 +265,20 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
         export_adapter(plain, tmp_path / "none", print)
     with pytest.raises(ConfigError, match="not empty"):
         export_adapter(run, tmp_path / "adapter", print)
+
+
+def test_rows_of_text_hold_it_nearer_to_what_it_knew(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    alone = sft(settings("anchor.strength=1"), tmp_path / "alone")
+    beside = ("anchor.strength=1", "anchor.text_rows=8")
+    held = sft(settings(*beside), tmp_path / "held")
+    drift = [
+        run.records()["validation"][-1]["pretraining_loss_nats"]
+        - run.records()["validation"][0]["pretraining_loss_nats"]
+        for run in (alone, held)
+    ]
+    assert drift[1] < drift[0]
+    assert held.records()["train"][-1]["text_kl"] > 0
+    with pytest.raises(ConfigError, match=r"data\.packing"):
+        sft(settings(*beside, "data.packing=false"), tmp_path / "unpacked")

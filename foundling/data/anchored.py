@@ -1,0 +1,70 @@
+"""Answers to learn beside plain text on which a model is only to stay as it was."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from foundling.batch import ANCHOR, IGNORE, TokenBatch
+from foundling.data.supervised import SupervisedData
+from foundling.data.text import TextData
+from foundling.intervals import Intervals, kept
+
+
+class AnchoredData:
+    """Batches of a supervised data set with rows of text behind; text targets are ANCHOR.
+
+    With 3 answer rows and 2 text rows a batch, samples 0 1 2 are rows of answers, 3 4 of text,
+    5 6 7 of answers again, and so on.
+    """
+
+    def __init__(self, answers: SupervisedData, text: TextData) -> None:
+        assert answers.packing, "rows are as long as the context"
+        assert answers.context == text.context
+        self.answers, self.text = answers, text
+        self.batch_size = answers.batch_size + text.batch_size
+        identity = f"{answers.fingerprint}/{text.fingerprint}"
+        self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
+
+    def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
+        first = index * self.batch_size
+        places = [self._place(kept(skipped, first + row)) for row in range(self.batch_size)]
+        parts = []
+        if answers := [number for is_text, number in places if not is_text]:
+            parts.append(self.answers.samples(answers))
+        if text := [number for is_text, number in places if is_text]:
+            parts.append(_only_near(self.text.samples(text)))
+        # Back into the order of the samples, of which the answers came first.
+        order = sorted(range(len(places)), key=lambda row: places[row][0])
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return _joined(parts).chosen(back)
+
+    def describe(self, sample: int) -> Mapping[str, Any]:
+        is_text, number = self._place(sample)
+        return self.text.describe(number) if is_text else self.answers.describe(number)
+
+    def _place(self, sample: int) -> tuple[bool, int]:
+        """Whether a sample is text, and its number among those of its kind."""
+        block, row = divmod(sample, self.batch_size)
+        if row < self.answers.batch_size:
+            return False, block * self.answers.batch_size + row
+        return True, block * self.text.batch_size + row - self.answers.batch_size
+
+
+def _only_near(batch: TokenBatch) -> TokenBatch:
+    anchored = torch.where(batch.targets == IGNORE, IGNORE, ANCHOR)
+    documents = batch.documents
+    return TokenBatch(
+        batch.tokens,
+        anchored,
+        batch.positions,
+        torch.zeros_like(batch.tokens) if documents is None else documents,
+        torch.full_like(batch.tokens, -1),
+    )
+
+
+def _joined(parts: Sequence[TokenBatch]) -> TokenBatch:
+    names = [field.name for field in fields(TokenBatch)]
+    return TokenBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
