@@ -239,7 +239,7 @@ def test_a_parent_without_roles_gets_them(
     for name in ("user", "assistant", "system", "end_of_turn"):
         text = text.replace(f"<|{name}|>", f"<|{name}_of_old|>")
     file.write_text(text)
-    run = sft(settings(f"parent={folder}", "forgetting.data="), tmp_path / "run")
+    run = sft(settings(f"parent={folder}", "forgetting.max_tokens=400"), tmp_path / "run")
     model, tokenizer = load_model(run.folder, print)
     assert tokenizer.knows_roles
     assert tokenizer.vocab_size == model.vocab_size == 404
