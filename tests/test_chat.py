@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -19,6 +19,8 @@ from foundling.chat import (
 from foundling.config import ConfigError
 from foundling.tokenizer import SPECIAL_TOKENS, Tokenizer
 
+settings.register_profile("foundling", deadline=None)
+settings.load_profile("foundling")
 CORPUS = ["the cat sat on the mat.\n\n", "What is 42? It is the naïve answer — 東京 🦉\n"] * 20
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from foundling.chat import Kind
 from foundling.data.examples import Examples
-from foundling.tokenizer import StreamDecoder, Tokenizer
+from foundling.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
 
 COLOURS: dict[Kind, str] = {
     "special": "magenta",
@@ -91,7 +91,7 @@ def html(rows: Sequence[ShownRow], *, title: str, notes: Sequence[str] = ()) -> 
     )
     environment.filters |= {"visible": _visible, "counts": _counts, "hint": _hint}
     return environment.get_template("preview.html.j2").render(
-        title=title, notes=notes, rows=rows, meanings=MEANINGS
+        title=title, notes=notes, rows=rows, meanings=MEANINGS, end_of_turn=END_OF_TURN
     )
 
 
@@ -104,10 +104,10 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
     for place, (token, kind, learned) in enumerate(triples):
         waiting.append(token)
         text = decoder.push(token)
-        if triples[place + 1 : place + 2] != [] and triples[place + 1][1:] == (kind, learned):
-            if not text:
-                continue
-        else:  # another kind begins: nothing may spill over
+        goes_on = place + 1 < len(triples) and triples[place + 1][1:] == (kind, learned)
+        if goes_on and not text:
+            continue
+        if not goes_on:  # another segment begins: nothing may spill over into it
             text += decoder.flush()
             decoder = StreamDecoder(tokenizer, show_special=True)
         shown.append(ShownToken(text, tuple(waiting), kind, learned))
@@ -131,8 +131,9 @@ def _legend() -> Text:
 
 def _styled(tokens: Sequence[ShownToken]) -> Text:
     text = Text()
-    for token in tokens:
-        text.append(_visible(token.text), style=_style(token.kind, token.learned))
+    for (kind, learned), same in groupby(tokens, key=lambda token: (token.kind, token.learned)):
+        shown = "".join(_visible(token.text) for token in same)
+        text.append(shown, style=_style(kind, learned))
     return text
 
 
@@ -152,8 +153,7 @@ def _hint(token: ShownToken) -> str:
 
 def _visible(text: str) -> str:
     """Line ends marked, and control characters as their pictures, so that they do nothing."""
-    pictures = (_picture(character) for character in text)
-    return "".join(pictures)
+    return "".join(map(_picture, text))
 
 
 def _picture(character: str) -> str:
