@@ -9,12 +9,13 @@ largest resident size less what it had before, its inputs being there already.
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
 import time
 from statistics import median
+
+from pretrain import machine
 
 DIM, STRENGTH, VARIANTS = 256, 0.1, ("ours", "naive")
 MIB = 2**20
@@ -76,17 +77,6 @@ def measure(variant: str, rows: int, vocab: int) -> dict[str, float]:
     loss = step(*given).item()
     seconds = time.perf_counter() - start
     return {"bytes": peak_bytes() - before, "seconds": seconds, "loss_nats": loss / rows}
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    import torch
-
-    return {
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def main() -> None:

@@ -25,10 +25,10 @@ from foundling.models.language_model import LanguageModel
 from foundling.runtime import autocast
 
 HIDDEN, WEIGHT, RECORD = "hidden.bin", "weight.safetensors", "reference.json"
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05}
 """How far a vector may be off, relative to its length, where a batch of another shape gave it.
 
-Measured: 2e-6 in fp32 and 0.01 in bf16 on models of 6 layers; other weights are off by 1.
+Measured on 6 layers of width 384: 5e-7 in fp32, 0.0045 in bf16; weights of another seed: 1.3.
 """
 
 

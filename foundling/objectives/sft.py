@@ -12,8 +12,12 @@ from foundling.objectives.contract import LossSum
 from foundling.objectives.losses import CHUNK_LOGITS, anchored_cross_entropy
 from foundling.objectives.reference import Reference
 
-COMPILED_ROWS = 512
-"""The most rows of a chunk when compiled; the targets are padded to a multiple of it."""
+COMPILED_ROWS = 256
+"""The most rows of a chunk when compiled; the targets are padded to a multiple of it.
+
+Measured: 12 batches of 900 to 2,800 targets, vocabulary 72, width 384, bf16: 23 s with compiling,
+251 s where each count of targets is compiled anew.
+"""
 
 
 class Sft:
