@@ -92,23 +92,43 @@ def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
     return figure
 
 
+MARKERS = ("o", "^", "s", "D", "v", "P")
+
+
 def learning_plot(
-    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], chance: float, title: str
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    *,
+    chance: float | None,
+    majority: float | None = None,
+    title: str,
 ) -> Figure:
     """Accuracy against the number of examples: (number, mean, low, high) by way of learning."""
-    figure, axes = new_figure(
-        title, "examples (log scale after 0)", "accuracy", height=4.4, right=0.96
-    )
-    for (name, points), colour in zip(curves.items(), PALETTE, strict=False):
+    figure, axes = new_figure(title, "examples", "accuracy", height=5.0, right=0.96)
+    if not any(curves.values()):
+        return empty(figure, axes, "nothing measured yet")
+    for (name, points), colour, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
         x, mean, low, high = (np.array(column) for column in zip(*sorted(points), strict=True))
-        axes.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=5, label=name)
-        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
-    axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="chance")
+        axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.plot(
+            x, mean, color=colour, linewidth=2, marker=marker, markersize=7, label=name,
+            markeredgecolor=PAPER, zorder=4,
+        )  # fmt: skip
     numbers = sorted({point[0] for points in curves.values() for point in points})
     axes.set_xscale("symlog", base=2, linthresh=1)
-    axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+    axes.set_xlim(-0.25, 1.15 * max(1.0, numbers[-1]))
+    axes.set_xticks(numbers, [f"{number:,g}" for number in numbers])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.02)
+    every = [value for points in curves.values() for point in points for value in point[2:]]
+    lines = [(chance, "chance", (0, (2, 3))), (majority, "most common answer", (0, (6, 3)))]
+    levels = [level for level, _, _ in lines if level is not None]
+    low_end, high_end = padded(np.array([*every, *levels]))
+    axes.set_ylim(max(0.0, low_end), min(1.02, high_end))
+    for level, name, dashes in lines:
+        if level is not None:
+            axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=dashes, label=name, zorder=1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    legend(axes)
+    axes.legend(
+        loc="upper left", fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none",
+        framealpha=0.85, handlelength=2.2,
+    )  # fmt: skip
     return figure

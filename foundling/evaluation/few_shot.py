@@ -1,0 +1,200 @@
+"""How a model does a task by examples in its prompt: label scores, calibration, short answers."""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foundling.config import ConfigError
+from foundling.data.tasks import Example, Task, key_of
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+from foundling.models.language_model import LanguageModel
+from foundling.runtime import autocast
+from foundling.tokenizer import Tokenizer
+
+SEPARATOR = "\n\n"
+CONTENT_FREE = "N/A"
+"""Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
+BATCH_TOKENS = 8192
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""The tokens of a prompt and of its continuation."""
+Scorer = Callable[[Sequence[Pair]], list[float]]
+"""The log-probability of each continuation given its prompt, in nats."""
+Scores = npt.NDArray[np.float64]
+
+
+def log_probs(
+    model: LanguageModel, pairs: Sequence[Pair], *, precision: torch.dtype = torch.float32
+) -> list[float]:
+    """The log-probability of each continuation given its prompt, in nats, summed over its tokens.
+
+    Pairs that need the same text read, such as two labels of one token, have it read once.
+
+    Raises:
+        ConfigError: a prompt or a continuation is empty, or a pair is longer than the context.
+    """
+    if not all(prompt and continuation for prompt, continuation in pairs):
+        raise ConfigError("a prompt or its continuation has no token.")
+    wanted: dict[tuple[int, ...], list[int]] = {}
+    for number, (prompt, continuation) in enumerate(pairs):
+        wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
+    longest = max(map(len, wanted), default=0)
+    if model.max_context is not None and longest > model.max_context:
+        raise ConfigError(
+            f"a prompt has {longest:,} tokens with its continuation and the model reads at most "
+            f"{model.max_context:,}: take fewer examples."
+        )
+    result = [0.0] * len(pairs)
+    model.eval()
+    rows = sorted(wanted, key=len)
+    start = 0
+    while start < len(rows):
+        stop = start + 1
+        while stop < len(rows) and len(rows[stop]) * (stop + 1 - start) <= BATCH_TOKENS:
+            stop += 1
+        for row, numbers in enumerate(_score(model, rows[start:stop], wanted, pairs, precision)):
+            for number, nats in zip(wanted[rows[start + row]], numbers, strict=True):
+                result[number] = nats
+        start = stop
+    return result
+
+
+@torch.inference_mode()
+def _score(
+    model: LanguageModel,
+    rows: Sequence[tuple[int, ...]],
+    wanted: dict[tuple[int, ...], list[int]],
+    pairs: Sequence[Pair],
+    precision: torch.dtype,
+) -> list[list[float]]:
+    """Of each row, the nats of the pairs that are read in it.
+
+    Rows are padded on the right, which nothing before it sees.
+    """
+    device = model.unembed.weight.device
+    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for place, row in enumerate(rows):
+        tokens[place, : len(row)] = torch.tensor(row)
+    with autocast(device, precision):
+        hidden = model.hidden(tokens.to(device)).float()
+    weight = model.unembed.weight.float()
+    scores = []
+    for place, row in enumerate(rows):
+        continuations = [pairs[number][1] for number in wanted[row]]
+        first = len(row) - max(map(len, continuations))
+        table = (hidden[place, first : len(row)] @ weight.T).log_softmax(dim=-1).cpu().double()
+        scores.append(
+            [
+                sum(float(table[at - len(some), token]) for at, token in enumerate(some))
+                for some in continuations
+            ]
+        )
+    return scores
+
+
+def prompt_texts(task: Task, shots: Sequence[Example], texts: Sequence[str]) -> list[str]:
+    """The examples, then each text, up to where its answer begins.
+
+    Raises:
+        ConfigError: a text is itself among the examples.
+    """
+    template = task.template
+    known = {key_of(shot.text) for shot in shots}
+    shown = [template.prompt(shot.text) + template.completion(shot.answer) for shot in shots]
+    for text in texts:
+        if key_of(text) in known:
+            raise ConfigError(f'"{text[:60]}": to be asked, and among the examples of its prompt.')
+    return [SEPARATOR.join([*shown, template.prompt(text)]) for text in texts]
+
+
+def prompt_tokens(
+    task: Task, tokenizer: Tokenizer, shots: Sequence[Example], texts: Sequence[str]
+) -> list[list[int]]:
+    """The prompts as tokens, begun as a text is begun in training."""
+    begin = [] if tokenizer.begin_name is None else [tokenizer.begin_of_text]
+    encoded = tokenizer.encode_batch(prompt_texts(task, shots, texts))
+    return [[*begin, *tokens] for tokens in encoded]
+
+
+def continuation_tokens(
+    task: Task, tokenizer: Tokenizer, answers: Sequence[str]
+) -> list[list[int]]:
+    """Each answer as tokens, encoded by itself, with the spaces that the template has before it."""
+    return tokenizer.encode_batch([task.template.completion(answer) for answer in answers])
+
+
+def longest_prompt(task: Task, tokenizer: Tokenizer, shots: Sequence[Example]) -> int:
+    """The most tokens that a test item needs with these examples and the longest answer."""
+    prompts = prompt_tokens(task, tokenizer, shots, [example.text for example in task.test])
+    return max(map(len, prompts)) + answer_tokens(task, tokenizer)
+
+
+def answer_tokens(task: Task, tokenizer: Tokenizer) -> int:
+    """The tokens of the longest answer there is."""
+    answers = task.labels or sorted({example.answer for example in (*task.train, *task.test)})
+    return max(map(len, continuation_tokens(task, tokenizer, answers)))
+
+
+def label_scores(
+    score: Scorer, task: Task, tokenizer: Tokenizer, shots: Sequence[Example], texts: Sequence[str]
+) -> Scores:
+    """The log-probability of each label (second axis) as the answer to each text (first axis)."""
+    assert task.labels, "a classification"
+    labels = continuation_tokens(task, tokenizer, task.labels)
+    prompts = prompt_tokens(task, tokenizer, shots, texts)
+    nats = score([(prompt, label) for prompt in prompts for label in labels])
+    return np.array(nats, dtype=np.float64).reshape(len(texts), len(labels))
+
+
+def calibrated(scores: Scores, content_free: Scores) -> Scores:
+    """The scores less those of an input that says nothing, after the same examples.
+
+    Worked: (−1, −2) prefers the first label; where "N/A" has (−0.5, −2.5) it becomes (−0.5, 0.5),
+    which prefers the second.
+
+    Source: Zhao et al. 2021, Calibrate Before Use, section 5: W = diag(p_content_free)⁻¹, b = 0.
+    """
+    return scores - content_free.reshape(1, -1)
+
+
+def hits(task: Task, scores: Scores) -> list[bool]:
+    """Which test items have their own label as the best; of equals the first one counts."""
+    assert task.labels, "a classification"
+    best = scores.argmax(axis=1)
+    return [task.labels[i] == item.answer for i, item in zip(best, task.test, strict=True)]
+
+
+def classify(
+    score: Scorer, task: Task, tokenizer: Tokenizer, shots: Sequence[Example]
+) -> tuple[list[bool], list[bool]]:
+    """Which test items are classified rightly: as the scores are, and calibrated."""
+    texts = [example.text for example in task.test]
+    scores = label_scores(score, task, tokenizer, shots, texts)
+    content_free = label_scores(score, task, tokenizer, shots, [CONTENT_FREE])
+    return hits(task, scores), hits(task, calibrated(scores, content_free))
+
+
+def answer_shortly(
+    model: LanguageModel, task: Task, tokenizer: Tokenizer, shots: Sequence[Example]
+) -> list[bool]:
+    """Which test items are answered rightly: the likeliest token each time, to the end of a line.
+
+    An answer may have as many tokens as the longest one of the task.
+    """
+    engine, most = Engine(model, tokenizer), answer_tokens(task, tokenizer)
+    prompts = prompt_tokens(task, tokenizer, shots, [example.text for example in task.test])
+    greedy, right = Sampling(temperature=0.0), []
+    for prompt, item in zip(prompts, task.test, strict=True):
+        text = engine.generate(prompt, max_tokens=most + 1, sampling=greedy, stop=["\n"])
+        right.append(normalised(text) == normalised(item.answer))
+    return right
+
+
+def normalised(answer: str) -> str:
+    """An answer but for case, white space, quotes around it and punctuation after it."""
+    text = " ".join(unicodedata.normalize("NFKC", answer).split()).casefold()
+    return text.strip("\"'“”‘’«» ").rstrip(".!?,;: ") or text

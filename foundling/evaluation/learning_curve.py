@@ -1,0 +1,115 @@
+"""Accuracy by the number of examples: means, intervals, and where ways of learning cross."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from foundling.runtime import derive_seed
+
+WAYS = {
+    "in_context": "in the prompt",
+    "calibrated": "in the prompt, calibrated",
+    "full": "fine-tuned",
+    "lora": "fine-tuned, LoRA",
+}
+"""Ways to learn a task, and what they are called."""
+TUNED = ("full", "lora")
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Point:
+    """The accuracy after `number` examples: the mean over seeds, with a 95% interval."""
+
+    number: int
+    mean: float
+    low: float
+    high: float
+    num_seeds: int
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Curves = Mapping[str, Sequence[Point]]
+
+
+def interval(hits: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """The middle 95% of the mean accuracy where seeds and test items are drawn anew.
+
+    Args:
+        hits: of each seed, a 1 or 0 for each test item, the same items in the same order.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3
+    (percentiles); both factors are drawn, as in Owen 2007, The Pigeonhole Bootstrap.
+    """
+    table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
+    seeds, items = table.shape
+    generator = np.random.default_rng(seed)
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS)
+    of_items = generator.multinomial(items, np.full(items, 1 / items), DRAWS)
+    means = ((of_seeds @ table) * of_items).sum(axis=1) / (seeds * items)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """The points of each way, in the order of the number of examples."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for one in measurements:
+        found.setdefault(one["way"], {}).setdefault(one["number"], []).append(one["hits"])
+    return {
+        way: [_point(way, number, hits) for number, hits in sorted(found[way].items())]
+        for way in WAYS
+        if way in found
+    }
+
+
+def _point(way: str, number: int, hits: Sequence[str]) -> Point:
+    mean = sum(some.count("1") for some in hits) / sum(map(len, hits))
+    low, high = interval(hits, derive_seed("interval", way, number))
+    return Point(number, mean, low, high, len(hits))
+
+
+def best_in_context(curves: Curves) -> tuple[str, Point] | None:
+    """The most accurate point of learning from the prompt alone; of equals the fewest examples."""
+    points = [(way, p) for way, of in curves.items() if way not in TUNED for p in of]
+    return max(points, key=lambda found: (found[1].mean, -found[1].number), default=None)
+
+
+def crossing(points: Sequence[Point], accuracy: float) -> int | None:
+    """The smallest number of examples from which the interval lies above `accuracy`."""
+    return next((point.number for point in points if point.low > accuracy), None)
+
+
+def verdict(curves: Curves, majority: float) -> list[str]:
+    """What the curves say, in sentences: how good learning in context is, and what passes it."""
+    best = best_in_context(curves)
+    if best is None:
+        return ["Nothing was measured with examples in the prompt."]
+    way, point = best
+    which = (
+        f"{point.mean:.1%} ({point.low:.1%} to {point.high:.1%}), {WAYS[way]}, k = {point.number}"
+    )
+    sentences = [f"The best accuracy in context is {which}."]
+    if point.low <= majority:
+        sentences.append(
+            f"That is no better than always giving the most common answer ({majority:.1%}): this "
+            "model does not learn the task from its prompt."
+        )
+    for name in TUNED:
+        if name not in curves:
+            continue
+        at, label = crossing(curves[name], point.mean), _title(WAYS[name])
+        if at is None:
+            most = curves[name][-1].number
+            sentences.append(f"{label}: they do not cross here, up to n = {most:,} examples.")
+        else:
+            sentences.append(f"{label}: above it from n = {at:,} examples on.")
+    return sentences
+
+
+def _title(text: str) -> str:
+    return text[0].upper() + text[1:]
