@@ -70,13 +70,13 @@ class Parent:
             shutil.copyfile(path, target / path.name)
             durable.sync(target / path.name)
 
-    def load(self, *, vocab_size: int, dropout: float = 0.0) -> LanguageModel:
+    def load(self, *, vocab_size: int | None = None, dropout: float = 0.0) -> LanguageModel:
         """The model, in fp32, with this dropout in place of the one it was trained with.
 
         Where it knows fewer tokens than `vocab_size` it gets room for them.
         """
         model = interchange.load(self.folder)
-        if model.vocab_size < vocab_size:
+        if vocab_size is not None and model.vocab_size < vocab_size:
             model = widened(model, vocab_size)
         for module in model.modules():
             if isinstance(module, nn.Dropout):

@@ -1,25 +1,20 @@
 """The demonstration: a small model raised in the village of Hamlet, from text to report."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from foundling import checkpoint
 from foundling.config import ConfigError
 from foundling.data import hamlet
 from foundling.data.prepare import prepare
+from foundling.demo.healing import heal
+from foundling.demo.instructing import instruct
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.ladder import climb, read_ladder
-from foundling.records import in_words
-from foundling.run import Run, load_model
-from foundling.stages.pretrain import PretrainConfig, pretrain
-from foundling.training.amendments import Amendments
-from foundling.training.guard.settings import GuardSettings
+from foundling.run import load_model
+from foundling.stages.pretrain import PretrainConfig
 
 TEXT_BYTES = 6_000_000
 SEED = 7
@@ -39,14 +34,13 @@ CONFIG: dict[str, Any] = {
     },
     "checkpoint": {"every": 200, "keep_last": 1},
 }
-# A smaller transformer, whose stream has ten batches of noise in a row from step 120 on.
+# A smaller transformer, whose stream is poisoned.
 HEALED: dict[str, Any] = {
     **CONFIG,
     "model": {"rung": "transformer", "dim": 64, "num_layers": 2, "num_heads": 4},
     "training": {"steps": 250, "batch_size": 16},
     "validation": {"every": 125, "max_tokens": 20_000, "prompts": []},
 }
-POISONED = range(120 * 16, 130 * 16)
 LOWER_RUNGS = ("training.steps=250", "validation.every=125", "validation.prompts=[]")
 PROMPTS = (
     "One morning the baker",
@@ -87,7 +81,10 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say("4. A stretch of the stream is poisoned, noise in place of text, and the guard heals it …")
     healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing", say)
 
-    say("5. What the rungs write:")
+    say("5. The transformer learns to answer, with and without an anchor to what it was …")
+    instructed = instruct(out / "ladder" / "transformer", out / "instructed", say)
+
+    say("6. What the rungs write:")
     samples: dict[str, list[dict[str, str]]] = {}
     for rung in ("next_word", "attention", "transformer"):
         engine = Engine(*load_model(out / "ladder" / rung, say))
@@ -103,6 +100,10 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say(f"   {report}   the rungs side by side, and who uses how much context")
     say(f"   {out / 'ladder' / 'transformer' / 'report.html'}   the transformer's own run")
     say(f"   {out / 'healing' / 'guarded' / 'report.html'}   what the guard did, on the loss curve")
+    say(
+        f"   {out / 'instructed' / 'report.html'}   what the answers cost, by the anchor's strength"
+    )
+    say(f"   foundling chat {out / 'instructed' / 'lambda-0.3'}")
     say(f'   foundling generate {out / "ladder" / "transformer"} --prompt "One morning"')
     return {
         "report": str(report),
@@ -113,48 +114,5 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         ],
         "samples": samples,
         "healed": healed,
+        "instructed": instructed,
     }
-
-
-def heal(config: PretrainConfig, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train on a poisoned stream, with the guard and without, and check what the guard made of it.
-
-    The check is a third run, without guard and poison, that is told from the start to leave out
-    what the guard left out.
-    """
-    off = config.model_copy(update={"guard": GuardSettings(enabled=False)})
-    unguarded = pretrain(off, out / "unguarded", seam=poison)
-    guarded = pretrain(config, out / "guarded", seam=poison)
-    told = off.model_copy(update={"amendments": Amendments(**guarded.manifest["amendments"])})
-    clean = pretrain(told, out / "clean")
-    losses = {
-        run.folder.name: run.records()["validation"][-1]["loss_nats"]
-        for run in (unguarded, guarded, clean)
-    }
-    same = _weights(guarded) == _weights(clean)
-    summary = guarded.summary()
-    say(
-        f"   the guard: {in_words(summary['guard'])}, {summary['samples_left_out']:,} samples left "
-        f"out\n   validation loss in nats: unguarded {losses['unguarded']:.3f}, guarded "
-        f"{losses['guarded']:.3f}\n   a clean run told to leave those samples out has "
-        f"{'the same weights, bit for bit' if same else 'OTHER weights'}"
-    )
-    return {"loss_nats": losses, "acts": summary["guard"], "same_as_clean": same}
-
-
-def poison(site: str, step: int, samples: Sequence[int], value: Any) -> Any:
-    """The training loop's seam: noise in the place of the poisoned samples."""
-    rows = [row for row, sample in enumerate(samples) if sample in POISONED]
-    if site != "batch" or not rows:
-        return value
-    noise = torch.Generator().manual_seed(step)
-    tokens, targets = value.tokens.clone(), value.targets.clone()
-    high = int(max(tokens.max(), targets.max()))
-    tokens[rows] = torch.randint(high, tokens[rows].shape, generator=noise)
-    targets[rows] = torch.randint(high, targets[rows].shape, generator=noise)
-    return replace(value, tokens=tokens, targets=targets)
-
-
-def _weights(run: Run) -> bytes:
-    newest = checkpoint.committed(run.checkpoints)[-1]
-    return (newest.model / "model.safetensors").read_bytes()
