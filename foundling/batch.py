@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -23,10 +23,15 @@ class BatchView:
     `positions` restart at 0 with each document, so position `p` at time `t` says that the
     document began at time `t - p`. `documents` is None where every row is one document: that is
     known on the host, and lets attention take its fastest path.
+
+    With `branches`, a document is a stem (0) that goes on in several ways (1, 2, ...), one after
+    the other: a token sees the stem and its own branch, and the positions of each branch restart
+    behind the stem. Only context modules that say so know branches.
     """
 
     positions: Int[Tensor, "batch time"]
     documents: Int[Tensor, "batch time"] | None = None
+    branches: Int[Tensor, "batch time"] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,24 +54,79 @@ class TokenBatch:
     def view(self) -> BatchView:
         return BatchView(self.positions, self.documents)
 
+    @property
+    def row_counts(self) -> Int[Tensor, " batch"]:
+        """How many targets each row has."""
+        return (self.targets != IGNORE).sum(1)
+
     def rows(self, start: int, stop: int) -> "TokenBatch":
         """The rows `start` to `stop`, as a batch of its own."""
-        return self._each(lambda tensor: tensor[start:stop])
+        return _each(self, lambda tensor: tensor[start:stop])
 
     def chosen(self, rows: Sequence[int]) -> "TokenBatch":
         """These rows in this order, as a batch of its own."""
         index = torch.tensor(rows, device=self.tokens.device)
-        return self._each(lambda tensor: tensor[index])
+        return _each(self, lambda tensor: tensor[index])
 
     def to(self, device: torch.device) -> "TokenBatch":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "TokenBatch":
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{k: change(v) for k, v in parts.items() if v is not None})
+
+@dataclass(frozen=True)
+class PreferenceBatch:
+    """Packed rows of pairs: a prompt, the answer that was chosen and the one that was rejected.
+
+    A row holds whole pairs. `answers` says which answer of its row a target belongs to: 2 · place
+    of the pair in the row, plus 1 for the rejected one; -1 where no loss is due. `pair_ids`
+    numbers each pair of a row among all of a data set; -1 where a row holds fewer.
+
+    With `branches` a pair is one document, whose prompt stands once: 0 for all of the prompt but
+    its last token, then 1 for that token and the chosen answer, and 2 for that token, once more,
+    and the rejected one. Without, each answer has a document and a prompt of its own.
+
+    Prompt 7 8 9, chosen 4 5, rejected 6: tokens 7 8 9 4 9, targets - - 4 5 6, positions
+    0 1 2 3 2, branches 0 0 1 1 2, answers -1 -1 0 0 1.
+    """
+
+    tokens: Int[Tensor, "batch time"]
+    targets: Int[Tensor, "batch time"]
+    positions: Int[Tensor, "batch time"]
+    documents: Int[Tensor, "batch time"]
+    answers: Int[Tensor, "batch time"]
+    pair_ids: Int[Tensor, "batch pairs"]
+    branches: Int[Tensor, "batch time"] | None = None
+
+    @property
+    def view(self) -> BatchView:
+        return BatchView(self.positions, self.documents, self.branches)
+
+    @property
+    def row_counts(self) -> Int[Tensor, " batch"]:
+        """How many pairs each row has."""
+        return (self.pair_ids >= 0).sum(1)
+
+    def rows(self, start: int, stop: int) -> "PreferenceBatch":
+        """The rows `start` to `stop`, as a batch of its own."""
+        return _each(self, lambda tensor: tensor[start:stop])
+
+    def to(self, device: torch.device) -> "PreferenceBatch":
+        return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+
+Batch = TokenBatch | PreferenceBatch
+AnyBatch = TypeVar("AnyBatch", TokenBatch, PreferenceBatch)
+
+
+def _each(batch: AnyBatch, change: Callable[[Tensor], Tensor]) -> AnyBatch:
+    """The batch with each of its tensors changed."""
+    parts = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(batch, **{k: change(v) for k, v in parts.items() if v is not None})
 
 
 @runtime_checkable
@@ -81,7 +141,7 @@ class Data(Protocol):
     """Of the tokens, their order and the settings."""
     batch_size: int
 
-    def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch: ...
+    def batch(self, index: int, skipped: Intervals = ()) -> Batch: ...
 
     def describe(self, sample: int) -> Mapping[str, Any]:
         """Where a sample comes from and how it reads, for people."""

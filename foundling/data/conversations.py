@@ -96,10 +96,10 @@ def read_conversations(
     """
     rows = Rows(inputs)
     report = ParseReport(forced=format != "auto", ignored_files=rows.ignored)
-    stream = _good(islice(rows, limit), report, on_error)
+    stream = good_rows(islice(rows, limit), report, on_error)
     first = list(islice(stream, FIRST_ROWS))
     if not first:
-        raise _nothing_left(report)
+        raise nothing_left(report)
     report.format = _detect(first) if format == "auto" else _known(format)
     chosen = FORMATS[report.format]
     found = []
@@ -114,13 +114,14 @@ def read_conversations(
             report.drop(error)
     report.num_kept = len(found)
     if not found:
-        raise _nothing_left(report)
+        raise nothing_left(report)
     return found, report
 
 
-def _good(
+def good_rows(
     rows: Iterable[Row | SourceError], report: ParseReport, on_error: OnError
 ) -> Iterator[Row]:
+    """The rows that can be read; the others are counted, or raised."""
     for found in rows:
         report.num_read += 1
         if not isinstance(found, SourceError):
@@ -156,7 +157,15 @@ def _conversation(where: str, row: dict[str, Any], format: Format) -> SourcedCon
         parsed = format.conversation(row)
     except RowError as error:
         raise SourceError(error.reason, f"{where}: {error}") from None
-    for message in parsed.messages:
+    check_messages(where, parsed.messages)
+    if parsed.given >= len(parsed.messages):
+        raise SourceError("no answer", f"{where}: the completion holds no message.")
+    return SourcedConversation(where, parsed.messages, parsed.given)
+
+
+def check_messages(where: str, messages: Conversation) -> None:
+    """Raises SourceError: the messages at `where` are not Unicode, blank or out of order."""
+    for message in messages:
         try:
             message.content.encode()
         except UnicodeEncodeError as error:
@@ -165,14 +174,12 @@ def _conversation(where: str, row: dict[str, Any], format: Format) -> SourcedCon
             what = "prompt" if message.role == "user" else "answer"
             raise SourceError(f"empty {what}", f"{where}: the {what} is empty.")
     try:
-        check_roles(parsed.messages, training=True)
+        check_roles(messages, training=True)
     except ConfigError as error:
         raise SourceError("roles out of order", f"{where}: {error}") from None
-    if parsed.given >= len(parsed.messages):
-        raise SourceError("no answer", f"{where}: the completion holds no message.")
-    return SourcedConversation(where, parsed.messages, parsed.given)
 
 
-def _nothing_left(report: ParseReport) -> ConfigError:
+def nothing_left(report: ParseReport) -> ConfigError:
+    """What is wrong where no row is left."""
     first = next(iter(report.first_of.values()), "the inputs hold none.")
     return ConfigError(f"No row is left of {report.num_read:,}; the first fault: {first}")

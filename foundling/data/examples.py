@@ -34,6 +34,7 @@ class LengthReport:
     prompts_cut: int = 0
     answers_left_out: int = 0  # with the exchanges that were left out at the front
     longest: int = 0  # tokens, before anything was cut
+    noun: str = "conversations"
 
     @property
     def _bound(self) -> str:
@@ -42,7 +43,7 @@ class LengthReport:
     def lines(self) -> list[str]:
         """The report for people."""
         lines = [
-            f"{self.num_kept:,} of {self.num_read:,} conversations kept; the longest has "
+            f"{self.num_kept:,} of {self.num_read:,} {self.noun} kept; the longest has "
             f"{self.longest:,} tokens" + self._bound
         ]
         if self.dropped:
@@ -109,7 +110,7 @@ class Examples:
         kept: list[tuple[str, Rendered]] = []
         for start in range(0, len(conversations), BATCH):
             some = conversations[start : start + BATCH]
-            for given, rendered in zip(some, _render(some, tokenizer, learn, style), strict=True):
+            for given, rendered in zip(some, render_sourced(some, tokenizer, learn, style), strict=True):
                 report.num_read += 1
                 report.longest = max(report.longest, len(rendered.tokens))
                 short: Rendered | None = rendered
@@ -222,9 +223,10 @@ def _prompt(messages: Conversation) -> str:
     return " ".join(first.split()).casefold()
 
 
-def _render(
+def render_sourced(
     conversations: Sequence[SourcedConversation], tokenizer: Tokenizer, learn: Learn, style: Style
 ) -> list[Rendered]:
+    """Each conversation as tokens; an error names the row."""
     if style == "plain":
         return [_render_plain(given, tokenizer) for given in conversations]
     try:
@@ -238,7 +240,7 @@ def _render(
         if len(conversations) == 1:
             raise ConfigError(f"{conversations[0].where}: {error}") from None
         # One of them is at fault: which?
-        return [_render([given], tokenizer, learn, style)[0] for given in conversations]
+        return [render_sourced([given], tokenizer, learn, style)[0] for given in conversations]
 
 
 def _render_plain(given: SourcedConversation, tokenizer: Tokenizer) -> Rendered:
@@ -278,7 +280,7 @@ def _shortened(
         messages = (*messages[:system], *messages[system + 2 :])
         front, left_out = max(system, front - 2), left_out + 1
         fewer = SourcedConversation(given.where, messages, front)
-        (rendered,) = _render([fewer], tokenizer, learn, style)
+        (rendered,) = render_sourced([fewer], tokenizer, learn, style)
     cut = _cut(rendered, limit)
     if cut is not None:
         report.prompts_cut += 1

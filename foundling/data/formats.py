@@ -55,7 +55,7 @@ class Format:
         present = {k: v for k, v in row.items() if v is not None}
         if self.any_case:
             present = {key.lower(): value for key, value in present.items()}
-        _refuse_unread(present)
+        refuse_unread(present)
         missing = [name for name in self.needs if name not in present]
         if missing:
             held = ", ".join(present) or "nothing"
@@ -83,7 +83,7 @@ def _prompt_completion(row: Values) -> Parsed:
     if isinstance(prompt, str) and isinstance(completion, str):
         return _exchange(prompt, completion)
     if isinstance(prompt, list) and isinstance(completion, list):
-        front, back = _messages(prompt, "prompt"), _messages(completion, "completion")
+        front, back = messages_of(prompt, "prompt"), messages_of(completion, "completion")
         return Parsed((*front, *back), given=len(front))
     kinds = f"{type(prompt).__name__} and {type(completion).__name__}"
     raise RowError(
@@ -92,13 +92,13 @@ def _prompt_completion(row: Values) -> Parsed:
 
 
 def _list_of_messages(row: Values) -> Parsed:
-    return Parsed(_messages(row["messages"], "messages"))
+    return Parsed(messages_of(row["messages"], "messages"))
 
 
 def _sharegpt(row: Values) -> Parsed:
     system = _text(row, "system")
     front = (Message("system", system),) if system.strip() else ()
-    return Parsed((*front, *_messages(row["conversations"], "conversations")))
+    return Parsed((*front, *messages_of(row["conversations"], "conversations")))
 
 
 FORMATS: dict[str, Format] = {
@@ -127,7 +127,8 @@ _UNREAD = frozenset(
 )
 
 
-def _refuse_unread(values: Values) -> None:
+def refuse_unread(values: Values) -> None:
+    """Raises RowError: the row holds calls of tools, images or the like."""
     name = next((name for name in values if name.lower() in _UNREAD and values[name]), None)
     if name is not None:
         raise RowError("not text alone", f'"{name}" is not empty; only text is learned from.')
@@ -150,7 +151,12 @@ def _exchange(prompt: str, answer: str, system: str = "") -> Parsed:
     return Parsed((*front, Message("user", prompt), Message("assistant", answer)))
 
 
-def _messages(items: Any, name: str) -> tuple[Message, ...]:
+def messages_of(items: Any, name: str) -> tuple[Message, ...]:
+    """The messages of a list that stands in the column `name`.
+
+    Raises:
+        RowError: it is no list of messages.
+    """
     if not isinstance(items, list):
         raise RowError("not messages", f'"{name}" is a {type(items).__name__}, not a list.')
     return tuple(_message(item, f"{name}[{place}]") for place, item in enumerate(items))
@@ -160,7 +166,7 @@ def _message(item: Any, where: str) -> Message:
     if not isinstance(item, dict):
         raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
     values = {key: value for key, value in item.items() if value is not None}
-    _refuse_unread(values)
+    refuse_unread(values)
     role_name, content_name = ("from", "value") if "from" in values else ("role", "content")
     missing = [name for name in (role_name, content_name) if name not in values]
     if missing:

@@ -10,13 +10,9 @@ import torch
 
 from foundling.batch import IGNORE, TokenBatch
 from foundling.config import ConfigError
+from foundling.data.epochs import Epochs, padded_length
 from foundling.data.examples import Examples
-from foundling.data.packing import Packing, pack
 from foundling.intervals import Intervals, kept
-from foundling.runtime import derive_seed
-
-ROUND_TO = 16  # an unpacked batch is as long as a multiple of it: fewer shapes to compile
-PLANS_KEPT = 2  # a batch may end one epoch and begin the next
 
 
 class SupervisedData:
@@ -48,9 +44,8 @@ class SupervisedData:
                 f"{examples.where[longest]}: {examples.lengths[longest]:,} tokens, but context = "
                 f"{context:,}; give a longer context or a shorter max_length."
             )
-        self._plans: dict[int, Packing] = {}
-        self._in_order = self._pack(np.arange(len(examples)))
-        self.rows_per_epoch = len(self._in_order)
+        self.epochs = Epochs(examples.lengths, context, seed, packing=packing)
+        self.rows_per_epoch = self.epochs.rows_per_epoch
         identity = f"{examples.fingerprint}/{context}/{batch_size}/{seed}/{packing}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
@@ -77,10 +72,8 @@ class SupervisedData:
 
         The last batch may have fewer rows.
         """
-        size = batch_size or self.batch_size
-        for first in range(0, len(self._in_order), size):
-            stop = min(first + size, len(self._in_order))
-            yield self._rows([self._in_order.row(row) for row in range(first, stop)])
+        for rows in self.epochs.in_order(batch_size or self.batch_size):
+            yield self._rows(rows)
 
     def describe(self, sample: int) -> dict[str, Any]:
         """Where the examples of a row come from, and its text."""
@@ -94,30 +87,7 @@ class SupervisedData:
 
     def examples_of(self, sample: int) -> npt.NDArray[np.int64]:
         """The examples that a sample holds, in their order in the row."""
-        epoch, place = divmod(sample, self.rows_per_epoch)
-        plan = self._plan(epoch)
-        return plan.row(place)
-
-    def _plan(self, epoch: int) -> Packing:
-        if epoch not in self._plans:
-            size, key = len(self.examples), derive_seed(self.seed, "examples", epoch)
-            packed = self._pack(_permutation(size, key))
-            order = _permutation(len(packed), derive_seed(self.seed, "rows", epoch))
-            rows = [packed.row(row) for row in order]
-            starts = np.cumsum([0, *map(len, rows)])
-            self._plans[epoch] = Packing(np.concatenate(rows), starts)
-            if len(self._plans) > PLANS_KEPT:
-                del self._plans[next(iter(self._plans))]
-        return self._plans[epoch]
-
-    def _pack(self, order: npt.NDArray[np.int64]) -> Packing:
-        lengths = self.examples.lengths[order]
-        if self.packing:
-            packed = pack(lengths, self.context)
-        else:
-            by_length = np.argsort(-lengths, kind="stable")
-            packed = Packing(by_length, np.arange(len(order) + 1))
-        return Packing(order[packed.items], packed.starts)
+        return self.epochs.row(sample)
 
     def _rows(self, rows: Sequence[npt.NDArray[np.int64]]) -> TokenBatch:
         """The batch whose rows hold these examples, one after the other, and then padding.
@@ -159,15 +129,4 @@ class SupervisedData:
         if self.packing:
             return self.context
         longest = max(int(self.examples.lengths[indices].sum()) for indices in rows)
-        return min(self.context, -(-longest // ROUND_TO) * ROUND_TO)
-
-
-def _permutation(size: int, key: int) -> npt.NDArray[np.int64]:
-    """A pseudo-random order of `range(size)` that no library's version changes.
-
-    Source: Steele et al. 2014, SplitMix; each place is sorted by its scrambled number.
-    """
-    z = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+        return padded_length(longest, self.context)

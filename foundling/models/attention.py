@@ -60,20 +60,34 @@ def layout(
     rotary = None if theta is None else rotary_angles(view.positions, head_dim, theta)
     time = view.positions.shape[1]
     seen = cache.length if cache is not None else 0
-    if seen == 0 and view.documents is None and (window is None or window >= time):
+    one_document = view.documents is None and view.branches is None
+    if seen == 0 and one_document and (window is None or window >= time):
         return Layout(None, rotary)
     device = view.positions.device
     query = torch.arange(seen, seen + time, device=device)[:, None]
     key = torch.arange(seen + time, device=device)[None, :]
     mask = key <= query
-    if window is not None:
+    if window is not None and view.branches is None:
         mask = mask & (key > query - window)
     mask = mask[None, None]
     if view.documents is not None:
         assert seen == 0, "a stream is one document"
         same = view.documents[:, :, None] == view.documents[:, None, :]
         mask = mask & same[:, None]
+    if view.branches is not None:
+        assert seen == 0, "a stream has no branches"
+        mask = mask & _by_branch(view, window)[:, None]
     return Layout(mask, rotary)
+
+
+def _by_branch(view: BatchView, window: int | None) -> Bool[Tensor, "batch time time"]:
+    """Who may see whom: the stem and the own branch, the window measured along it."""
+    branches, positions = view.branches, view.positions
+    assert branches is not None
+    allowed = (branches == 0)[:, None, :] | (branches[:, :, None] == branches[:, None, :])
+    if window is not None:
+        allowed = allowed & (positions[:, None, :] > positions[:, :, None] - window)
+    return allowed
 
 
 class Norm(nn.Module):
@@ -220,6 +234,8 @@ class AttentionSettings(Section):
 
 class Attention(nn.Module):
     """One block of self-attention beside the last word: x + attention(norm(x)), then a norm."""
+
+    knows_branches = True
 
     def __init__(self, *, dim: int, num_heads: int, rope_theta: float, qk_norm: bool) -> None:
         super().__init__()

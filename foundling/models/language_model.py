@@ -72,6 +72,7 @@ class LanguageModel(nn.Module):
         """The vectors after the final norm; without a view each row is one document."""
         if view is None:
             view = whole_document(tokens, state.length if state is not None else 0)
+        assert view.branches is None or self.knows_branches, "its branches would see each other"
         result: Tensor = self.context(self.embed(tokens), view, state)
         return result
 
@@ -81,6 +82,11 @@ class LanguageModel(nn.Module):
         return logits if logits.element_size() >= 4 else logits.float()
 
     forward = hidden
+
+    @property
+    def knows_branches(self) -> bool:
+        """Whether the context module keeps apart the branches of a document; see BatchView."""
+        return bool(getattr(self.context, "knows_branches", False))
 
     def new_state(self, batch: int, max_time: int) -> State:
         """An empty state for `batch` streams of at most `max_time` tokens."""

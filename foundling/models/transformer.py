@@ -145,6 +145,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Remembers all keys and values of the document; see `TransformerSettings`."""
 
+    knows_branches = True
+
     def __init__(
         self,
         *,

@@ -1,12 +1,12 @@
 """What every objective gives the loop: sums, never means."""
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.batch import TokenBatch
+from foundling.batch import Batch
 from foundling.models.language_model import LanguageModel
 
 
@@ -14,7 +14,7 @@ from foundling.models.language_model import LanguageModel
 class LossSum:
     """A loss over some targets; micro-batches and ranks add up exactly.
 
-    `total` in nats, with gradients; `count` of targets; `rows` the part of `total` of each row of
+    `total` in nats, with gradients; `count` of targets, or of pairs; `rows` the part of `total` of each row of
     the batch, without gradients; `metrics` further sums by name.
     """
 
@@ -26,8 +26,9 @@ class LossSum:
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a stage minimises."""
+    """What a stage minimises, over batches of `batch_type`."""
 
-    batch_type: type[TokenBatch]
+    @property
+    def batch_type(self) -> type[Batch]: ...
 
-    def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum: ...
+    def __call__(self, model: LanguageModel, batch: Any) -> LossSum: ...

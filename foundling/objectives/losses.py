@@ -86,6 +86,23 @@ def anchored_cross_entropy(
     return AnchoredLoss(total, rows, kl, entropy)
 
 
+def linear_log_probs(
+    hidden: Float[Tensor, "rows dim"],
+    weight: Float[Tensor, "vocab dim"],
+    targets: Int[Tensor, " rows"],
+    chunk_rows: int | None = None,
+) -> Float[Tensor, " rows"]:
+    """log softmax(weight · hidden)[target] of each row, with gradients; 0 where it is IGNORE.
+
+    The logits are worked out chunk by chunk, and once more in the backward pass: what a row's
+    gradient counts is known only when the loss is. At most `chunk_rows × vocab` exist at a time.
+    The products run in autocast's precision, the softmax in fp32 at least.
+    """
+    chunk = chunk_rows or _chunk_rows(weight)
+    result: Tensor = _LogProbs.apply(hidden, weight, targets, chunk)  # type: ignore[no-untyped-call]
+    return result
+
+
 def _chunk_rows(weight: Tensor) -> int:
     return max(1, CHUNK_LOGITS // weight.shape[0])
 
@@ -215,6 +232,53 @@ def _chunk(
         gradient = probs.mul_(factor[:, None])
     gradient = gradient.scatter_add_(1, index, -due.to(probs.dtype)[:, None]).to(hidden.dtype)
     return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
+
+
+class _LogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
+    ) -> Tensor:
+        device = hidden.device.type
+        autocasts = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            cast = weight.to(dtype)
+            wide = torch.promote_types(dtype, torch.float32)
+            log_probs, lse = torch.zeros(2, len(hidden), dtype=wide, device=hidden.device).unbind()
+            for start in range(0, len(hidden), chunk_rows):
+                part = slice(start, start + chunk_rows)
+                logits = _logits(hidden[part].to(dtype), cast)
+                lse[part] = logits.logsumexp(dim=-1)
+                index = targets[part].clamp(min=0)[:, None]
+                log_probs[part] = logits.gather(1, index)[:, 0] - lse[part]
+            log_probs *= targets >= 0
+        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.chunk_rows, ctx.dtype = chunk_rows, dtype
+        return log_probs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, lse = ctx.saved_tensors
+        wants_hidden, wants_weight, _, _ = ctx.needs_input_grad
+        scale = gradients[0] * (targets >= 0)
+        with torch.autocast(hidden.device.type, enabled=False):
+            cast = weight.to(ctx.dtype)
+            grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+            grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
+            for start in range(0, len(hidden), ctx.chunk_rows):
+                part = slice(start, start + ctx.chunk_rows)
+                rows = hidden[part].to(ctx.dtype)
+                probs = _logits(rows, cast).sub_(lse[part, None]).exp_()
+                gradient = probs.mul_(-scale[part, None])
+                index = targets[part].clamp(min=0)[:, None]
+                gradient = gradient.scatter_add_(1, index, scale[part, None]).to(ctx.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[part] = gradient @ cast
+                if grad_weight is not None:
+                    grad_weight += gradient.T @ rows
+        to_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, to_weight, None, None
 
 
 def _logits(hidden: Tensor, weight: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foundling import durable
-from foundling.batch import IGNORE, TokenBatch
+from foundling.batch import IGNORE, Batch, TokenBatch
 from foundling.config import ConfigError
 from foundling.models.adapters import adapters_of, disabled
 from foundling.models.language_model import LanguageModel
@@ -56,7 +56,7 @@ class FrozenModel:
     def weight(self) -> Tensor:
         return self.model.unembed.weight.detach()
 
-    def hidden(self, batch: TokenBatch) -> Tensor:
+    def hidden(self, batch: Batch) -> Tensor:
         return _due_vectors(self.model, batch)
 
 
@@ -84,8 +84,8 @@ class DisabledAdapter:
     def weight(self) -> Tensor:
         return self.model.unembed.weight.detach()
 
-    def hidden(self, batch: TokenBatch) -> Tensor:
-        with disabled(self.model), _evaluating(self.model):
+    def hidden(self, batch: Batch) -> Tensor:
+        with disabled(self.model), evaluating(self.model):
             return _due_vectors(self.model, batch)
 
 
@@ -105,7 +105,7 @@ class StoredHidden:
         Raises:
             ConfigError: there are none, or they are not whole.
         """
-        path = _place(folder, key)
+        path = place_of(folder, key)
         advice = "delete that folder, and they are computed anew."
         try:
             record = json.loads((path / RECORD).read_text("utf-8"))
@@ -122,7 +122,7 @@ class StoredHidden:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(f"{path}: cannot be read: {error}; {advice}") from None
-        if kept != _plain(key):
+        if kept != plain_key(key):
             raise ConfigError(f"{path}: holds the vectors of another key; {advice}")
         size = shape[0] * shape[1]
         if size * dtype.itemsize != sizes[HIDDEN] or weight.shape[1] != shape[1]:
@@ -167,7 +167,7 @@ def store_hidden(
         ValueError: the batches do not hold each target from 0 to `num_targets` - 1.
         OSError: the disk is full or broken.
     """
-    final = _place(folder, key)
+    final = place_of(folder, key)
     if final.exists():
         return StoredHidden.open(folder, key).to(device)
     if num_targets < 1:
@@ -184,7 +184,7 @@ def store_hidden(
         )
         save_file({"weight": weight.to("cpu", dtype).contiguous()}, temporary / WEIGHT)
         sizes = {name: (temporary / name).stat().st_size for name in (HIDDEN, WEIGHT)}
-        record = {"key": _plain(key), "shape": shape, "dtype": str(dtype), "sizes": sizes}
+        record = {"key": plain_key(key), "shape": shape, "dtype": str(dtype), "sizes": sizes}
         (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         for name in (HIDDEN, WEIGHT, RECORD):
             durable.sync(temporary / name)
@@ -230,7 +230,7 @@ def verify(
             )
 
 
-def _due_vectors(model: LanguageModel, batch: TokenBatch) -> Tensor:
+def _due_vectors(model: LanguageModel, batch: Batch) -> Tensor:
     with torch.inference_mode():
         hidden: Tensor = model(batch.tokens, batch.view)
         return hidden[batch.targets != IGNORE]
@@ -253,7 +253,7 @@ def _vectors(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The numbers of the due targets and their vectors, batch by batch, on the host."""
     for batch in batches:
-        with _evaluating(model), autocast(device, precision):
+        with evaluating(model), autocast(device, precision):
             yield _due_ids(batch).cpu(), _due_vectors(model, batch.to(device)).cpu()
 
 
@@ -288,17 +288,17 @@ def _reserve(file: Path, size: int) -> None:
             opened.truncate(size)
 
 
-def _plain(key: Mapping[str, Any]) -> Any:
+def plain_key(key: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(dict(key), sort_keys=True, allow_nan=False))
 
 
-def _place(folder: Path, key: Mapping[str, Any]) -> Path:
-    text = json.dumps(_plain(key), sort_keys=True)
+def place_of(folder: Path, key: Mapping[str, Any]) -> Path:
+    text = json.dumps(plain_key(key), sort_keys=True)
     return folder / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """In evaluation mode, every module back in its own mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -10,7 +10,7 @@ import torch
 
 from foundling import checkpoint as checkpoints
 from foundling import intervals
-from foundling.batch import IGNORE, Data
+from foundling.batch import Data
 from foundling.checkpoint import CheckpointSettings
 from foundling.objectives.contract import Objective
 from foundling.run import Run
@@ -266,7 +266,7 @@ class Loop:
             parts = {"total": loss.total, "count": loss.count, **loss.metrics}
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach().double()
-            counts = (part.targets != IGNORE).sum(1).clamp(min=1)
+            counts = part.row_counts.clamp(min=1)
             row_losses.append(loss.rows / counts)
             means.append(loss.total.detach() / counts.sum())
         figures = {name: value.item() for name, value in sums.items()}

@@ -13,7 +13,8 @@ from foundling.chat import Message
 from foundling.config import ConfigError
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples
-from foundling.data.supervised import SupervisedData, _permutation
+from foundling.data.epochs import permutation
+from foundling.data.supervised import SupervisedData
 from foundling.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
@@ -194,18 +195,18 @@ def test_only_the_newest_plans_are_kept() -> None:
     batches = data()
     for epoch in range(5):
         batches.batch(epoch * batches.rows_per_epoch // batches.batch_size)
-    assert len(batches._plans) <= 2
+    assert len(batches.epochs._plans) <= 2
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 1000])
 def test_the_permutation_is_one(size: int) -> None:
-    assert sorted(_permutation(size, 123)) == list(range(size))
+    assert sorted(permutation(size, 123)) == list(range(size))
     if size >= 10:
-        assert _permutation(size, 123).tolist() != _permutation(size, 124).tolist()
+        assert permutation(size, 123).tolist() != permutation(size, 124).tolist()
 
 
 def test_the_permutation_never_changes() -> None:
-    assert _permutation(8, 2**63 - 1).tolist() == [5, 3, 0, 6, 4, 7, 2, 1]
+    assert permutation(8, 2**63 - 1).tolist() == [5, 3, 0, 6, 4, 7, 2, 1]
 
 
 @pytest.mark.parametrize("packing", [True, False])

@@ -1,0 +1,189 @@
+"""Where the reference's log-probabilities of the answers come from."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from foundling import durable
+from foundling.batch import PreferenceBatch
+from foundling.config import ConfigError
+from foundling.models.language_model import LanguageModel
+from foundling.objectives.answers import Answers, answer_log_probs, due_targets, summed
+from foundling.objectives.losses import linear_log_probs
+from foundling.objectives.reference import (
+    DisabledAdapter,
+    FrozenModel,
+    evaluating,
+    place_of,
+    plain_key,
+)
+from foundling.runtime import autocast
+
+TENSOR, KEY = "log_probs", "key"
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+"""How far a log-probability may be off, relative to its size (or to one nat, if that is more), by
+the precision of the products, where a batch of another shape gave it."""
+
+
+@runtime_checkable
+class ReferenceLogProbs(Protocol):
+    """A model that stays as it is, seen through the log-probabilities of whole answers."""
+
+    def log_probs(self, batch: PreferenceBatch) -> Answers:
+        """log π_reference(answer | prompt) in nats, without gradients."""
+        ...
+
+
+class LiveLogProbs:
+    """Computed anew for each batch, by a frozen model or by the policy without its adapters."""
+
+    def __init__(self, reference: FrozenModel | DisabledAdapter) -> None:
+        self.reference = reference
+
+    def log_probs(self, batch: PreferenceBatch) -> Answers:
+        with torch.no_grad():
+            hidden = self.reference.hidden(batch)
+            each = linear_log_probs(hidden, self.reference.weight, due_targets(batch))
+            return summed(batch, each)
+
+
+@dataclass(frozen=True)
+class StoredLogProbs:
+    """Computed once and looked up by the batch's `pair_ids`; see `store_log_probs`."""
+
+    file: Path
+    values: Float[Tensor, "pairs 2"]
+
+    @classmethod
+    def open(cls, folder: Path, key: Mapping[str, Any]) -> "StoredLogProbs":
+        """What was stored under `key` in `folder`.
+
+        Raises:
+            ConfigError: there is nothing, or it is not whole.
+        """
+        file = _file(folder, key)
+        advice = "delete that file, and it is computed anew."
+        if not file.is_file():
+            raise ConfigError(f"{file}: no stored log-probabilities of the reference here.")
+        try:
+            with safe_open(file, framework="pt") as opened:
+                kept = json.loads((opened.metadata() or {})[KEY])
+                values = opened.get_tensor(TENSOR)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ConfigError(f"{file}: cannot be read: {error}; {advice}") from None
+        if kept != plain_key(key):
+            raise ConfigError(f"{file}: holds the log-probabilities of another key; {advice}")
+        whole = values.ndim == 2 and values.shape[1] == 2 and bool(values.isfinite().all())
+        if values.dtype != torch.float32 or not whole:
+            raise ConfigError(f"{file}: does not hold two finite numbers a pair; {advice}")
+        return cls(file, values)
+
+    def log_probs(self, batch: PreferenceBatch) -> Answers:
+        """Raises ValueError: the batch has pairs that are not stored."""
+        ids = batch.pair_ids.cpu()
+        if ids.numel() and int(ids.max()) >= len(self.values):
+            raise ValueError(
+                f"pair_ids up to {int(ids.max())}: {self.file} holds those of {len(self.values)} "
+                "pairs; the data must be those it was made from."
+            )
+        found = torch.where((ids >= 0)[..., None], self.values[ids.clamp(min=0)], 0.0)
+        return found.to(batch.tokens.device, non_blocking=True)
+
+
+def store_log_probs(
+    model: LanguageModel,
+    batches: Iterable[PreferenceBatch],
+    num_pairs: int,
+    folder: Path,
+    key: Mapping[str, Any],
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> StoredLogProbs:
+    """The log-probabilities of all pairs of `batches`, computed now unless they lie in `folder`.
+
+    `key` names all that they depend on (weights, data, precision, versions). They are kept in
+    fp32, two numbers a pair; the file is there whole or not at all. `progress` is told pairs done
+    and in all.
+
+    Raises:
+        ConfigError: what lies there is not whole.
+        ValueError: the batches do not hold each pair from 0 to `num_pairs` - 1.
+        OSError: the disk is full or broken.
+    """
+    final = _file(folder, key)
+    if final.exists():
+        stored = StoredLogProbs.open(folder, key)
+        if len(stored.values) != num_pairs:
+            raise ConfigError(
+                f"{final}: holds {len(stored.values)} pairs where there are {num_pairs}; delete "
+                "that file, and it is computed anew."
+            )
+        return stored
+    values = torch.full((num_pairs, 2), float("nan"))
+    done = 0
+    for batch in batches:
+        ids, found = _computed(model, batch, device, precision)
+        if len(ids) and int(ids.max()) >= num_pairs:
+            raise ValueError(f"pair_ids up to {int(ids.max())} among {num_pairs} pairs.")
+        values[ids] = found
+        done += len(ids)
+        progress(min(done, num_pairs), num_pairs)
+    broken = (~values.isfinite()).any(dim=1).nonzero()[:, 0]
+    if len(broken):
+        raise ValueError(
+            f"{len(broken)} of {num_pairs} pairs have no finite log-probability, first number "
+            f"{int(broken[0])}."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.replace(final, save({TENSOR: values}, {KEY: json.dumps(plain_key(key))}))
+    return StoredLogProbs.open(folder, key)
+
+
+def verify_log_probs(
+    stored: StoredLogProbs,
+    model: LanguageModel,
+    batches: Iterable[PreferenceBatch],
+    *,
+    device: torch.device,
+    precision: torch.dtype,
+) -> None:
+    """Compute the pairs of `batches` anew and compare.
+
+    Raises:
+        ConfigError: the stored log-probabilities are not the model's.
+    """
+    for batch in batches:
+        ids, live = _computed(model, batch, device, precision)
+        kept = stored.values[ids]
+        off = (live - kept).abs() / live.abs().clamp(min=1)
+        worst = int(off.amax(dim=1).argmax())
+        if not float(off.max()) <= TOLERANCE[precision]:
+            raise ConfigError(
+                f"the stored log-probabilities of pair {int(ids[worst])} are "
+                f"{kept[worst].tolist()} where the reference gives {live[worst].tolist()}; delete "
+                f"{stored.file}, and they are computed anew."
+            )
+
+
+def _computed(
+    model: LanguageModel, batch: PreferenceBatch, device: torch.device, precision: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The numbers of a batch's pairs and their log-probabilities, on the host."""
+    with evaluating(model), torch.inference_mode(), autocast(device, precision):
+        values, _ = answer_log_probs(model, batch.to(device))
+    there = batch.pair_ids >= 0
+    return batch.pair_ids[there].cpu(), values.cpu()[there.cpu()].float()
+
+
+def _file(folder: Path, key: Mapping[str, Any]) -> Path:
+    return place_of(folder, key).with_suffix(".safetensors")
