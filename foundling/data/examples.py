@@ -110,7 +110,9 @@ class Examples:
         kept: list[tuple[str, Rendered]] = []
         for start in range(0, len(conversations), BATCH):
             some = conversations[start : start + BATCH]
-            for given, rendered in zip(some, render_sourced(some, tokenizer, learn, style), strict=True):
+            for given, rendered in zip(
+                some, render_sourced(some, tokenizer, learn, style), strict=True
+            ):
                 report.num_read += 1
                 report.longest = max(report.longest, len(rendered.tokens))
                 short: Rendered | None = rendered

@@ -14,8 +14,8 @@ from foundling.models.language_model import LanguageModel
 class LossSum:
     """A loss over some targets; micro-batches and ranks add up exactly.
 
-    `total` in nats, with gradients; `count` of targets, or of pairs; `rows` the part of `total` of each row of
-    the batch, without gradients; `metrics` further sums by name.
+    `total` in nats, with gradients; `count` of targets, or of pairs; `rows` the part of
+    `total` of each row of the batch, without gradients; `metrics` further sums by name.
     """
 
     total: Float[Tensor, ""]

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from foundling import checkpoint
 from foundling.config import ConfigError, load_toml
 from foundling.models import adapter_files, adapters, interchange
+from foundling.models.adapters import AdapterSettings
 from foundling.run import Run, load_model
 from foundling.stages.parent import Parent
-from foundling.stages.sft import ADAPTER
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.tuned import ADAPTER
 
 
 def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
@@ -28,8 +28,7 @@ def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
     if best is None:
         raise ConfigError(f"{run.folder}: this run has no whole checkpoint yet.")
     _require_empty(out)
-    settings = SftConfig.parse(values).adapter
-    assert settings is not None
+    settings = AdapterSettings.parse(values["adapter"], "adapter")
     parent = Parent.kept_by(run)
     model = parent.load(vocab_size=manifest["model"]["vocab_size"])
     adapters.add_adapters(model, settings, manifest["seed"])

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 
 from foundling import __version__, checkpoint, durable, runtime
-from foundling.batch import Data
+from foundling.batch import Batch, Data, TokenBatch
 from foundling.checkpoint import Checkpoint
 from foundling.config import ConfigError, dump_toml, flatten, load_toml
 from foundling.evaluation.perplexity import measure
@@ -96,6 +96,8 @@ class Parts:
     """Writes what a new run's folder holds beside settings and manifest."""
     validate_first: bool = False
     """Validate before the first step."""
+    canary: Callable[[Batch], float] | None = None
+    """The loss of the model as it is on some rows; None: their tokens' cross-entropy."""
 
 
 def train(
@@ -195,6 +197,9 @@ def _last_checkpoint(run: Run) -> Checkpoint | None:
 def _canary(parts: Parts, machine: Machine) -> Callable[[], float]:
     """The loss on the first rows of the data, which tells of the model, not of the data."""
     batch = parts.data.batch(0).rows(0, CANARY_ROWS)
+    if (own := parts.canary) is not None:
+        return lambda: own(batch)
+    assert isinstance(batch, TokenBatch), "a stage of other batches brings its own canary"
 
     def measured() -> float:
         result = measure(

@@ -1,6 +1,8 @@
 """The settings that every stage of training has."""
 
-from pydantic import Field
+import math
+
+from pydantic import Field, model_validator
 
 from foundling.checkpoint import CheckpointSettings
 from foundling.config import Section
@@ -26,6 +28,26 @@ class TrainingSettings(Section):
     """Compile by torch.compile: a minute at the start, then faster steps."""
     threads: int | None = Field(None, gt=0)
     """CPU threads; None: as torch chooses."""
+
+
+class EpochSettings(TrainingSettings):
+    """The same for a finite data set."""
+
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the data in place of `steps`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "EpochSettings":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+    def steps_for(self, rows: int, epochs: float) -> int:
+        """The steps over `rows` an epoch, `epochs` of them where nothing was said."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, math.ceil((self.epochs or epochs) * rows / self.batch_size))
 
 
 class ValidationSettings(Section):

@@ -1,31 +1,22 @@
 """Instruction tuning: a pretrained model learns to answer, held near what it was by a KL anchor."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
-from foundling.chat import Message, render_prompt
 from foundling.config import ConfigError
 from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation, read_conversations
 from foundling.data.examples import Examples, split_by_prompt
-from foundling.data.store import TokenStore
 from foundling.data.supervised import SupervisedData
-from foundling.data.text import TextData, validation_batches
+from foundling.data.text import TextData
 from foundling.evaluation.answers import measure_answers
-from foundling.evaluation.perplexity import Perplexity, measure
-from foundling.generation.engine import Engine
-from foundling.models import adapters, interchange
-from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
 from foundling.objectives.reference import (
-    DisabledAdapter,
-    FrozenModel,
     Reference,
     StoredHidden,
     store_hidden,
@@ -33,13 +24,14 @@ from foundling.objectives.reference import (
 )
 from foundling.run import Run
 from foundling.stages.assembly import Machine, Parts, train
+from foundling.stages.forgetting import Forgetting
 from foundling.stages.parent import Parent
+from foundling.stages.samples import prompt_of, samples
 from foundling.stages.sft_config import InstructionData, SftConfig
+from foundling.stages.tuned import Tuned
 from foundling.tokenizer import Tokenizer
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
-
-ADAPTER = "adapter.safetensors"
 
 
 def sft(config: SftConfig, out: Path, *, resume: bool = False, seam: Seam = untouched) -> Run:
@@ -69,26 +61,26 @@ class _Sft:
         if config.data.style == "chat" and not self.tokenizer.knows_roles:
             self.tokenizer = self.tokenizer.with_roles()
             _say("the parent's tokenizer has no roles; they are added, and learned from here on.")
-        self.model: LanguageModel = self._load_parent(config.dropout)
-        if config.adapter is not None:
-            adapters.add_adapters(self.model, config.adapter, config.seed)
-        if config.freeze:
-            adapters.freeze(self.model, config.freeze)
-        self.context = self._context(config)
+        self.tuned = Tuned(config, parent, self.tokenizer)
+        self.model, self.context = self.tuned.model, self.tuned.context
         self.train, self.validation, self.held_out = self._data(config)
         self.config = self._resolved(config)
-
-    def _load_parent(self, dropout: float = 0.0) -> LanguageModel:
-        return self.parent.load(vocab_size=self.tokenizer.vocab_size, dropout=dropout)
+        self.forgetting = Forgetting(
+            self.config.forgetting,
+            parent,
+            self.tokenizer,
+            self.context,
+            config.validation.batch_size,
+            machine,
+        )
 
     def run(self, resume: bool, seam: Seam) -> Run:
         config, data = self.config, self.train
         for prompt in config.validation.prompts:
-            self._prompt(prompt)  # one that cannot be encoded is an error now, not hours later
+            # One that cannot be encoded is an error now, not hours later.
+            prompt_of(prompt, self.tokenizer, config.data.style)
         steps = config.training.steps
         assert steps is not None, "resolved"
-        if config.forgetting.data is not None:
-            self._pretraining_store()  # the same
         epochs = steps * config.training.batch_size / data.rows_per_epoch
         rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
         parts = Parts(
@@ -108,27 +100,15 @@ class _Sft:
             steps=steps,
             plan=f"{rows}, {epochs:.1f} epochs; λ = {config.anchor.strength:g}",
             validate=self._validate,
-            load_model=self._load,
-            restart_model=self._restart,
-            save_more=self._save_more,
+            load_model=self.tuned.load,
+            restart_model=self.tuned.restart,
+            save_more=self.tuned.save_more,
             begin=self.parent.copy_to,
             validate_first=True,
         )
         return train(config, parts, self.machine, self.out, resume=resume, seam=seam)
 
     # ------------------------------------------------------------------ the data
-
-    def _context(self, config: SftConfig) -> int:
-        longest = self.model.max_context
-        if config.context is None and longest is None:
-            raise ConfigError("context: this model reads texts of any length; say how long a row.")
-        if config.context is not None and longest is not None and config.context > longest:
-            raise ConfigError(
-                f"context = {config.context}: the parent reads at most {longest} tokens."
-            )
-        context = config.context or longest
-        assert context is not None
-        return context
 
     def _data(
         self, config: SftConfig
@@ -189,7 +169,7 @@ class _Sft:
         if not config.data.packing:
             raise ConfigError("anchor.text_rows: stands beside packed rows; set data.packing.")
         text = TextData(
-            self._pretraining_store().split("train"),
+            self.forgetting.store().split("train"),
             context=self.context,
             batch_size=config.anchor.text_rows,
             seed=config.seed,
@@ -199,24 +179,15 @@ class _Sft:
 
     def _resolved(self, config: SftConfig) -> SftConfig:
         """With all that follows from parent and data written out."""
-        training, forgetting = config.training, config.forgetting
-        if training.steps is None:
-            rows = (training.epochs or 3) * self.train.rows_per_epoch
-            steps = max(1, math.ceil(rows / training.batch_size))
-            training = training.model_copy(update={"steps": steps, "epochs": None})
-        if forgetting.data is None and self.parent.pretraining_data is not None:
-            if Path(self.parent.pretraining_data).is_dir():
-                data = self.parent.pretraining_data
-                forgetting = forgetting.model_copy(update={"data": data})
-            else:
-                _say(f"{self.parent.pretraining_data} is gone: forgetting is not measured.")
+        steps = config.training.steps_for(self.train.rows_per_epoch, 3)
+        training = config.training.model_copy(update={"steps": steps, "epochs": None})
         parent = self.parent.facts["source"]
         return config.model_copy(
             update={
                 "parent": parent,
                 "context": self.context,
                 "training": training,
-                "forgetting": forgetting,
+                "forgetting": config.forgetting.resolved(self.parent, _say),
             }
         )
 
@@ -232,7 +203,7 @@ class _Sft:
     def _stored(self) -> StoredHidden:
         """The reference's states at all that is learned, computed once and checked now."""
         device, precision = self.machine.device, self.machine.precision
-        model, data = self._load_parent().to(device), self.train
+        model, data = self.tuned.untuned().to(device), self.train
         folder = Path(self.config.anchor.store or self.out / "reference")
         key = {
             "weights": self.parent.facts["fingerprint"],
@@ -256,9 +227,7 @@ class _Sft:
 
     @cached_property
     def reference(self) -> Reference:
-        if self.config.adapter is not None:
-            return DisabledAdapter(self.model)
-        return FrozenModel(self._load_parent().to(self.machine.device))
+        return self.tuned.reference(self.machine)
 
     # ------------------------------------------------------------------ validation
 
@@ -276,7 +245,7 @@ class _Sft:
             precision=machine.precision,
             check=check,
         )
-        record = {
+        record: dict[str, Any] = {
             "split": "validation",
             "loss_nats": answers.loss_nats,
             "bits_per_byte": None,
@@ -284,84 +253,12 @@ class _Sft:
             "kl_nats": answers.kl_nats,
             "entropy_nats": answers.entropy_nats,
         }
-        before = self._remembers(check)
-        if before is not None:
-            record |= {
-                "pretraining_loss_nats": before.loss_nats,
-                "pretraining_bits_per_byte": before.bits_per_byte,
-            }
-        yield record
+        yield record | self.forgetting.measure(self.model, check)
         if settings.prompts:
             check()
-            yield {"split": "samples", "samples": self._samples()}
-
-    def _remembers(self, check: Callable[[], None]) -> Perplexity | None:
-        """How well the model still predicts pretraining text; None: there is none to measure on."""
-        if self.config.forgetting.data is None:
-            return None
-        batches = validation_batches(
-            self._pretraining_store().split("validation"),
-            context=self.context,
-            batch_size=self.config.validation.batch_size,
-            max_tokens=self.config.forgetting.max_tokens,
-        )
-        return measure(
-            self.model,
-            batches,
-            token_bytes=torch.from_numpy(self.tokenizer.token_bytes),
-            device=self.machine.device,
-            precision=self.machine.precision,
-            check=check,
-        )
-
-    def _pretraining_store(self) -> TokenStore:
-        settings = self.config.forgetting
-        store = TokenStore.open(Path(str(settings.data)))
-        if store.manifest.tokenizer_fingerprint != self.parent.tokenizer().fingerprint:
-            raise ConfigError(
-                f"forgetting.data = {settings.data}: its tokens are of another tokenizer than the "
-                "parent's; prepare it with the parent's tokenizer.json."
-            )
-        return store
-
-    def _prompt(self, text: str) -> list[int] | str:
-        if self.config.data.style == "plain":
-            self.tokenizer.encode(text)
-            return text
-        return render_prompt((Message("user", text),), self.tokenizer)
-
-    def _samples(self) -> list[dict[str, str]]:
-        engine, settings = Engine(self.model, self.tokenizer), self.config.validation
-        return [
-            {
-                "prompt": prompt,
-                "text": engine.generate(
-                    self._prompt(prompt),
-                    max_tokens=settings.sample_tokens,
-                    sampling=settings.sampling,
-                    slide=True,
-                ),
-            }
-            for prompt in settings.prompts
-        ]
-
-    # ------------------------------------------------------------------ weights
-
-    def _load(self, folder: Path) -> None:
-        if self.config.adapter is None:
-            interchange.load_weights(self.model, folder)
-        else:
-            adapters.load_adapter_state(self.model, load_file(folder / ADAPTER))
-
-    def _restart(self) -> None:
-        fresh = self._load_parent(self.config.dropout)
-        if self.config.adapter is not None:
-            adapters.add_adapters(fresh, self.config.adapter, self.config.seed)
-        self.model.load_state_dict(fresh.state_dict())
-
-    def _save_more(self, folder: Path) -> None:
-        if self.config.adapter is not None:
-            save_file(adapters.adapter_state(self.model), folder / ADAPTER)
+            style = self.config.data.style
+            told = samples(self.model, self.tokenizer, settings, style)
+            yield {"split": "samples", "samples": told}
 
 
 def _say(text: str) -> None:

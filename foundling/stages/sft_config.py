@@ -9,7 +9,8 @@ from foundling.config import Section
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
 from foundling.models.adapters import AdapterSettings
-from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
+from foundling.stages.forgetting import ForgettingSettings
+from foundling.stages.settings import EpochSettings, StageConfig, ValidationSettings
 from foundling.training.optimizers import OptimizerSettings
 from foundling.training.schedules import ScheduleSettings
 
@@ -60,27 +61,10 @@ class AnchorSettings(Section):
         return self
 
 
-class ForgettingSettings(Section):
-    """The text on which it is measured what the model forgets."""
-
-    data: str | None = None
-    """A token store, whose validation split is read; None: the one the parent learned from."""
-    max_tokens: int = Field(50_000, gt=1)
-
-
-class SftTraining(TrainingSettings):
-    """How long, how precisely and on what the loop runs."""
+class SftTraining(EpochSettings):
+    """How long, how precisely and on what the loop runs; 3 epochs where nothing is said."""
 
     batch_size: int = Field(16, gt=0)
-    steps: int | None = Field(None, gt=0)
-    epochs: float | None = Field(None, gt=0)
-    """Passes over the data in place of `steps`; where neither is given: 3."""
-
-    @model_validator(mode="after")
-    def _one(self) -> "SftTraining":
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError("give steps or epochs, not both")
-        return self
 
 
 class SftValidation(ValidationSettings):

@@ -12,8 +12,8 @@ from foundling.batch import IGNORE, Data, TokenBatch, whole_document
 from foundling.chat import Message
 from foundling.config import ConfigError
 from foundling.data.conversations import SourcedConversation
-from foundling.data.examples import Examples
 from foundling.data.epochs import permutation
+from foundling.data.examples import Examples
 from foundling.data.supervised import SupervisedData
 from foundling.tokenizer import Tokenizer
 

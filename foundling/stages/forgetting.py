@@ -1,0 +1,85 @@
+"""How well a tuned model still predicts the text that its first ancestor learned from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from foundling.config import ConfigError, Section
+from foundling.data.store import TokenStore
+from foundling.data.text import validation_batches
+from foundling.evaluation.perplexity import measure
+from foundling.models.language_model import LanguageModel
+from foundling.stages.assembly import Machine
+from foundling.stages.parent import Parent
+from foundling.tokenizer import Tokenizer
+
+
+class ForgettingSettings(Section):
+    """The text on which it is measured what the model forgets."""
+
+    data: str | None = None
+    """A token store, whose validation split is read; None: the one the parent learned from."""
+    max_tokens: int = Field(50_000, gt=1)
+
+    def resolved(self, parent: Parent, say: Callable[[str], None]) -> "ForgettingSettings":
+        """With the parent's own store, if it is still there."""
+        if self.data is not None or parent.pretraining_data is None:
+            return self
+        if not Path(parent.pretraining_data).is_dir():
+            say(f"{parent.pretraining_data} is gone: forgetting is not measured.")
+            return self
+        return self.model_copy(update={"data": parent.pretraining_data})
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """The text, opened anew at each measurement.
+
+    Raises:
+        ConfigError: there is text, and it is of another tokenizer than the parent's.
+    """
+
+    settings: ForgettingSettings
+    parent: Parent
+    tokenizer: Tokenizer
+    context: int
+    batch_size: int
+    machine: Machine
+
+    def __post_init__(self) -> None:
+        if self.settings.data is not None:
+            self.store()
+
+    def store(self) -> TokenStore:
+        store = TokenStore.open(Path(str(self.settings.data)))
+        if store.manifest.tokenizer_fingerprint != self.parent.tokenizer().fingerprint:
+            raise ConfigError(
+                f"forgetting.data = {self.settings.data}: its tokens are of another tokenizer than "
+                "the parent's; prepare it with the parent's tokenizer.json."
+            )
+        return store
+
+    def measure(self, model: LanguageModel, check: Callable[[], None]) -> dict[str, float | None]:
+        """The figures of a validation record; none where there is no text."""
+        if self.settings.data is None:
+            return {}
+        found = measure(
+            model,
+            validation_batches(
+                self.store().split("validation"),
+                context=self.context,
+                batch_size=self.batch_size,
+                max_tokens=self.settings.max_tokens,
+            ),
+            token_bytes=torch.from_numpy(self.tokenizer.token_bytes),
+            device=self.machine.device,
+            precision=self.machine.precision,
+            check=check,
+        )
+        return {
+            "pretraining_loss_nats": found.loss_nats,
+            "pretraining_bits_per_byte": found.bits_per_byte,
+        }
