@@ -84,12 +84,19 @@ def describe(record: Record) -> Sequence[str]:
         return [f"guard, step {record['step']:,}: {record['message']}"]
     if record["split"] == "samples":
         return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
-    parts = [f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per token"]
+    of = "pair" if "num_pairs" in record else "token"
+    parts = [f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per {of}"]
+    if "accuracy" in record:
+        low, high = record["accuracy_interval"]
+        parts.append(f"accuracy {record['accuracy']:.1%} ({low:.1%} to {high:.1%})")
     for key, words in (
         ("bits_per_byte", "{:.4f} bits per byte"),
+        ("longer_accuracy", "the longer answer {:.1%}"),
+        ("margin", "margin {:.4f}"),
         ("kl_nats", "KL {:.4f}"),
         ("pretraining_bits_per_byte", "pretraining text {:.4f} bits per byte"),
     ):
         if record.get(key) is not None:
             parts.append(words.format(record[key]))
-    return [", ".join(parts)]
+    alarms = [f"alarm, step {record['step']}: {record['alarm']}"] if record.get("alarm") else []
+    return [", ".join(parts), *alarms]

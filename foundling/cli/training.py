@@ -79,6 +79,39 @@ def sft(
     report_json({"run": str(out), **run.summary()}, as_json)
 
 
+@app.command()
+def dpo(
+    out: Out,
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")
+    ] = None,
+    parent: From = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Preferences to learn from, repeatable.", metavar="FILE"),
+    ] = None,
+    resume: Resume = False,
+    settings: Set = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Tune a model on preferences: chosen answers gain on rejected ones."""
+    from foundling.config import ConfigError
+    from foundling.stages.dpo import dpo as tune
+    from foundling.stages.dpo_config import DpoConfig
+
+    values = _settings(config, None, out, resume, settings, required=False)
+    if parent is not None:
+        if resume:
+            raise ConfigError("--resume goes on from the parent that the run has; give no --from.")
+        values["parent"] = _absolute(parent)
+    if data:
+        values.setdefault("data", {})["files"] = [_absolute(file) for file in data]
+    run = tune(DpoConfig.parse(values), out, resume=resume)
+    say(f"done: {run.folder / 'report.html'}")
+    say(f"next: foundling chat {out}")
+    report_json({"run": str(out), **run.summary()}, as_json)
+
+
 def _absolute(name: str) -> str:
     """A path that means the same wherever the run is resumed; what is no path stays as it is."""
     path = Path(name)

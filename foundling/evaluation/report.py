@@ -62,7 +62,7 @@ def write_run_report(run_dir: Path) -> Path:
     manifest = read_object(path) if (path := run_dir / "manifest.json").exists() else {}
     config = load_toml(path) if (path := run_dir / "config.toml").exists() else {}
     best = best_validation(validation)
-    told = f": best {best['loss_nats']:.3f} nats per token on validation" if best else ""
+    told = f": best {best['loss_nats']:.3f} {_unit(best)} on validation" if best else ""
     loss = loss_plot(
         _curve(train, "loss_nats"),
         _curve(validation, "loss_nats"),
@@ -193,8 +193,13 @@ def _drift(validation: Sequence[Mapping[str, Any]]) -> tuple[Figure, str]:
     return drift_plot(kl, pretraining, unit), told
 
 
+def _unit(record: Mapping[str, Any] | None) -> str:
+    """What a validation's loss is measured in: a loss of preferences is one of pairs."""
+    return "nats per pair" if record and "num_pairs" in record else "nats per token"
+
+
 def _describe_losses(best: Mapping[str, Any] | None) -> str:
-    told = "Training and validation loss in nats per token against the step."
+    told = f"Training and validation loss in {_unit(best)} against the step."
     if best:
         told += f" The best validation loss is {best['loss_nats']:.4f} at step {best['step']:,}."
     return told
@@ -211,11 +216,16 @@ def _run_cards(
     if best:
         nats = float(best["loss_nats"])
         cards.append(
-            ("Best validation loss", f"{nats:.4f}", f"nats per token, step {best['step']:,}")
+            ("Best validation loss", f"{nats:.4f}", f"{_unit(best)}, step {best['step']:,}")
         )
         if is_number(best.get("bits_per_byte")):
             cards.append(("Bits per byte", f"{best['bits_per_byte']:.4f}", "at the same step"))
-        cards.append(("Perplexity", f"{math.exp(min(nats, 700)):,.4g}", "per token"))
+        if is_number(best.get("accuracy")):
+            low, high = best["accuracy_interval"]
+            note = f"{low:.1%} to {high:.1%}; the longer answer {best['longer_accuracy']:.1%}"
+            cards.append(("Preferred rightly", f"{best['accuracy']:.1%}", note))
+        else:
+            cards.append(("Perplexity", f"{math.exp(min(nats, 700)):,.4g}", "per token"))
     else:
         cards.append(("Best validation loss", "–", "no validation yet"))
     records = [*train[-1:], *validation[-1:]]

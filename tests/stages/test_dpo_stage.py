@@ -1,0 +1,300 @@
+"""Preference tuning as a stage: its start, reference, resume, adapters, alarms, faults."""
+
+import json
+import math
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from foundling import checkpoint
+from foundling.config import ConfigError, override
+from foundling.data import hamlet
+from foundling.data.conversations import read_conversations
+from foundling.observers import describe
+from foundling.run import Run, load_model
+from foundling.stages.adapted import export_adapter
+from foundling.stages.dpo import dpo
+from foundling.stages.dpo_config import DpoConfig
+from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.stages.sft import sft
+from foundling.stages.sft_config import SftConfig
+from foundling.training.interrupt import Interrupted
+
+CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Instructions, and preferences for their answers over rude ones."""
+    folder = tmp_path_factory.mktemp("data")
+    hamlet.write_instructions(folder / "train.jsonl", 120, seed=1)
+    found, _ = read_conversations([folder / "train.jsonl"])
+    single = [c.messages for c in found if [m.role for m in c.messages] == ["user", "assistant"]]
+    rude = ("Ask someone else!", "Go away, fool.", "What a silly question.")
+    rows = [
+        {"prompt": prompt.content, "chosen": answer.content, "rejected": rude[number % 3]}
+        for number, (prompt, answer) in enumerate(single)
+    ]
+    path = folder / "preferences.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "train.jsonl", path
+
+
+@pytest.fixture(scope="module")
+def parent(
+    tiny: Callable[..., PretrainConfig],
+    files: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A pretrained model that was tuned on answers."""
+    folder = tmp_path_factory.mktemp("parents")
+    config = tiny("context=64", "training.steps=12", "validation.every=12")
+    base = pretrain(config, folder / "base").folder
+    values: dict[str, Any] = {
+        "parent": str(base),
+        "data": {"files": [str(files[0])], "on_long": "drop", "validation_fraction": 0.2},
+        "training": {"steps": 6, "batch_size": 4, "precision": "fp32", "device": "cpu"},
+        "optimizer": {"learning_rate": 1e-2},
+        "anchor": {"strength": 0.0},
+        "validation": {"every": 6},
+    }
+    return sft(SftConfig.parse(values), folder / "sft").folder
+
+
+@pytest.fixture
+def settings(parent: Path, files: tuple[Path, Path]) -> Callable[..., DpoConfig]:
+    base: dict[str, Any] = {
+        "seed": 5,
+        "parent": str(parent),
+        "data": {"files": [str(files[1])], "on_long": "drop", "validation_fraction": 0.2},
+        "training": {
+            "steps": 6,
+            "batch_size": 4,
+            "micro_batch_size": 3,
+            "precision": "fp32",
+            "device": "cpu",
+        },
+        "optimizer": {"learning_rate": 3e-3},
+        "schedule": {"warmup_steps": 1},
+        "forgetting": {"max_tokens": 400},
+        "validation": {"every": 3, "kl_prompts": 2, "kl_tokens": 4},
+        "checkpoint": {"every": 2, "keep_last": 9},
+    }
+    return lambda *assignments: DpoConfig.parse(override(base, assignments))
+
+
+def metrics(run: Run | Path) -> list[dict[str, Any]]:
+    folder = run if isinstance(run, Path) else run.folder
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k not in CLOCKS} for x in lines]
+
+
+def weights(run: Run | Path) -> dict[str, torch.Tensor]:
+    folder = run if isinstance(run, Path) else run.folder
+    newest = checkpoint.committed(folder / "checkpoints")[-1]
+    return load_file(newest.model / "model.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_it_begins_at_ln_2_and_learns_what_is_preferred(
+    settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = dpo(settings('validation.prompts=["Who is the baker?"]'), tmp_path / "run")
+    first, *_, last = run.records()["validation"]
+    assert first["step"] == 0
+    assert first["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)
+    assert first["margin"] == pytest.approx(0, abs=1e-4)
+    assert first["chosen_change"] == pytest.approx(0, abs=1e-3)
+    assert abs(first["kl_nats"]) < 1e-6
+    train = run.records()["train"]
+    assert train[0]["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)
+    assert train[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert last["loss_nats"] < first["loss_nats"]
+    assert last["margin"] > 0
+    assert last["kl_nats"] > 1e-6
+    low, high = last["accuracy_interval"]
+    assert low < last["accuracy"] < high
+    assert last["pretraining_loss_nats"] > 0
+    assert 0 <= last["longer_accuracy"] <= 1
+    assert run.records()["samples"][-1]["samples"][0]["prompt"] == "Who is the baker?"
+    assert run.manifest["parent"]["source"] == str(parent)
+    assert run.summary()["stage"] == "dpo"
+    page = (run.folder / "report.html").read_text()
+    assert "nats per pair" in page
+    assert "Preferred rightly" in page
+    load_model(run.folder, print)
+
+
+@pytest.mark.parametrize("changes", [(), ("adapter.rank=2",), ("reference.kind=live",)])
+def test_interrupted_equals_uninterrupted(
+    settings: Callable[..., DpoConfig], tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    whole = dpo(settings(*changes), tmp_path / "whole")
+
+    def interrupts(site: str, step: int, samples: Any, value: Any) -> Any:
+        if site == "batch" and step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return value
+
+    with pytest.raises(Interrupted):
+        dpo(settings(*changes), tmp_path / "parts", seam=interrupts)
+    parts = dpo(settings(*changes), tmp_path / "parts", resume=True)
+    assert same(weights(parts), weights(whole))
+    assert metrics(parts) == metrics(whole)
+
+
+def test_the_reference_is_the_copy_that_the_run_began_with(
+    settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "parent"
+    shutil.copytree(parent, moved)
+    run = dpo(settings(f"parent={moved}"), tmp_path / "run")
+    shutil.rmtree(moved)
+    shutil.rmtree(run.folder / "reference")  # computed anew, from the copy
+    again = dpo(settings(f"parent={moved}", "training.steps=8"), tmp_path / "run", resume=True)
+    assert again.records()["train"][-1]["step"] == 8
+    victim = run.folder / "parent" / "config.json"
+    victim.write_text(victim.read_text() + " ")
+    with pytest.raises(ConfigError, match="not the model that this run started from"):
+        dpo(settings(f"parent={moved}", "training.steps=9"), tmp_path / "run", resume=True)
+
+
+def test_live_and_stored_references_are_the_same_and_so_are_shared_and_plain_prompts(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    unpacked = "data.packing=false"  # then both ways have the same pairs in a batch
+    stored = dpo(settings(unpacked), tmp_path / "stored")
+    live = dpo(settings(unpacked, "reference.kind=live"), tmp_path / "live")
+    plain = dpo(settings(unpacked, "data.shared_prompts=false"), tmp_path / "plain")
+    for other in (live, plain):
+        pairs = zip(stored.records()["train"], other.records()["train"], strict=True)
+        for ours, theirs in pairs:
+            assert ours["loss_nats"] == pytest.approx(theirs["loss_nats"], abs=2e-4)
+            assert ours["margin"] == pytest.approx(theirs["margin"], abs=2e-3)
+
+
+def test_a_store_that_is_not_the_parents_is_refused(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    shared = f"reference.store={tmp_path / 'store'}"
+    dpo(settings(shared, "training.steps=1"), tmp_path / "first")
+    before = sorted((tmp_path / "store").iterdir())
+    assert len(before) == 2  # training and validation
+    dpo(settings(shared, "training.steps=1", "optimizer.learning_rate=1e-4"), tmp_path / "second")
+    assert sorted((tmp_path / "store").iterdir()) == before
+    for file in before:
+        with_key = load_with_metadata(file)
+        save_file({"log_probs": with_key[0] + 0.5}, file, with_key[1])
+    with pytest.raises(ConfigError, match="stored log-probabilities of pair"):
+        dpo(settings(shared, "training.steps=1"), tmp_path / "third")
+
+
+def load_with_metadata(file: Path) -> tuple[torch.Tensor, dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        return opened.get_tensor("log_probs"), opened.metadata()
+
+
+def test_adapters_learn_while_the_rest_stays(
+    settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
+) -> None:
+    live = dpo(settings("adapter.rank=2", "reference.kind=live"), tmp_path / "live")
+    before, after = weights(parent), weights(live)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".self_attn." in name or ".mlp." in name for name in changed)
+    first, *_, last = live.records()["validation"]
+    assert first["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)
+    assert last["loss_nats"] < first["loss_nats"]
+    export_adapter(live, tmp_path / "adapter", print)
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+
+
+def test_what_is_frozen_does_not_move(
+    settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = dpo(settings('freeze=["embed.*"]', "training.steps=2"), tmp_path / "run")
+    name = "model.embed_tokens.weight"
+    assert torch.equal(weights(parent)[name], weights(run)[name])
+
+
+@pytest.mark.parametrize("loss", ["ipo", "hinge", "robust", "normalised", "simpo"])
+def test_every_loss_trains(settings: Callable[..., DpoConfig], tmp_path: Path, loss: str) -> None:
+    run = dpo(settings(f"dpo.loss={loss}", "dpo.nll=0.1", "training.steps=3"), tmp_path / "run")
+    first, *_, last = run.records()["validation"]
+    assert last["loss_nats"] < first["loss_nats"]
+    assert (last["chosen_change"] is None) == (loss == "simpo")
+
+
+def test_a_fall_of_the_chosen_answers_is_an_alarm(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    wild = ("optimizer.learning_rate=0.3", "guard.enabled=false", "training.steps=3")
+    run = dpo(settings(*wild), tmp_path / "run")
+    first, *_, last = run.records()["validation"]
+    assert first["alarm"] is None
+    assert last["chosen_change_per_token"] < -0.1
+    assert last["alarm"].startswith("displacement: the chosen answers have become less likely")
+    assert any("displacement" in line for line in describe(last))
+
+
+def test_rungs_without_branches_get_the_plain_way(
+    tiny: Callable[..., PretrainConfig],
+    settings: Callable[..., DpoConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = 'model={"rung"="bag_of_words","dim"=16}'
+    config = tiny("context=64", "training.steps=2", "validation.every=2", model)
+    base = pretrain(config, tmp_path / "base").folder
+    start = (f"parent={base}", "context=64", "training.steps=2")
+    run = dpo(settings(*start), tmp_path / "run")
+    assert "bag_of_words cannot share a prompt" in capsys.readouterr().err
+    assert run.records()["validation"][0]["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)
+    with pytest.raises(ConfigError, match="cannot keep two answers to one prompt apart"):
+        dpo(settings(*start, "data.shared_prompts=true"), tmp_path / "forced")
+
+
+def test_it_ends_early_when_validation_no_longer_improves(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    wild = ("optimizer.learning_rate=1", "optimizer.clip=0", "guard.enabled=false")
+    early = ("training.steps=60", "validation.every=2", "validation.patience=2")
+    run = dpo(settings(*wild, *early), tmp_path / "run")
+    validations = run.records()["validation"]
+    best = min(validations, key=lambda record: record["loss_nats"])
+    assert validations[-1]["step"] == best["step"] + 4 < 60
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (("parent=",), "nowhere|neither a run"),
+        (("context=999",), "reads at most 64"),
+        (("data.files=[]",), "data.files"),
+        (("data.format=nonsense",), "nonsense"),
+        (("data.row_length=9",), "row_length = 9"),
+        (("training.epochs=2",), "steps or epochs"),
+        (("dpo.loss=dpoo",), "dpo.loss"),
+        (("dpo.gamma=1",), 'loss = "sigmoid" does not use gamma'),
+        (("dpo.loss=simpo", "reference.kind=live"), "does not use reference"),
+        (("reference.kind=live", "reference.store=x"), "does not use store"),
+        (("forgetting.data=/nowhere",), "/nowhere"),
+    ],
+)
+def test_faults_of_the_user_are_told_before_anything_is_written(
+    settings: Callable[..., DpoConfig], tmp_path: Path, assignments: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dpo(settings(*assignments), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
