@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import IGNORE, BatchView, TokenBatch
+from foundling.batch import IGNORE, Batch, BatchView, PreferenceBatch, TokenBatch
 from foundling.models import RUNGS
 from foundling.models.language_model import LanguageModel
-from foundling.objectives import OBJECTIVES, Sft
+from foundling.objectives import OBJECTIVES, Dpo, Objective, Sft
 from foundling.objectives.reference import FrozenModel
+from foundling.objectives.reference_log_probs import LiveLogProbs
 
 VOCAB, TIME = 23, 12
 VARIANTS: dict[str, dict[str, object]] = {
@@ -100,57 +101,115 @@ def token_batch(rows: int) -> TokenBatch:
     return TokenBatch(tokens[:, :-1], targets, torch.arange(TIME).expand(rows, TIME))
 
 
-BATCHES = {TokenBatch: token_batch}
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
+def preference_batch(rows: int) -> PreferenceBatch:
+    """Two pairs in each row but the first, which has one: uneven counts betray a mean of means.
+
+    A pair is a prompt of 2 tokens, which stands once, and answers of 1 and 2 or of 2 and 1.
+    """
+    tokens = some_tokens(rows, TIME)
+    positions = torch.tensor([0, 1, 1, 2, 0, 1, 2, 1, 0, 0, 0, 0]).expand(rows, TIME).clone()
+    branches = torch.tensor([0, 1, 2, 2, 0, 1, 1, 2, 0, 0, 0, 0]).expand(rows, TIME).clone()
+    documents = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]).expand(rows, TIME).clone()
+    answers = torch.tensor([-1, 0, 1, 1, -1, 2, 2, 3, -1, -1, -1, -1]).expand(rows, TIME).clone()
+    answers[0, 4:] = -1
+    tokens[:, 2], tokens[:, 7] = tokens[:, 1], tokens[:, 5]  # the prompt's last token, once more
+    targets = torch.where(answers < 0, IGNORE, some_tokens(rows, TIME).flip(0))
+    pair_ids = torch.arange(2 * rows).view(rows, 2)
+    pair_ids[0, 1] = -1
+    return PreferenceBatch(tokens, targets, positions, documents, answers, pair_ids, branches)
 
 
-def gradients(model: LanguageModel, objective: str, batches: list[TokenBatch]):
+def padded(batch: Batch) -> Batch:
+    """With a row more on which nothing is due."""
+    row = torch.zeros(1, TIME, dtype=torch.long)
+    more = {
+        "tokens": torch.cat((batch.tokens, row)),
+        "targets": torch.cat((batch.targets, torch.full_like(row, IGNORE))),
+        "positions": torch.cat((batch.positions, torch.arange(TIME)[None])),
+    }
+    if isinstance(batch, PreferenceBatch):
+        assert batch.branches is not None
+        more |= {
+            "documents": torch.cat((batch.documents, row)),
+            "answers": torch.cat((batch.answers, row - 1)),
+            "pair_ids": torch.cat((batch.pair_ids, torch.full((1, 2), -1))),
+            "branches": torch.cat((batch.branches, row)),
+        }
+    return replace(batch, **more)
+
+
+BATCHES = {TokenBatch: token_batch, PreferenceBatch: preference_batch}
+COUNTS = {TokenBatch: 4 * TIME - 7, PreferenceBatch: 7}
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def some_batch(name: str, rows: int) -> Batch:
+    return BATCHES[OBJECTIVES[name].batch_type](rows)
+
+
+def make(name: str) -> Objective:
+    """An objective of the table; one that needs a reference gets another model's."""
+    if name != "dpo":
+        return OBJECTIVES[name]()
+    other = build("transformer")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return Dpo(reference=LiveLogProbs(FrozenModel(other)))
+
+
+def gradients(model: LanguageModel, name: str, batches: list[Batch]):
     model.zero_grad()
-    loss = OBJECTIVES[objective]()
+    loss = make(name)
     sums = [loss(model, batch) for batch in batches]
     for part in sums:
         part.total.backward()
     total = sum(part.total.detach() for part in sums)
     count = sum(int(part.count) for part in sums)
-    return total, count, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    metrics = {key: sum(part.metrics[key].detach() for part in sums) for key in sums[0].metrics}
+    grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    return total, count, grads, metrics
 
 
 @every_objective
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_micro_batches_add_up_to_the_whole(objective: str, size: int) -> None:
+def test_micro_batches_add_up_to_the_whole(name: str, size: int) -> None:
     model = build("transformer")
-    batch = BATCHES[OBJECTIVES[objective].batch_type](5)
-    whole = gradients(model, objective, [batch])
-    parts = gradients(model, objective, [batch.rows(i, i + size) for i in range(0, 5, size)])
+    batch = some_batch(name, 5)
+    whole = gradients(model, name, [batch])
+    parts = gradients(model, name, [batch.rows(i, i + size) for i in range(0, 5, size)])
     assert parts[1] == whole[1]
     torch.testing.assert_close(parts[0], whole[0])
     torch.testing.assert_close(parts[2], whole[2], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(parts[3], whole[3])
 
 
 @every_objective
-def test_padding_changes_nothing(objective: str) -> None:
+def test_padding_changes_nothing(name: str) -> None:
     model = build("transformer")
-    batch = token_batch(3)
-    row = torch.full((1, TIME), 0)
-    padded = replace(
-        batch,
-        tokens=torch.cat((batch.tokens, row)),
-        targets=torch.cat((batch.targets, torch.full_like(row, IGNORE))),
-        positions=torch.arange(TIME).expand(4, TIME),
-    )
-    total, count, grads = gradients(model, objective, [batch])
-    padded_total, padded_count, padded_grads = gradients(model, objective, [padded])
-    assert padded_count == count
-    torch.testing.assert_close(padded_total, total)
-    torch.testing.assert_close(padded_grads, grads, rtol=1e-10, atol=1e-12)
+    batch = some_batch(name, 3)
+    total, count, grads, metrics = gradients(model, name, [batch])
+    with_padding = gradients(model, name, [padded(batch)])
+    assert with_padding[1] == count
+    torch.testing.assert_close(with_padding[0], total)
+    torch.testing.assert_close(with_padding[2], grads, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(with_padding[3], metrics)
 
 
 @every_objective
-def test_rows_add_up_to_the_cross_entropy(objective: str) -> None:
-    model, batch = build("transformer"), token_batch(4)
-    loss = OBJECTIVES[objective]()(model, batch)
+def test_rows_add_up_to_the_loss(name: str) -> None:
+    model, batch = build("transformer"), some_batch(name, 4)
+    loss = make(name)(model, batch)
     torch.testing.assert_close(loss.rows.sum(), loss.total.detach())
-    assert int(loss.count) == 4 * TIME - 7
+    assert int(loss.count) == int(batch.row_counts.sum()) == COUNTS[type(batch)]
+
+
+def test_preferences_start_at_ln_2_without_margins() -> None:
+    policy, batch = build("transformer"), preference_batch(4)
+    loss = Dpo(reference=LiveLogProbs(FrozenModel(build("transformer"))))(policy, batch)
+    torch.testing.assert_close(loss.total / loss.count, torch.tensor(2.0).double().log())
+    for name in ("margin", "chosen_change", "rejected_change"):
+        assert abs(loss.metrics[name]) < 1e-12
 
 
 def test_fine_tuning_starts_at_its_reference_without_divergence() -> None:
