@@ -28,9 +28,13 @@ from foundling.objectives.reference import (
 from foundling.runtime import autocast
 
 TENSOR, KEY = "log_probs", "key"
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}
 """How far a log-probability may be off, relative to its size (or to one nat, if that is more), by
-the precision of the products, where a batch of another shape gave it."""
+the precision of the products, where a batch of another shape gave it.
+
+Measured on 4 layers of width 128, dialogues of 430 nats, packed against alone: 2e-7 in fp32, 1e-4
+in bf16.
+"""
 
 
 @runtime_checkable

@@ -40,7 +40,9 @@ from foundling.training.loop import Record, Seam, untouched
 
 NUM_VERIFIED = 8
 AT_START = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-"""How far loss and margin may be off at step 0, where the model still is the reference."""
+"""How far loss and margin may be off at step 0, where the model still is the reference, with β up
+to 0.1; a larger one makes more of the same rounding."""
+USUAL_BETA = 0.1
 
 
 def dpo(config: DpoConfig, out: Path, *, resume: bool = False, seam: Seam = untouched) -> Run:
@@ -257,7 +259,9 @@ class _Dpo:
         """
         if resume or not self.config.dpo.has_reference:
             return self.objective
-        settings, allowed = self.config.dpo, AT_START[self.machine.precision]
+        settings = self.config.dpo
+        assert settings.beta is not None, "resolved"
+        allowed = AT_START[self.machine.precision] * max(1.0, settings.beta / USUAL_BETA)
         plain = Dpo(settings.model_copy(update={"nll": 0.0}), self.objective.reference)
         found = self._measured(plain, [self.train.batch(0)])
         expected = at_the_reference(settings)

@@ -74,7 +74,7 @@ def settings(parent: Path, files: tuple[Path, Path]) -> Callable[..., DpoConfig]
         "parent": str(parent),
         "data": {"files": [str(files[1])], "on_long": "drop", "validation_fraction": 0.2},
         "training": {
-            "steps": 6,
+            "steps": 4,
             "batch_size": 4,
             "micro_batch_size": 3,
             "precision": "fp32",
@@ -83,7 +83,7 @@ def settings(parent: Path, files: tuple[Path, Path]) -> Callable[..., DpoConfig]
         "optimizer": {"learning_rate": 3e-3},
         "schedule": {"warmup_steps": 1},
         "forgetting": {"max_tokens": 400},
-        "validation": {"every": 3, "kl_prompts": 2, "kl_tokens": 4},
+        "validation": {"every": 4, "kl_prompts": 2, "kl_tokens": 4},
         "checkpoint": {"every": 2, "keep_last": 9},
     }
     return lambda *assignments: DpoConfig.parse(override(base, assignments))
@@ -122,7 +122,7 @@ def test_it_begins_at_ln_2_and_learns_what_is_preferred(
     assert last["margin"] > 0
     assert last["kl_nats"] > 1e-6
     low, high = last["accuracy_interval"]
-    assert low < last["accuracy"] < high
+    assert low < last["accuracy"] <= high
     assert last["pretraining_loss_nats"] > 0
     assert 0 <= last["longer_accuracy"] <= 1
     assert run.records()["samples"][-1]["samples"][0]["prompt"] == "Who is the baker?"
@@ -141,7 +141,7 @@ def test_interrupted_equals_uninterrupted(
     whole = dpo(settings(*changes), tmp_path / "whole")
 
     def interrupts(site: str, step: int, samples: Any, value: Any) -> Any:
-        if site == "batch" and step == 3:
+        if site == "batch" and step == 2:
             signal.raise_signal(signal.SIGINT)
         return value
 
@@ -268,12 +268,13 @@ def test_rungs_without_branches_get_the_plain_way(
 def test_it_ends_early_when_validation_no_longer_improves(
     settings: Callable[..., DpoConfig], tmp_path: Path
 ) -> None:
-    wild = ("optimizer.learning_rate=1", "optimizer.clip=0", "guard.enabled=false")
-    early = ("training.steps=60", "validation.every=2", "validation.patience=2")
+    # Where labels are thought to be wrong, large margins cost more and more.
+    wild = ("optimizer.learning_rate=1", "dpo.label_smoothing=0.4", "guard.enabled=false")
+    early = ("training.steps=60", "validation.every=2", "validation.patience=1")
     run = dpo(settings(*wild, *early), tmp_path / "run")
     validations = run.records()["validation"]
     best = min(validations, key=lambda record: record["loss_nats"])
-    assert validations[-1]["step"] == best["step"] + 4 < 60
+    assert validations[-1]["step"] == best["step"] + 2 < 60
 
 
 @pytest.mark.parametrize(
