@@ -1,9 +1,9 @@
-"""What instruction tuning elicits and what it costs, in Hamlet: exact answers against forgetting.
+"""What instruction tuning elicits and what it costs, in Hamlet: answers against forgetting.
 
-A base model is pretrained on text of the village; then it is tuned on questions and instructions, with
-and without an anchor, and asked what it never saw asked so: questions in held-out phrasings, questions
-about facts that only the text told, and about facts that merely follow. There is no peer to compare with:
-no other trainer has the anchor. What DIR holds already is not done again.
+A base model is pretrained on text of the village; then it is tuned on questions and instructions,
+with and without an anchor, and asked what it never saw asked so: questions in held-out phrasings,
+questions about facts that only the text told, and about facts that merely follow. There is no peer
+to compare with: no other trainer has the anchor. What DIR holds already is not done again.
 
     python benchmarks/instruct.py [--quick] [--json] --out DIR
 """
@@ -45,33 +45,32 @@ def base(out: Path, steps: int, num_bytes: int) -> Path:
     """The pretrained model's run."""
     from foundling.data import hamlet
     from foundling.data.prepare import prepare
+    from foundling.run import is_run
     from foundling.stages.pretrain import PretrainConfig, pretrain
 
     run = out / "base"
-    if (run / "report.html").exists():
-        return run
-    hamlet.write_corpus(out / "corpus.jsonl", num_bytes, seed=7)
-    prepare([out / "corpus.jsonl"], out / "store", vocab_size=1024, validation_fraction=0.01)
+    if not (out / "store").exists():
+        hamlet.write_corpus(out / "corpus.jsonl", num_bytes, seed=7)
+        prepare([out / "corpus.jsonl"], out / "store", vocab_size=1024, validation_fraction=0.01)
     values = {**BASE, "data": str((out / "store").resolve())}
     values["training"] = {**BASE["training"], "steps": steps}
-    pretrain(PretrainConfig.parse(values), run)
+    pretrain(PretrainConfig.parse(values), run, resume=is_run(run))
     return run
 
 
 def tuned(parent: Path, out: Path, anchor: dict[str, float], rows: int) -> Path:
     """The run of one anchor."""
     from foundling.data import hamlet
+    from foundling.run import is_run
     from foundling.stages.sft import sft
     from foundling.stages.sft_config import SftConfig
 
-    if (out / "report.html").exists():
-        return out
     file = out.parent / f"instructions-{rows}.jsonl"
     if not file.exists():
         hamlet.write_instructions(file, rows, seed=1)
     data = {**TUNING["data"], "files": [str(file.resolve())]}
     values = {**TUNING, "parent": str(parent.resolve()), "data": data, "anchor": anchor}
-    sft(SftConfig.parse(values), out)
+    sft(SftConfig.parse(values), out, resume=is_run(out))
     return out
 
 
