@@ -35,9 +35,8 @@ TUNING: dict[str, Any] = {
 }
 ANCHORS: dict[str, dict[str, float]] = {
     "lambda 0": {"strength": 0},
+    "lambda 0.3 and text": {"strength": 0.3, "text_rows": 16},
     "lambda 0.1": {"strength": 0.1},
-    "lambda 0.3 and text": {"strength": 0.3, "text_rows": 32},
-    "lambda 1 and text": {"strength": 1, "text_rows": 32},
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from foundling.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
+from foundling.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["end", "stop", "length"]
 
@@ -33,7 +33,7 @@ class Engine:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.device = next(model.parameters()).device
-        self.ends = {tokenizer.end_of_text, tokenizer.find(END_OF_TURN)}
+        self.ends = set(tokenizer.stop_ids)
 
     def generate(
         self,
