@@ -21,11 +21,11 @@ def held_out_questions(
     """The questions of every set, at most `limit` of each, in an order drawn by the seed.
 
     `phrasing`: asked facts in phrasings that instruction data uses for others, but never for these;
-    `wording`: asked facts in words that occur in no text and no instruction; `unasked`: facts that the corpus told and
-    instruction data never asked; `held_out_fact`: facts that follow from told ones; `control`:
-    facts that nothing tells, so that a model can only guess. Only questions to which the table
-    has exactly one right answer are among them. A row has `messages` (the question alone),
-    `question`, `answer`, `accepted`, `set`, `kind`, `fact` and `relation`.
+    `wording`: asked facts in words that occur in no text and no instruction; `unasked`: facts that
+    the corpus told and instruction data never asked; `held_out_fact`: facts that follow from told
+    ones; `control`: facts that nothing tells, so that a model can only guess. Only questions to
+    which the table has exactly one right answer are among them. A row has `messages` (the question
+    alone), `question`, `answer`, `accepted`, `set`, `kind`, `fact` and `relation`.
     """
     asked = divide(world)
     rng = Random(f"hamlet examination {asked.world.seed} {seed}")
