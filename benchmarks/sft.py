@@ -1,10 +1,10 @@
 """Fine-tuning speed beside TRL's SFTTrainer on the same model, tokenizer and examples.
 
-A Llama of 29.5 million parameters (8 layers, 8 heads, width 512, SwiGLU 1376, 8192 tokens, tied) learns
-the chosen answers of `hh_harmless_pairs.jsonl`, at most 512 tokens each, the loss on the answers
-alone, AdamW. TRL takes 16 examples a step, padded to the longest; ours packs about 16 into rows
-of 512. Ours and the peer train in turn, in processes of their own, round by round; compared are
-the medians of examples a second over all steps but each process's first.
+A Llama of 29.5 million parameters (8 layers, 8 heads, width 512, SwiGLU 1376, 8192 tokens, tied)
+learns the chosen conversations of `hh_harmless_pairs.jsonl`, at most 512 tokens each, the loss on
+the last answer alone, by AdamW. TRL takes 16 examples a step, padded to the longest; ours packs
+about 16 into rows of 512. Ours and the peer train in turn, in processes of their own, round by
+round; compared are the medians of examples a second over all steps but each process's first two.
 
     python benchmarks/sft.py --data-root DIR [--peer-python PATH] [--parity] [--quick] [--json]
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,8 +32,7 @@ STRENGTH = 0.1
 WARM_UP = 2  # steps: the first compiles and fills the allocator
 OURS = ("ours bf16", "ours bf16 anchor", "ours bf16 stored anchor", "ours fp32")
 PEERS = ("trl bf16", "trl fp32")
-VARIANTS = ("ours bf16", "trl bf16", "ours bf16 anchor", "ours bf16 stored anchor", "ours fp32")
-VARIANTS += ("trl fp32",)
+VARIANTS = (OURS[0], PEERS[0], *OURS[1:], PEERS[1])
 Step = Callable[[], int]
 """Trains one step; how many examples it took."""
 
@@ -266,7 +266,7 @@ def time_peer(folder: Path, precision: str, steps: int) -> list[dict[str, float]
 
     trainer(folder, precision, WARM_UP + steps, [Clock()], None).train()
     ends = ends[WARM_UP - 1 :]
-    pairs = zip(ends, ends[1:], strict=False)
+    pairs = pairwise(ends)
     return [{"examples": BATCH, "seconds": end - start} for start, end in pairs]
 
 
