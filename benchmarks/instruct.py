@@ -26,7 +26,7 @@ BASE: dict[str, Any] = {
 }
 TUNING: dict[str, Any] = {
     "seed": 7,
-    "training": {"batch_size": 32, "epochs": 2},
+    "training": {"batch_size": 32, "epochs": 4},
     "optimizer": {"kind": "muon", "learning_rate": 1e-3, "muon_learning_rate": 2e-3},
     "data": {"on_long": "drop", "validation_fraction": 0.02},
     "validation": {"every": 100, "patience": None},
@@ -35,7 +35,7 @@ TUNING: dict[str, Any] = {
 }
 ANCHORS: dict[str, dict[str, float]] = {
     "lambda 0": {"strength": 0},
-    "lambda 0.3 and text": {"strength": 0.3, "text_rows": 16},
+    "lambda 0.1 and text": {"strength": 0.1, "text_rows": 16},
     "lambda 0.1": {"strength": 0.1},
 }
 
