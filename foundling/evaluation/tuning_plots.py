@@ -64,7 +64,7 @@ def frontier_plot(runs: Sequence[Tuned], unit: str) -> Figure:
 def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
     """How far a run has gone from its parent, and what that does to the pretraining text."""
     figure, axes = new_figure(
-        "Drift from the parent", "step", "KL on answers (nats per token)", height=3.4, right=0.9
+        "Drift from the parent", "step", "KL, nats per token", height=3.4, right=0.9
     )
     x, y = kl.finite()
     if not len(x):
