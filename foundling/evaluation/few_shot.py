@@ -80,13 +80,13 @@ def _score(
     for place, row in enumerate(rows):
         tokens[place, : len(row)] = torch.tensor(row)
     with autocast(device, precision):
-        hidden = model.hidden(tokens.to(device)).float()
-    weight = model.unembed.weight.float()
+        hidden = model.hidden(tokens.to(device)).to(model.unembed.weight.dtype)
     scores = []
     for place, row in enumerate(rows):
         continuations = [pairs[number][1] for number in wanted[row]]
         first = len(row) - max(map(len, continuations))
-        table = (hidden[place, first : len(row)] @ weight.T).log_softmax(dim=-1).cpu().double()
+        logits = model.logits(hidden[place, first : len(row)])
+        table = logits.log_softmax(dim=-1).cpu().double()
         scores.append(
             [
                 sum(float(table[at - len(some), token]) for at, token in enumerate(some))
