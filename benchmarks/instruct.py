@@ -36,7 +36,7 @@ TUNING: dict[str, Any] = {
 ANCHORS: dict[str, dict[str, float]] = {
     "lambda 0": {"strength": 0},
     "lambda 0.1 and text": {"strength": 0.1, "text_rows": 16},
-    "lambda 0.1": {"strength": 0.1},
+    "lambda 0.02 and text": {"strength": 0.02, "text_rows": 16},
 }
 
 
