@@ -23,8 +23,9 @@ from foundling.evaluation.few_shot import (
     answer_tokens,
     classify,
     log_probs,
-    longest_prompt,
+    num_too_long,
     prompt_tokens,
+    room_of,
 )
 from foundling.evaluation.learning_curve import curves_of, verdict
 from foundling.models import interchange
@@ -42,6 +43,8 @@ from foundling.tokenizer import Tokenizer
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
 """Settings that say what is measured, not how; with others, the same folder holds more."""
+SHORTENED = 0.1
+"""The largest share of prompts that may hold fewer examples than the others, for want of room."""
 WATCHED = 32  # examples on which a run shows its own loss; nothing is chosen by it
 
 
@@ -168,10 +171,10 @@ class _Book:
         )
         self.write()
 
-    def left_out(self, note: str) -> None:
-        if note not in self.content["left_out"]:
-            self.content["left_out"].append(note)
-            self.write()
+    def note(self, kind: str, note: str) -> None:
+        """Say that something was `left_out`, or its prompts `shortened`."""
+        self.content[kind].append(note)
+        self.write()
 
     def write(self) -> None:
         content = self.content
@@ -203,6 +206,10 @@ class _Bench:
     @cached_property
     def model(self) -> LanguageModel:
         return self.parent.load().to(self.machine.device)
+
+    @cached_property
+    def room(self) -> int | None:
+        return room_of(self.model, self.task, self.tokenizer)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -239,20 +246,18 @@ class _Bench:
                 "notes": task.notes,
             },
             "left_out": [],
+            "shortened": [],
         }
 
     def learn_in_context(self, book: _Book) -> None:
         for number in sorted(self.config.shots):
-            note = self._too_many(number)
-            if note:
-                book.left_out(note)
-                self.say(note)
+            if not self._fits(number, book):
                 return  # more would not fit either: the first ones are the same
             for seed in self._seeds(number):
                 if book.has("in_context", number, seed):
                     continue
                 begun = time.perf_counter()
-                ways = self._ask(self.model, self.task.draw(number, self.config.seed, seed))
+                ways = self._ask(self.model, self._draw(number, seed))
                 seconds = time.perf_counter() - begun
                 for way, right in ways.items():
                     book.add(way, number, seed, right, seconds)
@@ -263,7 +268,7 @@ class _Bench:
         for number in sorted(self.config.sizes):
             if number > len(self.task.train):
                 note = f"n = {number:,}: there are {len(self.task.train):,} examples to learn from"
-                book.left_out(note)
+                book.note("left_out", note)
                 self.say(note)
                 return
             for seed in self._seeds(number):
@@ -271,7 +276,7 @@ class _Bench:
                     continue
                 begun = time.perf_counter()
                 folder = self.out / "runs" / f"{way}-{number}-{seed}"
-                model = self._tuned(way, self.task.draw(number, self.config.seed, seed), folder)
+                model = self._tuned(way, self._draw(number, seed), folder)
                 right = self._ask(model, ())["in_context"]
                 seconds = time.perf_counter() - begun
                 book.add(way, number, seed, right, seconds)
@@ -287,19 +292,32 @@ class _Bench:
         """Nothing is drawn where there are no examples, so one measurement is all there is."""
         return range(1, 2 if number == 0 else self.config.seeds + 1)
 
-    def _too_many(self, number: int) -> str | None:
-        """Why so many examples cannot stand in the prompt."""
+    def _fits(self, number: int, book: _Book) -> bool:
+        """Whether so many examples can stand in the prompt of (nearly) every test item."""
         if number > len(self.task.train):
-            return f"k = {number}: there are {len(self.task.train):,} examples to learn from"
-        for seed in self._seeds(number):
-            shots = self.task.draw(number, self.config.seed, seed)
-            needed = longest_prompt(self.task, self.tokenizer, shots)
-            if self.max_context is not None and needed > self.max_context:
-                return (
-                    f"k = {number}: seed {seed} needs {needed:,} tokens and the model reads at "
-                    f"most {self.max_context:,}"
-                )
-        return None
+            note = f"k = {number}: there are {len(self.task.train):,} examples to learn from"
+        else:
+            long = sum(
+                num_too_long(self.task, self.tokenizer, self._draw(number, seed), self.room)
+                for seed in self._seeds(number)
+            )
+            every = len(self._seeds(number)) * len(self.task.test)
+            if not long:
+                return True
+            fit = long <= SHORTENED * every
+            note = f"k = {number}: {long:,} of {every:,} prompts are longer than the context"
+            note += ", and hold as many examples as fit" if fit else ""
+            if fit:
+                book.note("shortened", note)
+                self.say(note)
+                return True
+        book.note("left_out", note)
+        self.say(note)
+        return False
+
+    def _draw(self, number: int, seed: int) -> tuple[Example, ...]:
+        """The examples of a seed, the same for every way."""
+        return self.task.draw(number, self.config.seed, seed)
 
     def _ask(self, model: LanguageModel, shots: Sequence[Example]) -> dict[str, list[bool]]:
         """Which test items come out right, by way of reading the answer."""
@@ -309,7 +327,7 @@ class _Bench:
         def score(pairs: Sequence[Pair]) -> list[float]:
             return log_probs(model, pairs, precision=self.machine.precision)
 
-        plain, corrected = classify(score, self.task, self.tokenizer, shots)
+        plain, corrected = classify(score, self.task, self.tokenizer, shots, self.room)
         return {"in_context": plain, "calibrated": corrected}
 
     # ------------------------------------------------------------------ gradient descent

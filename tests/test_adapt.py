@@ -123,7 +123,7 @@ def test_what_does_not_fit_the_context_is_said(parent: str, tmp_path: Path) -> N
     result = read_adapt(tmp_path / "out")
     assert result["task"]["num_test"] == 20
     assert "left out 1 to learn from and 1 to test on" in result["task"]["notes"][0]
-    assert "the model reads at most 64" in result["left_out"][0]
+    assert "prompts are longer than the context" in result["left_out"][0]
     assert {m["number"] for m in result["measurements"]} == {0}
 
 
