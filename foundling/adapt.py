@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from foundling import checkpoint, durable
-from foundling.config import ConfigError, Section
+from foundling.config import Section
 from foundling.data.tasks import Example, Task, without
 from foundling.evaluation.adapt_report import write_adapt_report
 from foundling.evaluation.few_shot import (
@@ -27,7 +26,7 @@ from foundling.evaluation.few_shot import (
     prompt_tokens,
     room_of,
 )
-from foundling.evaluation.learning_curve import curves_of, verdict
+from foundling.evaluation.measurements import Measurements
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
@@ -110,7 +109,7 @@ def adapt(
     """
     training = TrainingSettings(device=config.device, precision=config.precision)
     bench = _Bench(Parent.find(source, say), Machine.of(training), task, config, out, say)
-    book = _Book.open(out, bench.identity, bench.facts)
+    book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
         say(note)
     if "in_context" in config.ways:
@@ -124,65 +123,6 @@ def adapt(
 def read_adapt(out: Path) -> dict[str, Any]:
     """What `adapt` wrote."""
     return read_object(out / "adapt.json")
-
-
-@dataclass
-class _Book:
-    """The file of all measurements, written anew after each."""
-
-    path: Path
-    content: dict[str, Any]
-
-    @classmethod
-    def open(cls, out: Path, identity: dict[str, Any], facts: dict[str, Any]) -> "_Book":
-        path = out / "adapt.json"
-        measurements: list[dict[str, Any]] = []
-        if path.is_file():
-            before = read_object(path)
-            for key in sorted(identity.keys() | before["identity"].keys()):
-                if before["identity"].get(key) != identity.get(key):
-                    raise ConfigError(
-                        f"{out}: holds measurements with another {key.replace('_', ' ')}; only "
-                        f"{', '.join(FREE)} may change; give another --out."
-                    )
-            measurements = before["measurements"]
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out}: is not empty and holds no adapt.json; give another --out.")
-        out.mkdir(parents=True, exist_ok=True)
-        book = cls(path, {"identity": identity, **facts, "measurements": measurements})
-        book.write()
-        return book
-
-    def has(self, way: str, number: int, seed: int) -> bool:
-        wanted = (way, number, seed)
-        return wanted in {(m["way"], m["number"], m["seed"]) for m in self.content["measurements"]}
-
-    def add(self, way: str, number: int, seed: int, hits: Sequence[bool], seconds: float) -> None:
-        self.content["measurements"].append(
-            {
-                "way": way,
-                "number": number,
-                "seed": seed,
-                "correct": sum(hits),
-                "items": len(hits),
-                "seconds": round(seconds, 3),
-                "hits": "".join("01"[hit] for hit in hits),
-            }
-        )
-        self.write()
-
-    def note(self, kind: str, note: str) -> None:
-        """Say that something was `left_out`, or its prompts `shortened`."""
-        self.content[kind].append(note)
-        self.write()
-
-    def write(self) -> None:
-        content = self.content
-        curves = curves_of(content["measurements"])
-        content["curves"] = {way: [p.values() for p in points] for way, points in curves.items()}
-        content["verdict"] = verdict(curves, content["task"]["majority"])
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        durable.replace(self.path, text.encode())
 
 
 class _Bench:
@@ -249,7 +189,7 @@ class _Bench:
             "shortened": [],
         }
 
-    def learn_in_context(self, book: _Book) -> None:
+    def learn_in_context(self, book: Measurements) -> None:
         for number in sorted(self.config.shots):
             if not self._fits(number, book):
                 return  # more would not fit either: the first ones are the same
@@ -264,7 +204,7 @@ class _Bench:
                 told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
                 self.say(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
 
-    def fine_tune(self, book: _Book, way: Way, keep_runs: bool) -> None:
+    def fine_tune(self, book: Measurements, way: Way, keep_runs: bool) -> None:
         for number in sorted(self.config.sizes):
             if number > len(self.task.train):
                 note = f"n = {number:,}: there are {len(self.task.train):,} examples to learn from"
@@ -292,7 +232,7 @@ class _Bench:
         """Nothing is drawn where there are no examples, so one measurement is all there is."""
         return range(1, 2 if number == 0 else self.config.seeds + 1)
 
-    def _fits(self, number: int, book: _Book) -> bool:
+    def _fits(self, number: int, book: Measurements) -> bool:
         """Whether so many examples can stand in the prompt of (nearly) every test item."""
         if number > len(self.task.train):
             note = f"k = {number}: there are {len(self.task.train):,} examples to learn from"
