@@ -199,8 +199,7 @@ class _Bench:
                 begun = time.perf_counter()
                 ways = self._ask(self.model, self._draw(number, seed))
                 seconds = time.perf_counter() - begun
-                for way, right in ways.items():
-                    book.add(way, number, seed, right, seconds)
+                book.add(number, seed, ways, seconds)
                 told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
                 self.say(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
 
@@ -219,7 +218,7 @@ class _Bench:
                 model = self._tuned(way, self._draw(number, seed), folder)
                 right = self._ask(model, ())["in_context"]
                 seconds = time.perf_counter() - begun
-                book.add(way, number, seed, right, seconds)
+                book.add(number, seed, {way: right}, seconds)
                 if not keep_runs:
                     shutil.rmtree(folder)
                 share = f"{sum(right) / len(right):.1%}"

@@ -41,6 +41,8 @@ class Measurements:
         measurements: list[dict[str, Any]] = []
         if path.is_file():
             before = read_object(path)
+            if not isinstance(before.get("identity"), dict) or "measurements" not in before:
+                raise ConfigError(f"{path}: holds no measurements; give another --out.")
             for key in sorted(identity.keys() | before["identity"].keys()):
                 if before["identity"].get(key) != identity.get(key):
                     raise ConfigError(
@@ -59,18 +61,22 @@ class Measurements:
         wanted = (way, number, seed)
         return wanted in {(m["way"], m["number"], m["seed"]) for m in self.content["measurements"]}
 
-    def add(self, way: str, number: int, seed: int, hits: Sequence[bool], seconds: float) -> None:
-        self.content["measurements"].append(
-            {
-                "way": way,
-                "number": number,
-                "seed": seed,
-                "correct": sum(hits),
-                "items": len(hits),
-                "seconds": round(seconds, 3),
-                "hits": "".join("01"[hit] for hit in hits),
-            }
-        )
+    def add(
+        self, number: int, seed: int, ways: Mapping[str, Sequence[bool]], seconds: float
+    ) -> None:
+        """Write down which test items came out right, by each way; all ways or none."""
+        for way, hits in ways.items():
+            self.content["measurements"].append(
+                {
+                    "way": way,
+                    "number": number,
+                    "seed": seed,
+                    "correct": sum(hits),
+                    "items": len(hits),
+                    "seconds": round(seconds, 3),
+                    "hits": "".join("01"[hit] for hit in hits),
+                }
+            )
         self.write()
 
     def note(self, kind: str, note: str) -> None:
