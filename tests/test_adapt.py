@@ -115,6 +115,13 @@ def test_a_folder_of_something_else_is_left_alone(parent: str, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_a_file_of_something_else_is_left_alone(parent: str, tmp_path: Path) -> None:
+    (tmp_path / "adapt.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no measurements"):
+        adapt(parent, TASK, settings(), tmp_path)
+    assert (tmp_path / "adapt.json").read_text() == "{}"
+
+
 def test_what_does_not_fit_the_context_is_said(parent: str, tmp_path: Path) -> None:
     long = Example("The mill " * 60, "yes")
     task = Task("t", TASK.labels, (*TASK.train, long), (*TASK.test, long))
@@ -123,7 +130,7 @@ def test_what_does_not_fit_the_context_is_said(parent: str, tmp_path: Path) -> N
     result = read_adapt(tmp_path / "out")
     assert result["task"]["num_test"] == 20
     assert "left out 1 to learn from and 1 to test on" in result["task"]["notes"][0]
-    assert "the model reads at most 64" in result["left_out"][0]
+    assert "prompts are longer than the context" in result["left_out"][0]
     assert {m["number"] for m in result["measurements"]} == {0}
 
 

@@ -21,10 +21,11 @@ from foundling.evaluation.few_shot import (
     hits,
     label_scores,
     log_probs,
-    longest_prompt,
     normalised,
+    num_too_long,
     prompt_texts,
     prompt_tokens,
+    room_of,
 )
 from foundling.models.language_model import LanguageModel, State
 from foundling.tokenizer import Tokenizer
@@ -175,10 +176,21 @@ def test_a_short_answer_ends_with_its_line(tokenizer: Tokenizer, answer: str) ->
     assert answer_shortly(model, task, tokenizer, TASK.train[:1]) == [expected]
 
 
-def test_the_longest_prompt_counts_the_answer(tokenizer: Tokenizer) -> None:
-    lengths = [len(tokenizer.encode(f"{text}\nAnswer:")) + 1 for text in TEXTS]
+def test_a_prompt_without_room_loses_its_first_examples(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    shots, texts = TASK.train[:3], [item.text for item in TASK.test]
+    whole = prompt_tokens(TASK, tokenizer, shots, texts)
+    room = sorted(map(len, whole))[1]
+    fitted = prompt_tokens(TASK, tokenizer, shots, texts, room)
+    fewer = prompt_tokens(TASK, tokenizer, shots[1:], texts)
+    assert fitted == [a if len(a) <= room else b for a, b in zip(whole, fewer, strict=True)]
+    assert num_too_long(TASK, tokenizer, shots, room) == sum(len(a) > room for a in whole) > 0
+    assert num_too_long(TASK, tokenizer, shots, None) == 0
     answer = max(len(tokenizer.encode(label)) for label in (" bad", " good"))
-    assert longest_prompt(TASK, tokenizer, ()) == max(lengths) + answer
+    assert room_of(model, TASK, tokenizer) == 96 - answer
+    with pytest.raises(ConfigError, match="room for 3"):
+        prompt_tokens(TASK, tokenizer, shots, texts, 3)
 
 
 def test_answers_are_compared_as_people_read_them() -> None:
