@@ -90,7 +90,7 @@ class _Sft:
         if config.forgetting.data is not None:
             self._pretraining_store()  # the same
         epochs = steps * config.training.batch_size / data.rows_per_epoch
-        rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
+        rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} full"
         parts = Parts(
             stage="sft",
             model=self.model,
