@@ -111,6 +111,7 @@ def learning_plot(
     for (name, points), colour, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
         x, mean, low, high = (np.array(column) for column in zip(*sorted(points), strict=True))
         axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.vlines(x, low, high, color=colour, alpha=0.45, linewidth=1.2, zorder=3)
         axes.plot(
             x, mean, color=colour, linewidth=2, marker=marker, markersize=7, label=name,
             markeredgecolor=PAPER, zorder=4,
