@@ -29,7 +29,7 @@ TUNING: dict[str, Any] = {
     "training": {"batch_size": 32, "epochs": 4},
     "optimizer": {"kind": "muon", "learning_rate": 1e-3, "muon_learning_rate": 2e-3},
     "data": {"on_long": "drop", "validation_fraction": 0.02},
-    "validation": {"every": 100, "patience": None},
+    "validation": {"every": 100, "patience": 0},
     "forgetting": {"max_tokens": 40_000},
     "checkpoint": {"every": 1000, "keep_last": 1},
 }

@@ -21,7 +21,7 @@ CONFIG: dict[str, Any] = {
     "training": {"batch_size": 16, "epochs": 1},
     "optimizer": {"kind": "muon", "learning_rate": 1e-3, "muon_learning_rate": 2e-3},
     "anchor": {"text_rows": 16},
-    "validation": {"every": 50, "patience": None},
+    "validation": {"every": 50, "patience": 0},
     "forgetting": {"max_tokens": 20_000},
     "checkpoint": {"every": 200, "keep_last": 1},
 }
