@@ -14,7 +14,6 @@ TRL's own packing needs FlashAttention, so it is not measured on a CPU.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from pretrain import machine
 
 FILE = "hh_harmless_pairs.jsonl"
 VOCAB, CONTEXT, LAYERS, HEADS, DIM, MLP_DIM = 8192, 512, 8, 8, 512, 1376
@@ -300,26 +301,6 @@ def answer(variant: str, folder: Path, steps: int) -> Any:
         examples = step()
         measured.append({"examples": examples, "seconds": time.perf_counter() - start})
     return measured
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    import torch
-
-    from foundling import runtime
-
-    device = torch.device("cpu")
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    flags = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in text]
-    return {
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "instructions": flags,
-        "tflops_fp32": round(runtime.matrix_rate(device, torch.float32) / 1e12, 3),
-        "tflops_bf16": round(runtime.matrix_rate(device, torch.bfloat16) / 1e12, 3),
-        "torch": torch.__version__,
-    }
 
 
 class Processes:
