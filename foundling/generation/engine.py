@@ -33,7 +33,6 @@ class Engine:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.device = next(model.parameters()).device
-        self.ends = set(tokenizer.stop_ids)
 
     def generate(
         self,
@@ -123,7 +122,7 @@ class Engine:
                 hidden = self.model.hidden(tokens, state=state)[:, -1]
                 logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
             token = int(choose(logits, sampling, generator))
-            if token in self.ends:
+            if token in self.tokenizer.stop_ids:
                 yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")
                 return
             seen.append(token)
