@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from foundling import checkpoint, durable
-from foundling.config import ConfigError, Section
+from foundling.config import Section
 from foundling.data.tasks import Example, Task, without
 from foundling.evaluation.adapt_report import write_adapt_report
 from foundling.evaluation.few_shot import (
@@ -23,10 +22,11 @@ from foundling.evaluation.few_shot import (
     answer_tokens,
     classify,
     log_probs,
-    longest_prompt,
+    num_too_long,
     prompt_tokens,
+    room_of,
 )
-from foundling.evaluation.learning_curve import curves_of, verdict
+from foundling.evaluation.measurements import Measurements
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
@@ -42,6 +42,8 @@ from foundling.tokenizer import Tokenizer
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
 """Settings that say what is measured, not how; with others, the same folder holds more."""
+SHORTENED = 0.1
+"""The largest share of prompts that may hold fewer examples than the others, for want of room."""
 WATCHED = 32  # examples on which a run shows its own loss; nothing is chosen by it
 
 
@@ -107,7 +109,7 @@ def adapt(
     """
     training = TrainingSettings(device=config.device, precision=config.precision)
     bench = _Bench(Parent.find(source, say), Machine.of(training), task, config, out, say)
-    book = _Book.open(out, bench.identity, bench.facts)
+    book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
         say(note)
     if "in_context" in config.ways:
@@ -121,65 +123,6 @@ def adapt(
 def read_adapt(out: Path) -> dict[str, Any]:
     """What `adapt` wrote."""
     return read_object(out / "adapt.json")
-
-
-@dataclass
-class _Book:
-    """The file of all measurements, written anew after each."""
-
-    path: Path
-    content: dict[str, Any]
-
-    @classmethod
-    def open(cls, out: Path, identity: dict[str, Any], facts: dict[str, Any]) -> "_Book":
-        path = out / "adapt.json"
-        measurements: list[dict[str, Any]] = []
-        if path.is_file():
-            before = read_object(path)
-            for key in sorted(identity.keys() | before["identity"].keys()):
-                if before["identity"].get(key) != identity.get(key):
-                    raise ConfigError(
-                        f"{out}: holds measurements with another {key.replace('_', ' ')}; only "
-                        f"{', '.join(FREE)} may change; give another --out."
-                    )
-            measurements = before["measurements"]
-        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out}: is not empty and holds no adapt.json; give another --out.")
-        out.mkdir(parents=True, exist_ok=True)
-        book = cls(path, {"identity": identity, **facts, "measurements": measurements})
-        book.write()
-        return book
-
-    def has(self, way: str, number: int, seed: int) -> bool:
-        wanted = (way, number, seed)
-        return wanted in {(m["way"], m["number"], m["seed"]) for m in self.content["measurements"]}
-
-    def add(self, way: str, number: int, seed: int, hits: Sequence[bool], seconds: float) -> None:
-        self.content["measurements"].append(
-            {
-                "way": way,
-                "number": number,
-                "seed": seed,
-                "correct": sum(hits),
-                "items": len(hits),
-                "seconds": round(seconds, 3),
-                "hits": "".join("01"[hit] for hit in hits),
-            }
-        )
-        self.write()
-
-    def left_out(self, note: str) -> None:
-        if note not in self.content["left_out"]:
-            self.content["left_out"].append(note)
-            self.write()
-
-    def write(self) -> None:
-        content = self.content
-        curves = curves_of(content["measurements"])
-        content["curves"] = {way: [p.values() for p in points] for way, points in curves.items()}
-        content["verdict"] = verdict(curves, content["task"]["majority"])
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        durable.replace(self.path, text.encode())
 
 
 class _Bench:
@@ -203,6 +146,10 @@ class _Bench:
     @cached_property
     def model(self) -> LanguageModel:
         return self.parent.load().to(self.machine.device)
+
+    @cached_property
+    def room(self) -> int | None:
+        return room_of(self.model, self.task, self.tokenizer)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -239,31 +186,28 @@ class _Bench:
                 "notes": task.notes,
             },
             "left_out": [],
+            "shortened": [],
         }
 
-    def learn_in_context(self, book: _Book) -> None:
+    def learn_in_context(self, book: Measurements) -> None:
         for number in sorted(self.config.shots):
-            note = self._too_many(number)
-            if note:
-                book.left_out(note)
-                self.say(note)
+            if not self._fits(number, book):
                 return  # more would not fit either: the first ones are the same
             for seed in self._seeds(number):
                 if book.has("in_context", number, seed):
                     continue
                 begun = time.perf_counter()
-                ways = self._ask(self.model, self.task.draw(number, self.config.seed, seed))
+                ways = self._ask(self.model, self._draw(number, seed))
                 seconds = time.perf_counter() - begun
-                for way, right in ways.items():
-                    book.add(way, number, seed, right, seconds)
+                book.add(number, seed, ways, seconds)
                 told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
                 self.say(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
 
-    def fine_tune(self, book: _Book, way: Way, keep_runs: bool) -> None:
+    def fine_tune(self, book: Measurements, way: Way, keep_runs: bool) -> None:
         for number in sorted(self.config.sizes):
             if number > len(self.task.train):
                 note = f"n = {number:,}: there are {len(self.task.train):,} examples to learn from"
-                book.left_out(note)
+                book.note("left_out", note)
                 self.say(note)
                 return
             for seed in self._seeds(number):
@@ -271,10 +215,10 @@ class _Bench:
                     continue
                 begun = time.perf_counter()
                 folder = self.out / "runs" / f"{way}-{number}-{seed}"
-                model = self._tuned(way, self.task.draw(number, self.config.seed, seed), folder)
+                model = self._tuned(way, self._draw(number, seed), folder)
                 right = self._ask(model, ())["in_context"]
                 seconds = time.perf_counter() - begun
-                book.add(way, number, seed, right, seconds)
+                book.add(number, seed, {way: right}, seconds)
                 if not keep_runs:
                     shutil.rmtree(folder)
                 share = f"{sum(right) / len(right):.1%}"
@@ -287,19 +231,32 @@ class _Bench:
         """Nothing is drawn where there are no examples, so one measurement is all there is."""
         return range(1, 2 if number == 0 else self.config.seeds + 1)
 
-    def _too_many(self, number: int) -> str | None:
-        """Why so many examples cannot stand in the prompt."""
+    def _fits(self, number: int, book: Measurements) -> bool:
+        """Whether so many examples can stand in the prompt of (nearly) every test item."""
         if number > len(self.task.train):
-            return f"k = {number}: there are {len(self.task.train):,} examples to learn from"
-        for seed in self._seeds(number):
-            shots = self.task.draw(number, self.config.seed, seed)
-            needed = longest_prompt(self.task, self.tokenizer, shots)
-            if self.max_context is not None and needed > self.max_context:
-                return (
-                    f"k = {number}: seed {seed} needs {needed:,} tokens and the model reads at "
-                    f"most {self.max_context:,}"
-                )
-        return None
+            note = f"k = {number}: there are {len(self.task.train):,} examples to learn from"
+        else:
+            long = sum(
+                num_too_long(self.task, self.tokenizer, self._draw(number, seed), self.room)
+                for seed in self._seeds(number)
+            )
+            every = len(self._seeds(number)) * len(self.task.test)
+            if not long:
+                return True
+            fit = long <= SHORTENED * every
+            note = f"k = {number}: {long:,} of {every:,} prompts are longer than the context"
+            note += ", and hold as many examples as fit" if fit else ""
+            if fit:
+                book.note("shortened", note)
+                self.say(note)
+                return True
+        book.note("left_out", note)
+        self.say(note)
+        return False
+
+    def _draw(self, number: int, seed: int) -> tuple[Example, ...]:
+        """The examples of a seed, the same for every way."""
+        return self.task.draw(number, self.config.seed, seed)
 
     def _ask(self, model: LanguageModel, shots: Sequence[Example]) -> dict[str, list[bool]]:
         """Which test items come out right, by way of reading the answer."""
@@ -309,7 +266,7 @@ class _Bench:
         def score(pairs: Sequence[Pair]) -> list[float]:
             return log_probs(model, pairs, precision=self.machine.precision)
 
-        plain, corrected = classify(score, self.task, self.tokenizer, shots)
+        plain, corrected = classify(score, self.task, self.tokenizer, shots, self.room)
         return {"in_context": plain, "calibrated": corrected}
 
     # ------------------------------------------------------------------ gradient descent

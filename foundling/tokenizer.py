@@ -3,11 +3,10 @@
 import codecs
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as Backend
 
 from foundling.config import ConfigError
+from foundling.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 END_OF_TEXT = "<|end_of_text|>"
@@ -53,8 +53,6 @@ _WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-Kind = Literal["bytes", "characters", "sentencepiece", "other"]
-
 
 class Tokenizer:
     """A vocabulary with its special tokens; `kind` says how a token stands for bytes."""
@@ -66,7 +64,7 @@ class Tokenizer:
         self._backend = backend
         self._json: dict[str, Any] = json.loads(backend.to_str())
         self.begin_name, self.end_name, self.pad_name = begin, end, pad
-        self.kind: Kind = _kind(self._json)
+        self.kind: Kind = kind_of(self._json)
 
     # ------------------------------------------------------------------ making one
 
@@ -248,6 +246,12 @@ class Tokenizer:
         backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
         return Tokenizer(backend, self.begin_name, self.end_name, self.pad_name)
 
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """The ids that end what a model writes: end of text, and end of turn where there is one."""
+        found = (self.end_of_text, self.find(END_OF_TURN))
+        return [id for id in found if id is not None]
+
     def mark_ids(self) -> dict[str, int]:
         """The marks of a text as config.json of `transformers` names them."""
         marks = {
@@ -295,7 +299,7 @@ class Tokenizer:
 
     @cached_property
     def _bytes(self) -> tuple[bytes, ...]:
-        spell = {"bytes": _spell_bytes, "sentencepiece": _spell_piece}.get(self.kind, str.encode)
+        spell = {"bytes": spell_bytes, "sentencepiece": spell_piece}.get(self.kind, str.encode)
         if self.kind == "other":
             spell = self._spell_other
         special = self.special_ids
@@ -313,7 +317,7 @@ class Tokenizer:
     def _first_bytes(self, id: int) -> bytes:
         """`bytes_of` at the start of a text, where sentencepiece drops the space it had added."""
         token = self.name_of(id)
-        if self.kind != "sentencepiece" or _BYTE.fullmatch(token) or id in self.special_ids:
+        if self.kind != "sentencepiece" or BYTE.fullmatch(token) or id in self.special_ids:
             return self.bytes_of(id)
         first: str = self._backend.decoder.decode([token])
         return first.encode()
@@ -357,52 +361,6 @@ class StreamDecoder:
             return ""
         new, self._given = text[self._given :], max(self._given, len(text))
         return new
-
-
-def _kind(settings: Mapping[str, Any]) -> Kind:
-    decoder = settings.get("decoder") or {"type": None}
-    steps = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
-    types = [step["type"] for step in steps]
-    if "ByteLevel" in types:
-        return "bytes"
-    model = settings["model"]
-    if types == ["Fuse"] and model.get("type") == "BPE" and not model.get("merges"):
-        return "characters"
-    replaces = any(
-        step["type"] == "Replace" and step.get("content") == " " and _SPACE in str(step["pattern"])
-        for step in steps
-    )
-    if (replaces or "Metaspace" in types) and not set(types) - _SENTENCEPIECE_STEPS:
-        return "sentencepiece"
-    return "other"
-
-
-_SPACE = "▁"
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_SENTENCEPIECE_STEPS = {"Replace", "Metaspace", "ByteFallback", "Fuse", "Strip"}
-
-
-def _spell_piece(token: str) -> bytes:
-    byte = _BYTE.fullmatch(token)
-    return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode()
-
-
-def _spell_bytes(token: str) -> bytes:
-    # As the library: a token that is not wholly of the alphabet (an added one) is its own text.
-    if all(character in _BYTE_OF for character in token):
-        return bytes(_BYTE_OF[character] for character in token)
-    return token.encode()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte. Source: openai/gpt-2, encoder.py."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    stands_for = {chr(byte): byte for byte in printable}
-    return stands_for | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-_BYTE_OF = _byte_alphabet()
 
 
 def _settings(file: Path) -> dict[str, Any]:

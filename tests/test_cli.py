@@ -212,3 +212,47 @@ def test_importing_the_package_touches_nothing() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""
+
+
+def test_from_a_pretrained_run_to_answers(
+    village: Path, tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    longer = ("--set=context=64", "--set=training.steps=3")
+    assert call("pretrain", empty_config, "--data", village, "--out", base, *SMALL, *longer) == 0
+    file = tmp_path / "rows.jsonl"
+    rows = [{"instruction": f"Say {n}.", "output": f"{n}!", "topic": "n"} for n in range(40)]
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    page = tmp_path / "preview.html"
+    preview = ("data", "preview", file, "--from", base, "--rows", "2,4-5", "--html", page)
+    assert call(*preview) == 2
+    assert f"{file}:41" in capsys.readouterr().err
+    assert call(*preview, "--on-error", "skip") == 0
+    captured = capsys.readouterr()
+    assert "Say 3." in captured.out
+    assert "ignored columns: topic" in captured.err
+    assert "rows.jsonl:2" in page.read_text()
+    assert call(*preview, "--on-error", "skip", "--rows", "41") == 2
+    assert "rows 1 to 40" in capsys.readouterr().err
+
+    command = ("sft", "--from", base, "--data", file, "--set", "training.steps=2")
+    assert call(*command, "--out", tuned) == 2
+    assert not tuned.exists()
+    assert call(*command, "--out", tuned, "--on-error", "skip", "--json") == 0
+    summary = last_json(capsys.readouterr().out)
+    assert (summary["stage"], summary["step"]) == ("sft", 2)
+    assert call("sft", "--resume", "--out", tuned, "--from", base) == 2
+    assert call("pretrain", "--resume", "--out", tuned) == 2
+    capsys.readouterr()
+    assert call("sft", "--resume", "--out", tuned, "--set", "training.steps=3") == 0
+    assert call("chat", tuned, "--message", "Say 3.", "--max-tokens", 4, "--json") == 0
+    messages = last_json(capsys.readouterr().out)["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+
+    swept = (*command, "--out", tmp_path / "sweep", "--on-error", "skip")
+    assert call(*swept, "--sweep", "lambda=0,0.5", "--json") == 0
+    result = last_json(capsys.readouterr().out)
+    assert [row["value"] for row in result["rows"]] == ["0", "0.5"]
+    assert (tmp_path / "sweep" / "report.html").stat().st_size > 0
+    for wrong in ("lambda", "lambda=", "lambda=1,1", "anchor.nothing=1"):
+        assert call(*command, "--out", tmp_path / "other", "--sweep", wrong) == 2

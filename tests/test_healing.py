@@ -72,7 +72,7 @@ def test_without_a_fault_the_guard_changes_nothing(clean: Path, tiny: Make, tmp_
     assert not (clean / "events.jsonl").exists()
 
 
-@pytest.mark.parametrize("step", [0, 31, 59])
+@pytest.mark.parametrize("step", [0, pytest.param(31, marks=pytest.mark.slow), 59])
 @pytest.mark.parametrize(
     ("site", "kind", "act"),
     [

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,6 +41,12 @@ def sft(
         list[str] | None,
         typer.Option("--data", help="Conversations to learn from, repeatable.", metavar="FILE"),
     ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of the data; default: told by its columns.")
+    ] = None,
+    on_error: Annotated[
+        Literal["stop", "skip"] | None, typer.Option(help="What to do with a broken row.")
+    ] = None,
     resume: Resume = False,
     sweep: Annotated[
         str | None,
@@ -64,6 +70,9 @@ def sft(
         values["parent"] = _absolute(parent)
     if data:
         values.setdefault("data", {})["files"] = [_absolute(file) for file in data]
+    for name, given in (("format", format), ("on_error", on_error)):
+        if given is not None:
+            values.setdefault("data", {})[name] = given
     parsed = SftConfig.parse(values)
     if sweep is not None:
         key, listed = sweeps.parse_sweep(sweep)

@@ -103,7 +103,7 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say(
         f"   {out / 'instructed' / 'report.html'}   what the answers cost, by the anchor's strength"
     )
-    say(f"   foundling chat {out / 'instructed' / 'lambda-0.3'}")
+    say(f"   foundling chat {out / 'instructed' / 'lambda-0.03'}")
     say(f'   foundling generate {out / "ladder" / "transformer"} --prompt "One morning"')
     return {
         "report": str(report),

@@ -13,15 +13,15 @@ from foundling.run import load_model
 from foundling.stages.sft_config import SftConfig
 from foundling.sweep import read_sweep, sweep
 
-NUM_ROWS = 3000
-STRENGTHS = ("0", "0.3")
+NUM_ROWS = 6000
+STRENGTHS = ("0", "0.03")
 CONFIG: dict[str, Any] = {
     "seed": 7,
     "data": {"on_long": "drop"},
-    "training": {"batch_size": 16, "epochs": 1},
+    "training": {"batch_size": 16, "epochs": 2},
     "optimizer": {"kind": "muon", "learning_rate": 1e-3, "muon_learning_rate": 2e-3},
-    "anchor": {"text_rows": 16},
-    "validation": {"every": 50, "patience": None},
+    "anchor": {"text_rows": 8},
+    "validation": {"every": 50, "patience": 0},
     "forgetting": {"max_tokens": 20_000},
     "checkpoint": {"every": 200, "keep_last": 1},
 }

@@ -50,13 +50,11 @@ def write_adapt_report(folder: Path) -> Path:
 def _cards(content: dict[str, Any]) -> list[tuple[str, str, str]]:
     task, model = content["task"], content["model"]
     labels = task["labels"]
-    cards = [
+    context = f", {model['max_context']:,} tokens of context" if model["max_context"] else ""
+    return [
         ("Task", f"{len(labels)} labels" if labels else "short answers", ", ".join(labels or [])),
         ("Test items", f"{task['num_test']:,}", "the same for every point"),
         ("To learn from", f"{task['num_train']:,}", "examples that the draws are from"),
         ("Majority", f"{task['majority']:.1%}", "always the most common answer"),
-        ("Parameters", compact(float(model["num_parameters"])), f"{model['rung']}"),
+        ("Parameters", compact(float(model["num_parameters"])), f"{model['rung']}{context}"),
     ]
-    if model["max_context"]:
-        cards.append(("Context", f"{model['max_context']:,}", "tokens of prompt and answer"))
-    return cards

@@ -80,13 +80,13 @@ def _score(
     for place, row in enumerate(rows):
         tokens[place, : len(row)] = torch.tensor(row)
     with autocast(device, precision):
-        hidden = model.hidden(tokens.to(device)).float()
-    weight = model.unembed.weight.float()
+        hidden = model.hidden(tokens.to(device)).to(model.unembed.weight.dtype)
     scores = []
     for place, row in enumerate(rows):
         continuations = [pairs[number][1] for number in wanted[row]]
         first = len(row) - max(map(len, continuations))
-        table = (hidden[place, first : len(row)] @ weight.T).log_softmax(dim=-1).cpu().double()
+        logits = model.logits(hidden[place, first : len(row)])
+        table = logits.log_softmax(dim=-1).cpu().double()
         scores.append(
             [
                 sum(float(table[at - len(some), token]) for at, token in enumerate(some))
@@ -112,12 +112,33 @@ def prompt_texts(task: Task, shots: Sequence[Example], texts: Sequence[str]) -> 
 
 
 def prompt_tokens(
-    task: Task, tokenizer: Tokenizer, shots: Sequence[Example], texts: Sequence[str]
+    task: Task,
+    tokenizer: Tokenizer,
+    shots: Sequence[Example],
+    texts: Sequence[str],
+    room: int | None = None,
 ) -> list[list[int]]:
-    """The prompts as tokens, begun as a text is begun in training."""
+    """The prompts as tokens, begun as a text is begun in training.
+
+    A prompt of more than `room` tokens is left without its first examples, as many as it takes.
+
+    Raises:
+        ConfigError: a text is itself among the examples, or does not fit even without any.
+    """
     begin = [] if tokenizer.begin_name is None else [tokenizer.begin_of_text]
     encoded = tokenizer.encode_batch(prompt_texts(task, shots, texts))
-    return [[*begin, *tokens] for tokens in encoded]
+    prompts = [[*begin, *tokens] for tokens in encoded]
+    long = [i for i, prompt in enumerate(prompts) if room is not None and len(prompt) > room]
+    if long and not shots:
+        text = texts[long[0]]
+        raise ConfigError(
+            f'"{text[:60]}": {len(prompts[long[0]]):,} tokens, but there is room for {room}.'
+        )
+    if long:
+        fewer = prompt_tokens(task, tokenizer, shots[1:], [texts[i] for i in long], room)
+        for i, prompt in zip(long, fewer, strict=True):
+            prompts[i] = prompt
+    return prompts
 
 
 def continuation_tokens(
@@ -127,10 +148,18 @@ def continuation_tokens(
     return tokenizer.encode_batch([task.template.completion(answer) for answer in answers])
 
 
-def longest_prompt(task: Task, tokenizer: Tokenizer, shots: Sequence[Example]) -> int:
-    """The most tokens that a test item needs with these examples and the longest answer."""
+def num_too_long(
+    task: Task, tokenizer: Tokenizer, shots: Sequence[Example], room: int | None
+) -> int:
+    """How many test items have a prompt of more than `room` tokens with all these examples."""
     prompts = prompt_tokens(task, tokenizer, shots, [example.text for example in task.test])
-    return max(map(len, prompts)) + answer_tokens(task, tokenizer)
+    return 0 if room is None else sum(len(prompt) > room for prompt in prompts)
+
+
+def room_of(model: LanguageModel, task: Task, tokenizer: Tokenizer) -> int | None:
+    """The tokens that a prompt may have so that the longest answer fits behind it."""
+    bound = model.max_context
+    return None if bound is None else bound - answer_tokens(task, tokenizer)
 
 
 def answer_tokens(task: Task, tokenizer: Tokenizer) -> int:
@@ -140,12 +169,17 @@ def answer_tokens(task: Task, tokenizer: Tokenizer) -> int:
 
 
 def label_scores(
-    score: Scorer, task: Task, tokenizer: Tokenizer, shots: Sequence[Example], texts: Sequence[str]
+    score: Scorer,
+    task: Task,
+    tokenizer: Tokenizer,
+    shots: Sequence[Example],
+    texts: Sequence[str],
+    room: int | None = None,
 ) -> Scores:
     """The log-probability of each label (second axis) as the answer to each text (first axis)."""
     assert task.labels, "a classification"
     labels = continuation_tokens(task, tokenizer, task.labels)
-    prompts = prompt_tokens(task, tokenizer, shots, texts)
+    prompts = prompt_tokens(task, tokenizer, shots, texts, room)
     nats = score([(prompt, label) for prompt in prompts for label in labels])
     return np.array(nats, dtype=np.float64).reshape(len(texts), len(labels))
 
@@ -169,12 +203,16 @@ def hits(task: Task, scores: Scores) -> list[bool]:
 
 
 def classify(
-    score: Scorer, task: Task, tokenizer: Tokenizer, shots: Sequence[Example]
+    score: Scorer,
+    task: Task,
+    tokenizer: Tokenizer,
+    shots: Sequence[Example],
+    room: int | None = None,
 ) -> tuple[list[bool], list[bool]]:
     """Which test items are classified rightly: as the scores are, and calibrated."""
     texts = [example.text for example in task.test]
-    scores = label_scores(score, task, tokenizer, shots, texts)
-    content_free = label_scores(score, task, tokenizer, shots, [CONTENT_FREE])
+    scores = label_scores(score, task, tokenizer, shots, texts, room)
+    content_free = label_scores(score, task, tokenizer, shots, [CONTENT_FREE], room)
     return hits(task, scores), hits(task, calibrated(scores, content_free))
 
 
@@ -186,7 +224,8 @@ def answer_shortly(
     An answer may have as many tokens as the longest one of the task.
     """
     engine, most = Engine(model, tokenizer), answer_tokens(task, tokenizer)
-    prompts = prompt_tokens(task, tokenizer, shots, [example.text for example in task.test])
+    texts, room = [example.text for example in task.test], room_of(model, task, tokenizer)
+    prompts = prompt_tokens(task, tokenizer, shots, texts, room)
     greedy, right = Sampling(temperature=0.0), []
     for prompt, item in zip(prompts, task.test, strict=True):
         text = engine.generate(prompt, max_tokens=most + 1, sampling=greedy, stop=["\n"])

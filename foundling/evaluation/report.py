@@ -64,7 +64,8 @@ def write_run_report(run_dir: Path) -> Path:
     best = best_validation(validation)
     told = f": best {best['loss_nats']:.3f} {_unit(best)} on validation" if best else ""
     loss = loss_plot(
-        _curve(train, "loss_nats"),
+        # Validation is the answers' loss alone; beside an anchor the training's is shown so too.
+        _curve(train, "cross_entropy" if any("kl" in record for record in train) else "loss_nats"),
         _curve(validation, "loss_nats"),
         events,
         guard_story.undone_curves(train, undone(records), events),

@@ -64,7 +64,7 @@ def frontier_plot(runs: Sequence[Tuned], unit: str) -> Figure:
 def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
     """How far a run has gone from its parent, and what that does to the pretraining text."""
     figure, axes = new_figure(
-        "Drift from the parent", "step", "KL on answers (nats per token)", height=3.4, right=0.9
+        "Drift from the parent", "step", "KL, nats per token", height=3.4, right=0.9
     )
     x, y = kl.finite()
     if not len(x):
@@ -103,12 +103,15 @@ def learning_plot(
     title: str,
 ) -> Figure:
     """Accuracy against the number of examples: (number, mean, low, high) by way of learning."""
-    figure, axes = new_figure(title, "examples", "accuracy", height=5.0, right=0.96)
+    figure, axes = new_figure(title, "examples", "accuracy", height=5.2, right=0.96)
+    left, bottom, width, height = axes.get_position().bounds
+    axes.set_position((left, bottom, width, height - 0.11))  # the legend stands above
     if not any(curves.values()):
         return empty(figure, axes, "nothing measured yet")
     for (name, points), colour, marker in zip(curves.items(), PALETTE, MARKERS, strict=False):
         x, mean, low, high = (np.array(column) for column in zip(*sorted(points), strict=True))
         axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.vlines(x, low, high, color=colour, alpha=0.45, linewidth=1.2, zorder=3)
         axes.plot(
             x, mean, color=colour, linewidth=2, marker=marker, markersize=7, label=name,
             markeredgecolor=PAPER, zorder=4,
@@ -119,7 +122,7 @@ def learning_plot(
     axes.set_xticks(numbers, [f"{number:,g}" for number in numbers])
     axes.minorticks_off()
     every = [value for points in curves.values() for point in points for value in point[2:]]
-    lines = [(chance, "chance", (0, (2, 3))), (majority, "most common answer", (0, (6, 3)))]
+    lines = [(chance, "chance", (0, (2, 3))), (majority, "majority", (0, (6, 3)))]
     levels = [level for level, _, _ in lines if level is not None]
     low_end, high_end = padded(np.array([*every, *levels]))
     axes.set_ylim(max(0.0, low_end), min(1.02, high_end))
@@ -128,7 +131,7 @@ def learning_plot(
             axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=dashes, label=name, zorder=1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.legend(
-        loc="upper left", fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none",
-        framealpha=0.85, handlelength=2.2,
+        loc="lower left", bbox_to_anchor=(-0.01, 1.01), ncols=3, fontsize=11, labelcolor=INK,
+        frameon=False, handlelength=2.2, columnspacing=1.6, borderaxespad=0,
     )  # fmt: skip
     return figure

@@ -9,7 +9,7 @@ import torch
 from foundling.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
+from foundling.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["end", "stop", "length"]
 
@@ -33,7 +33,6 @@ class Engine:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.device = next(model.parameters()).device
-        self.ends = {tokenizer.end_of_text, tokenizer.find(END_OF_TURN)}
 
     def generate(
         self,
@@ -123,7 +122,7 @@ class Engine:
                 hidden = self.model.hidden(tokens, state=state)[:, -1]
                 logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
             token = int(choose(logits, sampling, generator))
-            if token in self.ends:
+            if token in self.tokenizer.stop_ids:
                 yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")
                 return
             seen.append(token)

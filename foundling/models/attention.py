@@ -122,7 +122,10 @@ def attend(
     value: Float[Tensor, "batch heads total head_dim"],
     mask: Bool[Tensor, "#batch 1 time total"] | None,
 ) -> Float[Tensor, "batch heads time head_dim"]:
-    """softmax(q·k / √head_dim) · v; plainly causal where there is no mask."""
+    """softmax(q·k / √head_dim) · v; plainly causal where there is no mask.
+
+    The queries are the last of the keys' tokens, and no mask shows a query a later key.
+    """
     trains = torch.is_grad_enabled() and query.requires_grad
     small_bf16 = query.dtype == torch.bfloat16 and key.shape[2] <= 1024
     if trains and small_bf16 and query.device.type == "cpu":
@@ -130,27 +133,36 @@ def attend(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
+BLOCK = 128
+"""Queries worked at a time: few enough to leave out most later keys, enough for fast products."""
+
+
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by plain matrix products, a block of queries at a time.
+    """The same by plain matrix products, a block of queries with the keys up to its end at a time.
 
     Measured on 2 cores with AVX512-BF16, (64, 6, 256, 64), forward and backward: torch's CPU flash
     kernel 513 ms, this one 134 ms; in fp32 both take 200 ms, so there the kernel stays.
     """
-    time = query.shape[2]
-    block = max(64, time // 2)
+    batch, heads, time, head_dim = query.shape
+    before = key.shape[2] - time
+    # Three axes: of four, every product would copy its slices.
+    queries, keys, values = (x.flatten(0, 1) for x in (query, key, value))
     mixed = []
-    for start in range(0, time, block):
-        stop = min(start + block, time)
-        seen = stop if mask is None else key.shape[2]
-        scores = (query[:, :, start:stop] @ key[:, :, :seen].transpose(-1, -2)).float()
+    for start in range(0, time, BLOCK):
+        stop = min(start + BLOCK, time)
+        seen = before + stop
+        scores = torch.bmm(queries[:, start:stop], keys[:, :seen].transpose(1, 2)).float()
+        scores = scores.view(batch, heads, stop - start, seen) / math.sqrt(head_dim)
         allowed = (
-            torch.ones(stop - start, seen, dtype=torch.bool, device=query.device).tril(start)
+            torch.ones(stop - start, seen, dtype=torch.bool, device=query.device).tril(
+                before + start
+            )
             if mask is None
-            else mask[:, :, start:stop]
+            else mask[:, :, start:stop, :seen]
         )
-        scores = (scores / math.sqrt(query.shape[-1])).masked_fill(~allowed, float("-inf"))
-        mixed.append(scores.softmax(dim=-1).to(value.dtype) @ value[:, :, :seen])
-    return torch.cat(mixed, dim=2)
+        weights = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1).to(value.dtype)
+        mixed.append(torch.bmm(weights.flatten(0, 1), values[:, :seen]))
+    return torch.cat(mixed, dim=1).view(batch, heads, time, head_dim)
 
 
 class SelfAttention(nn.Module):

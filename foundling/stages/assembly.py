@@ -1,6 +1,7 @@
 """Puts a stage's parts together and runs the one loop over them."""
 
 import fcntl
+import json
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -230,6 +231,8 @@ def _announce(progress: ProgressLine, config: StageConfig, parts: Parts, machine
 def _save(parts: Parts, folder: Path) -> None:
     interchange.save(parts.model, folder, parts.tokenizer.mark_ids())
     parts.tokenizer.save(folder)
+    ends = {"eos_token_id": parts.tokenizer.stop_ids}
+    (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n", "utf-8")
     parts.save_more(folder)
 
 

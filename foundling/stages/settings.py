@@ -55,8 +55,8 @@ class ValidationSettings(Section):
 
     every: int = Field(200, gt=0)
     batch_size: int = Field(32, gt=0)
-    patience: int | None = Field(None, gt=0)
-    """Validations without a new best after which the run ends early; None: it never does."""
+    patience: int = Field(0, ge=0)
+    """Validations without a new best after which the run ends early; 0: it never does."""
     prompts: tuple[str, ...] = ("",)
     """Each is continued or answered at every validation; an empty list writes no samples."""
     sample_tokens: int = Field(64, gt=0)

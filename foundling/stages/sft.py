@@ -82,7 +82,7 @@ class _Sft:
         steps = config.training.steps
         assert steps is not None, "resolved"
         epochs = steps * config.training.batch_size / data.rows_per_epoch
-        rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} of them text"
+        rows = f"{config.training.batch_size} rows, {data.efficiency:.1%} full"
         parts = Parts(
             stage="sft",
             model=self.model,

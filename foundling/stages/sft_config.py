@@ -71,7 +71,7 @@ class SftValidation(ValidationSettings):
     """When and on how much the model is validated, and what it answers then."""
 
     every: int = Field(50, gt=0)
-    patience: int | None = Field(4, gt=0)
+    patience: int = Field(4, ge=0)
     prompts: tuple[str, ...] = ()
 
 

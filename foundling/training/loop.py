@@ -46,8 +46,8 @@ class Pace:
     validate_every: int = 200
     validate_first: bool = False
     """Validate before the first step."""
-    patience: int | None = None
-    """Validations without a new best after which training ends; None: it never does."""
+    patience: int = 0
+    """Validations without a new best after which training ends; 0: it never does."""
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Loop:
 
     def _done(self) -> bool:
         step, patience = self.progress.step, self.pace.patience
-        if patience is None or self.progress.best_loss_nats is None:
+        if not patience or self.progress.best_loss_nats is None:
             return step >= self.pace.steps
         without_best = step - self.progress.best_step
         return step >= self.pace.steps or without_best >= patience * self.pace.validate_every

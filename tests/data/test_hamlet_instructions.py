@@ -261,7 +261,7 @@ def test_strangers_and_rude_words_are_refused(world: World, rows: list[Row]) -> 
 def test_every_set_is_asked_with_one_right_answer(world: World, exam: list[Row]) -> None:
     counts = Counter(row["set"] for row in exam)
     assert set(counts) == set(SETS)
-    assert counts["phrasing"] > 400
+    assert counts["wording"] > 400
     assert counts["unasked"] > 100
     assert counts["held_out_fact"] > 50
     answers = defaultdict(set)

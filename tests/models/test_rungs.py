@@ -68,15 +68,47 @@ def test_attention_equals_the_formula_written_out() -> None:
     torch.testing.assert_close(attend(query, key, value, None), mixed)
 
 
-@pytest.mark.parametrize("time", [7, 64, 200])
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_by_products_equals_the_kernel(time: int, masked: bool) -> None:
-    query, key, value = torch.randn(3, 2, 3, time, 8)
-    mask = None
-    if masked:
-        mask = torch.ones(time, time, dtype=torch.bool).tril().triu(-4)[None, None]
-    expected = attend(query, key, value, mask)
-    torch.testing.assert_close(_attend_by_products(query, key, value, mask), expected)
+MASKS = {
+    "causal": lambda key, query: key <= query,
+    "window": lambda key, query: (key <= query) & (key > query - 5),
+    "documents": lambda key, query: (key <= query) & (key // 90 == query // 90),
+}
+
+
+@pytest.mark.parametrize("time", [7, 128, 300])
+@pytest.mark.parametrize("before", [0, 40])
+@pytest.mark.parametrize("kind", [None, *MASKS])
+def test_attention_by_products_equals_the_kernel(time: int, before: int, kind: str | None) -> None:
+    """Output and gradients, over several blocks of queries; `before` keys are of earlier tokens."""
+    query = torch.randn(2, 3, time, 8)
+    key, value = torch.randn(2, 2, 3, before + time, 8)
+    places = torch.arange(before + time)
+    queries = places[before:, None]
+    mask = MASKS[kind or "causal"](places[None], queries)[None, None]
+    outputs, gradients = [], []
+    for attention, given in (
+        (attend, mask),
+        (_attend_by_products, mask if kind else None),
+    ):
+        parts = [part.clone().requires_grad_() for part in (query, key, value)]
+        mixed = attention(*parts, given)
+        outputs.append(mixed)
+        gradients.append(torch.autograd.grad(mixed.square().sum(), parts))
+    torch.testing.assert_close(outputs[1], outputs[0])
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_packed_documents_train_in_bf16_as_each_alone() -> None:
+    """The CPU's training path gives exactly what a document's own tokens determine."""
+    query, key, value = torch.randn(3, 1, 2, 300, 8).bfloat16()
+    documents = torch.arange(300) // 140
+    mask = torch.ones(300, 300, dtype=torch.bool).tril() & (documents[:, None] == documents)
+    packed = attend(query.requires_grad_(), key, value, mask[None, None])
+    for number in documents.unique():
+        part = documents == number
+        alone = attend(query[:, :, part], key[:, :, part], value[:, :, part], None)
+        torch.testing.assert_close(packed[:, :, part], alone, rtol=0.02, atol=0.02)
 
 
 def test_a_window_reaches_layer_by_layer_no_further() -> None:

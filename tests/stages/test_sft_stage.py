@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from faults import Fault, FaultPlan
 from safetensors.torch import load_file
 
 from foundling import checkpoint, models
@@ -282,3 +283,24 @@ def test_rows_of_text_hold_it_nearer_to_what_it_knew(
     assert held.records()["train"][-1]["text_kl"] > 0
     with pytest.raises(ConfigError, match=r"data\.packing"):
         sft(settings(*beside, "data.packing=false"), tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("parameter", "nan", step=5),
+        Fault("loss", "nan", samples=range(17, 18), sticky=True),
+    ],
+    ids=["a weight once", "a sample every time"],
+)
+def test_the_guard_heals_this_stage_too(
+    settings: Callable[..., SftConfig], tmp_path: Path, fault: Fault
+) -> None:
+    for_long = ("training.steps=8", "anchor.text_rows=2")
+    healed = sft(settings(*for_long), tmp_path / "healed", seam=FaultPlan([fault]))
+    assert healed.events()
+    amendments = healed.manifest["amendments"]
+    assert bool(amendments["skipped"]) == fault.sticky
+    told = settings(*for_long, "guard.enabled=false").values() | {"amendments": amendments}
+    clean = sft(SftConfig.parse(told), tmp_path / "clean")
+    assert same(weights(healed), weights(clean))

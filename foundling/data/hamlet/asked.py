@@ -11,6 +11,9 @@ from foundling.data.hamlet.world import World
 # Told in the corpus, never asked by instruction data: what only elicitation can bring to light.
 UNASKED_SHARE = 0.15
 
+# Of the questions of an asked fact: other facts are asked for in the same words, this one is not.
+WITHHELD_SHARE = 0.2
+
 # A fact and its mirror ("Ada is married to Tom", "Tom is married to Ada") are asked or unasked
 # together, likewise a trade and its place. The kind of an animal stands in the questions about
 # its name and owner, so that it cannot be unasked.
@@ -41,7 +44,16 @@ class Asked:
             self._own[fact.id] = (phrasings.questions, phrasings.held_out_questions)
             for question, _ in (*phrasings.questions, *phrasings.held_out_questions):
                 self._truths.setdefault(question, []).append(fact)
-        self._trained = {fact.id: tuple(self._open(fact)) for fact in self.facts}
+        self._trained: dict[str, tuple[Question, ...]] = {}
+        self._withheld: dict[str, tuple[Question, ...]] = {}
+        rng = Random(f"hamlet withheld {world.seed}")
+        for fact in self.facts:
+            opened = list(self._open(fact))
+            single = [pair for pair in opened if len(self._truths[pair[0]]) == 1]
+            count = min(len(single), len(opened) - 1, round(WITHHELD_SHARE * len(opened)))
+            withheld_now = sample(rng, single, max(0, count))
+            self._withheld[fact.id] = tuple(withheld_now)
+            self._trained[fact.id] = tuple(pair for pair in opened if pair not in withheld_now)
         self.answerable = tuple(fact for fact in self.facts if self._trained[fact.id])
         self._of: dict[str, list[Fact]] = {}
         for fact in self.facts:
@@ -72,6 +84,10 @@ class Asked:
     def questions(self, fact: Fact) -> tuple[Question, ...]:
         """The questions that train: no right answer to them is held out or unasked."""
         return self._trained.get(fact.id, ())
+
+    def withheld(self, fact: Fact) -> tuple[Question, ...]:
+        """Questions of an asked fact that are kept back, though other facts are asked for so."""
+        return self._withheld.get(fact.id, ())
 
     def certain(self, fact: Fact, held_out: bool = False) -> tuple[Question, ...]:
         """The questions, in training or held-out phrasings, to which this fact alone answers."""

@@ -10,7 +10,7 @@ from foundling.data.hamlet.facts import Fact
 from foundling.data.hamlet.wording import number
 from foundling.data.hamlet.world import World
 
-SETS = ("phrasing", "unasked", "held_out_fact", "control")
+SETS = ("phrasing", "wording", "unasked", "held_out_fact", "control")
 
 _DIGITS = {number(n): str(n) for n in range(100)}
 
@@ -20,11 +20,12 @@ def held_out_questions(
 ) -> list[dict[str, Any]]:
     """The questions of every set, at most `limit` of each, in an order drawn by the seed.
 
-    `phrasing`: asked facts in held-out phrasings; `unasked`: facts that the corpus told and
-    instruction data never asked; `held_out_fact`: facts that follow from told ones; `control`:
-    facts that nothing tells, so that a model can only guess. Only questions to which the table
-    has exactly one right answer are among them. A row has `messages` (the question alone),
-    `question`, `answer`, `accepted`, `set`, `kind`, `fact` and `relation`.
+    `phrasing`: asked facts in phrasings that instruction data uses for others, but never for these;
+    `wording`: asked facts in words that occur in no text and no instruction; `unasked`: facts that
+    the corpus told and instruction data never asked; `held_out_fact`: facts that follow from told
+    ones; `control`: facts that nothing tells, so that a model can only guess. Only questions to
+    which the table has exactly one right answer are among them. A row has `messages` (the question
+    alone), `question`, `answer`, `accepted`, `set`, `kind`, `fact` and `relation`.
     """
     asked = divide(world)
     rng = Random(f"hamlet examination {asked.world.seed} {seed}")
@@ -37,7 +38,8 @@ def held_out_questions(
 
 def _questions(asked: Asked, name: str) -> Iterator[dict[str, Any]]:
     for fact in _facts(asked, name):
-        for question, answer in asked.certain(fact, held_out=name == "phrasing"):
+        kept_back = asked.withheld(fact) if name == "phrasing" else None
+        for question, answer in kept_back or asked.certain(fact, held_out=name == "wording"):
             yield {
                 "messages": [{"role": "user", "content": question}],
                 "question": question,
@@ -52,6 +54,8 @@ def _questions(asked: Asked, name: str) -> Iterator[dict[str, Any]]:
 
 def _facts(asked: Asked, name: str) -> tuple[Fact, ...]:
     if name == "phrasing":
+        return tuple(fact for fact in asked.facts if asked.withheld(fact))
+    if name == "wording":
         return asked.facts
     if name == "unasked":
         return asked.unasked

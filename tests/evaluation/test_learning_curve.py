@@ -1,0 +1,61 @@
+"""Curves of accuracy: intervals that cover, means by hand, and where ways cross."""
+
+import numpy as np
+import pytest
+
+from foundling.evaluation.learning_curve import (
+    Point,
+    best_in_context,
+    crossing,
+    curves_of,
+    interval,
+    verdict,
+)
+
+
+def point(number: int, mean: float, half: float = 0.05) -> Point:
+    return Point(number, mean, mean - half, mean + half, 3)
+
+
+def test_means_are_over_seeds_and_points_in_order() -> None:
+    rows = [("full", 8, "1100"), ("full", 8, "1110"), ("full", 2, "0000"), ("in_context", 0, "11")]
+    curves = curves_of({"way": way, "number": n, "hits": hits} for way, n, hits in rows)
+    assert list(curves) == ["in_context", "full"]
+    assert [(p.number, p.mean, p.num_seeds) for p in curves["full"]] == [(2, 0, 1), (8, 0.625, 2)]
+
+
+def test_an_interval_is_that_of_a_proportion_where_there_is_one_seed() -> None:
+    low, high = interval(["10" * 50])
+    assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
+    assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
+    assert interval(["111"] * 3) == (1, 1)
+    assert interval(["10" * 50]) == (low, high)
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    items = np.random.default_rng(0).random((3, 200))
+    alike = ["".join(str(int(x < 0.6)) for x in items[0])] * 3
+    apart = ["".join(str(int(x < p)) for x in row) for row, p in zip(items, (0.3, 0.6, 0.9),
+                                                                     strict=True)]  # fmt: skip
+    widths = [high - low for low, high in (interval(alike), interval(apart))]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_the_best_in_context_is_passed_where_the_whole_interval_lies_above() -> None:
+    curves = {
+        "in_context": [point(0, 0.5), point(4, 0.7)],
+        "calibrated": [point(0, 0.6), point(2, 0.7)],
+        "full": [point(8, 0.6), point(32, 0.72), point(128, 0.8)],
+        "lora": [point(8, 0.6), point(32, 0.7)],
+    }
+    assert best_in_context(curves) == ("calibrated", curves["calibrated"][1])
+    assert crossing(curves["full"], 0.7) == 128
+    assert crossing(curves["lora"], 0.7) is None
+    said = verdict(curves, majority=0.5)
+    assert said == [
+        "The best accuracy in context is 70.0% (65.0% to 75.0%), in the prompt, calibrated, k = 2.",
+        "Fine-tuned: above it from n = 128 examples on.",
+        "Fine-tuned, LoRA: they do not cross here, up to n = 32 examples.",
+    ]
+    assert "no better than always" in verdict(curves, majority=0.68)[1]
+    assert verdict({}, 0.5) == ["Nothing was measured with examples in the prompt."]
