@@ -130,6 +130,8 @@ def _check_schema(connection: sql.Connection, shown: str) -> None:
                 "give another database."
             )
         schema.metadata.create_all(connection, checkfirst=False)
+        for statement in schema.permanence(connection.dialect.name):
+            connection.exec_driver_sql(statement)
         connection.execute(sql.insert(schema.meta).values(name="schema", value=str(schema.VERSION)))
         return
     query = sql.select(schema.meta.c.value).where(schema.meta.c.name == "schema")

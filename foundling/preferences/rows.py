@@ -67,22 +67,22 @@ def _insert_prompt(connection: sql.Connection, pair: Pair, now: float) -> int:
 def pair_of(row: Row) -> Pair:
     return Pair(
         tuple(Message(message["role"], message["content"]) for message in row.messages),
-        *(
-            Answer(
-                row._mapping[f"{side}_text"],
-                row._mapping[f"{side}_source"],
-                row._mapping[f"{side}_checkpoint"],
-                None if (tokens := row._mapping[f"{side}_tokens"]) is None else tuple(tokens),
-                row._mapping[f"{side}_seed"],
-            )
-            for side in ("a", "b")
-        ),
+        _answer(row, "a"),
+        _answer(row, "b"),
         prompt_source=row.prompt_source,
         sampling=row.sampling,
         gold=row.gold,
         strategy=row.strategy,
         propensity=row.propensity,
     )
+
+
+def _answer(row: Row, side: str) -> Answer:
+    text, source, checkpoint, tokens, seed = (
+        row._mapping[f"{side}_{name}"]
+        for name in ("text", "source", "checkpoint", "tokens", "seed")
+    )
+    return Answer(text, source, checkpoint, None if tokens is None else tuple(tokens), seed)
 
 
 def item(connection: sql.Connection, key: str) -> Item:

@@ -1,7 +1,6 @@
 """The tables of the preference database."""
 
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -15,7 +14,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
 )
 
 VERSION = 1
@@ -140,31 +138,23 @@ leases = Table(
 
 _PERMANENT = (prompts, pairs, judgements, rubrics)
 
-for _table in _PERMANENT:
-    for _act in ("UPDATE", "DELETE"):
-        event.listen(
-            metadata,
-            "after_create",
-            DDL(
-                f"CREATE TRIGGER {_table.name}_no_{_act.lower()} BEFORE {_act} ON {_table.name} "
-                f"BEGIN SELECT RAISE(ABORT, '{_table.name} are never changed'); END"
-            ).execute_if(dialect="sqlite"),
-        )
 
-event.listen(
-    metadata,
-    "after_create",
-    DDL(
+def permanence(dialect: str) -> list[str]:
+    """Statements after which the database refuses to change what is never changed."""
+    tables = [table.name for table in _PERMANENT]
+    if dialect == "sqlite":
+        return [
+            f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} are never changed'); END"
+            for table in tables
+            for act in ("UPDATE", "DELETE")
+        ]
+    return [
         "CREATE FUNCTION foundling_permanent() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '% are never changed', TG_TABLE_NAME; END $$"
-    ).execute_if(dialect="postgresql"),
-)
-for _table in _PERMANENT:
-    event.listen(
-        metadata,
-        "after_create",
-        DDL(
-            f"CREATE TRIGGER {_table.name}_permanent BEFORE UPDATE OR DELETE ON {_table.name} "
+        "$$ BEGIN RAISE EXCEPTION '%% are never changed', TG_TABLE_NAME; END $$",
+        *(
+            f"CREATE TRIGGER {table}_permanent BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION foundling_permanent()"
-        ).execute_if(dialect="postgresql"),
-    )
+            for table in tables
+        ),
+    ]

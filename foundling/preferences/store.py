@@ -24,11 +24,10 @@ from foundling.preferences.records import (
     Progress,
     Receipt,
     Rubric,
-    Side,
     Vote,
     digest,
 )
-from foundling.preferences.schema import annotators, judgements, leases, pairs, prompts, rubrics
+from foundling.preferences.schema import annotators, judgements, leases, pairs, rubrics
 
 
 class PreferenceStore:
