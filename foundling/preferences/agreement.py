@@ -99,7 +99,7 @@ def kappa_of_two(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[tuple[str, str], Coefficient]:
-    """Cohen's kappa of each two annotators who share items, with an interval from draws of items."""
+    """Cohen's kappa of each two annotators who share items, with intervals from draws of items."""
     names = sorted({name for said in table.values() for name in said})
     found = {}
     for place, first in enumerate(names):

@@ -32,7 +32,11 @@ class Database:
             with self.write() as connection:
                 _check_schema(connection, self._shown)
         except DBAPIError as error:
+            self.close()
             raise ConfigError(f"{self._shown}: cannot be opened: {_first_line(error)}") from None
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def _shown(self) -> str:

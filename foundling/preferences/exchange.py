@@ -169,6 +169,8 @@ def _rows(pair: Pair, verdicts: Counter[str], form: str, text: bool) -> Rows:
     if leading[0] not in ("A", "B"):
         raise RowError(leading[0].replace("_", " "), "neither answer is preferred.")
     good, bad = (pair.a, pair.b) if leading[0] == "A" else (pair.b, pair.a)
+    if good.text == bad.text:
+        raise RowError("same answers", "nothing can be learned from two equal answers.")
     for answer in (good, bad):
         if not answer.text.strip():
             raise RowError("empty answer", "an empty answer cannot be learned from.")

@@ -84,10 +84,8 @@ def _write_hh(given: Preferred, text: bool) -> list[dict[str, Any]]:
     contents = [*(m.content for m in given.prompt), given.chosen, given.rejected]
     if any(mark in f"\n\n{content}" for content in contents for mark in (HUMAN, ASSISTANT)):
         raise RowError("spells a role", f"a text holds {HUMAN!r} or {ASSISTANT!r}.")
-    if any(content != content.strip() for content in contents):
-        # The marks are followed by one space, which readers take away with any other.
-        contents = [content.strip() for content in contents]
-    *front, chosen, rejected = contents
+    # The marks are followed by one space, which readers take away with any other.
+    *front, chosen, rejected = (content.strip() for content in contents)
     marks = (HUMAN if m.role == "user" else ASSISTANT for m in given.prompt)
     prompt = "".join(f"{mark} {content}" for mark, content in zip(marks, front, strict=True))
     return [
