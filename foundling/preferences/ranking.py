@@ -64,6 +64,9 @@ def rank(
 ) -> Ranking:
     """Maximum likelihood strengths, with percentile intervals from `bootstrap` draws of items.
 
+    The prior also holds draws that have no finite maximum, so a far end of an interval near 9
+    means "unknown", not a number.
+
     P(i beats j) : P(tie) : P(j beats i) = πᵢ : ν√(πᵢπⱼ) : πⱼ.
 
     Source: Davidson (1970), On extending the Bradley–Terry model to accommodate ties in paired

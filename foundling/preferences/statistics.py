@@ -1,5 +1,6 @@
 """All that the judgements say, and how far they can be trusted, as one dict of plain values."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -44,7 +45,7 @@ def statistics(
     settings: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "confidence": confidence}
     outcomes = [_outcome(j, pairs[j.pair_id], prompts[j.pair_id]) for j in first]
     between = [outcome for outcome in outcomes if outcome.first != outcome.second]
-    return {
+    found = {
         "who": who,
         "confidence": confidence,
         "counts": _counts(events, wanted, pairs),
@@ -59,6 +60,8 @@ def statistics(
         "ratings": _ratings(said, pairs, confidence),
         "milliseconds": _milliseconds(first),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(found, allow_nan=False))
+    return plain
 
 
 def _counts(
