@@ -53,12 +53,18 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sql.Connection]:
-        """A transaction during which nobody else writes; committed at the end, or undone."""
+    def write(self, *, lasting: bool = True) -> Iterator[sql.Connection]:
+        """A transaction during which nobody else writes; committed at the end, or undone.
+
+        What is not `lasting` may be lost where the machine itself dies before the next lasting
+        commit, but never alone of what was committed later: leases need no wait for the disk.
+        """
         with self._turn, self._engine.connect() as connection:
-            connection = connection.execution_options(writes=True)
+            connection = connection.execution_options(writes=True, lasting=lasting)
             with connection.begin():
                 if not self._is_sqlite:
+                    if not lasting:
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                     connection.execute(sql.select(sql.func.pg_advisory_xact_lock(_LOCK)))
                 yield connection
 
@@ -112,7 +118,6 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     for pragma in (
         f"busy_timeout = {BUSY_MILLISECONDS}",
         "journal_mode = WAL",
-        "synchronous = FULL",
         "foreign_keys = ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
@@ -120,8 +125,13 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin_sqlite(connection: sql.Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("writes", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    level = "FULL" if options["lasting"] else "NORMAL"
+    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _check_schema(connection: sql.Connection, shown: str) -> None:

@@ -15,7 +15,7 @@ from foundling.data.formats import RowError
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
 from foundling.preferences.forms import FORMS, HUMAN, Labelled, Preferred, Read
-from foundling.preferences.records import Answer, Pair, Side, Vote
+from foundling.preferences.records import Answer, Pair, Verdict
 from foundling.preferences.store import PreferenceStore
 
 
@@ -104,7 +104,7 @@ def import_preferences(
     """
     found, report = read_preferences(inputs, form=form, on_error=on_error)
     store.add_annotator(annotator)
-    pairs, verdicts = [], list[Side]()
+    pairs, verdicts = [], list[Verdict]()
     for where, given in found:
         chosen, rejected = Answer(given.chosen, "chosen"), Answer(given.rejected, "rejected")
         texts = "/".join(message.content for message in given.prompt)
@@ -112,15 +112,9 @@ def import_preferences(
         a, b = (rejected, chosen) if swap else (chosen, rejected)
         pairs.append(Pair(given.prompt, a, b, prompt_source=where.rsplit("/", 1)[-1]))
         verdicts.append("B" if swap else "A")
-    judged = {j.pair_id for j in store.judgements() if j.annotator == annotator}
-    for pair_id, verdict in zip(store.add_pairs(pairs), verdicts, strict=True):
-        if pair_id in judged:
-            report.num_known += 1
-            continue
-        judged.add(pair_id)
-        item = store.lease_pair(annotator, pair_id)
-        store.record(Vote(item.key, annotator, verdict))
-        report.num_pairs += 1
+    ids = store.add_pairs(pairs)
+    report.num_pairs = store.judge_pairs(annotator, dict(zip(ids, verdicts, strict=True)))
+    report.num_known = len(found) - report.num_pairs
     return report
 
 

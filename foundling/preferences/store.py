@@ -24,6 +24,7 @@ from foundling.preferences.records import (
     Progress,
     Receipt,
     Rubric,
+    Verdict,
     Vote,
     digest,
 )
@@ -164,7 +165,7 @@ class PreferenceStore:
             ConfigError: the annotator is unknown, or a score is missing.
         """
         check_kind(kind)
-        with self._database.write() as connection:
+        with self._database.write(lasting=False) as connection:
             known = _known(connection, annotator)
             request = Request(
                 known.id, known.name, kind, _time(now), settings or Leasing(), scores, holding
@@ -188,25 +189,35 @@ class PreferenceStore:
             ConfigError: there is no such pair or annotator.
         """
         check_kind(kind)
-        with self._database.write() as connection:
+        with self._database.write(lasting=False) as connection:
             known = _known(connection, annotator)
             request = Request(known.id, known.name, kind, _time(now), settings or Leasing())
-            pair = connection.execute(
-                sql.select(pairs.c.gold).where(pairs.c.id == pair_id)
-            ).one_or_none()
-            if pair is None:
-                raise ConfigError(f"pair {pair_id}: no such pair in this store.")
-            judged = sql.select(leases.c.id).where(
-                request.mine,
-                leases.c.pair_id == pair_id,
-                ~leases.c.repeated,
-                leases.c.closed_by.is_not(None),
+            return rows.item(connection, _lease_pair(connection, request, pair_id))
+
+    def judge_pairs(
+        self, annotator: str, verdicts: Mapping[int, Verdict], *, now: float | None = None
+    ) -> int:
+        """Verdicts on pairs by their ids, all or none, for imports; the number of new ones.
+
+        A pair that the annotator has judged keeps the verdict that it has.
+
+        Raises:
+            ConfigError: there is no such pair or annotator, or a verdict is none.
+        """
+        with self._database.write() as connection:
+            known = _known(connection, annotator)
+            request = Request(known.id, known.name, "comparison", _time(now), Leasing())
+            judged = sql.select(leases.c.pair_id).where(
+                request.mine, ~leases.c.repeated, leases.c.closed_by.is_not(None)
             )
-            if connection.execute(judged).first() is not None:
-                raise Conflict(f'pair {pair_id}: "{annotator}" has judged it; undo that first.')
-            gold = pair.gold is not None
-            key = leasing.give(connection, request, pair_id, Choice(0, 1.0), "asked", gold=gold)
-            return rows.item(connection, key)
+            before = set(connection.execute(judged).scalars())
+            new = [pair_id for pair_id in verdicts if pair_id not in before]
+            for pair_id in new:
+                key = _lease_pair(connection, request, pair_id)
+                vote = Vote(key, annotator, verdicts[pair_id])
+                check_vote(vote)
+                _record(connection, vote, request.now)
+            return len(new)
 
     def record(self, vote: Vote, *, now: float | None = None) -> Receipt:
         """Keep a vote; once this returns it survives the death of process and machine.
@@ -219,31 +230,8 @@ class PreferenceStore:
             ConfigError: the vote is none, or its key, annotator or rubric is unknown.
         """
         check_vote(vote)
-        said = digest({**asdict(vote), "milliseconds": None})
         with self._database.write() as connection:
-            known = _known(connection, vote.annotator)
-            kept = rows.kept(connection, vote.key, said)
-            if kept is not None:
-                return kept
-            lease = connection.execute(
-                sql.select(leases).where(leases.c.key == vote.key)
-            ).one_or_none()
-            if lease is None:
-                raise ConfigError(
-                    f'key "{vote.key}": no item has it; vote with the key of a leased item.'
-                )
-            if lease.annotator_id != known.id:
-                raise Conflict(f'key "{vote.key}": the item was given to another annotator.')
-            check_vote(vote, lease.kind)
-            if vote.rubric_version is not None and not rows.rubric(connection, vote.rubric_version):
-                raise ConfigError(f"rubric_version = {vote.rubric_version}: no such version.")
-            receipt = rows.insert_vote(connection, vote, lease, known.simulated, said, _time(now))
-            connection.execute(
-                sql.update(leases)
-                .where(leases.c.id == lease.id)
-                .values(closed_by=receipt.judgement_id, skipped=vote.verdict == "skip")
-            )
-            return receipt
+            return _record(connection, vote, _time(now))
 
     def undo(
         self,
@@ -363,3 +351,42 @@ def _known(connection: sql.Connection, name: str) -> "sql.Row[tuple[object, ...]
     if found is None:
         raise ConfigError(f'annotator "{name}": not known; add the annotator first.')
     return found
+
+
+def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> str:
+    pair = connection.execute(sql.select(pairs.c.gold).where(pairs.c.id == pair_id)).one_or_none()
+    if pair is None:
+        raise ConfigError(f"pair {pair_id}: no such pair in this store.")
+    judged = sql.select(leases.c.id).where(
+        request.mine,
+        leases.c.pair_id == pair_id,
+        ~leases.c.repeated,
+        leases.c.closed_by.is_not(None),
+    )
+    if connection.execute(judged).first() is not None:
+        raise Conflict(f'pair {pair_id}: "{request.annotator}" has judged it; undo that first.')
+    gold = pair.gold is not None
+    return leasing.give(connection, request, pair_id, Choice(0, 1.0), "asked", gold=gold)
+
+
+def _record(connection: sql.Connection, vote: Vote, now: float) -> Receipt:
+    said = digest({**asdict(vote), "milliseconds": None})
+    known = _known(connection, vote.annotator)
+    kept = rows.kept(connection, vote.key, said)
+    if kept is not None:
+        return kept
+    lease = connection.execute(sql.select(leases).where(leases.c.key == vote.key)).one_or_none()
+    if lease is None:
+        raise ConfigError(f'key "{vote.key}": no item has it; vote with the key of a leased item.')
+    if lease.annotator_id != known.id:
+        raise Conflict(f'key "{vote.key}": the item was given to another annotator.')
+    check_vote(vote, lease.kind)
+    if vote.rubric_version is not None and not rows.rubric(connection, vote.rubric_version):
+        raise ConfigError(f"rubric_version = {vote.rubric_version}: no such version.")
+    receipt = rows.insert_vote(connection, vote, lease, known.simulated, said, now)
+    connection.execute(
+        sql.update(leases)
+        .where(leases.c.id == lease.id)
+        .values(closed_by=receipt.judgement_id, skipped=vote.verdict == "skip")
+    )
+    return receipt
