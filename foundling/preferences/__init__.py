@@ -1,0 +1,1 @@
+"""Human comparisons of answers: collected, kept, judged for what they are worth, exported."""
