@@ -68,7 +68,7 @@ class DpoValidation(ValidationSettings):
 
     every: int = Field(50, gt=0)
     batch_size: int = Field(8, gt=0)
-    patience: int | None = Field(4, gt=0)
+    patience: int = Field(4, ge=0)
     prompts: tuple[str, ...] = ()
     kl_prompts: int = Field(8, ge=0)
     """Held-out prompts that are continued to measure the KL to the parent; 0: it is not."""
