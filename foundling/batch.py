@@ -55,6 +55,11 @@ class TokenBatch:
         return BatchView(self.positions, self.documents)
 
     @property
+    def places(self) -> Int[Tensor, " targets"]:
+        """Where in the flattened rows a loss is due."""
+        return _places(self.targets)
+
+    @property
     def row_counts(self) -> Int[Tensor, " batch"]:
         """How many targets each row has."""
         return (self.targets != IGNORE).sum(1)
@@ -104,6 +109,11 @@ class PreferenceBatch:
         return BatchView(self.positions, self.documents, self.branches)
 
     @property
+    def places(self) -> Int[Tensor, " targets"]:
+        """Where in the flattened rows a loss is due."""
+        return _places(self.targets)
+
+    @property
     def row_counts(self) -> Int[Tensor, " batch"]:
         """How many pairs each row has."""
         return (self.pair_ids >= 0).sum(1)
@@ -121,6 +131,10 @@ class PreferenceBatch:
 
 Batch = TokenBatch | PreferenceBatch
 AnyBatch = TypeVar("AnyBatch", TokenBatch, PreferenceBatch)
+
+
+def _places(targets: Int[Tensor, "batch time"]) -> Int[Tensor, " targets"]:
+    return (targets.flatten() != IGNORE).nonzero()[:, 0]
 
 
 def _each(batch: AnyBatch, change: Callable[[Tensor], Tensor]) -> AnyBatch:

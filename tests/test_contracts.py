@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import IGNORE, Batch, BatchView, PreferenceBatch, TokenBatch
+from foundling.batch import (
+    IGNORE,
+    Batch,
+    BatchView,
+    PreferenceBatch,
+    TokenBatch,
+    whole_document,
+)
 from foundling.models import RUNGS
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import OBJECTIVES, Dpo, Objective, Sft
@@ -84,6 +91,18 @@ def test_packed_documents_do_not_see_each_other(name: str) -> None:
     packed = logits_of(model, tokens, BatchView(positions, numbers))
     alone = [logits_of(model, part) for part in tokens.split(lengths, dim=1)]
     torch.testing.assert_close(packed, torch.cat(alone, 1), rtol=0, atol=1e-10)
+
+
+@every_model
+def test_vectors_at_some_places_and_their_gradients_are_those_of_the_whole(name: str) -> None:
+    model, tokens = build(name), some_tokens()
+    view, places = whole_document(tokens), torch.tensor([0, 3, TIME - 1, TIME + 2, TIME + 2])
+    weights = some_tokens(len(places), model.unembed.in_features).to(torch.float64)
+    picked = [model.at(tokens, view, places), model.hidden(tokens).flatten(0, 1)[places]]
+    torch.testing.assert_close(*picked, rtol=0, atol=1e-12)
+    parameters = [p for key, p in model.named_parameters() if "unembed" not in key]
+    grads = [torch.autograd.grad((one * weights).sum(), parameters) for one in picked]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-10)
 
 
 @every_model

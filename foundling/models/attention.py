@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -88,6 +88,13 @@ def _by_branch(view: BatchView, window: int | None) -> Bool[Tensor, "batch time 
     if window is not None:
         allowed = allowed & (positions[:, None, :] > positions[:, :, None] - window)
     return allowed
+
+
+def pick(
+    x: Float[Tensor, "batch time dim"], places: Int[Tensor, " places"]
+) -> Float[Tensor, "places dim"]:
+    """The vectors at these places of the flattened rows."""
+    return x.flatten(0, 1).index_select(0, places)
 
 
 class Norm(nn.Module):
@@ -199,7 +206,8 @@ class SelfAttention(nn.Module):
         layout: Layout,
         cache: KeyValueCache | None = None,
         layer: int = 0,
-    ) -> Float[Tensor, "batch time dim"]:
+        places: Int[Tensor, " places"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
         batch, time, _ = x.shape
 
         def heads(projected: Tensor, num: int) -> Tensor:
@@ -217,7 +225,8 @@ class SelfAttention(nn.Module):
             key = key.repeat_interleave(repeats, dim=1)
             value = value.repeat_interleave(repeats, dim=1)
         mixed = attend(query, key, value, layout.mask)
-        result: Tensor = self.o(mixed.transpose(1, 2).reshape(batch, time, -1))
+        mixed = mixed.transpose(1, 2).reshape(batch, time, -1)
+        result: Tensor = self.o(mixed if places is None else pick(mixed, places))
         return result
 
 
@@ -247,7 +256,7 @@ class AttentionSettings(Section):
 class Attention(nn.Module):
     """One block of self-attention beside the last word: x + attention(norm(x)), then a norm."""
 
-    knows_branches = True
+    knows_branches = narrows = True
 
     def __init__(self, *, dim: int, num_heads: int, rope_theta: float, qk_norm: bool) -> None:
         super().__init__()
@@ -270,9 +279,11 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch time dim"],
         view: BatchView,
         state: KeyValueCache | None = None,
-    ) -> Float[Tensor, "batch time dim"]:
+        places: Int[Tensor, " places"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
         shared = layout(view, window=None, theta=self.theta, head_dim=self.head_dim, cache=state)
-        x = x + self.attention(self.attention_norm(x), shared, state)
+        mixed = self.attention(self.attention_norm(x), shared, state, places=places)
+        x = mixed + (x if places is None else pick(x, places))
         if state is not None:
             state.length += x.shape[1]
         result: Tensor = self.norm(x)

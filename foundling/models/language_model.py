@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -19,7 +20,10 @@ class State(Protocol):
 
 @runtime_checkable
 class ContextModule(Protocol):
-    """Turns the embedding of each token into a vector that knows (part of) its context."""
+    """Turns the embedding of each token into a vector that knows (part of) its context.
+
+    One with `narrows = True` also takes `places` of the flattened rows, and gives those alone.
+    """
 
     def __call__(
         self,
@@ -68,12 +72,33 @@ class LanguageModel(nn.Module):
         tokens: Int[Tensor, "batch time"],
         view: BatchView | None = None,
         state: Any = None,
-    ) -> Float[Tensor, "batch time dim"]:
-        """The vectors after the final norm; without a view each row is one document."""
+        places: Int[Tensor, " places"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        """The vectors after the final norm; without a view each row is one document.
+
+        With `places`, those of the flattened rows alone: a context module that narrows leaves out
+        what no other vector depends on.
+        """
         if view is None:
             view = whole_document(tokens, state.length if state is not None else 0)
         assert view.branches is None or self.knows_branches, "its branches would see each other"
-        result: Tensor = self.context(self.embed(tokens), view, state)
+        x = self.embed(tokens)
+        result: Tensor
+        if places is None:
+            result = self.context(x, view, state)
+        elif getattr(self.context, "narrows", False):
+            result = self.context(x, view, places=places)
+        else:
+            result = self.context(x, view).flatten(0, 1).index_select(0, places)
+        return result
+
+    def at(
+        self, tokens: Int[Tensor, "batch time"], view: BatchView, places: Int[Tensor, " places"]
+    ) -> Float[Tensor, "places dim"]:
+        """The vectors at these places of the flattened rows; one compiled graph for any number."""
+        if self._compiled_call_impl is not None:
+            torch._dynamo.maybe_mark_dynamic(places, 0)
+        result: Tensor = self(tokens, view, places=places)
         return result
 
     def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:

@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from foundling.models.attention import (
     SelfAttention,
     layout,
     make_norm,
+    pick,
 )
 from foundling.models.positions import sinusoids
 
@@ -99,7 +100,7 @@ class Mlp(nn.Module):
         self.up = nn.Linear(dim, hidden, bias=bias)
         self.down = nn.Linear(hidden, dim, bias=bias)
 
-    def forward(self, x: Float[Tensor, "batch time dim"]) -> Float[Tensor, "batch time dim"]:
+    def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         up = self.up(x)
         if self.gate is not None:
             active = F.silu(self.gate(x)) * up
@@ -134,8 +135,11 @@ class Block(nn.Module):
         layout: Layout,
         cache: KeyValueCache | None,
         layer: int,
-    ) -> Float[Tensor, "batch time dim"]:
-        mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer))
+        places: Int[Tensor, " places"] | None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer, places))
+        if places is not None:
+            x = pick(x, places)
         x = x + mixed if self.residual else mixed
         changed = self.dropout(self.mlp(self.mlp_norm(x)))
         result: Tensor = x + changed if self.residual else changed
@@ -145,7 +149,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Remembers all keys and values of the document; see `TransformerSettings`."""
 
-    knows_branches = True
+    knows_branches = narrows = True
 
     def __init__(
         self,
@@ -215,7 +219,8 @@ class Transformer(nn.Module):
         x: Float[Tensor, "batch time dim"],
         view: BatchView,
         state: KeyValueCache | None = None,
-    ) -> Float[Tensor, "batch time dim"]:
+        places: Int[Tensor, " places"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
         shared = layout(
             view, window=self.window, theta=self.theta, head_dim=self.head_dim, cache=state
         )
@@ -225,9 +230,10 @@ class Transformer(nn.Module):
             x = x + sinusoids(view.positions, x.shape[-1]).to(x.dtype)
         x = self.dropout(x)
         for index, block in enumerate(self.blocks):
-            x = block(x, shared, state, index)
+            is_last = index == len(self.blocks) - 1
+            x = block(x, shared, state, index, places if is_last else None)
         if state is not None:
-            state.length += x.shape[1]
+            state.length += view.positions.shape[1]
         result: Tensor = self.norm(x)
         return result
 

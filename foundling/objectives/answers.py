@@ -17,8 +17,7 @@ def answer_log_probs(model: LanguageModel, batch: PreferenceBatch) -> tuple[Answ
 
     The entropy comes for nothing where no gradient is wanted, and is None elsewhere.
     """
-    hidden: Tensor = model(batch.tokens, batch.view)
-    due, weight = hidden[batch.targets != IGNORE], model.unembed.weight
+    due, weight = model.at(batch.tokens, batch.view, batch.places), model.unembed.weight
     if torch.is_grad_enabled():
         return summed(batch, linear_log_probs(due, weight, due_targets(batch))), None
     loss = anchored_cross_entropy(due, weight, due_targets(batch))

@@ -232,8 +232,7 @@ def verify(
 
 def _due_vectors(model: LanguageModel, batch: Batch) -> Tensor:
     with torch.inference_mode():
-        hidden: Tensor = model(batch.tokens, batch.view)
-        return hidden[batch.targets != IGNORE]
+        return model.at(batch.tokens, batch.view, batch.places)
 
 
 def _due_ids(batch: TokenBatch) -> Tensor:

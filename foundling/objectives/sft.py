@@ -46,9 +46,7 @@ class Sft:
         self.strength, self.reference, self.compiled = strength, reference, compiled
 
     def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum:
-        hidden = model(batch.tokens, batch.view).flatten(0, 1)
-        weight = model.unembed.weight
-        places = (batch.targets.flatten() != IGNORE).nonzero()[:, 0]
+        weight, places = model.unembed.weight, batch.places
         size, chunk, missing = len(places), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
             chunk = min(COMPILED_ROWS, max(1, CHUNK_LOGITS // len(weight)))
@@ -58,7 +56,7 @@ class Sft:
             reference_hidden = F.pad(self.reference.hidden(batch), (0, 0, 0, missing))
             reference_weight = self.reference.weight
         loss = anchored_cross_entropy(
-            hidden.index_select(0, F.pad(places, (0, missing))),
+            model.at(batch.tokens, batch.view, F.pad(places, (0, missing))),
             weight,
             F.pad(batch.targets.flatten()[places], (0, missing), value=IGNORE),
             reference_hidden=reference_hidden,
