@@ -11,6 +11,7 @@ from foundling.models.adapters import AdapterSettings
 from foundling.objectives.dpo import DpoSettings
 from foundling.stages.forgetting import ForgettingSettings
 from foundling.stages.settings import EpochSettings, StageConfig, ValidationSettings
+from foundling.training.guard.settings import GuardSettings
 from foundling.training.optimizers import OptimizerSettings
 from foundling.training.schedules import ScheduleSettings
 
@@ -78,6 +79,16 @@ class DpoValidation(ValidationSettings):
     """Nats per token by which the chosen answers may become less likely without an alarm."""
 
 
+class DpoGuard(GuardSettings):
+    """When a step is taken for sick, and what is done about it.
+
+    A pair's loss begins at ln 2, the same for all, and spreads as the model learns: some batches
+    then have twice the loss of others and are healthy.
+    """
+
+    loss_floor: float = Field(3.0, gt=1)
+
+
 class DpoConfig(StageConfig):
     """Everything that a preference-tuning run is made of."""
 
@@ -98,6 +109,7 @@ class DpoConfig(StageConfig):
     optimizer: OptimizerSettings = OptimizerSettings(kind="adamw", learning_rate=2e-5)
     schedule: ScheduleSettings = ScheduleSettings(decay_share=1.0)
     validation: DpoValidation = DpoValidation()
+    guard: DpoGuard = DpoGuard()
 
     @model_validator(mode="after")
     def _used(self) -> "DpoConfig":

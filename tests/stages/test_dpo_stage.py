@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from faults import Fault, FaultPlan
 from safetensors.torch import load_file, save_file
 
 from foundling import checkpoint, cli
@@ -132,6 +133,16 @@ def test_it_begins_at_ln_2_and_learns_what_is_preferred(
     assert "nats per pair" in page
     assert "Preferred rightly" in page
     load_model(run.folder, print)
+
+
+def test_the_guard_heals_this_stage_too(settings: Callable[..., DpoConfig], tmp_path: Path) -> None:
+    fault = Fault("loss", "nan", samples=range(9, 10), sticky=True)
+    healed = dpo(settings(), tmp_path / "healed", seam=FaultPlan([fault]))
+    amendments = healed.manifest["amendments"]
+    assert amendments["skipped"]
+    told = settings("guard.enabled=false").values() | {"amendments": amendments}
+    clean = dpo(DpoConfig.parse(told), tmp_path / "clean")
+    assert same(weights(healed), weights(clean))
 
 
 @pytest.mark.parametrize("changes", [(), ("adapter.rank=2",), ("reference.kind=live",)])

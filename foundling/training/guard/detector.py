@@ -185,8 +185,9 @@ class Drift:
         self.levels = deque([self.levels[-1]] if self.levels else [], self.LEVELS)
 
 
+LOSS_FLOOR = 1.08
 FLOORS = {
-    "loss": math.log(1.08),
+    "loss": math.log(LOSS_FLOOR),
     "max_loss": math.log(1.3),
     "gradient_norm": math.log(8),
     "update_norm": math.log(4),
@@ -195,10 +196,15 @@ FLOORS = {
 
 
 class Detector:
-    """The signals' histories. Only accepted steps enter them, so no anomaly hides the next."""
+    """The signals' histories. Only accepted steps enter them, so no anomaly hides the next.
 
-    def __init__(self, window: int, threshold: float) -> None:
-        self.streams = {name: Stream(window, threshold, floor) for name, floor in FLOORS.items()}
+    The loss, and that of a micro-batch, may always rise to `loss_floor` times what is expected.
+    """
+
+    def __init__(self, window: int, threshold: float, loss_floor: float = LOSS_FLOOR) -> None:
+        rise = math.log(loss_floor)
+        floors = FLOORS | {"loss": rise, "max_loss": max(rise, FLOORS["max_loss"])}
+        self.streams = {name: Stream(window, threshold, floor) for name, floor in floors.items()}
         self.drift = Drift()
 
     def objection(self, values: Mapping[str, float], *, shaken: bool = False) -> str | None:

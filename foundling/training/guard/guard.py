@@ -123,7 +123,9 @@ class Guard:
 
     def reset(self) -> None:
         """As before the first step."""
-        self.detector = Detector(self.settings.window, self.settings.threshold)
+        self.detector = Detector(
+            self.settings.window, self.settings.threshold, self.settings.loss_floor
+        )
         self.canaries: list[tuple[float, float]] = []
         """Logarithms: the canary's loss, and the level of the training loss at that time."""
         self.doubts = 0

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from foundling.config import Section
+from foundling.training.guard.detector import LOSS_FLOOR
 
 
 class GuardSettings(Section):
@@ -12,6 +13,8 @@ class GuardSettings(Section):
     """false: nothing is skipped or rewound; a loss that is not finite stops the run."""
     threshold: float = Field(8.0, gt=0)
     """Robust standard deviations above the expected value that a signal may reach."""
+    loss_floor: float = Field(LOSS_FLOOR, gt=1)
+    """How many times as high as expected the loss may be however quiet it has been."""
     window: int = Field(64, ge=24)
     """Accepted steps that the expected value and its spread are taken from."""
     canary_every: int = Field(50, gt=0)

@@ -29,7 +29,7 @@ def noise(seed: int, steps: int) -> np.ndarray:
 
 def new_detector() -> Detector:
     settings = GuardSettings()
-    return Detector(settings.window, settings.threshold)
+    return Detector(settings.window, settings.threshold, settings.loss_floor)
 
 
 def watch(detector: Detector, losses: np.ndarray, first: int = 0) -> tuple[list[int], list[int]]:
@@ -44,6 +44,15 @@ def watch(detector: Detector, losses: np.ndarray, first: int = 0) -> tuple[list[
             detector.drift.rebase()
         detector.accept({"loss": loss})
     return rejected, drifting
+
+
+def test_a_loss_that_is_quiet_first_and_spreads_then_needs_a_higher_floor() -> None:
+    spread = np.where(np.arange(200) < 30, 0.01, 0.15)
+    spreading = 0.69 * np.exp(spread * noise(3, 200) / NOISE)
+    strict, lenient = new_detector(), Detector(64, 8.0, loss_floor=3.0)
+    assert watch(strict, spreading)[0]
+    assert watch(lenient, spreading)[0] == []
+    assert lenient.objection({"loss": 3.5}) is not None
 
 
 @cache
