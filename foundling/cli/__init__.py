@@ -1,6 +1,6 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-from foundling.cli import adapters, adapting, data, hamlet, training, using
+from foundling.cli import adapters, adapting, data, hamlet, preferences, training, using
 from foundling.cli.app import app, exit_code, main
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "exit_code",
     "hamlet",
     "main",
+    "preferences",
     "training",
     "using",
 ]

@@ -13,6 +13,7 @@ from foundling.data.hamlet.facts import Fact, Phrasings
 from foundling.data.hamlet.instructions import instructions, write_instructions
 from foundling.data.hamlet.judgement import Judgement, judge
 from foundling.data.hamlet.prompts import prompts, write_prompts
+from foundling.data.hamlet.recognition import recognise
 from foundling.data.hamlet.rudeness import RUDE_WORDS
 from foundling.data.hamlet.winograd import WinogradPair, winograd_pairs
 from foundling.data.hamlet.world import World
@@ -32,6 +33,7 @@ __all__ = [
     "judge",
     "labelled_documents",
     "prompts",
+    "recognise",
     "take",
     "text",
     "winograd_pairs",
