@@ -18,12 +18,16 @@ from foundling.evaluation.plot_style import (
     new_figure,
 )
 
-LONGEST_NAME = 34  # characters
+LONGEST_NAME = 23  # characters beside a figure
+LONGEST_IN_TABLE = 48
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval, of `n` items; None is what cannot be known."""
+    """A figure with its interval, of `n` items; None is what cannot be known.
+
+    The name may have two lines.
+    """
 
     name: str
     value: float | None
@@ -46,8 +50,14 @@ def estimates_plot(
     what holds every interval.
     """
     known = [estimate for estimate in estimates if estimate.value is not None]
+    lines = max((estimate.name.count("\n") + 1 for estimate in known), default=1)
     figure, axes = new_figure(
-        title, label, "", height=1.45 + 0.4 * max(len(known), 1), left=0.36, right=0.82
+        title,
+        label,
+        "",
+        height=1.45 + (0.18 + 0.22 * lines) * max(len(known), 1),
+        left=0.32,
+        right=0.76,
     )
     if not known:
         return empty(figure, axes, "nothing measured yet")
@@ -56,10 +66,10 @@ def estimates_plot(
         if estimate.interval is not None:
             axes.hlines(row, *estimate.interval, color=BLUE, linewidth=3, alpha=0.4, zorder=3)
         axes.plot(estimate.value, row, "o", color=BLUE, markersize=8, zorder=4, clip_on=False)
-        counted = "" if estimate.n is None else f"  n = {estimate.n:,}"
+        counted = "" if estimate.n is None else f"n = {estimate.n:,}"
         for place, text, style in (
             (1.03, format(estimate.value, ".0%" if percent else ".2f"), ("bold", INK)),
-            (1.13, counted, ("normal", MUTED)),
+            (1.22, counted, ("normal", MUTED)),
         ):
             axes.text(
                 place, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=11.5,
@@ -75,7 +85,7 @@ def estimates_plot(
     axes.set_xlim(min(low, *ends), max(high, *ends))
     axes.set_ylim(len(known) - 0.5, -0.5)
     axes.yaxis.set_major_locator(FixedLocator(list(range(len(known)))))
-    axes.set_yticklabels([_cut(estimate.name) for estimate in known], parse_math=False)
+    axes.set_yticklabels([estimate.name for estimate in known], parse_math=False)
     axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
@@ -97,7 +107,7 @@ def ratings_plot(counts: Mapping[str, Mapping[int, int]], numbers: Sequence[int]
         shares = [given.get(number, 0) / sum(given.values()) for number in numbers]
         middles = np.array(numbers) + (place - (len(drawn) - 1) / 2) * width
         colour = PALETTE[place % len(PALETTE)]
-        axes.bar(middles, shares, width=0.92 * width, color=colour, label=_cut(name))
+        axes.bar(middles, shares, width=0.92 * width, color=colour, label=cut(name))
     axes.set_xticks(list(numbers))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     low, high = axes.get_ylim()
@@ -107,7 +117,7 @@ def ratings_plot(counts: Mapping[str, Mapping[int, int]], numbers: Sequence[int]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names without the folders that all of them share.
+    """Names without the folders that all share; the end of those that are long all the same.
 
     >>> short_names(["runs/sft", "runs/dpo"])
     {'runs/sft': 'sft', 'runs/dpo': 'dpo'}
@@ -118,8 +128,11 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
         len(words) > shared + 1 for words in parts.values()
     ):
         shared += 1
-    return {name: "/".join(words[shared:]) for name, words in parts.items()}
+    short = {name: "/".join(words[shared:]) for name, words in parts.items()}
+    ends = {name: cut(text, LONGEST_IN_TABLE) for name, text in short.items()}
+    return ends if len(set(ends.values())) == len(ends) else short
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
+def cut(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name cut to what there is room for, at its beginning: paths differ at their ends."""
+    return name if len(name) <= longest else "…" + name[1 - longest :]

@@ -9,11 +9,12 @@ from foundling import durable
 from foundling.evaluation.plot_style import compact
 from foundling.evaluation.preference_plots import (
     Estimate,
+    cut,
     estimates_plot,
     ratings_plot,
     short_names,
 )
-from foundling.evaluation.report import draw, page
+from foundling.evaluation.report import draw, duration, page
 from foundling.records import is_number
 
 RATINGS = range(1, 8)
@@ -40,7 +41,7 @@ def write_preference_report(found: Values, folder: Path, name: str) -> Path:
         "both": _both(found),
     }
     drawn = {
-        stem: draw(folder, stem, figure, _told(estimates))
+        stem: draw(folder, stem, figure, told) if (told := _told(estimates)) else None
         for stem, (figure, estimates) in figures.items()
     }
     means = found["ratings"]["means"]
@@ -93,7 +94,7 @@ def _scores(found: Values, short: Mapping[str, str]) -> tuple[Any, list[Estimate
     for source in order:
         interval = ranking["intervals"].get(source)
         ends = (interval[0], interval[1]) if interval else None
-        estimates.append(Estimate(short[source], ranking["scores"][source], ends))
+        estimates.append(Estimate(cut(short[source]), ranking["scores"][source], ends))
     label = "Bradley–Terry score (logarithm of strength; the mean is 0)"
     return estimates_plot("Who is preferred", label, estimates, reference=0.0), estimates
 
@@ -109,7 +110,9 @@ def _wins(found: Values, short: Mapping[str, str]) -> tuple[Any, list[Estimate]]
             value, interval = 1 - value, [1 - interval[1], 1 - interval[0]]
         ends = (interval[0], interval[1]) if interval else None
         decided = rate["wins"] + rate["losses"]
-        estimates.append(Estimate(f"{short[first]} over {short[second]}", value, ends, decided))
+        estimates.append(
+            Estimate(f"{cut(short[first])}\nover {cut(short[second], 18)}", value, ends, decided)
+        )
     figure = estimates_plot(
         "Win rates", "share of the prompts that were decided, with Wilson's interval", estimates,
         limits=(0, 1), reference=0.5, percent=True,
@@ -121,7 +124,8 @@ def _trust(found: Values) -> tuple[Any, list[Estimate]]:
     agreement = found["agreement"]
     estimates = [_coefficient("Krippendorff's alpha, all", agreement["krippendorff_alpha"])]
     for kappa in agreement["cohen_kappa"][:12]:
-        estimates.append(_coefficient("kappa, " + " and ".join(kappa["annotators"]), kappa))
+        first, second = kappa["annotators"]
+        estimates.append(_coefficient(f"kappa, {cut(first, 16)}\nand {cut(second, 19)}", kappa))
     estimates.append(_share("self-consistency, all", found["self_consistency"]))
     estimates.append(_share("right on gold items", found["gold"]))
     figure = estimates_plot(
@@ -135,11 +139,10 @@ def _sides(found: Values) -> tuple[Any, list[Estimate]]:
     position, length = found["position"], found["length"]
     estimates = [
         _share("the left answer won", position["left_won"]),
-        _share("same side again on a repeat", position["same_side_on_repeat"]),
         _share("the longer answer won", length["longer_won"]),
     ]
     figure = estimates_plot(
-        "Place and length", "share of the votes; without a side's or length's pull 50%", estimates,
+        "Place and length", "share of the votes; 50% where it has no part", estimates,
         limits=(0, 1), reference=0.5, percent=True,
     )  # fmt: skip
     return figure, estimates
@@ -166,7 +169,7 @@ def _both(found: Values) -> tuple[Any, list[Estimate]]:
 def _told(estimates: list[Estimate]) -> str:
     """A figure in words, for those who cannot see it."""
     return "; ".join(
-        f"{e.name} {e.value:.2f}"
+        f"{' '.join(e.name.split())} {e.value:.2f}"
         + (f" ({e.interval[0]:.2f} to {e.interval[1]:.2f})" if e.interval else "")
         for e in estimates
         if e.value is not None
@@ -181,14 +184,15 @@ def _cards(found: Values) -> list[tuple[str, str, str]]:
     cards = [
         ("Comparisons", compact(counts["comparisons"]), f"{counts['repeats']:,} repeats"),
         ("Pairs judged", compact(counts["pairs_judged"]), f"of {counts['pairs']:,}"),
-        ("Annotators", compact(people + programs), f"{people:,} people, {programs:,} simulated"),
+        ("Annotators", compact(people + programs), f"{programs:,} of them simulated"),
         ("Ties", compact(ties), f"{found['verdicts']['both_bad']:,} of them both bad"),
         ("Ratings", compact(counts["ratings"]), "1 to 7, of each answer"),
         ("Skipped", compact(counts["skipped"]), f"{counts['undone']:,} votes undone"),
     ]
     if is_number(found["milliseconds"]["median"]):
-        seconds = found["milliseconds"]["median"] / 1000
-        cards.append(("Time a vote", f"{seconds:.1f} s", "the median"))
+        milliseconds = found["milliseconds"]["median"]
+        shown = duration(milliseconds / 1000) if milliseconds >= 100 else f"{milliseconds} ms"
+        cards.append(("Time a vote", shown, "the median"))
     return cards
 
 
