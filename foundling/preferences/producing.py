@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from foundling.preferences.prompts import Prompt
+from foundling.preferences.prompts import Prompt, read_prompts
 from foundling.preferences.records import SIDES, Answer, Pair, Side, digest
-from foundling.preferences.sources import Answering, NoAnswer, Source
+from foundling.preferences.sources import Answering, NoAnswer, Say, Source, open_sources
+from foundling.preferences.store import PreferenceStore
 
 
 @dataclass
@@ -118,6 +120,28 @@ class Producer:
         ]
         words = digest([[message.role, message.content] for message in prompt.messages])
         return digest([words, *sides, self._sampling])
+
+
+def open_producer(
+    a: str,
+    b: str,
+    prompts: str | Path,
+    store: PreferenceStore,
+    *,
+    settings: Answering | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    say: Say = lambda text: None,
+) -> Producer:
+    """Makes the pairs of two sources on a file of prompts that the store does not hold yet.
+
+    Raises:
+        ConfigError: there is no such source or file.
+    """
+    asked = read_prompts(prompts)
+    known = store.pairs().values()
+    first, second = open_sources(a, b, device=device, say=say)
+    return Producer(first, second, asked, settings=settings, seed=seed, known=known)
 
 
 def _pair_key(pair: Pair) -> str:

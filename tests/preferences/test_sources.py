@@ -17,7 +17,7 @@ from foundling.models import interchange
 from foundling.preferences.client import Client, HttpError
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.exchange import write_rows
-from foundling.preferences.producing import Producer
+from foundling.preferences.producing import Producer, open_producer
 from foundling.preferences.prompts import Prompt, read_prompts
 from foundling.preferences.records import Answer
 from foundling.preferences.sources import (
@@ -251,6 +251,21 @@ def test_files_that_are_none(tmp_path: Path, name: str, content: str, message: s
         read_prompts(tmp_path / name)
     with pytest.raises(SourceError, match="no such file"):
         read_prompts(tmp_path / "none.txt")
+
+
+def test_what_a_stopped_collection_lacks_is_made(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("the baker\nthe miller\nthe bridge\nthe baker\n")
+    with PreferenceStore.open(tmp_path / "votes.db") as store:
+        settings = Answering(max_tokens=3)
+        given = (str(model), str(model), tmp_path / "prompts.txt", store)
+        producer = open_producer(*given, settings=settings, device="cpu")
+        store.add_pair(next(iter(producer)))
+        producer.close()
+        again = open_producer(*given, settings=settings, device="cpu")
+        store.add_pairs(again)
+        assert len(store.pairs()) == 3
+        assert again.report.lines() == ["4 prompts: 2 new pairs", "there already: 2"]
+        again.close()
 
 
 def test_a_ready_answer_that_is_not_there(tmp_path: Path) -> None:
