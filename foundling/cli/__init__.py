@@ -1,6 +1,17 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-from foundling.cli import adapters, adapting, data, training, using
+from foundling.cli import adapters, adapting, data, hamlet, preferences, training, using
 from foundling.cli.app import app, exit_code, main
 
-__all__ = ["adapters", "adapting", "app", "data", "exit_code", "main", "training", "using"]
+__all__ = [
+    "adapters",
+    "adapting",
+    "app",
+    "data",
+    "exit_code",
+    "hamlet",
+    "main",
+    "preferences",
+    "training",
+    "using",
+]
