@@ -1,6 +1,16 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-from foundling.cli import adapters, adapting, data, training, using
+from foundling.cli import adapters, adapting, comparing, data, training, using
 from foundling.cli.app import app, exit_code, main
 
-__all__ = ["adapters", "adapting", "app", "data", "exit_code", "main", "training", "using"]
+__all__ = [
+    "adapters",
+    "adapting",
+    "app",
+    "comparing",
+    "data",
+    "exit_code",
+    "main",
+    "training",
+    "using",
+]
