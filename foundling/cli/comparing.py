@@ -82,6 +82,8 @@ def compare(
     golds = gold_pairs(gold, seed) if gold is not None else []
     text = rubric.read_text("utf-8") if rubric is not None else None
     producer = _producer(a, b, prompts)
+    if producer is None and "://" not in db and not Path(db).exists():
+        raise ConfigError(f"{db}: no such file; give A and B, whose answers it is to hold.")
     listening = bind(host, port)
     with listening, PreferenceStore.open(db) as store:
         store.add_pairs(golds)

@@ -37,11 +37,15 @@ class Production:
     def start(self) -> None:
         self._thread.start()
 
+    def wait(self, patience: float) -> None:
+        """Until all is made, at most so many seconds."""
+        if self.running:
+            self._thread.join(patience)
+
     def stop(self, patience: float = 5.0) -> None:
         """Ask for an end after the next pair, and wait so many seconds for it."""
         self._stopping.set()
-        if self.running:
-            self._thread.join(patience)
+        self.wait(patience)
 
     def _run(self) -> None:
         count = 0

@@ -1,5 +1,6 @@
 """One process that serves the comparison: its links, its port, its life and its end."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
@@ -28,11 +29,13 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: the address is no address, or the port is taken.
     """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: give one from 1 to 65535, or 0 for any.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
-    except (OSError, OverflowError):
+    except OSError:
         raise ConfigError(f"--host {host} --port {port}: no such address.") from None
     found = socket.socket(family, kind, protocol)
     # A port that a killed server left is free at once; one that is listened on is not.
@@ -40,9 +43,10 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         found.bind(address)
         found.listen(128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         found.close()
-        why = "is in use" if isinstance(error, OSError) and error.errno == 98 else f"fails: {error}"
+        in_use = error.errno == errno.EADDRINUSE
+        why = "is in use" if in_use else f"cannot be listened on: {error.strerror}"
         raise ConfigError(f"--port {port}: {why}; give another one, or --port 0 for any.") from None
     return found
 

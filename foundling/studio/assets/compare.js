@@ -32,9 +32,9 @@ export default {
       away: false,
       notice: null,
       ended: "",
-      said: "",
+      said: null,
       rubric: { version: null, text: "", earlier: [] },
-      rubricOpen: localStorage.getItem("foundling/rubric") !== "closed",
+      rubricOpen: (localStorage.getItem("foundling/rubric") ?? (innerWidth < 700 ? "closed" : "open")) === "open",
       editing: false,
       edited: "",
       keysOn: localStorage.getItem("foundling/keys") !== "off",
@@ -284,7 +284,7 @@ export default {
       localStorage.setItem("foundling/keys", this.keysOn ? "on" : "off");
     },
     say(words) {
-      this.said = words;
+      this.said = { words, number: (this.said?.number ?? 0) + 1 }; // the same words again are news
     },
     seen() {
       if (document.hidden) this.hiddenSince = performance.now();

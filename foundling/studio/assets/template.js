@@ -85,7 +85,7 @@ export const TEMPLATE = `
       <div class="answers" :key="item.key">
         <article v-for="answer in answers" :key="answer.side" :class="['answer', { marked: kind === 'rating' && side === answer.side }]" :aria-labelledby="'title-' + answer.side" :data-side="answer.side">
           <header><h2 :id="'title-' + answer.side">{{ answer.title }}</h2><span class="here" v-if="kind === 'rating' && side === answer.side">keys 1–7</span></header>
-          <p class="text" tabindex="-1" v-if="answer.text.trim()">{{ answer.text }}</p>
+          <p class="text" v-if="answer.text.trim()">{{ answer.text }}</p>
           <p class="hint" v-else>(an empty answer)</p>
           <fieldset class="scale" v-if="kind === 'rating'" @focusin="side = answer.side" @click="side = answer.side">
             <legend class="unseen">How good is the {{ answer.title.toLowerCase() }}?</legend>
@@ -120,7 +120,7 @@ export const TEMPLATE = `
       <button type="button" class="button choice" :aria-disabled="!rated" @click="$event.detail < 2 && saveRatings()"><span>Save ratings</span> <kbd>Enter</kbd></button>
     </div>
   </section>
-  <p class="said" role="status" aria-live="polite">{{ said }}</p>
+  <p class="said" role="status" aria-live="polite"><span v-if="said" :key="said.number">{{ said.words }}</span></p>
 
   <dialog ref="help" aria-labelledby="help-title">
     <h2 id="help-title">Keys</h2>
