@@ -50,6 +50,9 @@ def compare(
     annotators: Annotated[
         str | None, typer.Option(help="Print a link for each.", metavar="NAME,...")
     ] = None,
+    new_links: Annotated[
+        bool, typer.Option("--new-links", help="Print new links; those given before end.")
+    ] = False,
     invited: Annotated[bool, typer.Option(help="Only the printed links work.")] = False,
     host: Annotated[str, typer.Option(help="Beyond this machine only with --annotators.")] = (
         "127.0.0.1"
@@ -79,6 +82,8 @@ def compare(
         raise ConfigError(
             f"{which}: only printed links work; name who gets one: --annotators NAME,..."
         )
+    if new_links and not names:
+        raise ConfigError("--new-links: say for whom: --annotators NAME,...")
     golds = gold_pairs(gold, seed) if gold is not None else []
     text = rubric.read_text("utf-8") if rubric is not None else None
     producer = _producer(a, b, prompts)
@@ -95,17 +100,18 @@ def compare(
         if text is not None:
             desk.set_rubric(text)
         base = base_url(listening)
-        personal = links(desk, base, names)
+        personal = links(desk, base, names, renew=new_links)
         before = len(store.judgements())
 
         def ready() -> None:
             if not invited:
                 print(f"Compare: {base}", flush=True)
             for name, link in personal.items():
-                print(f"{name}: {link}", flush=True)
+                kept = "has a link already; --new-links prints new ones"
+                print(f"{name}: {link or kept}", flush=True)
             say(f"votes go to {db}; Ctrl-C ends")
             if open_browser:
-                typer.launch(next(iter(personal.values()), base))
+                typer.launch(next(filter(None, personal.values()), base))
 
         with suppress(KeyboardInterrupt):
             serve(desk, listening, ready)

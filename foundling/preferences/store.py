@@ -123,6 +123,12 @@ class PreferenceStore:
             )
         return token
 
+    def has_token(self, name: str) -> bool:
+        """Whether the annotator is known and has been given a token."""
+        with self._database.read() as connection:
+            known = rows.annotator(connection, name)
+        return known is not None and known.token_hash is not None
+
     def annotator_of(self, token: str) -> str | None:
         """The name of the annotator with this token, if any."""
         query = sql.select(annotators.c.name).where(annotators.c.token_hash == _hash(token))

@@ -15,6 +15,7 @@ from foundling.config import ConfigError
 from foundling.studio.desk import Desk
 
 ASSETS = Path(__file__).with_name("assets")
+SHEETS = ("look", "desk", "verdict", "narrow")
 TITLE = "Foundling · Which answer is better?"
 _NAME_OF_FORM = '(event) => emit(new FormData(event.target).get("name"))'
 
@@ -67,10 +68,9 @@ def add_pages(app: FastAPI, desk: Desk) -> None:
 
 
 def _frame() -> None:
-    ui.add_head_html(
-        '<link rel="stylesheet" href="/assets/studio.css">'
-        '<meta name="referrer" content="no-referrer">'  # the address holds the token
-    )
+    sheets = "".join(f'<link rel="stylesheet" href="/assets/{name}.css">' for name in SHEETS)
+    # The address holds the token.
+    ui.add_head_html(sheets + '<meta name="referrer" content="no-referrer">')
 
 
 def _card(title: str, text: str) -> Element:

@@ -51,13 +51,20 @@ def bind(host: str, port: int) -> socket.socket:
     return found
 
 
-def links(desk: Desk, base: str, names: Sequence[str]) -> dict[str, str]:
-    """A link for each name; a name's earlier link ends."""
-    made = {}
+def links(desk: Desk, base: str, names: Sequence[str], *, renew: bool) -> dict[str, str | None]:
+    """A new link for each name, or None for one who has a link: pages that are open go on.
+
+    Args:
+        renew: a link for everybody; the earlier ones end.
+    """
+    made: dict[str, str | None] = {}
     for name in names:
         if not desk.is_known(name):
             desk.store.add_annotator(name)
-        made[name] = f"{base}/compare?{urlencode({'token': desk.store.issue_token(name)})}"
+        if desk.store.has_token(name) and not renew:
+            made[name] = None
+        else:
+            made[name] = f"{base}/compare?{urlencode({'token': desk.store.issue_token(name)})}"
     return made
 
 

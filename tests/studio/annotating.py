@@ -67,7 +67,8 @@ class Server:
         names = options[options.index("--annotators") + 1] if "--annotators" in options else ""
         for _ in filter(None, names.split(",")):
             name, link = self.process.stdout.readline().strip().split(": ")
-            self.links[name] = link
+            if link.startswith("http"):
+                self.links[name] = link
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> int:
         assert self.process is not None

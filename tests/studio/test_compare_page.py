@@ -224,7 +224,7 @@ def test_a_killed_server_loses_nothing(
     ann.page.get_by_text("The server is away").wait_for()
     ann.page.get_by_label("Reason").fill("half a sentence")
     assert len(kept(server)) == 1
-    server.start()
+    server.start("--annotators", "ann")  # the same command: her link goes on
     ann.settle()
     ann.page.get_by_text("The server is away").wait_for(state="detached")
     assert ann.key() == last

@@ -17,6 +17,8 @@ from annotating import Script, Server
 
 from foundling import cli
 from foundling.preferences.store import PreferenceStore
+from foundling.studio.desk import Desk
+from foundling.studio.server import links
 
 
 def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., Server]) -> None:
@@ -104,13 +106,14 @@ def write_answers(path: Path, count: int, word: str) -> str:
         (["--prompts", "a.jsonl"], "give A and B"),
         (["--host", "0.0.0.0"], "only printed links work"),
         (["--invited"], "--annotators NAME"),
+        (["--new-links"], "--annotators NAME"),
         (["--annotators", "ann,ann"], "each name once"),
         (["--annotators", "ann, "], "printable"),
         (["--overlap", "0"], "overlap = 0"),
         (["--repeat-share", "2"], "repeat_share"),
         (["--rubric", "none.txt"], "none.txt"),
         (["--gold", "none.jsonl"], "none.jsonl"),
-        (["--port", "70000"], "port"),
+        (["a.jsonl", "good.jsonl", "--port", "70000"], "--port 70000: give one"),
         (["--annotators", "ann", "--host", "no such host"], "no such address"),
         (["--db", "nowhere/votes.db"], "nowhere/votes.db: no such file"),
     ],
@@ -124,15 +127,29 @@ def test_wrong_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_answers(tmp_path / "a.jsonl", 2, "yes")
+    write_answers(tmp_path / "good.jsonl", 2, "no")
     (tmp_path / "empty.jsonl").touch()
     (tmp_path / "bad.jsonl").write_text('{"prompt": "question 0?", "text": "yes"}\n')
     if any("ann" in option for option in options):
-        options = [*options, "a.jsonl", write_answers(tmp_path / "b.jsonl", 2, "no")]
+        options = [*options, "a.jsonl", "good.jsonl"]
     command = ["compare", "--port", "0", *options]
     assert cli.exit_code(lambda: cli.app(command)) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_links_last_until_they_are_renewed(store: PreferenceStore) -> None:
+    desk = Desk(store)
+    first = links(desk, "http://x", ["ann"], renew=False)["ann"]
+    assert first is not None
+    token = first.rpartition("=")[2]
+    again = links(desk, "http://x", ["ann", "bob"], renew=False)
+    assert again["ann"] is None
+    assert again["bob"] is not None
+    assert store.annotator_of(token) == "ann"
+    assert links(desk, "http://x", ["ann"], renew=True)["ann"] is not None
+    assert store.annotator_of(token) is None
 
 
 def test_a_port_in_use_is_one_line(

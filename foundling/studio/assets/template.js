@@ -15,7 +15,7 @@ export const TEMPLATE = `
         </button>
       </div>
       <button type="button" class="quiet" aria-keyshortcuts="u" :disabled="!!ended" @click="undo"><span>Undo</span> <kbd>U</kbd></button>
-      <button type="button" class="quiet" @click="help"><span>Keys</span> <kbd>?</kbd></button>
+      <button type="button" class="quiet keys" @click="help"><span>Keys</span> <kbd>?</kbd></button>
     </nav>
   </header>
 
@@ -71,7 +71,8 @@ export const TEMPLATE = `
     <section class="state" v-else-if="!item">
       <p class="ornament" aria-hidden="true">❦</p>
       <h2>That was all. Thank you, {{ name }}.</h2>
-      <p>{{ done }} judged; every vote is kept. You may close this page; should more come, it goes on by itself.</p>
+      <p v-if="unsent">{{ unsent }} of your votes are still on their way; leave this page open.</p>
+      <p v-else>{{ done }} judged; every vote is kept. You may close this page; should more come, it goes on by itself.</p>
       <button v-if="nextKind" type="button" class="button primary" @click="turnToKind(nextKind)">Now rate them from 1 to 7</button>
     </section>
 
