@@ -1,12 +1,22 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-from foundling.cli import adapters, adapting, data, hamlet, preferences, training, using
+from foundling.cli import (
+    adapters,
+    adapting,
+    comparing,
+    data,
+    hamlet,
+    preferences,
+    training,
+    using,
+)
 from foundling.cli.app import app, exit_code, main
 
 __all__ = [
     "adapters",
     "adapting",
     "app",
+    "comparing",
     "data",
     "exit_code",
     "hamlet",

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from foundling.config import Section
 from foundling.preferences.pairing import EXPLORATION, Choice, Strategy, choose, draw_left
-from foundling.preferences.records import Kind
+from foundling.preferences.records import Kind, Progress
 from foundling.preferences.schema import judgements, leases, pairs
 
 
@@ -80,6 +80,25 @@ def count_free(connection: sql.Connection, request: Request) -> int:
     )
     free = sql.select(sql.func.count()).select_from(_free(request).subquery())
     return connection.execute(free).scalar_one() + connection.execute(open_ones).scalar_one()
+
+
+def progress(connection: sql.Connection, request: Request) -> Progress:
+    """How far the annotator is with items of this kind; undos are counted of all kinds."""
+    standing = sql.select(leases.c.repeated, leases.c.skipped).where(
+        request.mine, leases.c.closed_by.is_not(None)
+    )
+    votes = connection.execute(standing).all()
+    undone = sql.select(sql.func.count()).where(
+        judgements.c.annotator_id == request.annotator_id, judgements.c.kind == "undo"
+    )
+    skipped = sum(vote.skipped for vote in votes)
+    return Progress(
+        judged=len(votes) - skipped,
+        skipped=skipped,
+        repeats=sum(vote.repeated and not vote.skipped for vote in votes),
+        undone=connection.execute(undone).scalar_one(),
+        waiting=count_free(connection, request),
+    )
 
 
 def give(

@@ -8,7 +8,7 @@ import sqlalchemy as sql
 from foundling.chat import Message
 from foundling.config import ConfigError
 from foundling.preferences.checks import Conflict
-from foundling.preferences.records import Answer, Item, Judgement, Pair, Receipt, Vote
+from foundling.preferences.records import Answer, Item, Judgement, Kind, Pair, Receipt, Side, Vote
 from foundling.preferences.schema import annotators, judgements, leases, pairs, prompts, rubrics
 
 Row = sql.Row[Any]
@@ -101,6 +101,48 @@ def item(connection: sql.Connection, key: str) -> Item:
         repeat_of=lease.repeat_of,
         expires=lease.expires,
     )
+
+
+def no_item(key: str) -> ConfigError:
+    return ConfigError(f'key "{key}": no item has it; vote with the key of a leased item.')
+
+
+def shown_as(connection: sql.Connection, key: str) -> tuple[Side, Kind]:
+    """What stood left on the item with this key, and its kind, leased or judged.
+
+    An undo renews the key of the item, but not of the judgement.
+
+    Raises:
+        ConfigError: no item has it.
+    """
+    for table in (leases, judgements):
+        query = sql.select(table.c.left, table.c.kind)
+        found = connection.execute(
+            query.where(table.c.key == key, table.c.kind != "undo")
+        ).one_or_none()
+        if found is not None:
+            return found.left, found.kind
+    raise no_item(key)
+
+
+def given_back(connection: sql.Connection, undo_key: str) -> Item | None:
+    """The open item of the judgement that this undo took back, if it is open still."""
+    undo, gone = judgements.alias(), judgements.alias()
+    query = (
+        sql.select(leases.c.key)
+        .select_from(undo)
+        .join(gone, gone.c.id == undo.c.supersedes)
+        .join(
+            leases,
+            (leases.c.annotator_id == gone.c.annotator_id)
+            & (leases.c.pair_id == gone.c.pair_id)
+            & (leases.c.kind == gone.c.kind)
+            & (leases.c.repeated == gone.c.repeat_of.is_not(None)),
+        )
+        .where(undo.c.key == undo_key, leases.c.closed_by.is_(None))
+    )
+    key = connection.execute(query).scalar_one_or_none()
+    return None if key is None else item(connection, key)
 
 
 def annotator(connection: sql.Connection, name: str) -> Row | None:

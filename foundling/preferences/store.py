@@ -24,11 +24,12 @@ from foundling.preferences.records import (
     Progress,
     Receipt,
     Rubric,
+    Side,
     Verdict,
     Vote,
     digest,
 )
-from foundling.preferences.schema import annotators, judgements, leases, pairs, rubrics
+from foundling.preferences.schema import annotators, leases, pairs, rubrics
 
 
 class PreferenceStore:
@@ -121,6 +122,12 @@ class PreferenceStore:
                 .values(token_hash=_hash(token))
             )
         return token
+
+    def has_token(self, name: str) -> bool:
+        """Whether the annotator is known and has been given a token."""
+        with self._database.read() as connection:
+            known = rows.annotator(connection, name)
+        return known is not None and known.token_hash is not None
 
     def annotator_of(self, token: str) -> str | None:
         """The name of the annotator with this token, if any."""
@@ -283,6 +290,20 @@ class PreferenceStore:
             )
             return receipt
 
+    def shown_as(self, key: str) -> tuple[Side, Kind]:
+        """Which answer stood left on the item with this key, given or judged, and its kind.
+
+        Raises:
+            ConfigError: no item has it.
+        """
+        with self._database.read() as connection:
+            return rows.shown_as(connection, key)
+
+    def given_back(self, undo_key: str) -> Item | None:
+        """The item that an undo opened again; None where it is judged anew."""
+        with self._database.read() as connection:
+            return rows.given_back(connection, undo_key)
+
     # ------------------------------------------------------------------ what was said
 
     def progress(
@@ -302,21 +323,7 @@ class PreferenceStore:
         with self._database.read() as connection:
             known = _known(connection, annotator)
             request = Request(known.id, known.name, kind, _time(now), settings or Leasing())
-            standing = sql.select(leases.c.repeated, leases.c.skipped).where(
-                request.mine, leases.c.closed_by.is_not(None)
-            )
-            votes = connection.execute(standing).all()
-            undone = sql.select(sql.func.count()).where(
-                judgements.c.annotator_id == known.id, judgements.c.kind == "undo"
-            )
-            skipped = sum(vote.skipped for vote in votes)
-            return Progress(
-                judged=len(votes) - skipped,
-                skipped=skipped,
-                repeats=sum(vote.repeated and not vote.skipped for vote in votes),
-                undone=connection.execute(undone).scalar_one(),
-                waiting=leasing.count_free(connection, request),
-            )
+            return leasing.progress(connection, request)
 
     def judgements(self) -> list[Judgement]:
         """What stands, in the order in which it was said: no undos, nothing undone."""
@@ -377,7 +384,7 @@ def _record(connection: sql.Connection, vote: Vote, now: float) -> Receipt:
         return kept
     lease = connection.execute(sql.select(leases).where(leases.c.key == vote.key)).one_or_none()
     if lease is None:
-        raise ConfigError(f'key "{vote.key}": no item has it; vote with the key of a leased item.')
+        raise rows.no_item(vote.key)
     if lease.annotator_id != known.id:
         raise Conflict(f'key "{vote.key}": the item was given to another annotator.')
     check_vote(vote, lease.kind)

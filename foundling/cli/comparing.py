@@ -1,0 +1,136 @@
+"""The verb that collects preferences: the blind comparison page."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from foundling.cli.app import app, say
+
+if TYPE_CHECKING:
+    from foundling.preferences.records import Kind
+    from foundling.preferences.store import PreferenceStore
+    from foundling.studio.production import Producer
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        str | None, typer.Argument(help="A file of ready answers: prompt, answer.")
+    ] = None,
+    b: Annotated[str | None, typer.Argument(help="The other one.")] = None,
+    db: Annotated[
+        str, typer.Option(help="Where votes are kept: a file, or postgresql://...", metavar="PLACE")
+    ] = "votes.db",
+    prompts: Annotated[
+        Path | None, typer.Option(help="What is asked; without it, what A answers.", metavar="FILE")
+    ] = None,
+    kind: Annotated[
+        Literal["comparison", "rating", "both"],
+        typer.Option(
+            help="Which is better, how good is each from 1 to 7, or first one then the other."
+        ),
+    ] = "comparison",
+    overlap: Annotated[int, typer.Option(help="Annotators for each item.")] = 1,
+    repeat_share: Annotated[
+        float, typer.Option(help="Items shown again, sides flipped: self-consistency.")
+    ] = 0.1,
+    strategy: Annotated[
+        Literal["random", "uncertain", "largest_gap"],
+        typer.Option(help="Which item comes next, by the votes so far."),
+    ] = "random",
+    gold: Annotated[
+        Path | None,
+        typer.Option(help="Preferences known to be right, shown among the others.", metavar="FILE"),
+    ] = None,
+    rubric: Annotated[
+        Path | None, typer.Option(help="What makes an answer better, as text.", metavar="FILE")
+    ] = None,
+    annotators: Annotated[
+        str | None, typer.Option(help="Print a link for each.", metavar="NAME,...")
+    ] = None,
+    new_links: Annotated[
+        bool, typer.Option("--new-links", help="Print new links; those given before end.")
+    ] = False,
+    invited: Annotated[bool, typer.Option(help="Only the printed links work.")] = False,
+    host: Annotated[str, typer.Option(help="Beyond this machine only with --annotators.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8420,
+    seed: Annotated[int, typer.Option(help="Of sides and of the order.")] = 0,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page here.")] = False,
+) -> None:
+    """Compare the answers of two models blindly, in the browser; Ctrl-C ends it."""
+    from foundling.config import ConfigError
+    from foundling.preferences.leasing import Leasing
+    from foundling.preferences.store import PreferenceStore
+    from foundling.studio.desk import Desk
+    from foundling.studio.production import Production
+    from foundling.studio.ready_answers import gold_pairs
+    from foundling.studio.server import base_url, bind, is_loopback, links, serve
+
+    settings = Leasing.parse(
+        {"overlap": overlap, "repeat_share": repeat_share, "strategy": strategy, "seed": seed}
+    )
+    names = [name.strip() for name in annotators.split(",")] if annotators is not None else []
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--annotators {annotators}: give each name once.")
+    invited = invited or not is_loopback(host)
+    if invited and not names:
+        which = "--invited" if is_loopback(host) else f"--host {host}"
+        raise ConfigError(
+            f"{which}: only printed links work; name who gets one: --annotators NAME,..."
+        )
+    if new_links and not names:
+        raise ConfigError("--new-links: say for whom: --annotators NAME,...")
+    golds = gold_pairs(gold, seed) if gold is not None else []
+    text = rubric.read_text("utf-8") if rubric is not None else None
+    producer = _producer(a, b, prompts)
+    if producer is None and "://" not in db and not Path(db).exists():
+        raise ConfigError(f"{db}: no such file; give A and B, whose answers it is to hold.")
+    listening = bind(host, port)
+    with listening, PreferenceStore.open(db) as store:
+        store.add_pairs(golds)
+        if producer is None and not store.pairs():
+            raise ConfigError(f"{db}: holds no pairs yet; give A and B, two files of answers.")
+        kinds: tuple[Kind, ...] = ("comparison", "rating") if kind == "both" else (kind,)
+        production = Production(store, producer, say) if producer is not None else None
+        desk = Desk(store, settings, kinds, invited, production)
+        if text is not None:
+            desk.set_rubric(text)
+        base = base_url(listening)
+        personal = links(desk, base, names, renew=new_links)
+        before = len(store.judgements())
+
+        def ready() -> None:
+            if not invited:
+                print(f"Compare: {base}", flush=True)
+            for name, link in personal.items():
+                kept = "has a link already; --new-links prints new ones"
+                print(f"{name}: {link or kept}", flush=True)
+            say(f"votes go to {db}; Ctrl-C ends")
+            if open_browser:
+                typer.launch(next(filter(None, personal.values()), base))
+
+        with suppress(KeyboardInterrupt):
+            serve(desk, listening, ready)
+        say(_farewell(store, before, db))
+
+
+def _producer(a: str | None, b: str | None, prompts: Path | None) -> "Producer | None":
+    from foundling.config import ConfigError
+    from foundling.studio.ready_answers import ReadyAnswers
+
+    if a is None or b is None:
+        if a is not None:
+            raise ConfigError(f"{a}: compared with what? Give two, A and B.")
+        if prompts is not None:
+            raise ConfigError(f"--prompts {prompts}: give A and B, who are to answer.")
+        return None
+    return ReadyAnswers(Path(a), Path(b), prompts=prompts, say=say)
+
+
+def _farewell(store: "PreferenceStore", before: int, db: str) -> str:
+    kept = len(store.judgements())
+    return f"{kept:,} votes are kept in {db}, {kept - before:+,} now"

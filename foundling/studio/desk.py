@@ -1,0 +1,142 @@
+"""What annotators may do, by name: join, get items, vote, undo, read and write the rubric."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from foundling.config import ConfigError
+from foundling.preferences.leasing import Leasing
+from foundling.preferences.pairing import Strategy
+from foundling.preferences.records import Kind
+from foundling.preferences.store import PreferenceStore
+from foundling.studio.bodies import (
+    Cast,
+    Given,
+    Kept,
+    Rubrics,
+    RubricVersion,
+    Shown,
+    Standing,
+    Undone,
+)
+from foundling.studio.production import Production
+from foundling.studio.scores import Scores
+
+NOTICE = "Preparing answers stopped with an error; whoever started this page sees it there."
+# Who fails whose answers: not here, where annotators read it.
+
+
+class NotInvited(Exception):
+    """The server is open to those with a link alone."""
+
+
+@dataclass
+class Desk:
+    """One store and how its items are given out; every call blocks, threads may share a desk."""
+
+    store: PreferenceStore
+    settings: Leasing = field(default_factory=Leasing)
+    kinds: tuple[Kind, ...] = ("comparison",)
+    invited: bool = False
+    production: Production | None = None
+
+    def __post_init__(self) -> None:
+        self._scores = Scores(self.store)
+
+    # ------------------------------------------------------------------ who
+
+    def join(self, name: str, simulated: bool = False) -> str:
+        """A token for the name; a known name's earlier token ends.
+
+        One annotator has one link: two people who take the same name do not vote as one
+        unnoticed, as the earlier page says that it was replaced.
+
+        Raises:
+            NotInvited: only the links that were printed work.
+            Conflict: the name is known with the other value of `simulated`.
+        """
+        if self.invited:
+            raise NotInvited(
+                "this server is by invitation: use the link that you were given, or ask for one."
+            )
+        self.store.add_annotator(name, simulated=simulated)
+        return self.store.issue_token(name)
+
+    def is_known(self, name: str) -> bool:
+        return name in self.store.annotators()
+
+    # ------------------------------------------------------------------ items and votes
+
+    def next(self, annotator: str, kind: Kind, holding: Collection[str]) -> Given:
+        """The next item for the annotator, or why there is none."""
+        self._check_kind(kind)
+        # Looked at first: what is added until the lease is then not taken for the end.
+        preparing = self.production is not None and self.production.running
+        item = self.store.lease_next(
+            annotator,
+            self.settings,
+            kind=kind,
+            scores=self._scores_for(self.settings.strategy),
+            holding=holding,
+        )
+        newest = self.store.rubric()
+        return Given(
+            item=Shown.of(item) if item else None,
+            state="item" if item else "preparing" if preparing else "done",
+            progress=self.progress(annotator, kind),
+            rubric_version=newest.version if newest else None,
+            notice=NOTICE if self.production is not None and self.production.failed else None,
+        )
+
+    def vote(self, annotator: str, cast: Cast) -> Kept:
+        """Keep the vote; once this returns it is on the disk.
+
+        Raises:
+            Conflict: something else is kept under its key, or the item is another's.
+            ConfigError: it is no vote on an item that was given.
+        """
+        left, kind = self.store.shown_as(cast.key)
+        receipt = self.store.record(cast.vote(annotator, left))
+        return Kept(
+            key=receipt.key,
+            judgement_id=receipt.judgement_id,
+            created=receipt.created,
+            progress=self.progress(annotator, kind),
+        )
+
+    def undo(self, annotator: str, key: str) -> Undone:
+        """Take back the annotator's last judgement and give its item again."""
+        receipt = self.store.undo(annotator, key, settings=self.settings)
+        item = self.store.given_back(key)
+        return Undone(judgement_id=receipt.judgement_id, item=Shown.of(item) if item else None)
+
+    def progress(self, annotator: str, kind: Kind) -> Standing:
+        self._check_kind(kind)
+        return Standing.of(self.store.progress(annotator, self.settings, kind=kind))
+
+    # ------------------------------------------------------------------ the rubric
+
+    def rubrics(self) -> Rubrics:
+        newest = RubricVersion.of(self.store.rubric())
+        versions = (
+            self.store.rubric(version) for version in range((newest.version or 1) - 1, 0, -1)
+        )
+        earlier = [RubricVersion.of(version) for version in versions if version is not None]
+        return Rubrics(**newest.model_dump(), earlier=earlier)
+
+    def set_rubric(self, text: str) -> RubricVersion:
+        """The new version, or the newest if it has this text already."""
+        if not text.strip():
+            raise ConfigError("text is blank: say what makes an answer better.")
+        return RubricVersion.of(self.store.rubric(self.store.set_rubric(text.strip())))
+
+    # ------------------------------------------------------------------ parts
+
+    def _check_kind(self, kind: Kind) -> None:
+        if kind not in self.kinds:
+            raise ConfigError(
+                f'kind = "{kind}": this server collects {" and ".join(self.kinds)} alone; start it '
+                f"with --kind {kind} or --kind both."
+            )
+
+    def _scores_for(self, strategy: Strategy) -> Mapping[str, float] | None:
+        return None if strategy == "random" else self._scores.now()

@@ -1,0 +1,68 @@
+"""Pairs that are still being made: added to the store as they come, on a thread of their own."""
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from foundling.config import ConfigError
+from foundling.preferences.records import Pair
+from foundling.preferences.store import PreferenceStore
+
+
+class Producer(Protocol):
+    """Where pairs come from: models that answer, files of answers."""
+
+    def pairs(self) -> Iterator[Pair]: ...
+
+
+class Production:
+    """What a producer makes goes into the store; its failure is told and ends nothing else.
+
+    A pair that the store has already is not added twice, so a production may begin anew.
+    """
+
+    def __init__(
+        self, store: PreferenceStore, producer: Producer, say: Callable[[str], None]
+    ) -> None:
+        self._store, self._producer, self._say = store, producer, say
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="production", daemon=True)
+        self.failed = False
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self, patience: float) -> None:
+        """Until all is made, at most so many seconds."""
+        if self.running:
+            self._thread.join(patience)
+
+    def stop(self, patience: float = 5.0) -> None:
+        """Ask for an end after the next pair, and wait so many seconds for it."""
+        self._stopping.set()
+        self.wait(patience)
+
+    def _run(self) -> None:
+        count = 0
+        try:
+            for pair in self._producer.pairs():
+                self._store.add_pair(pair)
+                count += 1
+                if self._stopping.is_set():
+                    return
+        except ConfigError as error:
+            self._fail(count, str(error))
+        except Exception as error:
+            traceback.print_exc()
+            self._fail(count, f"{type(error).__name__}: {error}")
+        else:
+            self._say(f"answers: {count:,} pairs are ready")
+
+    def _fail(self, count: int, why: str) -> None:
+        self.failed = True
+        self._say(f"error: preparing answers stopped after {count:,} pairs: {why}")
