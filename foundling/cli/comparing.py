@@ -10,6 +10,7 @@ from foundling.cli.app import app, say
 
 if TYPE_CHECKING:
     from foundling.preferences.records import Kind
+    from foundling.preferences.sources import Answering
     from foundling.preferences.store import PreferenceStore
     from foundling.studio.production import Producer
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 @app.command()
 def compare(
     a: Annotated[
-        str | None, typer.Argument(help="A file of ready answers: prompt, answer.")
+        str | None,
+        typer.Argument(help="A run, a model, http://HOST/v1#MODEL, or a file of ready answers."),
     ] = None,
-    b: Annotated[str | None, typer.Argument(help="The other one.")] = None,
+    b: Annotated[str | None, typer.Argument(help="The other one, or the same.")] = None,
     db: Annotated[
         str, typer.Option(help="Where votes are kept: a file, or postgresql://...", metavar="PLACE")
     ] = "votes.db",
@@ -58,16 +60,24 @@ def compare(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8420,
-    seed: Annotated[int, typer.Option(help="Of sides and of the order.")] = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest.")] = (
+        1.0
+    ),
+    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of an answer; else the rest of the context.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of answers, sides and the order.")] = 0,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page here.")] = False,
 ) -> None:
     """Compare the answers of two models blindly, in the browser; Ctrl-C ends it."""
     from foundling.config import ConfigError
+    from foundling.preferences.gold import gold_pairs
     from foundling.preferences.leasing import Leasing
+    from foundling.preferences.sources import Answering
     from foundling.preferences.store import PreferenceStore
     from foundling.studio.desk import Desk
     from foundling.studio.production import Production
-    from foundling.studio.ready_answers import gold_pairs
     from foundling.studio.server import base_url, bind, is_loopback, links, serve
 
     settings = Leasing.parse(
@@ -86,11 +96,13 @@ def compare(
         raise ConfigError("--new-links: say for whom: --annotators NAME,...")
     golds = gold_pairs(gold, seed) if gold is not None else []
     text = rubric.read_text("utf-8") if rubric is not None else None
-    producer = _producer(a, b, prompts)
-    if producer is None and "://" not in db and not Path(db).exists():
+    answering = Answering.parse(
+        {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    )
+    if a is None and "://" not in db and not Path(db).exists():
         raise ConfigError(f"{db}: no such file; give A and B, whose answers it is to hold.")
-    listening = bind(host, port)
-    with listening, PreferenceStore.open(db) as store:
+    with bind(host, port) as listening, PreferenceStore.open(db) as store:
+        producer = _producer(a, b, prompts, store, answering, seed)
         store.add_pairs(golds)
         if producer is None and not store.pairs():
             raise ConfigError(f"{db}: holds no pairs yet; give A and B, two files of answers.")
@@ -118,9 +130,17 @@ def compare(
         say(_farewell(store, before, db))
 
 
-def _producer(a: str | None, b: str | None, prompts: Path | None) -> "Producer | None":
+def _producer(
+    a: str | None,
+    b: str | None,
+    prompts: Path | None,
+    store: "PreferenceStore",
+    settings: "Answering",
+    seed: int,
+) -> "Producer | None":
     from foundling.config import ConfigError
-    from foundling.studio.ready_answers import ReadyAnswers
+    from foundling.preferences.producing import open_producer
+    from foundling.preferences.sources import is_file_of_answers
 
     if a is None or b is None:
         if a is not None:
@@ -128,7 +148,9 @@ def _producer(a: str | None, b: str | None, prompts: Path | None) -> "Producer |
         if prompts is not None:
             raise ConfigError(f"--prompts {prompts}: give A and B, who are to answer.")
         return None
-    return ReadyAnswers(Path(a), Path(b), prompts=prompts, say=say)
+    if prompts is None and not is_file_of_answers(a):
+        raise ConfigError("--prompts FILE: what are A and B to answer? One a line, or rows.")
+    return open_producer(a, b, prompts or a, store, settings=settings, seed=seed, say=say)
 
 
 def _farewell(store: "PreferenceStore", before: int, db: str) -> str:

@@ -10,10 +10,19 @@ from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 
 
+class Report(Protocol):
+    """What became of the prompts so far."""
+
+    def lines(self) -> list[str]: ...
+
+
 class Producer(Protocol):
     """Where pairs come from: models that answer, files of answers."""
 
-    def pairs(self) -> Iterator[Pair]: ...
+    @property
+    def report(self) -> Report: ...
+
+    def __iter__(self) -> Iterator[Pair]: ...
 
 
 class Production:
@@ -50,7 +59,7 @@ class Production:
     def _run(self) -> None:
         count = 0
         try:
-            for pair in self._producer.pairs():
+            for pair in self._producer:
                 self._store.add_pair(pair)
                 count += 1
                 if self._stopping.is_set():
@@ -61,7 +70,8 @@ class Production:
             traceback.print_exc()
             self._fail(count, f"{type(error).__name__}: {error}")
         else:
-            self._say(f"answers: {count:,} pairs are ready")
+            for line in self._producer.report.lines():
+                self._say(line)
 
     def _fail(self, count: int, why: str) -> None:
         self.failed = True
