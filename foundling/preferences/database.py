@@ -26,22 +26,23 @@ class Database:
     def __init__(self, place: str | Path, *, create: bool = True) -> None:
         self.url = _url(place)
         if not create and self._is_sqlite and not Path(self.url.database or "").is_file():
-            raise ConfigError(f"{self._shown}: no such database of preferences.")
+            raise ConfigError(f"{self.shown}: no such database of preferences.")
         self._engine = _engine(self.url)
         # Threads wait their turn here, in order; SQLite's own waiting is polling.
         self._turn = threading.Lock()
         try:
             with self.write() as connection:
-                _check_schema(connection, self._shown, create)
+                _check_schema(connection, self.shown, create)
         except DBAPIError as error:
             self.close()
-            raise ConfigError(f"{self._shown}: cannot be opened: {_first_line(error)}") from None
+            raise ConfigError(f"{self.shown}: cannot be opened: {_first_line(error)}") from None
         except BaseException:
             self.close()
             raise
 
     @property
-    def _shown(self) -> str:
+    def shown(self) -> str:
+        """The file, or the URL without its password."""
         return self.url.database or "" if self._is_sqlite else str(self.url)
 
     @property

@@ -34,6 +34,7 @@ from foundling.stages.forgetting import Forgetting
 from foundling.stages.parent import Parent
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.tuned import Tuned
+from foundling.stages.votes import Votes, is_database
 from foundling.tokenizer import END_OF_TURN, Tokenizer
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
@@ -73,6 +74,7 @@ class _Dpo:
             self.tokenizer = self.tokenizer.with_roles()
             _say("the parent's tokenizer has no roles; they are added, and learned from here on.")
         self.tuned = Tuned(config, parent, self.tokenizer)
+        self.votes: dict[str, tuple[str, Votes]] = {}  # by place: the name of its file in the run
         self.model, self.context = self.tuned.model, self.tuned.context
         self.shared_prompts = self._shares(config.data.shared_prompts)
         self.train, self.validation = self._data(config)
@@ -106,6 +108,7 @@ class _Dpo:
             facts={
                 "parent": dict(self.parent.facts),
                 "data": list(config.data.files),
+                "votes": [votes.name for _, votes in self.votes.values()],
                 "pretraining_data": config.forgetting.data,
                 "data_fingerprint": data.fingerprint,
                 "pairs": len(data.pairs),
@@ -117,7 +120,7 @@ class _Dpo:
             load_model=self.tuned.load,
             restart_model=self.tuned.restart,
             save_more=self.tuned.save_more,
-            begin=self.parent.copy_to,
+            begin=self._begin,
             validate_first=True,
             canary=self._canary,
         )
@@ -145,9 +148,9 @@ class _Dpo:
         settings = config.data
         if not settings.files:
             raise ConfigError("data.files: give --data FILE, the preferences to learn from.")
-        learned = self._read(config, settings.files)
+        learned = self._read(config, settings.files, "votes")
         if settings.validation:
-            held_out = self._read(config, settings.validation)
+            held_out = self._read(config, settings.validation, "validation-votes")
         else:
             learned, held_out = split_pairs(learned, settings.validation_fraction, config.seed)
         splits = [self._encoded(config, some) for some in (learned, held_out)]
@@ -156,12 +159,33 @@ class _Dpo:
         train, validation = (self._packed(config, some, row_length) for some in splits)
         return train, validation
 
-    def _read(self, config: DpoConfig, files: tuple[str, ...]) -> list[SourcedPair]:
-        settings = config.data
-        found, report = read_preferences(files, format=settings.format, on_error=settings.on_error)
-        for line in report.lines():
+    def _read(self, config: DpoConfig, files: tuple[str, ...], name: str) -> list[SourcedPair]:
+        """The pairs of the files, then those that the votes in databases amount to."""
+        settings, found, lines = config.data, list[SourcedPair](), list[str]()
+        rows = [file for file in files if not is_database(file)]
+        if rows:
+            some, report = read_preferences(
+                rows, format=settings.format, on_error=settings.on_error
+            )
+            found, lines = found + some, report.lines()
+        for number, place in enumerate((file for file in files if is_database(file)), 1):
+            votes = Votes.read(place)
+            self.votes[place] = (f"{name}-{number}.jsonl", votes)
+            found, lines = found + votes.pairs(), [*lines, *votes.report]
+        for line in lines:
             _say(line)
         return found
+
+    def _begin(self, folder: Path) -> None:
+        """What the run starts from is kept in it: the parent, and what was voted until now."""
+        self.parent.copy_to(folder)
+        for name, votes in self.votes.values():
+            votes.write(folder / name)
+
+    def _kept(self, files: tuple[str, ...]) -> tuple[str, ...]:
+        """The same files, but databases by what the run keeps of them."""
+        kept = {place: str((self.out / name).resolve()) for place, (name, _) in self.votes.items()}
+        return tuple(kept.get(file, file) for file in files)
 
     def _encoded(self, config: DpoConfig, sourced: list[SourcedPair]) -> EncodedPairs:
         settings = config.data
@@ -190,7 +214,12 @@ class _Dpo:
     def _resolved(self, config: DpoConfig) -> DpoConfig:
         """With all that follows from parent and data written out."""
         steps = config.training.steps_for(self.train.rows_per_epoch, 1)
-        data = {"row_length": self.train.row_length, "shared_prompts": self.shared_prompts}
+        data = {
+            "files": self._kept(config.data.files),
+            "validation": self._kept(config.data.validation),
+            "row_length": self.train.row_length,
+            "shared_prompts": self.shared_prompts,
+        }
         return config.model_copy(
             update={
                 "parent": self.parent.facts["source"],

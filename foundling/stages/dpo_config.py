@@ -20,7 +20,8 @@ class PreferenceSettings(Section):
     """What is learned from, and how it becomes rows of tokens."""
 
     files: tuple[str, ...] = ()
-    """.jsonl, .json, .csv, .tsv, .parquet, folders of them, globs, hub:owner/name."""
+    """.jsonl, .json, .csv, .tsv, .parquet, folders of them, globs, hub:owner/name; or the database
+    of votes, a file or a URL, which is read once and kept in the run as a file."""
     format: str = "auto"
     """auto: told by the columns and what they hold."""
     on_error: OnError = "stop"

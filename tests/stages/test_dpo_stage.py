@@ -14,10 +14,13 @@ from faults import Fault, FaultPlan
 from safetensors.torch import load_file, save_file
 
 from foundling import checkpoint, cli
+from foundling.chat import Message
 from foundling.config import ConfigError, dump_toml, load_toml, override
 from foundling.data import hamlet
 from foundling.data.conversations import read_conversations
 from foundling.observers import describe
+from foundling.preferences.records import Answer, Pair
+from foundling.preferences.store import PreferenceStore
 from foundling.run import Run, load_model
 from foundling.stages.adapted import export_adapter
 from foundling.stages.dpo import dpo
@@ -161,6 +164,51 @@ def test_interrupted_equals_uninterrupted(
     parts = dpo(settings(*changes), tmp_path / "parts", resume=True)
     assert same(weights(parts), weights(whole))
     assert metrics(parts) == metrics(whole)
+
+
+def test_votes_are_read_from_their_database_and_kept_with_the_run(
+    settings: Callable[..., DpoConfig], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in files[1].read_text().splitlines()]
+    place = tmp_path / "votes.db"
+    with PreferenceStore.open(place) as store:
+        store.add_annotator("ann")
+        ids = store.add_pairs(
+            Pair(
+                (Message("user", r["prompt"]),),
+                Answer(r["rejected"], "x"),
+                Answer(r["chosen"], "y"),
+            )
+            for r in rows
+        )
+        store.judge_pairs("ann", {ids[0]: "tie", **dict.fromkeys(ids[1:-9], "B")})
+    voted = settings(f"data.files={json.dumps([str(place)])}", "training.steps=2")
+    dpo(voted, tmp_path / "run")
+    with PreferenceStore.open(place) as store:
+        store.judge_pairs("ann", dict.fromkeys(ids[-9:], "A"))
+    saved = DpoConfig.parse(
+        override(load_toml(tmp_path / "run" / "config.toml"), ["training.steps=4"])
+    )
+    run = dpo(saved, tmp_path / "run", resume=True)
+    file = tmp_path / "run" / "votes-1.jsonl"
+    assert saved.data.files == (str(file),)
+    assert len(file.read_text().splitlines()) == len(ids) - 10
+    assert run.manifest["votes"] == [str(place)]
+    alone = dpo(settings(f"data.files={json.dumps([str(file)])}"), tmp_path / "alone")
+    assert same(weights(run), weights(alone))
+
+
+def test_a_place_without_votes_is_one_clear_error(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    place = tmp_path / "votes.db"
+    with PreferenceStore.open(place):
+        pass
+    for given, said in ((place, "collect votes first"), (f"sqlite:///{tmp_path}/no.db", "no such")):
+        with pytest.raises(ConfigError, match=said):
+            dpo(settings(f"data.files={json.dumps([str(given)])}"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "no.db").exists()
 
 
 def test_the_reference_is_the_copy_that_the_run_began_with(
