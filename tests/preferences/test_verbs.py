@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from foundling import cli
+from foundling.chat import Message
 from foundling.data.preferences import read_preferences
 from foundling.evaluation.preference_plots import short_names
 from foundling.preferences.leasing import Leasing
-from foundling.preferences.records import Pair, Vote
+from foundling.preferences.records import Answer, Pair, Vote
 from foundling.preferences.store import PreferenceStore
 
 MakePair = Callable[..., Pair]
@@ -27,12 +29,15 @@ def last_json(captured: str) -> Any:
     return json.loads(captured.strip().splitlines()[-1])
 
 
-@pytest.fixture
-def db(tmp_path: Path, pair_of: MakePair) -> Path:
-    """Two annotators on 12 pairs, with repeats, ratings, a tie and a gold item."""
-    with PreferenceStore.open(tmp_path / "votes.db") as store:
-        store.add_pairs(pair_of(number) for number in range(12))
-        store.add_pair(pair_of(99, "A"))
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two annotators on 12 pairs, with repeats, ratings, ties and a gold item."""
+    file = tmp_path_factory.mktemp("filled") / "votes.db"
+    with PreferenceStore.open(file) as store:
+        for number in range(13):
+            prompt = (Message("user", f"question {number}"),)
+            answers = Answer(f"first {number}", "old"), Answer(f"second {number}, longer", "new")
+            store.add_pair(Pair(prompt, *answers, gold="A" if number == 12 else None))
         settings = Leasing(overlap=2, repeat_share=0.5, repeat_gap=1)
         for name, simulated in (("Ann", False), ("rule <b>", True)):
             store.add_annotator(name, simulated=simulated)
@@ -48,7 +53,12 @@ def db(tmp_path: Path, pair_of: MakePair) -> Path:
             assert item
             ratings = (item.pair_id % 7 + 1, 4)
             store.record(Vote(item.key, "Ann", ratings=ratings))
-    return tmp_path / "votes.db"
+    return file
+
+
+@pytest.fixture
+def db(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(filled, tmp_path / "votes.db"))
 
 
 def test_figures_in_the_terminal_and_as_json(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
