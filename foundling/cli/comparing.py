@@ -85,7 +85,7 @@ def compare(
     if new_links and not names:
         raise ConfigError("--new-links: say for whom: --annotators NAME,...")
     golds = gold_pairs(gold, seed) if gold is not None else []
-    text = rubric.read_text("utf-8") if rubric is not None else None
+    text = _read(rubric) if rubric is not None else None
     producer = _producer(a, b, prompts)
     if producer is None and "://" not in db and not Path(db).exists():
         raise ConfigError(f"{db}: no such file; give A and B, whose answers it is to hold.")
@@ -109,7 +109,7 @@ def compare(
             for name, link in personal.items():
                 kept = "has a link already; --new-links prints new ones"
                 print(f"{name}: {link or kept}", flush=True)
-            say(f"votes go to {db}; Ctrl-C ends")
+            say(f"votes go to {_shown(db)}; Ctrl-C ends")
             if open_browser:
                 typer.launch(next(filter(None, personal.values()), base))
 
@@ -133,4 +133,20 @@ def _producer(a: str | None, b: str | None, prompts: Path | None) -> "Producer |
 
 def _farewell(store: "PreferenceStore", before: int, db: str) -> str:
     kept = len(store.judgements())
-    return f"{kept:,} votes are kept in {db}, {kept - before:+,} now"
+    return f"{kept:,} votes are kept in {_shown(db)}, {kept - before:+,} now"
+
+
+def _read(rubric: Path) -> str:
+    from foundling.config import ConfigError
+
+    try:
+        return rubric.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{rubric}: is not text in UTF-8.") from None
+
+
+def _shown(db: str) -> str:
+    """Without a password."""
+    from sqlalchemy import make_url
+
+    return str(make_url(db)) if "://" in db else db

@@ -60,15 +60,18 @@ class Server:
                 cwd=self.folder,
             )  # fmt: skip
         assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        found = re.fullmatch(r"Compare: http://127\.0\.0\.1:(\d+)\n", first)
-        assert found, self.said
-        self.port = int(found[1])
         names = options[options.index("--annotators") + 1] if "--annotators" in options else ""
-        for _ in filter(None, names.split(",")):
-            name, link = self.process.stdout.readline().strip().split(": ")
+        count = len(names.split(",")) if names else 0
+        lines = [
+            self.process.stdout.readline() for _ in range(count + ("--invited" not in command))
+        ]
+        for line in lines:
+            name, _, link = line.strip().partition(": ")
             if link.startswith("http"):
                 self.links[name] = link
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+        assert found, self.said
+        self.port = int(found[1])
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> int:
         assert self.process is not None

@@ -112,6 +112,7 @@ def write_answers(path: Path, count: int, word: str) -> str:
         (["--overlap", "0"], "overlap = 0"),
         (["--repeat-share", "2"], "repeat_share"),
         (["--rubric", "none.txt"], "none.txt"),
+        (["--rubric", "latin.txt"], "is not text in UTF-8"),
         (["--gold", "none.jsonl"], "none.jsonl"),
         (["a.jsonl", "good.jsonl", "--port", "70000"], "--port 70000: give one"),
         (["--annotators", "ann", "--host", "no such host"], "no such address"),
@@ -129,6 +130,7 @@ def test_wrong_input_is_one_line(
     write_answers(tmp_path / "a.jsonl", 2, "yes")
     write_answers(tmp_path / "good.jsonl", 2, "no")
     (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "latin.txt").write_bytes("schön".encode("latin-1"))
     (tmp_path / "bad.jsonl").write_text('{"prompt": "question 0?", "text": "yes"}\n')
     if any("ann" in option for option in options):
         options = [*options, "a.jsonl", "good.jsonl"]
