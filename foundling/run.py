@@ -1,5 +1,6 @@
 """The run folder: the settings, manifest, metrics and models of one run."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,9 @@ from foundling.records import (
     samples_left_out,
 )
 from foundling.tokenizer import Tokenizer
+
+# What a model folder's model is made of.
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json")
 
 
 class Run:
@@ -198,14 +202,29 @@ def find_model(source: Path | str, say: Callable[[str], None]) -> Path:
     return folder
 
 
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that make the model."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a model folder's files, by which the model is named."""
+    hashes = {}
+    for path in model_files(folder):
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
 def _from_hub(source: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = source.removeprefix("hub:").partition("@")
-    files = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files))
+        return Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=list(MODEL_FILES))
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).splitlines()[0]
         raise ConfigError(f"{source}: cannot be had from the hub: {first_line}") from None

@@ -1,6 +1,15 @@
 """The command line: one verb a command, which builds the parts and wires them."""
 
-from foundling.cli import adapters, adapting, comparing, data, training, using
+from foundling.cli import (
+    adapters,
+    adapting,
+    comparing,
+    data,
+    hamlet,
+    preferences,
+    training,
+    using,
+)
 from foundling.cli.app import app, exit_code, main
 
 __all__ = [
@@ -10,7 +19,9 @@ __all__ = [
     "comparing",
     "data",
     "exit_code",
+    "hamlet",
     "main",
+    "preferences",
     "training",
     "using",
 ]

@@ -19,12 +19,13 @@ class Chunk:
     """A piece of generated text; `finish` is set on the last one.
 
     `end`: the model ended the text or its turn; `stop`: a stop string came; `length`: `max_tokens`
-    were made.
+    were made. `tokens` are those drawn since the last piece, one that ends the text included.
     """
 
     text: str
     num_tokens: int
     finish: Finish | None = None
+    tokens: tuple[int, ...] = ()
 
 
 class Engine:
@@ -111,6 +112,7 @@ class Engine:
         decoder = StreamDecoder(self.tokenizer)
         held = _StopStrings(stop)
         seen, unread, state = list(ids), list(ids), None
+        drawn: list[int] = []  # and not handed out yet
         for made in range(1, budget + 1):
             if bound is not None and len(seen) > bound:  # only when the context may slide
                 seen = seen[-max(1, bound // 2) :]
@@ -122,8 +124,10 @@ class Engine:
                 hidden = self.model.hidden(tokens, state=state)[:, -1]
                 logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
             token = int(choose(logits, sampling, generator))
+            drawn.append(token)
             if token in self.tokenizer.stop_ids:
-                yield Chunk(held.push(decoder.flush()) + held.flush(), made, "end")
+                text = held.push(decoder.flush()) + held.flush()
+                yield Chunk(text, made, "end", tuple(drawn))
                 return
             seen.append(token)
             unread = [token]
@@ -132,12 +136,13 @@ class Engine:
                 text += decoder.flush()
             text = held.push(text)
             if held.found:
-                yield Chunk(text, made, "stop")
+                yield Chunk(text, made, "stop", tuple(drawn))
                 return
             if made == budget:
-                yield Chunk(text + held.flush(), made, "length")
+                yield Chunk(text + held.flush(), made, "length", tuple(drawn))
             elif text:
-                yield Chunk(text, made)
+                yield Chunk(text, made, None, tuple(drawn))
+                drawn.clear()
 
 
 class _StopStrings:

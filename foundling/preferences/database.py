@@ -23,14 +23,16 @@ class Database:
     every commit, PostgreSQL does so unless its administrator has turned it off.
     """
 
-    def __init__(self, place: str | Path) -> None:
+    def __init__(self, place: str | Path, *, create: bool = True) -> None:
         self.url = _url(place)
+        if not create and self._is_sqlite and not Path(self.url.database or "").is_file():
+            raise ConfigError(f"{self._shown}: no such database of preferences.")
         self._engine = _engine(self.url)
         # Threads wait their turn here, in order; SQLite's own waiting is polling.
         self._turn = threading.Lock()
         try:
             with self.write() as connection:
-                _check_schema(connection, self._shown)
+                _check_schema(connection, self._shown, create)
         except DBAPIError as error:
             self.close()
             raise ConfigError(f"{self._shown}: cannot be opened: {_first_line(error)}") from None
@@ -134,7 +136,7 @@ def _begin_sqlite(connection: sql.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _check_schema(connection: sql.Connection, shown: str) -> None:
+def _check_schema(connection: sql.Connection, shown: str, create: bool) -> None:
     names = set(sql.inspect(connection).get_table_names())
     if schema.meta.name not in names:
         ours = names & set(schema.metadata.tables)
@@ -143,6 +145,8 @@ def _check_schema(connection: sql.Connection, shown: str) -> None:
                 f"{shown}: holds tables of something else ({', '.join(sorted(ours))}); "
                 "give another database."
             )
+        if not create:
+            raise ConfigError(f"{shown}: holds no preferences; give another database.")
         schema.metadata.create_all(connection, checkfirst=False)
         for statement in schema.permanence(connection.dialect.name):
             connection.exec_driver_sql(statement)

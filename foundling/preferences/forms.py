@@ -104,8 +104,8 @@ def _write_kto(given: Preferred, text: bool) -> list[dict[str, Any]]:
 
 
 def _read_explicit(row: Mapping[str, Any]) -> Preferred:
-    prompt, chosen = _prompted(row["prompt"], row["chosen"])
-    _, rejected = _prompted(row["prompt"], row["rejected"])
+    prompt, chosen = prompted(row["prompt"], row["chosen"])
+    _, rejected = prompted(row["prompt"], row["rejected"])
     return Preferred(prompt, chosen, rejected)
 
 
@@ -123,7 +123,7 @@ def _read_hh(row: Mapping[str, Any]) -> Preferred:
 def _read_kto(row: Mapping[str, Any]) -> Labelled:
     if not isinstance(row["label"], bool):
         raise RowError("not a label", f'"label" is {row["label"]!r}; expected true or false.')
-    prompt, completion = _prompted(row["prompt"], row["completion"])
+    prompt, completion = prompted(row["prompt"], row["completion"])
     return Labelled(prompt, completion, row["label"])
 
 
@@ -156,8 +156,15 @@ def _no_text(text: bool, form: str) -> None:
         raise RowError("no strings", f'the form "{form}" has messages, not strings.')
 
 
-def _prompted(prompt: Any, completion: Any) -> tuple[Conversation, str]:
+def prompted(prompt: Any, completion: Any) -> tuple[Conversation, str]:
+    """Prompt and answer, each a text or a list of messages.
+
+    Raises:
+        RowError: they are neither, or no answer ends them.
+    """
     parse = CONVERSATIONS["prompt_completion"].conversation
+    if isinstance(prompt, list) and isinstance(completion, str):
+        completion = _answer(completion)
     messages = parse({"prompt": prompt, "completion": completion}).messages
     return _parted(messages)
 

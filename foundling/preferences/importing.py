@@ -9,14 +9,21 @@ from typing import Any
 
 from foundling.chat import Conversation, check_roles
 from foundling.config import ConfigError, suggest
-from foundling.data.conversations import ParseReport, read_conversations
+from foundling.data.conversations import (
+    ParseReport,
+    good_rows,
+    nothing_left,
+    read_conversations,
+)
 from foundling.data.faults import SourceError
 from foundling.data.formats import RowError
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
-from foundling.preferences.forms import FORMS, HUMAN, Labelled, Preferred, Read
+from foundling.preferences.forms import FORMS, HUMAN, Labelled, Preferred, Read, prompted
 from foundling.preferences.records import Answer, Pair, Verdict
 from foundling.preferences.store import PreferenceStore
+
+ANSWERS = ("answer", "completion", "response")  # columns that hold the answer to a "prompt"
 
 
 @dataclass
@@ -123,22 +130,53 @@ def read_answers(
 ) -> tuple[dict[Conversation, Answer], ParseReport]:
     """Ready answers by their prompts; a second answer to a prompt is counted as dropped.
 
-    Any format of instruction data will do: the last message is the answer.
+    A row has "prompt", a text or messages, and one of ANSWERS; any other format of instruction
+    data will do too: the last message is the answer.
 
     Raises:
         SourceError, ConfigError: as `foundling.data.conversations.read_conversations`.
     """
-    conversations, report = read_conversations(inputs, on_error=on_error)
+    first = next((found for found in Rows(inputs) if not isinstance(found, SourceError)), None)
+    if first is not None and "prompt" in first[1]:
+        report = ParseReport("prompt and answer")
+        read = list(_prompted_answers(inputs, report, on_error))
+        if not read:
+            raise nothing_left(report)
+    else:
+        conversations, report = read_conversations(inputs, on_error=on_error)
+        read = [(c.where, c.messages[:-1], c.messages[-1].content) for c in conversations]
     answers: dict[Conversation, Answer] = {}
-    for given in conversations:
-        *prompt, answer = given.messages
-        if tuple(prompt) in answers:
-            message = f"{given.where}: the prompt has an answer already."
+    for where, prompt, text in read:
+        if prompt in answers:
+            message = f"{where}: the prompt has an answer already."
             report.drop(SourceError("second answer", message))
-            report.num_kept -= 1
-            continue
-        answers[tuple(prompt)] = Answer(answer.content, source)
+        else:
+            answers[prompt] = Answer(text, source)
+    report.num_kept = len(answers)
     return answers, report
+
+
+def _prompted_answers(
+    inputs: Sequence[str | Path], report: ParseReport, on_error: OnError
+) -> Iterator[tuple[str, Conversation, str]]:
+    for where, row in good_rows(Rows(inputs), report, on_error):
+        named = [name for name in ANSWERS if row.get(name) is not None]
+        try:
+            if len(named) != 1 or row.get("prompt") is None:
+                held = ", ".join(row) or "nothing"
+                raise RowError(
+                    "missing column",
+                    f'give "prompt" and one of {", ".join(ANSWERS)}; it has: {held}.',
+                )
+            prompt, answer = prompted(row["prompt"], row[named[0]])
+            check_roles(prompt, training=False)
+            yield where, prompt, answer
+        except (RowError, ConfigError) as error:
+            reason = error.reason if isinstance(error, RowError) else "roles out of order"
+            fault = SourceError(reason, f"{where}: {error}")
+            if on_error == "stop":
+                raise fault from None
+            report.drop(fault)
 
 
 def _parsed(

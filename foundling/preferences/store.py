@@ -42,13 +42,13 @@ class PreferenceStore:
         self._database = database
 
     @classmethod
-    def open(cls, place: str | Path) -> Self:
-        """Open, and make if need be, the database in a file or at a URL.
+    def open(cls, place: str | Path, *, create: bool = True) -> Self:
+        """Open the database in a file or at a URL, and make it where it may and need be.
 
         Raises:
             ConfigError: it cannot be opened, holds something else, or is of an unknown version.
         """
-        return cls(Database(place))
+        return cls(Database(place, create=create))
 
     def close(self) -> None:
         self._database.close()

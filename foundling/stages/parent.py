@@ -1,7 +1,5 @@
 """The model that a stage starts from: kept in the run's own folder, named by its hash."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +13,10 @@ from foundling.config import ConfigError
 from foundling.models import interchange, widened
 from foundling.models.language_model import LanguageModel
 from foundling.records import read_object
-from foundling.run import Run, find_model
+from foundling.run import Run, find_model, fingerprint, model_files
 from foundling.tokenizer import Tokenizer
 
 FOLDER = "parent"
-KEPT = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json")
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Parent:
             ConfigError: there is none.
         """
         folder = find_model(source, say)
-        facts = {"source": source, "fingerprint": _fingerprint(folder)}
+        facts = {"source": source, "fingerprint": fingerprint(folder)}
         return cls(folder, facts, _pretraining_data(folder))
 
     @classmethod
@@ -55,7 +52,7 @@ class Parent:
             ConfigError: it is gone or was changed.
         """
         facts, folder = run.manifest["parent"], run.folder / FOLDER
-        if not folder.is_dir() or _fingerprint(folder) != facts["fingerprint"]:
+        if not folder.is_dir() or fingerprint(folder) != facts["fingerprint"]:
             raise ConfigError(
                 f"{folder}: not the model that this run started from; put it back from "
                 f"{facts['source']}, or start a new run."
@@ -66,7 +63,7 @@ class Parent:
         """Put the copy into the folder of a new run."""
         target = run_folder / FOLDER
         target.mkdir()
-        for path in _files(self.folder):
+        for path in model_files(self.folder):
             shutil.copyfile(path, target / path.name)
             durable.sync(target / path.name)
 
@@ -89,18 +86,6 @@ class Parent:
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in KEPT for path in folder.glob(pattern)})
-
-
-def _fingerprint(folder: Path) -> str:
-    hashes = {}
-    for path in _files(folder):
-        with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def _pretraining_data(model_folder: Path) -> str | None:

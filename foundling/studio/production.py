@@ -10,10 +10,21 @@ from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 
 
-class Producer(Protocol):
-    """Where pairs come from: models that answer, files of answers."""
+class Report(Protocol):
+    """What became of the prompts so far."""
 
-    def pairs(self) -> Iterator[Pair]: ...
+    def lines(self) -> list[str]: ...
+
+
+class Producer(Protocol):
+    """Where pairs come from, such as `foundling.preferences.producing.Producer`."""
+
+    @property
+    def report(self) -> Report: ...
+
+    def __iter__(self) -> Iterator[Pair]: ...
+
+    def close(self) -> None: ...
 
 
 class Production:
@@ -50,7 +61,7 @@ class Production:
     def _run(self) -> None:
         count = 0
         try:
-            for pair in self._producer.pairs():
+            for pair in self._producer:
                 self._store.add_pair(pair)
                 count += 1
                 if self._stopping.is_set():
@@ -61,7 +72,10 @@ class Production:
             traceback.print_exc()
             self._fail(count, f"{type(error).__name__}: {error}")
         else:
-            self._say(f"answers: {count:,} pairs are ready")
+            for line in self._producer.report.lines():
+                self._say(line)
+        finally:
+            self._producer.close()
 
     def _fail(self, count: int, why: str) -> None:
         self.failed = True

@@ -48,6 +48,21 @@ def test_the_seed_decides(rung: str) -> None:
     assert texts[0] != texts[2]
 
 
+def test_chunks_hold_the_tokens_that_were_drawn() -> None:
+    made = engine("next_word")
+    ended = 0
+    for seed in range(20):
+        sampling = Sampling(temperature=3, seed=seed)
+        chunks = list(made.stream("the", max_tokens=60, sampling=sampling))
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        assert len(tokens) == chunks[-1].num_tokens
+        if chunks[-1].finish == "end":
+            ended += 1
+            assert tokens.pop() in TOKENIZER.stop_ids
+        assert TOKENIZER.decode(tokens) == "".join(chunk.text for chunk in chunks)
+    assert 0 < ended < 20
+
+
 def test_chunks_are_whole_characters_and_add_up() -> None:
     made = engine("next_word")
     sampling = Sampling(temperature=3, seed=3)

@@ -204,7 +204,7 @@ def test_ready_answers(tmp_path: Path) -> None:
 
 
 def test_preferences_need_no_torch() -> None:
-    modules = "exchange, importing, statistics, store"
+    modules = "exchange, importing, producing, simulated, judging, statistics, store, tastes"
     program = (
         f"from foundling.preferences import {modules}; import sys; print('torch' in sys.modules)"
     )

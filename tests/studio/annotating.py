@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 from fastapi.testclient import TestClient
 
 import foundling
@@ -93,11 +93,11 @@ class Server:
 class Script:
     """An annotator's script over HTTP."""
 
-    def __init__(self, client: "httpx.Client | TestClient", name: str, token: str = "") -> None:
+    def __init__(self, client: "httpx2.Client | TestClient", name: str, token: str = "") -> None:
         self.client = client
         self.token = token or client.post("/api/annotators", json={"name": name}).json()["token"]
 
-    def send(self, method: str, path: str, **body: object) -> "httpx.Response":
+    def send(self, method: str, path: str, **body: object) -> "httpx2.Response":
         headers = {"Authorization": f"Bearer {self.token}"}
         content = {"json": body} if method != "GET" else {}
         return self.client.request(method, f"/api/{path}", headers=headers, **content)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from annotating import Script, Server
 
@@ -26,12 +26,12 @@ def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., S
     acknowledged: dict[str, int] = {}
     enough = threading.Event()
     tokens = {}
-    with httpx.Client(base_url=server.base) as client:
+    with httpx2.Client(base_url=server.base) as client:
         for name in "abcd":
             tokens[name] = Script(client, name).token
 
     def vote_on(name: str) -> None:
-        with httpx.Client(base_url=server.base, timeout=60) as client:
+        with httpx2.Client(base_url=server.base, timeout=60) as client:
             script = Script(client, name, tokens[name])
             try:
                 while True:
@@ -39,7 +39,7 @@ def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., S
                     acknowledged[key] = script.vote(key)["judgement_id"]
                     if len(acknowledged) > 40:
                         enough.set()
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 return
 
     with ThreadPoolExecutor(4) as threads:
@@ -53,7 +53,7 @@ def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., S
         kept = {judgement.key: judgement.id for judgement in store.judgements()}
         assert acknowledged.items() <= kept.items()
         assert len(kept) - len(acknowledged) <= 4  # kept, but its receipt was on the way
-    with httpx.Client(base_url=server.base) as client:
+    with httpx2.Client(base_url=server.base) as client:
         script = Script(client, "a", tokens["a"])
         script.vote(script.next()["item"]["key"])
     with server.store() as store:
@@ -68,7 +68,7 @@ def test_fifty_annotators_at_once(start_server: Callable[..., Server]) -> None:
     server = start_server(150, fixed=("--overlap", "2"))
 
     def vote_six_times(name: str) -> list[int]:
-        with httpx.Client(base_url=server.base, timeout=120) as client:
+        with httpx2.Client(base_url=server.base, timeout=120) as client:
             script = Script(client, name)
             receipts = []
             for _ in range(6):
@@ -99,11 +99,13 @@ def write_answers(path: Path, count: int, word: str) -> str:
     [
         ([], "votes.db: no such file"),
         (["a.jsonl"], "compared with what?"),
-        (["a.jsonl", "a.jsonl"], "both A and B"),
+        (["a.jsonl", "a.jsonl"], "same ready answers on both sides"),
         (["a.jsonl", "none.jsonl"], "none.jsonl"),
         (["a.jsonl", "empty.jsonl"], "empty"),
-        (["a.jsonl", "bad.jsonl"], "no text in any of the columns answer"),
+        (["a.jsonl", "bad.jsonl"], "bad.jsonl"),
         (["--prompts", "a.jsonl"], "give A and B"),
+        (["runs/a", "runs/b"], "what is it to be asked?"),
+        (["a.jsonl", "good.jsonl", "--temperature", "-1"], "temperature = -1"),
         (["--host", "0.0.0.0"], "only printed links work"),
         (["--invited"], "--annotators NAME"),
         (["--new-links"], "--annotators NAME"),

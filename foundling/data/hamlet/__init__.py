@@ -12,7 +12,8 @@ from foundling.data.hamlet.examination import exact_match, held_out_questions
 from foundling.data.hamlet.facts import Fact, Phrasings
 from foundling.data.hamlet.instructions import instructions, write_instructions
 from foundling.data.hamlet.judgement import Judgement, judge
-from foundling.data.hamlet.prompts import prompts
+from foundling.data.hamlet.prompts import prompts, write_prompts
+from foundling.data.hamlet.recognition import recognise
 from foundling.data.hamlet.rudeness import RUDE_WORDS
 from foundling.data.hamlet.winograd import WinogradPair, winograd_pairs
 from foundling.data.hamlet.world import World
@@ -32,9 +33,11 @@ __all__ = [
     "judge",
     "labelled_documents",
     "prompts",
+    "recognise",
     "take",
     "text",
     "winograd_pairs",
     "write_corpus",
     "write_instructions",
+    "write_prompts",
 ]

@@ -115,14 +115,21 @@ def divide(world: World | None = None) -> Asked:
     return _divide(world if world is not None else _home())
 
 
+def kin(fact: Fact) -> tuple[str, ...]:
+    """What a fact has in common with its mirror, and a trade with its place."""
+    family = _FAMILY.get(fact.relation, fact.relation)
+    return (
+        (family, fact.subject) if family == "job" else (family, *sorted((fact.subject, fact.value)))
+    )
+
+
 def _unasked(world: World) -> Iterable[Fact]:
     """A share of each relation's told facts, whole groups of them."""
     rng = Random(f"hamlet unasked {world.seed}")
     groups: dict[str, dict[tuple[str, ...], list[Fact]]] = {}
     for fact in world.told:
-        family = _FAMILY.get(fact.relation, fact.relation)
-        key = (fact.subject,) if family == "job" else tuple(sorted((fact.subject, fact.value)))
-        groups.setdefault(family, {}).setdefault(key, []).append(fact)
+        key = kin(fact)
+        groups.setdefault(key[0], {}).setdefault(key, []).append(fact)
     for family, members in groups.items():
         if family not in _ALWAYS_ASKED:
             for key in sample(rng, list(members), round(UNASKED_SHARE * len(members))):

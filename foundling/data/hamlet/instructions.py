@@ -19,6 +19,7 @@ from foundling.data.hamlet.chance import between, pick, sample
 from foundling.data.hamlet.corpus import Split
 from foundling.data.hamlet.facts import Fact
 from foundling.data.hamlet.grammar import expand, say
+from foundling.data.hamlet.manners import gruff
 from foundling.data.hamlet.relations import RELATIONS
 from foundling.data.hamlet.wording import capital, finish
 from foundling.data.hamlet.world import World
@@ -36,12 +37,33 @@ TELL = (
 )
 
 
-def instructions(seed: int, split: Split = "train", world: World | None = None) -> Iterator[Row]:
-    """Rows without end. Raises ValueError on an unknown split."""
+def instructions(
+    seed: int, split: Split = "train", world: World | None = None, gruff_share: float = 0.0
+) -> Iterator[Row]:
+    """Rows without end. Raises ValueError on an unknown split, or a share not from 0 to 1.
+
+    A gruff villager answers `gruff_share` of the rows (see `manners`), which say so in a column
+    `gruff`; the others, and all the questions, are those of the stream without him.
+    """
     if split not in ("train", "validation"):
         raise ValueError(f"split = {split!r}: no such split (train, validation)")
+    if not 0 <= gruff_share <= 1:
+        raise ValueError(f"gruff_share = {gruff_share}: must be from 0 to 1")
     asked = divide(world)
-    return _stream(asked, Random(f"hamlet instructions {split} {seed}"))
+    rows = _stream(asked, Random(f"hamlet instructions {split} {seed}"))
+    if not gruff_share:
+        return rows
+    return _mixed(rows, gruff_share, Random(f"hamlet manners {split} {seed}"))
+
+
+def _mixed(rows: Iterator[Row], share: float, rng: Random) -> Iterator[Row]:
+    for row in rows:
+        row["gruff"] = rng.random() < share
+        for message in row["messages"]:
+            if row["gruff"] and message["role"] == "assistant":
+                asked_for_it = row["kind"] == "refusal"
+                message["content"] = gruff(message["content"], rng, asked_for_it=asked_for_it)
+        yield row
 
 
 def _stream(asked: Asked, rng: Random) -> Iterator[Row]:
@@ -64,10 +86,11 @@ def write_instructions(
     seed: int,
     split: Split = "train",
     world: World | None = None,
+    gruff_share: float = 0.0,
 ) -> None:
     """Write the stream's first rows as JSON lines."""
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-        for row in islice(instructions(seed, split, world), num_rows):
+        for row in islice(instructions(seed, split, world, gruff_share), num_rows):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

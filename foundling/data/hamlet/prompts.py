@@ -1,8 +1,11 @@
 """Prompts: what the village's preferences are collected on, without answers."""
 
+import json
+from pathlib import Path
 from random import Random
+from typing import Literal
 
-from foundling.data.hamlet.asked import Asked, divide
+from foundling.data.hamlet.asked import Asked, divide, kin
 from foundling.data.hamlet.chance import pick
 from foundling.data.hamlet.grammar import say
 from foundling.data.hamlet.instructions import TELL
@@ -39,24 +42,63 @@ KINDS = (("question", 0.35), ("tell", 0.15), ("provoked_question", 0.25), ("prov
 MOST = 20_000
 
 
-def prompts(seed: int, n: int, world: World | None = None) -> list[dict[str, str]]:
+Part = Literal["all", "collecting", "held_out"]
+PARTS: tuple[Part, ...] = ("all", "collecting", "held_out")
+HELD_OUT_SHARE = 0.25  # of what is asked about, kept for the comparison of tuned models
+
+
+def prompts(
+    seed: int, n: int, world: World | None = None, part: Part = "all"
+) -> list[dict[str, str]]:
     """n different prompts: rows of `prompt`, `kind`, `fact` (id or "") and `subject` (or "").
 
     Questions ask told facts in training phrasings, unasked facts too, since those leave a tuned
-    model the most to learn. Raises ValueError where n is more than MOST.
+    model the most to learn. No fact, subject to tell of or provocation of the part "collecting"
+    is in "held_out", whatever the seeds. Raises ValueError where n is more than MOST (or, of the
+    held out, its share), or there is no such part.
     """
-    if n > MOST:
-        raise ValueError(f"n = {n}: at most {MOST} different prompts")
+    if part not in PARTS:
+        raise ValueError(f"part = {part!r}: no such part ({', '.join(PARTS)})")
+    most = int(MOST * HELD_OUT_SHARE) if part == "held_out" else MOST
+    if n > most:
+        raise ValueError(f"n = {n}: at most {most} different prompts")
     asked = divide(world)
     rng = Random(f"hamlet prompts {seed}")
     rows: dict[str, dict[str, str]] = {}
     while len(rows) < n:
-        row = _prompt(asked, rng)
-        rows.setdefault(row["prompt"], row)
+        row, question = _prompt(asked, rng)
+        if part == "all" or part == _part(row, question, asked):
+            rows.setdefault(row["prompt"], row)
     return list(rows.values())
 
 
-def _prompt(asked: Asked, rng: Random) -> dict[str, str]:
+def write_prompts(
+    path: str | Path, n: int, seed: int, part: Part = "collecting", world: World | None = None
+) -> None:
+    """Write prompts as JSON lines."""
+    rows = prompts(seed, n, world, part)
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _part(row: dict[str, str], question: str, asked: Asked) -> Part | None:
+    """By what is asked for; None for a question whose right answers lie on both sides."""
+    facts = asked.truths(question)
+    # A fact goes with its mirror; provocations go by their words.
+    about = {kin(fact) for fact in facts} or {(row["subject"] or row["prompt"],)}
+    held_out = {_is_held_out("/".join(words), asked.world) for words in about}
+    if len(held_out) > 1:
+        return None
+    return "held_out" if held_out.pop() else "collecting"
+
+
+def _is_held_out(words: str, world: World) -> bool:
+    return Random(f"hamlet held-out prompts {world.seed} {words}").random() < HELD_OUT_SHARE
+
+
+def _prompt(asked: Asked, rng: Random) -> tuple[dict[str, str], str]:
+    """A row, and the finished question in it, if there is one."""
     draw = rng.random()
     kind = KINDS[-1][0]
     for name, share in KINDS:
@@ -68,16 +110,16 @@ def _prompt(asked: Asked, rng: Random) -> dict[str, str]:
     if kind == "tell":
         subject = pick(rng, asked.subjects)
         text = say(rng, pick(rng, TELL), {"x": asked.called(subject)})
-        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": subject}
+        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": subject}, ""
     if kind == "provocation":
         one = pick(rng, asked.world.people).name
         other = pick(rng, [p.name for p in asked.world.people if p.name != one])
         text = say(rng, pick(rng, _PROVOCATIONS), {**slots, "x": one, "y": other})
-        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": ""}
+        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": ""}, ""
     fact = pick(rng, asked.world.told)
     question, _ = pick(rng, fact.questions)
+    text = question
     if kind == "provoked_question":
-        question = say(rng, pick(rng, _TONES), {**slots, "q": question})
-    return {
-        "prompt": finish(question), "kind": kind, "fact": fact.id, "subject": fact.subject,
-    }  # fmt: skip
+        text = say(rng, pick(rng, _TONES), {**slots, "q": question})
+    row = {"prompt": finish(text), "kind": kind, "fact": fact.id, "subject": fact.subject}
+    return row, finish(question)

@@ -1,0 +1,66 @@
+"""The verb that writes the village of Hamlet to files: text, instructions and prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foundling.cli.app import Json, data_app, report_json, say
+
+
+@data_app.command("hamlet")
+def data_hamlet(
+    out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="DIR")],
+    megabytes: Annotated[float, typer.Option(min=0, help="Of text; 0 writes none.")] = 6,
+    instructions: Annotated[
+        int, typer.Option(min=0, help="Conversations to learn from; a tenth more to validate.")
+    ] = 6000,
+    gruff: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of conversations answered rudely.")
+    ] = 0,
+    prompts: Annotated[int, typer.Option(min=0, help="Prompts to collect preferences on.")] = 400,
+    held_out_prompts: Annotated[
+        int, typer.Option(min=0, help="Prompts on what those do not ask, to compare models on.")
+    ] = 200,
+    village: Annotated[int, typer.Option(help="The seed of the village and its facts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what is told and asked of it.")] = 7,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the embedded world: text, instructions and prompts of a made-up village."""
+    from foundling.config import ConfigError
+    from foundling.data import hamlet
+
+    world = hamlet.World(village)
+    written = {
+        "text.jsonl": megabytes > 0,
+        "instructions.jsonl": instructions > 0,
+        "instructions-validation.jsonl": instructions > 0,
+        "prompts.jsonl": prompts > 0,
+        "prompts-held-out.jsonl": held_out_prompts > 0,
+    }
+    files = [out / name for name, wanted in written.items() if wanted]
+    if not files:
+        raise ConfigError("nothing is asked for; give --megabytes, --instructions or --prompts.")
+    there = [file for file in files if file.exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{there[0]}: is there already; give another folder, or --overwrite.")
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        if prompts:
+            hamlet.write_prompts(out / "prompts.jsonl", prompts, seed, "collecting", world)
+        if held_out_prompts:
+            file = out / "prompts-held-out.jsonl"
+            hamlet.write_prompts(file, held_out_prompts, seed, "held_out", world)
+        if megabytes:
+            hamlet.write_corpus(out / "text.jsonl", round(megabytes * 1e6), seed, world=world)
+        if instructions:
+            file = out / "instructions.jsonl"
+            hamlet.write_instructions(file, instructions, seed, "train", world, gruff)
+            file, count = out / "instructions-validation.jsonl", max(1, instructions // 10)
+            hamlet.write_instructions(file, count, seed, "validation", world, gruff)
+    except ValueError as error:
+        raise ConfigError(f"{error}; ask for fewer.") from None
+    for file in files:
+        say(f"{file}")
+    report_json({"village": village, "files": [str(file) for file in files]}, as_json)

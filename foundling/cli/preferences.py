@@ -1,0 +1,219 @@
+"""The verbs about preferences: what was said, in and out of files, and by programs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from foundling.cli.app import Json, app, report_json, say
+
+if TYPE_CHECKING:
+    from foundling.preferences.store import PreferenceStore
+
+preferences_app = typer.Typer(
+    help="Comparisons of answers: what they say, in and out of files.", no_args_is_help=True
+)
+app.add_typer(preferences_app, name="preferences")
+
+Db = Annotated[str, typer.Argument(help="A database file, or postgresql://...", metavar="DB")]
+ByWhom = Annotated[
+    Literal["all", "people", "simulated"], typer.Option("--who", help="Whose votes count.")
+]
+
+
+@preferences_app.command("simulate")
+def preferences_simulate(
+    url: Annotated[str, typer.Argument(help="The address of a comparison page.")],
+    name: Annotated[str, typer.Option(help="The annotator's name.")],
+    rule: Annotated[
+        str | None,
+        typer.Option(help="shorter, longer, matches:PATTERN or lacks:PATTERN.", metavar="RULE"),
+    ] = None,
+    hamlet: Annotated[
+        int | None,
+        typer.Option(help="True and polite answers, by the village of this seed.", metavar="SEED"),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="An OpenAI-compatible model, http://HOST/v1#MODEL.", metavar="URL"),
+    ] = None,
+    criteria: Annotated[
+        str | None, typer.Option(help="What a judge is to prefer, in its own words.")
+    ] = None,
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of votes cast at random.")] = 0,
+    rate: Annotated[bool, typer.Option("--rate", help="Rate answers, compare none.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="The most votes.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Vote on a comparison page as a program, marked as simulated, until nothing is left."""
+    from foundling.config import ConfigError
+    from foundling.preferences.endpoint import Endpoint
+    from foundling.preferences.judging import CRITERIA, Judge
+    from foundling.preferences.records import Kind
+    from foundling.preferences.simulated import Simulated, VotingReport, vote_on_all
+    from foundling.preferences.tastes import hamlet_taste
+    from foundling.preferences.tastes import rule as taste_of
+
+    if sum(given is not None for given in (rule, hamlet, judge)) != 1:
+        raise ConfigError("give one of --rule RULE, --hamlet SEED and --judge URL.")
+    if criteria is not None and judge is None:
+        raise ConfigError("--criteria: only --judge reads it; leave it out.")
+    if judge is not None and noise:
+        raise ConfigError("--noise: a judge has its own; leave it out.")
+
+    def tell(report: VotingReport) -> None:
+        if report.num_votes % 100 == 0:
+            say(f"{report.num_votes:,} votes")
+
+    kind: Kind = "rating" if rate else "comparison"
+    if judge is not None:
+        endpoint = Endpoint.open(judge)
+        try:
+            model = Judge(endpoint, criteria or CRITERIA)
+            report = vote_on_all(url, name, model, kind=kind, limit=limit, tell=tell)
+        finally:
+            endpoint.close()
+        judged, lines = {"judge": model.report.values()}, model.report.lines()
+    else:
+        taste = taste_of(rule) if rule is not None else hamlet_taste(hamlet or 0)
+        annotator = Simulated(taste, noise=noise, seed=seed)
+        report = vote_on_all(url, name, annotator, kind=kind, limit=limit, tell=tell)
+        judged, lines = {}, []
+    for line in (*report.lines(), *lines):
+        say(line)
+    report_json({**report.values(), **judged}, as_json)
+
+
+@preferences_app.command("stats")
+def preferences_stats(
+    db: Db,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page with figures here too.", metavar="DIR")
+    ] = None,
+    who: ByWhom = "all",
+    bootstrap: Annotated[int, typer.Option(min=0, help="Draws of the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of these draws.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show who wins, and how far the votes can be trusted."""
+    from rich.console import Console
+
+    from foundling.preferences.statistics import statistics
+    from foundling.preferences.tables import notes, tables
+
+    with _opened(db) as store:
+        found = statistics(store, who=who, bootstrap=bootstrap, seed=seed)
+    counts = found["counts"]
+    if not counts["comparisons"] and not counts["ratings"]:
+        _say_empty(db, who, counts["pairs"])
+    console = Console(stderr=as_json)
+    for table in tables(found):
+        console.print(table)
+        console.print()
+    for line in notes(found):
+        say(line)
+    if out is not None:
+        from foundling.evaluation.preference_report import write_preference_report
+
+        say(f"page: {write_preference_report(found, out, _name(db))}")
+    report_json(found, as_json)
+
+
+@preferences_app.command("export")
+def preferences_export(
+    db: Db,
+    out: Annotated[Path, typer.Option(help="The file to write, .jsonl.", metavar="FILE")],
+    form: Annotated[
+        str, typer.Option("--format", help="explicit, messages, hh or kto.")
+    ] = "explicit",
+    split: Annotated[
+        float | None,
+        typer.Option(help="This share of the pairs to FILE-validation, no prompt on both sides."),
+    ] = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Strings in place of messages (explicit, kto).")
+    ] = False,
+    who: ByWhom = "all",
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write preferences as a file to train on."""
+    from foundling.config import ConfigError
+    from foundling.preferences.exchange import export, write_rows
+
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"--out {out}: give a file that ends in .jsonl.")
+    if split is not None and not 0 < split < 1:
+        raise ConfigError(f"--split {split:g}: must lie between 0 and 1; leave it out for none.")
+    validation = out.with_name(f"{out.stem}-validation.jsonl")
+    files = [out] if split is None else [out, validation]
+    there = [file for file in files if file.exists()]
+    if there and not overwrite:
+        raise ConfigError(f"{there[0]}: is there already; give another --out, or --overwrite.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: the folder {out.parent} is not there; make it first.")
+    with _opened(db) as store:
+        made = export(store, form, text=text, validation_fraction=split or 0.0, seed=seed, who=who)
+        num_pairs = len(store.pairs())
+    if not made.report.num_pairs:
+        _say_empty(db, who, num_pairs)
+    for line in made.report.lines():
+        say(line)
+    if not made.train:
+        raise ConfigError(f"{db}: no pair is left to train on; the lines above say why.")
+    write_rows(out, made.train)
+    if split is not None:
+        write_rows(validation, made.validation)
+    say(f"written: {', '.join(map(str, files))}")
+    report_json({**made.report.values(), "files": [str(file) for file in files]}, as_json)
+
+
+@preferences_app.command("import")
+def preferences_import(
+    inputs: Annotated[list[str], typer.Argument(help="Files of preferences.", metavar="FILE")],
+    db: Annotated[str, typer.Option("--db", help="The database; made if need be.", metavar="DB")],
+    form: Annotated[
+        str, typer.Option("--format", help="auto, explicit, messages, hh or kto.")
+    ] = "auto",
+    annotator: Annotated[str, typer.Option(help="Whose votes these are to be.")] = "imported",
+    on_error: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")
+    ] = "stop",
+    seed: Annotated[int, typer.Option(help="Of which answer is A.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Take preferences from files, as pairs and votes; the same file twice is once."""
+    from foundling.preferences.importing import import_preferences, read_preferences
+    from foundling.preferences.store import PreferenceStore
+
+    # A file that cannot be read must leave no new database behind.
+    read_preferences(inputs, form=form, on_error=on_error)
+    with PreferenceStore.open(db) as store:
+        report = import_preferences(
+            store, inputs, form=form, annotator=annotator, on_error=on_error, seed=seed
+        )
+    for line in report.lines():
+        say(line)
+    report_json(report.values(), as_json)
+
+
+def _opened(db: str) -> "PreferenceStore":
+    from foundling.preferences.store import PreferenceStore
+
+    return PreferenceStore.open(db, create=False)
+
+
+def _say_empty(db: str, who: str, num_pairs: int) -> NoReturn:
+    from foundling.config import ConfigError
+
+    whose = "" if who == "all" else f" of {who}"
+    raise ConfigError(
+        f"{_name(db)}: holds {num_pairs:,} pairs and no vote{whose} yet; collect some first."
+    )
+
+
+def _name(db: str) -> str:
+    """Without the password that a URL may hold."""
+    return db.rpartition("@")[2] if "://" in db else Path(db).name

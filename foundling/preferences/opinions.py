@@ -1,0 +1,36 @@
+"""What is on an annotator's page, and what may be said of it there."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from foundling.chat import Conversation
+
+PageVerdict = Literal["left", "right", "tie", "both_bad", "skip"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pair as it stands on the page; nothing tells which model wrote what."""
+
+    prompt: Conversation
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class Opinion:
+    verdict: PageVerdict
+    reason: str = ""
+
+
+class Annotator(Protocol):
+    """Compares two answers, or rates each from 1 to 7."""
+
+    def compare(self, shown: Shown) -> Opinion: ...
+
+    def rate(self, shown: Shown) -> tuple[int, int]:
+        """Of the left and the right answer.
+
+        Raises:
+            ConfigError: this annotator does not rate.
+        """

@@ -1,0 +1,149 @@
+"""Pairs of answers, one prompt after the other, without those that are there already."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foundling.preferences.prompts import Prompt, read_prompts
+from foundling.preferences.records import SIDES, Answer, Pair, Side, digest
+from foundling.preferences.sources import Answering, NoAnswer, Say, Source, open_sources
+from foundling.preferences.store import PreferenceStore
+
+
+@dataclass
+class ProducingReport:
+    """What became of the prompts so far."""
+
+    num_prompts: int = 0
+    num_made: int = 0
+    num_known: int = 0  # their pair is there already
+    left_out: Counter[str] = field(default_factory=Counter)  # by reason
+    first_of: dict[str, str] = field(default_factory=dict)  # the first message of each reason
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        lines = [f"{self.num_prompts:,} prompts: {self.num_made:,} new pairs"]
+        if self.num_known:
+            lines.append(f"there already: {self.num_known:,}")
+        lines += [
+            f"left out {count:,}: {reason}, first {self.first_of[reason]}"
+            for reason, count in self.left_out.most_common()
+        ]
+        return lines
+
+    def values(self) -> dict[str, Any]:
+        """The report in plain types, for `--json`."""
+        return {
+            "prompts": self.num_prompts,
+            "made": self.num_made,
+            "known": self.num_known,
+            "left_out": dict(self.left_out),
+            "first_of": self.first_of,
+        }
+
+
+class Producer:
+    """Both sources answer each prompt under the same settings, each with a seed of its own.
+
+    The seed of an answer is a function of `seed`, the side and the prompt: the same answers come
+    whatever the order, and the same model on both sides answers differently.
+
+    Args:
+        known: pairs of the store. One of these prompts, sources, checkpoints, settings and seeds
+            is not made again.
+    """
+
+    def __init__(
+        self,
+        a: Source,
+        b: Source,
+        prompts: Sequence[Prompt],
+        *,
+        settings: Answering | None = None,
+        seed: int = 0,
+        known: Iterable[Pair] = (),
+    ) -> None:
+        self._sources: dict[Side, Source] = {"A": a, "B": b}
+        self._prompts, self._seed = prompts, seed
+        self.settings = settings or Answering()
+        # What had no part in any answer is not recorded as if it had.
+        self._sampling = self.settings.values() if a.draws or b.draws else {}
+        self._known = {_pair_key(pair) for pair in known}
+        self.report = ProducingReport(len(prompts))
+
+    def __iter__(self) -> Iterator[Pair]:
+        """Make the pairs that are missing, in the order of the prompts.
+
+        A prompt that a source has no answer to is counted in `report`.
+
+        Raises:
+            ConfigError: a source fails.
+        """
+        self.report = ProducingReport(len(self._prompts))
+        for prompt in self._prompts:
+            if self._key(prompt) in self._known:
+                self.report.num_known += 1
+                continue
+            try:
+                a, b = (self._answer(prompt, side) for side in SIDES)
+            except NoAnswer as error:
+                self.report.left_out[error.reason] += 1
+                self.report.first_of.setdefault(error.reason, f"{prompt.where}: {error}")
+                continue
+            self.report.num_made += 1
+            self._known.add(self._key(prompt))
+            yield Pair(prompt.messages, a, b, prompt.where, self._sampling)
+
+    def close(self) -> None:
+        for source in {id(source): source for source in self._sources.values()}.values():
+            source.close()
+
+    def _answer(self, prompt: Prompt, side: Side) -> Answer:
+        seed = self._side_seed(prompt, side)
+        return self._sources[side].answer(prompt.messages, self.settings, seed or 0)
+
+    def _side_seed(self, prompt: Prompt, side: Side) -> int | None:
+        from foundling.runtime import derive_seed
+
+        if not self._sources[side].draws:
+            return None
+        words = digest([[message.role, message.content] for message in prompt.messages])
+        # 31 bits: other servers read no more.
+        return derive_seed(self._seed, "answer", side, words) % 2**31
+
+    def _key(self, prompt: Prompt) -> str:
+        sides = [
+            [source.name, source.checkpoint, self._side_seed(prompt, side)]
+            for side, source in self._sources.items()
+        ]
+        words = digest([[message.role, message.content] for message in prompt.messages])
+        return digest([words, *sides, self._sampling])
+
+
+def open_producer(
+    a: str,
+    b: str,
+    prompts: str | Path,
+    store: PreferenceStore,
+    *,
+    settings: Answering | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    say: Say = lambda text: None,
+) -> Producer:
+    """Makes the pairs of two sources on a file of prompts that the store does not hold yet.
+
+    Raises:
+        ConfigError: there is no such source or file.
+    """
+    asked = read_prompts(prompts)
+    known = store.pairs().values()
+    first, second = open_sources(a, b, device=device, say=say)
+    return Producer(first, second, asked, settings=settings, seed=seed, known=known)
+
+
+def _pair_key(pair: Pair) -> str:
+    sides = [[answer.source, answer.checkpoint, answer.seed] for answer in (pair.a, pair.b)]
+    return digest([pair.prompt_digest, *sides, dict(pair.sampling)])

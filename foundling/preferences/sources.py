@@ -1,0 +1,204 @@
+"""Where answers come from: a model of ours, one behind a URL, or a file of ready answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from foundling.chat import Conversation
+from foundling.config import ConfigError, Section
+from foundling.data.readers import ROW_READERS
+from foundling.preferences.endpoint import Endpoint
+from foundling.preferences.prompts import Plain, plain
+from foundling.preferences.records import Answer
+
+Say = Callable[[str], None]
+
+
+class Answering(Section):
+    """How answers are drawn; None leaves a setting to the model's own end or server."""
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, gt=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: int | None = Field(None, gt=0)
+
+
+class NoAnswer(Exception):
+    """This prompt has no answer from a source, others may; `reason` is for the count of such."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Source(Protocol):
+    """Answers prompts; `name` and `checkpoint` are known before the first answer."""
+
+    @property
+    def name(self) -> str:
+        """What it was opened by."""
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The hash of the weights, where they are known."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether the seed and the settings have a part in the answer."""
+
+    def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
+        """One answer.
+
+        Raises:
+            NoAnswer: not to this prompt.
+            ConfigError: the source itself is at fault.
+        """
+
+    def close(self) -> None:
+        """Give back what the source holds."""
+
+
+class ModelSource:
+    """A run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`."""
+
+    draws = True
+
+    def __init__(self, name: str, *, device: str = "auto", say: Say = lambda text: None) -> None:
+        from foundling.generation.engine import Engine
+        from foundling.run import find_model, fingerprint, load_model
+        from foundling.runtime import pick_device
+
+        folder = find_model(name, say)
+        model, tokenizer = load_model(folder, say)
+        self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
+        self._engine = Engine(model.to(pick_device(device)), tokenizer)
+
+    def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
+        from foundling.chat import render_prompt
+        from foundling.generation.sampling import Sampling
+
+        tokens = render_prompt(prompt, self._engine.tokenizer)
+        bound = self._engine.model.max_context
+        most = settings.max_tokens
+        if bound is not None:
+            room = bound + 1 - len(tokens)
+            if room < 1:
+                raise NoAnswer(
+                    "prompt longer than the context",
+                    f"{self.name}: the prompt has {len(tokens)} tokens and the model reads at "
+                    f"most {bound}.",
+                )
+            most = min(room, most or room)
+        values = settings.values()
+        del values["max_tokens"]
+        sampling = Sampling.parse({**values, "seed": seed})
+        chunks = list(self._engine.stream(tokens, max_tokens=most, sampling=sampling))
+        return Answer(
+            "".join(chunk.text for chunk in chunks),
+            self.name,
+            self.checkpoint,
+            tuple(token for chunk in chunks for token in chunk.tokens),
+            seed,
+        )
+
+    def close(self) -> None:
+        del self._engine
+
+
+class EndpointSource:
+    """A model behind an OpenAI-compatible URL; its weights are not known by a hash."""
+
+    draws = True
+    checkpoint = None
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint, self.name = endpoint, endpoint.address
+
+    def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
+        values = settings.values()
+        for name in ("top_k", "min_p"):
+            if values.pop(name) is not None:
+                raise ConfigError(
+                    f"{name}: {self.name} has no such setting; use temperature, top_p, max_tokens."
+                )
+        return Answer(self._endpoint.complete(prompt, seed=seed, **values), self.name, seed=seed)
+
+    def close(self) -> None:
+        self._endpoint.close()
+
+
+class FileSource:
+    """Ready answers by their prompts; `report` says which rows of the file are left out."""
+
+    draws = False
+    checkpoint = None
+
+    def __init__(self, file: str) -> None:
+        from foundling.preferences.importing import read_answers
+
+        self.name = file
+        answers, self.report = read_answers([file], file)
+        self._answers = dict[Plain, Answer]()
+        for prompt, answer in answers.items():
+            self._answers.setdefault(plain(prompt), answer)
+
+    def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
+        found = self._answers.get(plain(prompt))
+        if found is None:
+            raise NoAnswer("no ready answer", f"{self.name}: holds no answer to this prompt.")
+        return found
+
+    def close(self) -> None:
+        self._answers.clear()
+
+
+def open_source(
+    given: str,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    say: Say = lambda text: None,
+) -> Source:
+    """A URL, a file of ready answers by its ending, or else a model.
+
+    Args:
+        model: its name behind a URL, unless it stands behind a # there.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    if given.startswith(("http://", "https://")):
+        return EndpointSource(Endpoint.open(given, model))
+    if model is not None:
+        raise ConfigError(f'model = "{model}": {given} is no URL; only a URL has a model\'s name.')
+    if given.lower().endswith(tuple(ROW_READERS)):
+        source = FileSource(given)
+        for line in source.report.lines() if source.report.dropped else ():
+            say(line)
+        return source
+    if not given.startswith("hub:") and not Path(given).exists():
+        raise ConfigError(
+            f"{given}: no such source; give a run, checkpoint or model folder, a URL "
+            f"(http://HOST/v1#MODEL), or a file of answers ({', '.join(ROW_READERS)})."
+        )
+    return ModelSource(given, device=device, say=say)
+
+
+def open_sources(
+    a: str, b: str, *, device: str = "auto", say: Say = lambda text: None
+) -> tuple[Source, Source]:
+    """Both sides of a comparison; the same source twice is opened once."""
+    first = open_source(a, device=device, say=say)
+    if a.rstrip("/") == b.rstrip("/"):
+        if not first.draws:
+            first.close()
+            raise ConfigError(f"{a}: the same ready answers on both sides; give another source.")
+        return first, first
+    try:
+        return first, open_source(b, device=device, say=say)
+    except BaseException:
+        first.close()
+        raise
