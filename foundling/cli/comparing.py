@@ -60,7 +60,9 @@ def compare(
     ),
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8420,
     seed: Annotated[int, typer.Option(help="Of answers, sides and the order.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Of models' answers; 0 is greedy.")] = 1.0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of models' answers; default 1, and 0 is greedy.")
+    ] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
     max_tokens: Annotated[
         int | None, typer.Option(help="Of an answer; default: as many as the context holds.")
@@ -82,9 +84,12 @@ def compare(
     settings = Leasing.parse(
         {"overlap": overlap, "repeat_share": repeat_share, "strategy": strategy, "seed": seed}
     )
-    answering = Answering.parse(
-        {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
-    )
+    given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    drawing = {name: value for name, value in given.items() if value is not None}
+    answering = Answering.parse(drawing)
+    if drawing and all(source is None or Path(source).is_file() for source in (a, b)):
+        name = next(iter(drawing)).replace("_", "-")
+        raise ConfigError(f"--{name}: only models draw their answers; leave it out.")
     names = [name.strip() for name in annotators.split(",")] if annotators is not None else []
     if len(set(names)) < len(names):
         raise ConfigError(f"--annotators {annotators}: give each name once.")
