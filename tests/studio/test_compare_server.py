@@ -65,7 +65,7 @@ def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., S
 
 @pytest.mark.slow
 def test_fifty_annotators_at_once(start_server: Callable[..., Server]) -> None:
-    server = start_server(150, fixed=("--overlap", "2"))
+    server = start_server(200, fixed=("--overlap", "2"))  # enough that nobody finds none
 
     def vote_six_times(name: str) -> list[int]:
         with httpx2.Client(base_url=server.base, timeout=120) as client:
@@ -84,7 +84,7 @@ def test_fifty_annotators_at_once(start_server: Callable[..., Server]) -> None:
         kept = store.judgements()
         assert {judgement.id for judgement in kept} == set(receipts)
     assert len(receipts) == len(set(receipts)) == 300
-    assert set(Counter(judgement.pair_id for judgement in kept).values()) == {2}
+    assert max(Counter(judgement.pair_id for judgement in kept).values()) == 2
     assert len({(judgement.annotator, judgement.pair_id) for judgement in kept}) == 300
 
 
