@@ -10,23 +10,22 @@ from foundling.cli.app import app, say
 
 if TYPE_CHECKING:
     from foundling.preferences.records import Kind
-    from foundling.preferences.sources import Answering
     from foundling.preferences.store import PreferenceStore
-    from foundling.studio.production import Producer
 
 
 @app.command()
 def compare(
     a: Annotated[
         str | None,
-        typer.Argument(help="A run, a model, http://HOST/v1#MODEL, or a file of ready answers."),
+        typer.Argument(help="A run, model folder, URL (http://HOST/v1#MODEL) or file of answers."),
     ] = None,
-    b: Annotated[str | None, typer.Argument(help="The other one, or the same.")] = None,
+    b: Annotated[str | None, typer.Argument(help="The other; A again to sample it twice.")] = None,
     db: Annotated[
         str, typer.Option(help="Where votes are kept: a file, or postgresql://...", metavar="PLACE")
     ] = "votes.db",
     prompts: Annotated[
-        Path | None, typer.Option(help="What is asked; without it, what A answers.", metavar="FILE")
+        Path | None,
+        typer.Option(help="What is asked; default: what the file A answers.", metavar="FILE"),
     ] = None,
     kind: Annotated[
         Literal["comparison", "rating", "both"],
@@ -60,29 +59,38 @@ def compare(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8420,
-    temperature: Annotated[float, typer.Option(min=0, help="Of the answers; 0: the likeliest.")] = (
-        1.0
-    ),
-    top_p: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Of an answer; else the rest of the context.")
-    ] = None,
     seed: Annotated[int, typer.Option(help="Of answers, sides and the order.")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of models' answers; default 1, and 0 is greedy.")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Of an answer; default: as many as the context holds.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page here.")] = False,
 ) -> None:
     """Compare the answers of two models blindly, in the browser; Ctrl-C ends it."""
     from foundling.config import ConfigError
-    from foundling.preferences.gold import gold_pairs
+    from foundling.preferences.database import shown
     from foundling.preferences.leasing import Leasing
+    from foundling.preferences.producing import open_producer
     from foundling.preferences.sources import Answering
     from foundling.preferences.store import PreferenceStore
     from foundling.studio.desk import Desk
+    from foundling.studio.gold import gold_pairs
     from foundling.studio.production import Production
     from foundling.studio.server import base_url, bind, is_loopback, links, serve
 
     settings = Leasing.parse(
         {"overlap": overlap, "repeat_share": repeat_share, "strategy": strategy, "seed": seed}
     )
+    given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    drawing = {name: value for name, value in given.items() if value is not None}
+    answering = Answering.parse(drawing)
+    if drawing and all(source is None or Path(source).is_file() for source in (a, b)):
+        name = next(iter(drawing)).replace("_", "-")
+        raise ConfigError(f"--{name}: only models draw their answers; leave it out.")
     names = [name.strip() for name in annotators.split(",")] if annotators is not None else []
     if len(set(names)) < len(names):
         raise ConfigError(f"--annotators {annotators}: give each name once.")
@@ -95,17 +103,20 @@ def compare(
     if new_links and not names:
         raise ConfigError("--new-links: say for whom: --annotators NAME,...")
     golds = gold_pairs(gold, seed) if gold is not None else []
-    text = rubric.read_text("utf-8") if rubric is not None else None
-    answering = Answering.parse(
-        {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
-    )
+    text = _read(rubric) if rubric is not None else None
+    asked = _asked(a, b, prompts)
     if a is None and "://" not in db and not Path(db).exists():
         raise ConfigError(f"{db}: no such file; give A and B, whose answers it is to hold.")
-    with bind(host, port) as listening, PreferenceStore.open(db) as store:
-        producer = _producer(a, b, prompts, store, answering, seed)
+    listening = bind(host, port)
+    with listening, PreferenceStore.open(db) as store:
+        producer = None
+        if a is not None and b is not None:
+            producer = open_producer(
+                a, b, asked, store, settings=answering, seed=seed, device=device, say=say
+            )
+        elif not store.pairs():
+            raise ConfigError(f"{db}: holds no pairs yet; give A and B, whose answers to compare.")
         store.add_pairs(golds)
-        if producer is None and not store.pairs():
-            raise ConfigError(f"{db}: holds no pairs yet; give A and B, two files of answers.")
         kinds: tuple[Kind, ...] = ("comparison", "rating") if kind == "both" else (kind,)
         production = Production(store, producer, say) if producer is not None else None
         desk = Desk(store, settings, kinds, invited, production)
@@ -121,7 +132,7 @@ def compare(
             for name, link in personal.items():
                 kept = "has a link already; --new-links prints new ones"
                 print(f"{name}: {link or kept}", flush=True)
-            say(f"votes go to {db}; Ctrl-C ends")
+            say(f"votes go to {shown(db)}; Ctrl-C ends")
             if open_browser:
                 typer.launch(next(filter(None, personal.values()), base))
 
@@ -130,29 +141,35 @@ def compare(
         say(_farewell(store, before, db))
 
 
-def _producer(
-    a: str | None,
-    b: str | None,
-    prompts: Path | None,
-    store: "PreferenceStore",
-    settings: "Answering",
-    seed: int,
-) -> "Producer | None":
+def _asked(a: str | None, b: str | None, prompts: Path | None) -> Path:
+    """The file of prompts.
+
+    Raises:
+        ConfigError: one source alone, or nothing says what models are to be asked.
+    """
     from foundling.config import ConfigError
-    from foundling.preferences.producing import open_producer
-    from foundling.preferences.sources import is_file_of_answers
 
     if a is None or b is None:
         if a is not None:
             raise ConfigError(f"{a}: compared with what? Give two, A and B.")
         if prompts is not None:
             raise ConfigError(f"--prompts {prompts}: give A and B, who are to answer.")
-        return None
-    if prompts is None and not is_file_of_answers(a):
-        raise ConfigError("--prompts FILE: what are A and B to answer? One a line, or rows.")
-    return open_producer(a, b, prompts or a, store, settings=settings, seed=seed, say=say)
+    elif prompts is None and not Path(a).is_file():
+        raise ConfigError(f"{a}: what is it to be asked? Give --prompts FILE.")
+    return prompts or Path(a or "")
 
 
 def _farewell(store: "PreferenceStore", before: int, db: str) -> str:
+    from foundling.preferences.database import shown
+
     kept = len(store.judgements())
-    return f"{kept:,} votes are kept in {db}, {kept - before:+,} now"
+    return f"{kept:,} votes are kept in {shown(db)}, {kept - before:+,} now"
+
+
+def _read(rubric: Path) -> str:
+    from foundling.config import ConfigError
+
+    try:
+        return rubric.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{rubric}: is not text in UTF-8.") from None

@@ -24,26 +24,21 @@ class Database:
     """
 
     def __init__(self, place: str | Path, *, create: bool = True) -> None:
-        self.url = _url(place)
+        self.url, self._shown = _url(place), shown(place)
         if not create and self._is_sqlite and not Path(self.url.database or "").is_file():
-            raise ConfigError(f"{self.shown}: no such database of preferences.")
+            raise ConfigError(f"{self._shown}: no such database of preferences.")
         self._engine = _engine(self.url)
         # Threads wait their turn here, in order; SQLite's own waiting is polling.
         self._turn = threading.Lock()
         try:
             with self.write() as connection:
-                _check_schema(connection, self.shown, create)
+                _check_schema(connection, self._shown, create)
         except DBAPIError as error:
             self.close()
-            raise ConfigError(f"{self.shown}: cannot be opened: {_first_line(error)}") from None
+            raise ConfigError(f"{self._shown}: cannot be opened: {_first_line(error)}") from None
         except BaseException:
             self.close()
             raise
-
-    @property
-    def shown(self) -> str:
-        """The file, or the URL without its password."""
-        return self.url.database or "" if self._is_sqlite else str(self.url)
 
     @property
     def _is_sqlite(self) -> bool:
@@ -73,6 +68,12 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def shown(place: str | Path) -> str:
+    """The file, or the URL without its password."""
+    url = _url(place)
+    return url.database or "" if url.get_backend_name() == "sqlite" else str(url)
 
 
 def _url(place: str | Path) -> sql.URL:

@@ -155,11 +155,6 @@ class FileSource:
         self._answers.clear()
 
 
-def is_file_of_answers(given: str) -> bool:
-    """Whether the source is a file of ready answers, by its ending."""
-    return given.lower().endswith(tuple(ROW_READERS)) and "://" not in given
-
-
 def open_source(
     given: str,
     *,
@@ -179,7 +174,7 @@ def open_source(
         return EndpointSource(Endpoint.open(given, model))
     if model is not None:
         raise ConfigError(f'model = "{model}": {given} is no URL; only a URL has a model\'s name.')
-    if is_file_of_answers(given):
+    if given.lower().endswith(tuple(ROW_READERS)):
         source = FileSource(given)
         for line in source.report.lines() if source.report.dropped else ():
             say(line)

@@ -50,11 +50,6 @@ class PreferenceStore:
         """
         return cls(Database(place, create=create))
 
-    @property
-    def name(self) -> str:
-        """The database's file, or its URL without the password."""
-        return self._database.shown
-
     def close(self) -> None:
         self._database.close()
 

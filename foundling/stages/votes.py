@@ -37,12 +37,13 @@ class Votes:
         Raises:
             ConfigError: it is no database of preferences, or no pair has a preferred answer.
         """
+        from foundling.preferences.database import shown
         from foundling.preferences.exchange import export
         from foundling.preferences.store import PreferenceStore
 
         with PreferenceStore.open(place, create=False) as store:
             found = export(store)
-            name = store.name
+        name = shown(place)
         lines = [f"{name}: {line}" for line in found.report.lines()]
         if not found.train:
             raise ConfigError(f"{name}: no pair has a preferred answer; collect votes first.")

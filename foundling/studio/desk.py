@@ -21,8 +21,8 @@ from foundling.studio.bodies import (
 from foundling.studio.production import Production
 from foundling.studio.scores import Scores
 
-NOTICE = "Preparing answers stopped with an error; whoever started this page sees it there."
-# Who fails whose answers: not here, where annotators read it.
+# The error itself may name a source: it is for the terminal, annotators read this.
+NOTICE = "Preparing answers stopped with an error; the terminal of this server says which."
 
 
 class NotInvited(Exception):

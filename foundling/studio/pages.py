@@ -62,7 +62,7 @@ def add_pages(app: FastAPI, desk: Desk) -> None:
 
     # Answers have their own dark colours; Quasar's are not used.
     ui.run_with(
-        app, title=TITLE, favicon=ASSETS / "icon.svg", dark=None, tailwind=False,
+        app, title=TITLE, favicon=ASSETS / "icon.svg", language="en-US", dark=None, tailwind=False,
         show_welcome_message=False,
     )  # fmt: skip
 

@@ -17,12 +17,14 @@ class Report(Protocol):
 
 
 class Producer(Protocol):
-    """Where pairs come from: models that answer, files of answers."""
+    """Where pairs come from, such as `foundling.preferences.producing.Producer`."""
 
     @property
     def report(self) -> Report: ...
 
     def __iter__(self) -> Iterator[Pair]: ...
+
+    def close(self) -> None: ...
 
 
 class Production:
@@ -72,6 +74,8 @@ class Production:
         else:
             for line in self._producer.report.lines():
                 self._say(line)
+        finally:
+            self._producer.close()
 
     def _fail(self, count: int, why: str) -> None:
         self.failed = True

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 from fastapi.testclient import TestClient
 
 import foundling
@@ -60,15 +60,18 @@ class Server:
                 cwd=self.folder,
             )  # fmt: skip
         assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        found = re.fullmatch(r"Compare: http://127\.0\.0\.1:(\d+)\n", first)
-        assert found, self.said
-        self.port = int(found[1])
         names = options[options.index("--annotators") + 1] if "--annotators" in options else ""
-        for _ in filter(None, names.split(",")):
-            name, link = self.process.stdout.readline().strip().split(": ")
+        count = len(names.split(",")) if names else 0
+        lines = [
+            self.process.stdout.readline() for _ in range(count + ("--invited" not in command))
+        ]
+        for line in lines:
+            name, _, link = line.strip().partition(": ")
             if link.startswith("http"):
                 self.links[name] = link
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", "".join(lines))
+        assert found, self.said
+        self.port = int(found[1])
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> int:
         assert self.process is not None
@@ -90,11 +93,11 @@ class Server:
 class Script:
     """An annotator's script over HTTP."""
 
-    def __init__(self, client: "httpx.Client | TestClient", name: str, token: str = "") -> None:
+    def __init__(self, client: "httpx2.Client | TestClient", name: str, token: str = "") -> None:
         self.client = client
         self.token = token or client.post("/api/annotators", json={"name": name}).json()["token"]
 
-    def send(self, method: str, path: str, **body: object) -> "httpx.Response":
+    def send(self, method: str, path: str, **body: object) -> "httpx2.Response":
         headers = {"Authorization": f"Bearer {self.token}"}
         content = {"json": body} if method != "GET" else {}
         return self.client.request(method, f"/api/{path}", headers=headers, **content)  # type: ignore[arg-type]

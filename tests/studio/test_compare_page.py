@@ -211,6 +211,21 @@ def test_two_annotators_at_once(
 
 
 @pytest.mark.slow
+def test_only_those_with_a_link_come_in(
+    start_server: Callable[..., Server], visit: Callable[..., Visitor]
+) -> None:
+    server = start_server(2, "--annotators", "ann", fixed=("--invited",))
+    stranger = visit(server.base)
+    stranger.page.get_by_role("heading", name="This page is by invitation").wait_for()
+    assert stranger.page.get_by_role("textbox").count() == 0
+    stranger.page.goto(f"{server.base}/compare?token=guessed")
+    stranger.page.get_by_role("heading", name="This link does not work").wait_for()
+    assert stranger.page.locator("html").get_attribute("lang") == "en-US"
+    ann = visit(server.links["ann"].replace("/compare?", "/?"))
+    ann.press("1")
+
+
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing(
     start_server: Callable[..., Server], visit: Callable[..., Visitor]
 ) -> None:

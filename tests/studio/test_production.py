@@ -1,4 +1,4 @@
-"""Where pairs come from: gold ones, and producers that fail or take their time."""
+"""Pairs that are still being made: gold ones, a producer that is slow, one that fails."""
 
 import json
 import threading
@@ -10,23 +10,20 @@ from annotating import Script, pair_of
 from fastapi.testclient import TestClient
 
 from foundling.config import ConfigError
-from foundling.preferences.gold import gold_pairs
 from foundling.preferences.producing import ProducingReport
 from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
+from foundling.studio.gold import gold_pairs
 from foundling.studio.production import Production
-
-
-def write(path: Path, *rows: dict) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def test_gold_pairs_hide_which_side_is_right(tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} + 1?", "chosen": str(n + 1), "rejected": "5"} for n in range(20)]
-    found = gold_pairs(write(tmp_path / "gold.jsonl", *rows))
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "gold.jsonl").write_text(lines)
+    found = gold_pairs(tmp_path / "gold.jsonl")
     assert found == gold_pairs(tmp_path / "gold.jsonl")
     assert {pair.gold for pair in found} == {"A", "B"}
     for number, pair in enumerate(found):
@@ -36,10 +33,11 @@ def test_gold_pairs_hide_which_side_is_right(tmp_path: Path) -> None:
 class Failing:
     """A producer that makes two pairs and fails."""
 
-    report = ProducingReport()
-
     def __init__(self, error: Exception) -> None:
-        self.error = error
+        self.error, self.report, self.closed = error, ProducingReport(), False
+
+    def close(self) -> None:
+        self.closed = True
 
     def __iter__(self) -> Iterator[Pair]:
         yield pair_of(100)
@@ -54,10 +52,12 @@ def test_a_failure_is_told_and_ends_nothing(
     said: list[str] = []
     with PreferenceStore.open(tmp_path / "votes.db") as store:
         for _ in range(2):  # begun anew, it adds nothing twice
-            production = Production(store, Failing(error), said.append)
+            failing = Failing(error)
+            production = Production(store, failing, said.append)
             production.start()
             production.wait(60)
             assert not production.running
+            assert failing.closed
         assert len(store.pairs()) == 2
         with TestClient(create_app(Desk(store, production=production))) as client:
             ann = Script(client, "ann")
@@ -76,13 +76,16 @@ def test_preparing_is_not_done(tmp_path: Path) -> None:
     class Slow:
         """A producer that waits until it is told."""
 
-        report = ProducingReport()
+        report = ProducingReport(1)
+
+        def close(self) -> None:
+            closed.set()
 
         def __iter__(self) -> Iterator[Pair]:
             assert go.wait(60)
             yield pair_of(0)
 
-    go = threading.Event()
+    go, closed = threading.Event(), threading.Event()
     with PreferenceStore.open(tmp_path / "votes.db") as store:
         production = Production(store, Slow(), print)
         production.start()
@@ -95,3 +98,4 @@ def test_preparing_is_not_done(tmp_path: Path) -> None:
             assert given["item"] is not None
             assert given["notice"] is None
         production.stop(60)
+        assert closed.is_set()

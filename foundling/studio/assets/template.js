@@ -68,7 +68,7 @@ export const TEMPLATE = `
       <h2>Answers are being prepared</h2>
       <p class="pulse">The next one comes by itself as soon as it is written.</p>
     </section>
-    <section class="state" v-else-if="!item">
+    <section class="state" role="status" v-else-if="!item">
       <p class="ornament" aria-hidden="true">❦</p>
       <h2>That was all. Thank you, {{ name }}.</h2>
       <p v-if="unsent">{{ unsent }} of your votes are still on their way; leave this page open.</p>
@@ -77,7 +77,7 @@ export const TEMPLATE = `
     </section>
 
     <template v-else>
-      <section class="prompt" aria-label="Conversation">
+      <section class="prompt" aria-label="Conversation" aria-live="polite">
         <div v-for="(turn, place) in item.prompt" :key="place" :class="['turn', turn.role]">
           <h2>{{ { user: "Question", assistant: "Earlier answer", system: "Setting" }[turn.role] ?? turn.role }}</h2>
           <p class="text">{{ turn.content }}</p>

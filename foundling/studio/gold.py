@@ -1,4 +1,4 @@
-"""Gold pairs: comparisons whose right verdict is known."""
+"""Pairs whose better answer is known, shown among the others to see who looks closely."""
 
 import random
 from pathlib import Path
@@ -8,7 +8,11 @@ from foundling.preferences.records import Answer, Pair
 
 
 def gold_pairs(path: Path, seed: int = 0) -> list[Pair]:
-    """Pairs whose better answer is known: any file of preferences, chosen against rejected."""
+    """The pairs of any file of preferences, chosen against rejected; `seed` draws which is A.
+
+    Raises:
+        ConfigError: the file cannot be read or is of no form that is known.
+    """
     found, _ = read_preferences([path])
     pairs = []
     for _, given in found:
