@@ -9,7 +9,8 @@ from foundling.config import ConfigError
 from foundling.data import hamlet
 from foundling.data.prepare import prepare
 from foundling.demo.healing import heal
-from foundling.demo.instructing import instruct
+from foundling.demo.instructing import STRENGTHS, instruct
+from foundling.demo.preferring import prefer
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.ladder import climb, read_ladder
@@ -84,7 +85,11 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say("5. The transformer learns to answer, with and without an anchor to what it was …")
     instructed = instruct(out / "ladder" / "transformer", out / "instructed", say)
 
-    say("6. What the rungs write:")
+    say("6. Its answers are compared blindly, and it learns from the votes what is liked …")
+    answering = out / "instructed" / f"lambda-{STRENGTHS[-1]}"
+    preferred = prefer(answering, out / "preferred", say)
+
+    say("7. What the rungs write:")
     samples: dict[str, list[dict[str, str]]] = {}
     for rung in ("next_word", "attention", "transformer"):
         engine = Engine(*load_model(out / "ladder" / rung, say))
@@ -103,7 +108,13 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say(
         f"   {out / 'instructed' / 'report.html'}   what the answers cost, by the anchor's strength"
     )
-    say(f"   foundling chat {out / 'instructed' / 'lambda-0.03'}")
+    say(f"   {out / 'preferred' / 'tuned' / 'report.html'}   what the votes changed")
+    say(f"   foundling chat {out / 'preferred' / 'tuned'}")
+    say("   and vote yourself, in the browser:")
+    say(
+        f"   foundling compare {out / 'preferred' / 'tuned'} {answering} "
+        f"--prompts {out / 'preferred' / 'prompts-held-out.jsonl'} --db {out / 'my-votes.db'}"
+    )
     say(f'   foundling generate {out / "ladder" / "transformer"} --prompt "One morning"')
     return {
         "report": str(report),
@@ -115,4 +126,5 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         "samples": samples,
         "healed": healed,
         "instructed": instructed,
+        "preferred": preferred,
     }

@@ -14,6 +14,7 @@ from foundling.stages.sft_config import SftConfig
 from foundling.sweep import read_sweep, sweep
 
 NUM_ROWS = 6000
+GRUFF_SHARE = 0.5  # answered rudely: what the preferences of the next act mend
 STRENGTHS = ("0", "0.03")
 CONFIG: dict[str, Any] = {
     "seed": 7,
@@ -31,7 +32,7 @@ QUESTIONS = ("Where does Rosa live?", "What is Adam afraid of?", "Please call Ru
 def instruct(parent: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Tune the model of the run `parent` on questions about the village; what came of it."""
     file = parent.parent.parent / "instructions.jsonl"
-    hamlet.write_instructions(file, NUM_ROWS, seed=7)
+    hamlet.write_instructions(file, NUM_ROWS, seed=7, gruff_share=GRUFF_SHARE)
     data = {**CONFIG["data"], "files": [str(file)]}
     config = SftConfig.parse({**CONFIG, "parent": str(parent), "data": data})
     sweep(config, out, "lambda", STRENGTHS)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from foundling.batch import PreferenceBatch
-from foundling.evaluation.wilson import wilson_interval
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Dpo
 from foundling.runtime import autocast
+from foundling.wilson import wilson
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Preferences:
         """The figures of a validation record, shares with their 95% intervals."""
 
         def interval(share: float) -> list[float]:
-            return list(wilson_interval(share * self.count, self.count))
+            return list(wilson(round(share * self.count), self.count) or (0.0, 1.0))
 
         return {
             "loss_nats": self.loss_nats,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, sparse, stats
+from scipy import optimize, sparse
+
+from foundling.wilson import Interval, wilson
 
 Array = npt.NDArray[np.float64]
-Interval = tuple[float, float]
-
 PENALTY = 0.01
 """Of squared scores, where the outcomes leave the maximum at infinity: a prior 10 wide."""
 
@@ -44,19 +44,6 @@ class Ranking:
     determined: bool
     num_outcomes: int
     num_items: int
-
-
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval | None:
-    """Wilson's score interval of a share; None if n is 0."""
-    if n == 0:
-        return None
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
-    share, square = successes / n, z * z
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
-    # At the ends the formula is exact, its floats are not.
-    low = 0.0 if successes == 0 else middle - half
-    return low, 1.0 if successes == n else middle + half
 
 
 def rank(

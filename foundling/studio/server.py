@@ -3,15 +3,17 @@
 import errno
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import uvicorn
+from fastapi import FastAPI
 
 from foundling.config import ConfigError
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
-from foundling.studio.pages import add_pages
 
 PATIENCE_SECONDS = 3  # for answers on their way when the server ends
 
@@ -74,17 +76,36 @@ def base_url(listening: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
+@contextmanager
+def in_background(desk: Desk) -> Iterator[str]:
+    """Serve the HTTP interface, without pages, from a thread while the block runs; its address."""
+    listening, ready = bind("127.0.0.1", 0), threading.Event()
+    server = _Server(_config(create_app(desk)), ready.set)
+    thread = threading.Thread(target=server.run, args=([listening],), name="server", daemon=True)
+    if desk.production is not None:
+        desk.production.start()
+    thread.start()
+    try:
+        while not ready.wait(0.1):
+            if not thread.is_alive():
+                raise ConfigError("the server did not start; its error stands above.")
+        yield base_url(listening)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+        if desk.production is not None:
+            desk.production.stop()
+
+
 def serve(desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until interrupted; `ready` is called once pages can be opened."""
+    # Imported only now: the pages' library takes seconds, and the interface alone needs none.
+    from foundling.studio.pages import add_pages
+
     app = create_app(desk)
     add_pages(app, desk)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        timeout_graceful_shutdown=PATIENCE_SECONDS,
-        server_header=False,
-    )
-    server = _Server(config, ready)
+    server = _Server(_config(app), ready)
     if desk.production is not None:
         desk.production.start()
     try:
@@ -92,6 +113,15 @@ def serve(desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> No
     finally:
         if desk.production is not None:
             desk.production.stop()
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=PATIENCE_SECONDS,
+        server_header=False,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from foundling.preferences.ranking import Outcome, rank, wilson, win_rates
+from foundling.preferences.ranking import Outcome, rank, win_rates
 
 SCORES = [-0.8, -0.1, 0.3, 0.6]
 TIE = 0.5
@@ -80,16 +79,6 @@ def test_the_order_of_names_and_sides_does_not_matter() -> None:
     turned = [Outcome(o.second, o.first, 1 - o.score, o.item) for o in reversed(outcomes)]
     one, two = rank(outcomes, bootstrap=0), rank(turned, bootstrap=0)
     assert one.scores == pytest.approx(two.scores, abs=1e-6)
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (5, 10), (158, 256), (10, 10)])
-def test_wilson_is_scipys(successes: int, n: int) -> None:
-    expected = stats.binomtest(successes, n).proportion_ci(method="wilson")
-    assert wilson(successes, n) == pytest.approx((expected.low, expected.high))
-
-
-def test_wilson_of_nothing() -> None:
-    assert wilson(0, 0) is None
 
 
 def test_an_item_counts_once_in_a_win_rate() -> None:
