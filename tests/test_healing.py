@@ -40,6 +40,9 @@ QUICK = (
 Make = Callable[..., PretrainConfig]
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def clean(tiny: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrain(tiny(*QUICK), tmp_path_factory.mktemp("clean") / "run").folder
@@ -72,7 +75,7 @@ def test_without_a_fault_the_guard_changes_nothing(clean: Path, tiny: Make, tmp_
     assert not (clean / "events.jsonl").exists()
 
 
-@pytest.mark.parametrize("step", [0, pytest.param(31, marks=pytest.mark.slow), 59])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=SLOW), pytest.param(31, marks=SLOW), 59])
 @pytest.mark.parametrize(
     ("site", "kind", "act"),
     [
@@ -116,7 +119,7 @@ def test_a_transient_fault_that_stays_finite_leaves_no_trace(
     assert weights_of(folder) == weights_of(clean)
 
 
-@pytest.mark.parametrize("step", [20, 30])
+@pytest.mark.parametrize("step", [pytest.param(20, marks=SLOW), 30])
 def test_a_model_found_damaged_at_a_checkpoint_or_a_validation_is_healed(
     step: int, clean: Path, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_poisoned_batch_is_skipped_and_the_rest_is_a_clean_run(
     assert records_of(told) == records_of(folder)
 
 
+@SLOW
 def test_poison_that_damages_is_gone_back_from(tiny: Make, tmp_path: Path) -> None:
     """Gradients of certain samples ruin the weights; each rung of the ladder is told as amended."""
     ruin = Fault("gradient", "scale", samples=range(180, 188), sticky=True, factor=1e30)
@@ -197,6 +201,7 @@ def test_a_rewind_goes_back_in_step_and_on_in_the_data(tiny: Make, tmp_path: Pat
     assert weights_of(told) == weights_of(run.folder)
 
 
+@SLOW
 def test_the_ladder_ends_with_a_healthy_checkpoint(tiny: Make, tmp_path: Path) -> None:
     """T7: everything from one sample on is poison."""
     poison = Fault("batch", "corrupt", samples=range(400, 10**9), sticky=True)
@@ -214,7 +219,9 @@ def test_the_ladder_ends_with_a_healthy_checkpoint(tiny: Make, tmp_path: Path) -
     assert (run.folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("how", ["nan", "scaled", "truncated"])
+@pytest.mark.parametrize(
+    "how", ["nan", pytest.param("scaled", marks=SLOW), pytest.param("truncated", marks=SLOW)]
+)
 def test_a_poisoned_newest_checkpoint_falls_back_to_a_healthy_one(
     how: str, clean: Path, tiny: Make, tmp_path: Path
 ) -> None:
@@ -275,7 +282,7 @@ def _train_until_killed(values: dict[str, Any], out: Path) -> None:
     pretrain(PretrainConfig.parse(values), out, seam=kill)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_killed_run_resumes_as_if_nothing_had_been(
     clean: Path, tiny: Make, tmp_path: Path
 ) -> None:
@@ -289,7 +296,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_been(
     assert weights_of(pretrain(config, out, resume=True).folder) == weights_of(clean)
 
 
-@pytest.mark.slow
+@SLOW
 def test_a_run_killed_before_any_of_its_writes_ends_the_same(tiny: Make, tmp_path: Path) -> None:
     """T6: before every open, rename, removal and fsync of a run that skips, replays and rewinds."""
     short = ("training.steps=13", "checkpoint.every=6", "validation.every=13")

@@ -113,7 +113,7 @@ def test_no_anchor_is_plain_tuning_and_needs_no_reference(
 
 
 @pytest.mark.parametrize("adapter", [(), ("adapter.rank=2", "adapter.dropout=0.1")])
-@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_interrupted_equals_uninterrupted(
     settings: Callable[..., SftConfig], tmp_path: Path, step: int, adapter: tuple[str, ...]
 ) -> None:
