@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 
 class ConfigError(ValueError):
@@ -16,11 +16,27 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """A frozen group of settings; a key it does not know is an error."""
+    """A frozen group of settings; a key it does not know is an error.
+
+    A section within it that is given in part keeps what its default says of the rest.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        completed = dict(given)
+        for name, field in cls.model_fields.items():
+            part, default = given.get(name), field.default
+            if isinstance(part, Mapping) and isinstance(default, Section):
+                said = {key: getattr(default, key) for key in default.model_fields_set}
+                completed[name] = {**said, **part}
+        return completed
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundling.config import ConfigError, dump_toml, load_toml, override
+from foundling.config import ConfigError, Section, dump_toml, load_toml, override
 from foundling.stages.pretrain import PretrainConfig
 
 plain = (
@@ -47,6 +47,21 @@ def test_a_wrong_setting_names_the_way_out(values: dict[str, object], message: s
     for part in message.split("(.*)"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_section_given_in_part_keeps_the_default_of_its_place() -> None:
+    class Inner(Section):
+        kind: str = "general"
+        rate: float = 1.0
+        size: int = 3
+
+    class Outer(Section):
+        inner: Inner = Inner(kind="special", rate=0.5)
+
+    assert Outer.parse({"inner": {"size": 4}}).inner == Inner(kind="special", rate=0.5, size=4)
+    assert Outer.parse({"inner": {"rate": 2.0}}).inner == Inner(kind="special", rate=2.0)
+    with pytest.raises(ConfigError, match="inner"):
+        Outer.parse({"inner": {"no": 1}})
 
 
 def test_overrides_read_toml_values_and_make_sections() -> None:

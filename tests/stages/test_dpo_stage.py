@@ -109,6 +109,13 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
 
 
+def interrupts(site: str, step: int, samples: Any, value: Any) -> Any:
+    """A seam through which SIGINT comes in the middle."""
+    if site == "batch" and step == 2:
+        signal.raise_signal(signal.SIGINT)
+    return value
+
+
 def test_it_begins_at_ln_2_and_learns_what_is_preferred(
     settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
 ) -> None:
@@ -153,12 +160,6 @@ def test_interrupted_equals_uninterrupted(
     settings: Callable[..., DpoConfig], tmp_path: Path, changes: tuple[str, ...]
 ) -> None:
     whole = dpo(settings(*changes), tmp_path / "whole")
-
-    def interrupts(site: str, step: int, samples: Any, value: Any) -> Any:
-        if site == "batch" and step == 2:
-            signal.raise_signal(signal.SIGINT)
-        return value
-
     with pytest.raises(Interrupted):
         dpo(settings(*changes), tmp_path / "parts", seam=interrupts)
     parts = dpo(settings(*changes), tmp_path / "parts", resume=True)
@@ -182,13 +183,11 @@ def test_votes_are_read_from_their_database_and_kept_with_the_run(
             for r in rows
         )
         store.judge_pairs("ann", {ids[0]: "tie", **dict.fromkeys(ids[1:-9], "B")})
-    voted = settings(f"data.files={json.dumps([str(place)])}", "training.steps=2")
-    dpo(voted, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        dpo(settings(f"data.files={json.dumps([str(place)])}"), tmp_path / "run", seam=interrupts)
     with PreferenceStore.open(place) as store:
         store.judge_pairs("ann", dict.fromkeys(ids[-9:], "A"))
-    saved = DpoConfig.parse(
-        override(load_toml(tmp_path / "run" / "config.toml"), ["training.steps=4"])
-    )
+    saved = DpoConfig.parse(load_toml(tmp_path / "run" / "config.toml"))
     run = dpo(saved, tmp_path / "run", resume=True)
     file = tmp_path / "run" / "votes-1.jsonl"
     assert saved.data.files == (str(file),)

@@ -275,8 +275,10 @@ def test_rows_of_text_hold_it_nearer_to_what_it_knew(
     beside = ("anchor.strength=1", "anchor.text_rows=8")
     held = sft(settings(*beside), tmp_path / "held")
     drift = [
-        run.records()["validation"][-1]["pretraining_loss_nats"]
-        - run.records()["validation"][0]["pretraining_loss_nats"]
+        abs(
+            run.records()["validation"][-1]["pretraining_loss_nats"]
+            - run.records()["validation"][0]["pretraining_loss_nats"]
+        )
         for run in (alone, held)
     ]
     assert drift[1] < drift[0]
