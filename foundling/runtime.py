@@ -5,6 +5,7 @@ import hashlib
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -115,8 +116,18 @@ def use_threads(count: int | None) -> int:
     return torch.get_num_threads()
 
 
-def matrix_rate(device: torch.device, precision: torch.dtype, size: int = 1024) -> float:
-    """Floating-point operations a second of a square matrix product, the best of six."""
+def matrix_rate(device: torch.device, precision: torch.dtype) -> float:
+    """Floating-point operations a second of a square matrix product, the best of six.
+
+    Measured once in a process for each number of threads.
+    """
+    return _matrix_rate(device, precision, torch.get_num_threads())
+
+
+@cache
+def _matrix_rate(
+    device: torch.device, precision: torch.dtype, threads: int, size: int = 1024
+) -> float:
     left = torch.randn(size, size, device=device).to(precision)
     right = torch.randn(size, size, device=device).to(precision)
     best = 0.0

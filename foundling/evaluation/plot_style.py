@@ -134,7 +134,8 @@ def save(figure: Figure, stem: Path) -> str:
     """Write `stem`.png and `stem`.svg, each whole or not at all; return the SVG's text."""
     png, svg = io.BytesIO(), io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(png, format="png", dpi=DPI)
+    # Little compression: the rest would take longer than the drawing.
+    figure.savefig(png, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})
     figure.savefig(svg, format="svg", metadata={"Date": None})
     text = _stable_ids(svg.getvalue().decode("utf-8"), stem.name)
     stem.parent.mkdir(parents=True, exist_ok=True)

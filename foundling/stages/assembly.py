@@ -27,6 +27,7 @@ from foundling.run import Run
 from foundling.stages.settings import StageConfig, TrainingSettings
 from foundling.tokenizer import Tokenizer
 from foundling.training.guard.guard import Guard
+from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Record, Seam
 from foundling.training.optimizers import Optimizer
 from foundling.training.progress import ProgressLine
@@ -181,7 +182,7 @@ def train(
                     progress.message(
                         f"ended early: no better validation since step {loop.progress.best_step}"
                     )
-            except TrainingStopped:
+            except (TrainingStopped, Interrupted):
                 with suppress(OSError):  # a full disk is no reason to hide why it stopped
                     write_run_report(run.folder)
                 raise
