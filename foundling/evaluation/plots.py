@@ -106,6 +106,7 @@ def loss_plot(
     *,
     bits_per_nat: int | float | None = None,
     title: str = "Loss",
+    unit: str = "nats per token",
 ) -> Figure:
     """Training loss with its trend, validation as points, what was undone, a mark for each event.
 
@@ -113,7 +114,7 @@ def loss_plot(
     """
     guarded = bool(events or undone)
     figure, axes = new_figure(
-        title, "step", "nats per token", height=4.3 if guarded else 4.0,
+        title, "step", unit, height=4.3 if guarded else 4.0,
         right=0.905 if bits_per_nat else 0.97,
     )  # fmt: skip
     x, y = train.finite()
@@ -154,7 +155,7 @@ def loss_plot(
 
 def learning_rate_plot(curves: Sequence[Curve], *, title: str = "Learning rate") -> Figure:
     """The learning rate of each optimizer against the step."""
-    figure, axes = new_figure(title, "step", "learning rate", height=2.9, left=0.125)
+    figure, axes = new_figure(title, "step", "learning rate", height=2.9, left=0.15)
     drawn = [(curve, *curve.finite()) for curve in curves]
     drawn = [(curve, x, y) for curve, x, y in drawn if len(x)]
     if not drawn:

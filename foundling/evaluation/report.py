@@ -23,7 +23,7 @@ from foundling.evaluation.plots import (
     loss_by_position_plot,
     loss_plot,
 )
-from foundling.evaluation.tuning_plots import drift_plot
+from foundling.evaluation.tuning_plots import changes_plot, drift_plot, preferred_plot
 from foundling.records import (
     best_validation,
     bits_per_nat,
@@ -71,19 +71,30 @@ def write_run_report(run_dir: Path) -> Path:
         guard_story.undone_curves(train, undone(records), events),
         bits_per_nat=bits_per_nat(validation),
         title=f"Loss{told}",
+        unit=_unit(best),
     )
     positions = [record for record in validation if record.get("loss_by_position")]
     shown = {positions[i]["step"]: positions[i] for i in _first_middle_last(len(positions))}
     by_position = {f"step {step:,}": r["loss_by_position"] for step, r in reversed(shown.items())}
     rates = learning_rate_plot(_learning_rates(train))
     told = f"Validation loss by position in the context, at {', '.join(by_position)}."
-    figures = {
+    figures: dict[str, Any] = {
         "loss": draw(run_dir, "loss", loss, f"{_describe_losses(best)} {deeds}".strip()),
         "learning_rate": draw(run_dir, "learning_rate", rates, "Learning rate by step."),
+        "preferred": [],
         "drift": None,
         "positions": by_position
         and draw(run_dir, "loss_by_position", loss_by_position_plot(by_position), told),
     }
+    pairs = [record for record in validation if "num_pairs" in record]
+    if pairs:
+        accuracy, changes = preferred_plot(pairs), changes_plot(pairs)
+        figures["preferred"] = [
+            draw(run_dir, "preferred", accuracy, "Held-out pairs told rightly, by step."),
+            draw(
+                run_dir, "changes", changes, "Change of either answer's log-probability, by step."
+            ),
+        ]
     if any(is_number(record.get("kl_nats")) for record in validation):
         figures["drift"] = draw(run_dir, "drift", *_drift(validation))
     samples = [record for record in reversed(splits["samples"]) if record.get("samples")]
@@ -92,6 +103,7 @@ def write_run_report(run_dir: Path) -> Path:
         name=run_dir.resolve().name,
         cards=[*_run_cards(train, validation, best, manifest), *guard_story.card(events)],
         figures=figures,
+        of_pairs=bool(pairs),
         samples=samples[:MAX_SAMPLES],
         samples_left_out=max(0, len(samples) - MAX_SAMPLES),
         deeds=deeds,

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from foundling.evaluation.plot_style import (
     BLUE,
@@ -87,6 +88,57 @@ def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
             spine.set_visible(False)
     axes.legend(
         loc="lower right", fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none",
+        framealpha=0.85,
+    )  # fmt: skip
+    return figure
+
+
+def preferred_plot(validation: Sequence[Mapping[str, Any]]) -> Figure:
+    """The share of held-out pairs told rightly, its interval, and what length alone would tell."""
+    figure, axes = new_figure("Told rightly", "step", "held-out pairs", height=3.4, left=0.12)
+    told = [record for record in validation if record["step"]]
+    if not told:
+        return empty(figure, axes, "not yet")
+    steps = [record["step"] for record in told]
+    low, high = zip(*(record["accuracy_interval"] for record in told), strict=True)
+    axes.fill_between(steps, low, high, color=BLUE, alpha=0.13, linewidth=0)
+    axes.vlines(steps, low, high, color=BLUE, alpha=0.45, linewidth=1.2)
+    accuracy = [record["accuracy"] for record in told]
+    axes.plot(steps, accuracy, color=BLUE, linewidth=2, marker="o", markersize=4.5, label="gained")
+    likelier = [record["ranking_accuracy"] for record in validation]
+    axes.plot(
+        [record["step"] for record in validation], likelier, color=VERMILLION, linewidth=1.5,
+        marker="s", markersize=4, label="likelier",
+    )  # fmt: skip
+    longer = told[-1]["longer_accuracy"]
+    axes.axhline(longer, color=INK, linewidth=1.2, linestyle=(0, (2, 3)), label="longer")
+    axes.axhline(1 - longer, color=MUTED, linewidth=1.2, linestyle=(0, (2, 3)), label="shorter")
+    axes.set_xlim(0, 1.012 * steps[-1])
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.legend(
+        loc="lower right", ncols=4, fontsize=11, labelcolor=INK, facecolor=PAPER,
+        edgecolor="none", framealpha=0.85,
+    )  # fmt: skip
+    return figure
+
+
+def changes_plot(validation: Sequence[Mapping[str, Any]]) -> Figure:
+    """How much likelier chosen and rejected answers have become since the parent."""
+    figure, axes = new_figure("Either answer", "step", "change, nats an answer", height=3.2)
+    known = [record for record in validation if record.get("chosen_change") is not None]
+    if not known:
+        return empty(figure, axes, "this loss has no reference")
+    steps = [record["step"] for record in known]
+    for name, colour, marker in (("chosen", BLUE, "o"), ("rejected", VERMILLION, "s")):
+        values = [record[f"{name}_change"] for record in known]
+        axes.plot(
+            steps, values, color=colour, linewidth=2, marker=marker, markersize=4.5, label=name
+        )
+    axes.axhline(0, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.set_xlim(0, 1.012 * max(1, steps[-1]))
+    axes.legend(
+        loc="lower left", fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none",
         framealpha=0.85,
     )  # fmt: skip
     return figure

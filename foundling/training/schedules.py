@@ -15,7 +15,7 @@ class ScheduleSettings(Section):
     """wsd: warm up, stay, decay linearly; cosine: warm up, then half a cosine."""
     warmup_steps: int = Field(20, ge=0)
     decay_share: float = Field(0.4, ge=0, le=1)
-    """wsd: the last share of all steps, over which the rate falls."""
+    """wsd: the last share of all steps, over which the rate falls; 1: from the warm-up on."""
     final: float = Field(0.0, ge=0, le=1)
     """The share of the full rate that is left at the last step."""
 
@@ -40,8 +40,8 @@ def rate_share(settings: ScheduleSettings, step: int, total_steps: int) -> float
     if settings.kind == "constant":
         return 1.0
     if settings.kind == "wsd":
-        decay_steps = settings.decay_share * total_steps
-        left = (total_steps - step) / decay_steps if decay_steps else 1.0
+        decay_steps = min(settings.decay_share * total_steps, total_steps - settings.warmup_steps)
+        left = (total_steps - step) / decay_steps if decay_steps > 0 else 1.0
         return settings.final + (1 - settings.final) * min(1.0, left)
     done = (step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
     return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

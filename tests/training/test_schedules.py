@@ -35,3 +35,12 @@ def test_every_share_is_positive_until_the_end_and_never_above_one() -> None:
 def test_a_setting_that_a_schedule_does_not_use_is_refused() -> None:
     with pytest.raises(ConfigError, match="cosine schedule does not use decay_share"):
         ScheduleSettings.parse({"kind": "cosine", "decay_share": 0.1})
+
+
+def test_a_decay_over_all_steps_begins_where_the_warm_up_ends() -> None:
+    settings = ScheduleSettings(kind="wsd", warmup_steps=4, decay_share=1.0)
+    shares = [rate_share(settings, step, 12) for step in range(12)]
+    assert shares == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, *((12 - step) / 8 for step in range(4, 12))]
+    )
+    assert rate_share(settings, 4, 4) == 1.0
