@@ -180,6 +180,19 @@ class Tokenizer:
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of `text`, and from which to before which of its characters each one goes.
+
+        Tokens that share a character, such as the bytes of an emoji, all have it whole.
+
+        Raises:
+            ConfigError: the vocabulary of characters lacks one of the text's.
+        """
+        if self.kind == "characters":
+            self._refuse_unknown(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids: Iterable[int], *, show_special: bool = False) -> str:
         """The text of `ids`; special tokens are left out unless `show_special`."""
         ids = [int(i) for i in ids]

@@ -208,6 +208,23 @@ class SelfAttention(nn.Module):
         layer: int = 0,
         places: Int[Tensor, " places"] | None = None,
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        query, key, value = self.projected(x, layout)
+        if cache is not None:
+            key, value = cache.write(layer, key, value)
+        key, value = self.repeated(key), self.repeated(value)
+        mixed = attend(query, key, value, layout.mask)
+        mixed = mixed.transpose(1, 2).flatten(2)
+        result: Tensor = self.o(mixed if places is None else pick(mixed, places))
+        return result
+
+    def projected(
+        self, x: Float[Tensor, "batch time dim"], layout: Layout
+    ) -> tuple[
+        Float[Tensor, "batch heads time head_dim"],
+        Float[Tensor, "batch kv_heads time head_dim"],
+        Float[Tensor, "batch kv_heads time head_dim"],
+    ]:
+        """Queries, keys and values, normed and rotated."""
         batch, time, _ = x.shape
 
         def heads(projected: Tensor, num: int) -> Tensor:
@@ -215,19 +232,17 @@ class SelfAttention(nn.Module):
 
         query = self.q_norm(heads(self.q(x), self.num_heads))
         key = self.k_norm(heads(self.k(x), self.num_kv_heads))
-        value = heads(self.v(x), self.num_kv_heads)
         if layout.rotary is not None:
             query, key = rotate(query, *layout.rotary), rotate(key, *layout.rotary)
-        if cache is not None:
-            key, value = cache.write(layer, key, value)
-        if self.num_kv_heads != self.num_heads:
-            repeats = self.num_heads // self.num_kv_heads
-            key = key.repeat_interleave(repeats, dim=1)
-            value = value.repeat_interleave(repeats, dim=1)
-        mixed = attend(query, key, value, layout.mask)
-        mixed = mixed.transpose(1, 2).reshape(batch, time, -1)
-        result: Tensor = self.o(mixed if places is None else pick(mixed, places))
-        return result
+        return query, key, heads(self.v(x), self.num_kv_heads)
+
+    def repeated(
+        self, x: Float[Tensor, "batch kv_heads time head_dim"]
+    ) -> Float[Tensor, "batch heads time head_dim"]:
+        """Keys or values, once for each query head that shares them."""
+        if self.num_kv_heads == self.num_heads:
+            return x
+        return x.repeat_interleave(self.num_heads // self.num_kv_heads, dim=1)
 
 
 class AttentionSettings(Section):
