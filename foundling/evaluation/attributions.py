@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from foundling.config import ConfigError
@@ -19,10 +19,11 @@ from foundling.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Attribution:
-    """How the log-probability of a continuation changes with each word before it.
+    """How much each word adds to the log-probability of a continuation, in nats.
 
-    `scores` are gradient · embedding, summed over a word's tokens, in nats: to first order what
-    making the word's embedding a share s larger adds, over s. They need not sum to `log_prob`.
+    Summed over a word's tokens. Without `steps`, gradient · embedding: to first order what making
+    the word's embedding a share s larger adds, over s. With `steps`, integrated gradients: the sum
+    of `scores` is `log_prob` less that behind a text of nothing but the mean embedding.
     """
 
     reading: Reading
@@ -32,11 +33,14 @@ class Attribution:
 
 
 def attribute(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, continuation: str
+    model: LanguageModel, tokenizer: Tokenizer, text: str, continuation: str, *, steps: int = 0
 ) -> Attribution:
-    """Gradient times input of each word of `text` for what follows it, such as " lane".
+    """What each word of `text` does for what follows it, such as " lane".
 
-    Source: Shrikumar et al. 2016, Not Just a Black Box, section 2 (gradient · input).
+    Norms make a model nearly blind to the length of an embedding, so gradient · input is small
+    where a word matters much; 32 `steps` from the mean embedding do not have this fault.
+    Source: Shrikumar et al. 2016, Not Just a Black Box, section 2 (gradient · input); Sundararajan
+    et al. 2017, equation 1 (integrated gradients, here at the middle of each step).
 
     Raises:
         ConfigError: no continuation, no text, or more than the model reads.
@@ -45,31 +49,43 @@ def attribute(
     row = [*reading.tokens, *ids]
     if not ids or not reading.tokens:
         raise ConfigError("the text or its continuation has no token.")
+    if steps < 0:
+        raise ConfigError(f"steps = {steps}: must be 0 (gradient · input) or more.")
     if model.max_context is not None and len(row) - 1 > model.max_context:
         raise ConfigError(
             f"the text has {len(row) - 1:,} tokens with its continuation and the model reads at "
             f"most {model.max_context:,}: give a shorter one."
         )
-    embedded: list[Tensor] = []
-
-    def keep(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-        embedded.append(output.detach().requires_grad_())
-        return embedded[0]
-
-    hook = model.embed.register_forward_hook(keep)
+    length = len(reading.tokens)
+    tokens = torch.tensor([row], device=model.embed.weight.device)
+    own = model.embed.weight.detach()[tokens[:, :-1]]
+    away = torch.zeros_like(own)
+    away[:, :length] = own[:, :length]
+    if steps:
+        away[:, :length] -= model.embed.weight.detach().mean(0)
+    shares = (torch.arange(steps, device=own.device) + 0.5) / steps if steps else own.new_ones(1)
+    path = (own - (1 - shares.to(own))[:, None, None] * away).requires_grad_()
+    hook = model.embed.register_forward_hook(lambda *_: path)
     try:
         with torch.enable_grad():
-            tokens = torch.tensor([row], device=model.embed.weight.device)
-            hidden = model.eval().hidden(tokens[:, :-1])[0, len(reading.tokens) - 1 :]
-            table = model.logits(hidden).log_softmax(-1)
-            total = table.gather(1, tokens[0, len(reading.tokens) :, None]).sum()
-            (gradient,) = torch.autograd.grad(total, embedded)
+            total = _log_prob(model, tokens.expand(len(path), -1), length).sum()
+            (gradient,) = torch.autograd.grad(total, path)
     finally:
         hook.remove()
-    by_token = (gradient * embedded[0].detach()).sum(-1)[0, : len(reading.tokens)].cpu()
-    return Attribution(
-        reading, continuation, total.item(), reading.membership.to(by_token) @ by_token
-    )
+    with torch.no_grad():
+        log_prob = _log_prob(model, tokens, length).item()
+    by_token = (gradient.mean(0) * away[0]).sum(-1)[:length].cpu()
+    scores = reading.membership.to(by_token) @ by_token
+    return Attribution(reading, continuation, log_prob, scores)
+
+
+def _log_prob(
+    model: LanguageModel, tokens: Int[Tensor, "batch time"], length: int
+) -> Float[Tensor, " batch"]:
+    """Of all tokens from `length` on, in nats."""
+    hidden = model.eval().hidden(tokens[:, :-1])[:, length - 1 :]
+    table = model.logits(hidden).log_softmax(-1)
+    return table.gather(2, tokens[:, length:, None]).sum((1, 2))
 
 
 @contextmanager

@@ -58,6 +58,23 @@ def test_scores_are_the_slope_along_a_words_embedding(
     assert found.scores.abs().max() > 1e-2
 
 
+def test_integrated_gradients_account_for_the_whole_difference(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    found = attribute(model, tokenizer, TEXT, " lane", steps=400)
+    tokens, ids = found.reading.tokens, tokenizer.encode(" lane")
+
+    def mean(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
+        output[:, : len(tokens)] = model.embed.weight.mean(0)
+        return output
+
+    hook = model.embed.register_forward_hook(mean)
+    (nothing,) = log_probs(model, [(tokens, ids)])
+    hook.remove()
+    assert abs(found.log_prob - nothing) > 0.1
+    assert float(found.scores.sum()) == pytest.approx(found.log_prob - nothing, abs=5e-3)
+
+
 def test_taking_a_head_away_is_zeroing_its_columns(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:
@@ -96,5 +113,7 @@ def test_what_cannot_be_asked_is_refused(model: LanguageModel, tokenizer: Tokeni
         pass
     with pytest.raises(ConfigError, match="no token"):
         attribute(model, tokenizer, TEXT, "")
+    with pytest.raises(ConfigError, match="steps = -1"):
+        attribute(model, tokenizer, TEXT, " lane", steps=-1)
     with pytest.raises(ConfigError, match="at most 40"):
         attribute(model, tokenizer, TEXT * 9, " lane")
