@@ -32,10 +32,10 @@ def import_model(checkpoint: Path, tokenizer_file: Path, out: Path) -> LanguageM
 
     Raises:
         ConfigError: one of the files is not what it should be, they do not belong together, or
-            `out` holds a model; nothing is written.
+            `out` is not empty; nothing is written.
     """
-    if (out / "config.json").exists():
-        raise ConfigError(f"{out}: holds a model already; choose another folder.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: is not empty; give another --out.")
     model, pieces = llama2c.load(checkpoint), read_pieces(tokenizer_file)
     if len(pieces) != model.vocab_size:
         raise ConfigError(
