@@ -337,13 +337,18 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Text of tokens that come one at a time, never a part of a UTF-8 character."""
+    """Text of tokens that come one at a time, never a part of a UTF-8 character.
 
-    def __init__(self, tokenizer: Tokenizer, *, show_special: bool = False) -> None:
+    `continues`: they go on with a text, so that a space that sentencepiece spells is one.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, show_special: bool = False, continues: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self._show_special = show_special
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._started = False
+        self._started = continues
         self._ids: list[int] = []  # only of tokenizers whose tokens depend on their neighbours
         self._given = 0
 

@@ -75,7 +75,8 @@ class Engine:
         ids = self._read(prompt) if isinstance(prompt, str) else list(prompt)
         bound = self.model.max_context
         budget = self._budget(len(ids), max_tokens, slide)
-        return self._stream(ids, budget, bound, sampling or Sampling(), list(stop))
+        decoder = StreamDecoder(self.tokenizer, continues=isinstance(prompt, str) and prompt != "")
+        return self._stream(ids, budget, bound, sampling or Sampling(), list(stop), decoder)
 
     def _read(self, prompt: str) -> list[int]:
         ids = self.tokenizer.encode(prompt)
@@ -106,10 +107,15 @@ class Engine:
         return room if max_tokens is None else max_tokens
 
     def _stream(
-        self, ids: list[int], budget: int, bound: int | None, sampling: Sampling, stop: list[str]
+        self,
+        ids: list[int],
+        budget: int,
+        bound: int | None,
+        sampling: Sampling,
+        stop: list[str],
+        decoder: StreamDecoder,
     ) -> Iterator[Chunk]:
         generator = torch.Generator().manual_seed(sampling.seed)
-        decoder = StreamDecoder(self.tokenizer)
         held = _StopStrings(stop)
         seen, unread, state = list(ids), list(ids), None
         drawn: list[int] = []  # and not handed out yet
