@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from foundling.chat import KINDS, Conversation, Learn, Rendered, render_batch, render_plain
+from foundling.chat import KINDS, Learn, Rendered, render_batch, render_plain
 from foundling.config import ConfigError
 from foundling.data.conversations import SourcedConversation
+from foundling.data.splits import held_out, prompt_words
 from foundling.runtime import derive_seed
 from foundling.tokenizer import Tokenizer
 
@@ -200,29 +201,15 @@ def split_by_prompt(
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
-    keys = [derive_seed(seed, "split", _prompt(given.messages)) for given in conversations]
-    order = sorted(set(keys))
-    if len(order) < 2:
+    keys = [derive_seed(seed, "split", prompt_words(given.messages)) for given in conversations]
+    if len(set(keys)) < 2:
         raise ConfigError(
-            f"{len(conversations)} conversations with {len(order)} different prompts: a split "
+            f"{len(conversations)} conversations with {len(set(keys))} different prompts: a split "
             "needs at least 2; give a file for validation."
         )
-    sizes = dict.fromkeys(order, 0)
-    for key in keys:
-        sizes[key] += 1
-    wanted, held_out, count = fraction * len(keys), set[int](), 0
-    for key in order[:-1]:  # one prompt at least stays
-        if held_out and count + sizes[key] / 2 > wanted:
-            break
-        held_out.add(key)
-        count += sizes[key]
-    train = [c for c, key in zip(conversations, keys, strict=True) if key not in held_out]
-    return train, [c for c, key in zip(conversations, keys, strict=True) if key in held_out]
-
-
-def _prompt(messages: Conversation) -> str:
-    first = next(message.content for message in messages if message.role == "user")
-    return " ".join(first.split()).casefold()
+    out = held_out(keys, fraction)
+    train = [c for c, key in zip(conversations, keys, strict=True) if key not in out]
+    return train, [c for c, key in zip(conversations, keys, strict=True) if key in out]
 
 
 def render_sourced(

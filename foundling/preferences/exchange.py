@@ -12,6 +12,7 @@ from foundling import durable
 from foundling.chat import Conversation
 from foundling.config import ConfigError, suggest
 from foundling.data.formats import RowError
+from foundling.data.splits import held_out, prompt_words
 from foundling.preferences.forms import FORMS, Preferred, labelled_row
 from foundling.preferences.records import Judgement, Pair, Who
 from foundling.preferences.statistics import WHO
@@ -188,22 +189,15 @@ def _held_out(prompts: Sequence[Conversation], fraction: float, seed: int) -> li
     if not 0 < fraction < 1:
         raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
     keys = [_key(prompt, seed) for prompt in prompts]
-    sizes = Counter(keys)
-    if len(sizes) < 2:
+    if len(set(keys)) < 2:
         raise ConfigError(
-            f"{len(keys)} pairs with {len(sizes)} different prompts: a split needs at least 2; "
+            f"{len(keys)} pairs with {len(set(keys))} different prompts: a split needs at least 2; "
             "collect more, or leave the split out."
         )
-    wanted, held_out, count = fraction * len(keys), set[int](), 0
-    for key in sorted(sizes)[:-1]:  # one prompt at least stays
-        if held_out and count + sizes[key] / 2 > wanted:
-            break
-        held_out.add(key)
-        count += sizes[key]
-    return [key in held_out for key in keys]
+    out = held_out(keys, fraction)
+    return [key in out for key in keys]
 
 
 def _key(prompt: Conversation, seed: int) -> int:
-    first = next(message.content for message in prompt if message.role == "user")
-    text = f"{seed}/split/{' '.join(first.split()).casefold()}".encode(errors="surrogatepass")
+    text = f"{seed}/split/{prompt_words(prompt)}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

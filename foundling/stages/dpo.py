@@ -35,7 +35,7 @@ from foundling.stages.parent import Parent
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.tuned import Tuned
 from foundling.stages.votes import Votes, is_database
-from foundling.tokenizer import END_OF_TURN, Tokenizer
+from foundling.tokenizer import END_OF_TURN
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 
@@ -55,12 +55,7 @@ def dpo(config: DpoConfig, out: Path, *, resume: bool = False, seam: Seam = unto
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     machine = Machine.of(config.training)
-    if resume:
-        parent = Parent.kept_by(Run.open(out))
-    elif config.parent is None:
-        raise ConfigError("parent: give --from RUN, the model to start from.")
-    else:
-        parent = Parent.find(config.parent, _say)
+    parent = Parent.of(config.parent, out, resume=resume, say=_say)
     return _Dpo(config, parent, machine, out).run(resume, seam)
 
 
@@ -69,10 +64,7 @@ class _Dpo:
 
     def __init__(self, config: DpoConfig, parent: Parent, machine: Machine, out: Path) -> None:
         self.parent, self.machine, self.out = parent, machine, out
-        self.tokenizer: Tokenizer = parent.tokenizer()
-        if config.data.style == "chat" and not self.tokenizer.knows_roles:
-            self.tokenizer = self.tokenizer.with_roles()
-            _say("the parent's tokenizer has no roles; they are added, and learned from here on.")
+        self.tokenizer = parent.tokenizer_for(config.data.style, _say)
         self.tuned = Tuned(config, parent, self.tokenizer)
         self.votes: dict[str, tuple[str, Votes]] = {}  # by place: the name of its file in the run
         self.model, self.context = self.tuned.model, self.tuned.context

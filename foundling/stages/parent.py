@@ -10,6 +10,7 @@ from torch import nn
 
 from foundling import durable
 from foundling.config import ConfigError
+from foundling.data.examples import Style
 from foundling.models import interchange, widened
 from foundling.models.language_model import LanguageModel
 from foundling.records import read_object
@@ -58,6 +59,27 @@ class Parent:
                 f"{facts['source']}, or start a new run."
             )
         return cls(folder, facts, run.manifest.get("pretraining_data"))
+
+    @classmethod
+    def of(cls, given: str | None, out: Path, *, resume: bool, say: Callable[[str], None]) -> Self:
+        """The parent that a new run was given, or the one that a resumed run keeps in `out`.
+
+        Raises:
+            ConfigError: none was given, or there is no such parent.
+        """
+        if resume:
+            return cls.kept_by(Run.open(out))
+        if given is None:
+            raise ConfigError("parent: give --from RUN, the model to start from.")
+        return cls.find(given, say)
+
+    def tokenizer_for(self, style: Style, say: Callable[[str], None]) -> Tokenizer:
+        """The parent's tokenizer, with roles where chats are learned."""
+        tokenizer = self.tokenizer()
+        if style != "chat" or tokenizer.knows_roles:
+            return tokenizer
+        say("the parent's tokenizer has no roles; they are added, and learned from here on.")
+        return tokenizer.with_roles()
 
     def copy_to(self, run_folder: Path) -> None:
         """Put the copy into the folder of a new run."""
