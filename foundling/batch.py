@@ -24,14 +24,17 @@ class BatchView:
     document began at time `t - p`. `documents` is None where every row is one document: that is
     known on the host, and lets attention take its fastest path.
 
-    With `branches`, a document is a stem (0) that goes on in several ways (1, 2, ...), one after
-    the other: a token sees the stem and its own branch, and the positions of each branch restart
-    behind the stem. Only context modules that say so know branches.
+    With `seen_until`, a document is a tree that is written out depth first: a token at time `t`
+    is seen from there on up to time `seen_until[t]`, excluded, which is where its branch ends.
+    Positions count from the root, so each branch goes on behind its stem. Of a stream, the tree
+    grows out of all that was read before. Only context modules that say so know branches.
+
+    7 8 that goes on as 4 5 or as 6: tokens 7 8 4 5 6, positions 0 1 2 3 2, seen_until 5 5 4 4 5.
     """
 
     positions: Int[Tensor, "batch time"]
     documents: Int[Tensor, "batch time"] | None = None
-    branches: Int[Tensor, "batch time"] | None = None
+    seen_until: Int[Tensor, "batch time"] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,13 @@ class PreferenceBatch:
     of the pair in the row, plus 1 for the rejected one; -1 where no loss is due. `pair_ids`
     numbers each pair of a row among all of a data set; -1 where a row holds fewer.
 
-    With `branches` a pair is one document, whose prompt stands once: 0 for all of the prompt but
-    its last token, then 1 for that token and the chosen answer, and 2 for that token, once more,
-    and the rejected one. Without, each answer has a document and a prompt of its own.
+    With `seen_until` (see BatchView) a pair is one document, whose prompt stands once: all of the
+    prompt but its last token, then in one branch that token and the chosen answer, and in another
+    that token, once more, and the rejected one. Without, each answer has a document and a prompt
+    of its own.
 
     Prompt 7 8 9, chosen 4 5, rejected 6: tokens 7 8 9 4 9, targets - - 4 5 6, positions
-    0 1 2 3 2, branches 0 0 1 1 2, answers -1 -1 0 0 1.
+    0 1 2 3 2, seen_until 5 5 4 4 5, answers -1 -1 0 0 1.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -102,11 +106,11 @@ class PreferenceBatch:
     documents: Int[Tensor, "batch time"]
     answers: Int[Tensor, "batch time"]
     pair_ids: Int[Tensor, "batch pairs"]
-    branches: Int[Tensor, "batch time"] | None = None
+    seen_until: Int[Tensor, "batch time"] | None = None
 
     @property
     def view(self) -> BatchView:
-        return BatchView(self.positions, self.documents, self.branches)
+        return BatchView(self.positions, self.documents, self.seen_until)
 
     @property
     def places(self) -> Int[Tensor, " targets"]:

@@ -127,7 +127,7 @@ def preference_batch(rows: int) -> PreferenceBatch:
     """
     tokens = some_tokens(rows, TIME)
     positions = torch.tensor([0, 1, 1, 2, 0, 1, 2, 1, 0, 0, 0, 0]).expand(rows, TIME).clone()
-    branches = torch.tensor([0, 1, 2, 2, 0, 1, 1, 2, 0, 0, 0, 0]).expand(rows, TIME).clone()
+    until = torch.tensor([4, 2, 4, 4, 8, 7, 7, 8, 12, 12, 12, 12]).expand(rows, TIME).clone()
     documents = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]).expand(rows, TIME).clone()
     answers = torch.tensor([-1, 0, 1, 1, -1, 2, 2, 3, -1, -1, -1, -1]).expand(rows, TIME).clone()
     answers[0, 4:] = -1
@@ -135,7 +135,7 @@ def preference_batch(rows: int) -> PreferenceBatch:
     targets = torch.where(answers < 0, IGNORE, some_tokens(rows, TIME).flip(0))
     pair_ids = torch.arange(2 * rows).view(rows, 2)
     pair_ids[0, 1] = -1
-    return PreferenceBatch(tokens, targets, positions, documents, answers, pair_ids, branches)
+    return PreferenceBatch(tokens, targets, positions, documents, answers, pair_ids, until)
 
 
 def padded(batch: Batch) -> Batch:
@@ -147,12 +147,12 @@ def padded(batch: Batch) -> Batch:
         "positions": torch.cat((batch.positions, torch.arange(TIME)[None])),
     }
     if isinstance(batch, PreferenceBatch):
-        assert batch.branches is not None
+        assert batch.seen_until is not None
         more |= {
             "documents": torch.cat((batch.documents, row)),
             "answers": torch.cat((batch.answers, row - 1)),
             "pair_ids": torch.cat((batch.pair_ids, torch.full((1, 2), -1))),
-            "branches": torch.cat((batch.branches, row)),
+            "seen_until": torch.cat((batch.seen_until, row + TIME)),
         }
     return replace(batch, **more)
 

@@ -16,7 +16,6 @@ from foundling.data.packing import Indices
 from foundling.intervals import Intervals, kept
 
 NO_PAIR = -1
-STEM = 0
 
 
 class PreferenceData:
@@ -127,7 +126,7 @@ class _Arrays:
         self.targets = np.full(shape, IGNORE, dtype=np.int64)
         self.positions = np.zeros(shape, dtype=np.int64)
         self.documents = np.zeros(shape, dtype=np.int64)
-        self.branches = np.zeros(shape, dtype=np.int64)
+        self.seen_until = np.full(shape, time, dtype=np.int64)
         self.answers = np.full(shape, NO_PAIR, dtype=np.int64)
         self.pair_ids = np.full((rows, pairs), NO_PAIR, dtype=np.int64)
         self.row = self.at = self.document = 0
@@ -138,18 +137,19 @@ class _Arrays:
 
     def write_shared(self, slot: int, prompt: npt.NDArray[np.int32], sides: list[Part]) -> None:
         """Prompt, chosen, rejected: one document, the prompt's last token in both branches."""
-        stem = len(prompt) - 1
-        self._write(prompt[:-1], 0, STEM)
+        start, stem = self.at, len(prompt) - 1
+        self._write(prompt[:-1], 0)
         for side, answer in enumerate(sides):
-            self._write_answer(prompt[-1:], answer, stem, branch=side + 1, number=2 * slot + side)
+            place = self._write_answer(prompt[-1:], answer, stem, number=2 * slot + side)
+            self.seen_until[self.row, place] = place.stop
+        self.seen_until[self.row, start : start + stem] = self.at
         self.document += 1
 
     def write_apart(self, slot: int, prompt: npt.NDArray[np.int32], sides: list[Part]) -> None:
         """Prompt and chosen, then prompt and rejected: two documents."""
         for side, answer in enumerate(sides):
-            self._write(prompt[:-1], 0, STEM)
-            stem = len(prompt) - 1
-            self._write_answer(prompt[-1:], answer, stem, branch=STEM, number=2 * slot + side)
+            self._write(prompt[:-1], 0)
+            self._write_answer(prompt[-1:], answer, len(prompt) - 1, number=2 * slot + side)
             self.document += 1
 
     def finished(self, *, shared: bool) -> PreferenceBatch:
@@ -161,24 +161,24 @@ class _Arrays:
             torch.from_numpy(self.documents),
             torch.from_numpy(self.answers),
             torch.from_numpy(self.pair_ids),
-            torch.from_numpy(self.branches) if shared else None,
+            torch.from_numpy(self.seen_until) if shared else None,
         )
 
     def _write_answer(
-        self, last: npt.NDArray[np.int32], answer: Part, stem: int, *, branch: int, number: int
-    ) -> None:
+        self, last: npt.NDArray[np.int32], answer: Part, stem: int, *, number: int
+    ) -> slice:
         """The prompt's last token and the answer without its own; the answer as targets."""
         tokens, learned = answer
-        place = self._write(np.concatenate((last, tokens[:-1])), stem, branch)
+        place = self._write(np.concatenate((last, tokens[:-1])), stem)
         self.targets[self.row, place] = np.where(learned, tokens, IGNORE)
         self.answers[self.row, place] = np.where(learned, number, NO_PAIR)
+        return place
 
-    def _write(self, tokens: npt.NDArray[np.int32], position: int, branch: int) -> slice:
+    def _write(self, tokens: npt.NDArray[np.int32], position: int) -> slice:
         place = slice(self.at, self.at + len(tokens))
         self.tokens[self.row, place] = tokens
         self.positions[self.row, place] = np.arange(position, position + len(tokens))
         self.documents[self.row, place] = self.document
-        self.branches[self.row, place] = branch
         self.at = place.stop
         return place
 

@@ -60,33 +60,35 @@ def layout(
     rotary = None if theta is None else rotary_angles(view.positions, head_dim, theta)
     time = view.positions.shape[1]
     seen = cache.length if cache is not None else 0
-    one_document = view.documents is None and view.branches is None
+    one_document = view.documents is None and view.seen_until is None
     if seen == 0 and one_document and (window is None or window >= time):
         return Layout(None, rotary)
     device = view.positions.device
     query = torch.arange(seen, seen + time, device=device)[:, None]
     key = torch.arange(seen + time, device=device)[None, :]
     mask = key <= query
-    if window is not None and view.branches is None:
+    if window is not None and view.seen_until is None:
         mask = mask & (key > query - window)
     mask = mask[None, None]
-    if view.documents is not None:
+    if view.seen_until is not None:
+        mask = mask & _by_branch(view, window, seen)[:, None]
+    elif view.documents is not None:
         assert seen == 0, "a stream is one document"
         same = view.documents[:, :, None] == view.documents[:, None, :]
         mask = mask & same[:, None]
-    if view.branches is not None:
-        assert seen == 0, "a stream has no branches"
-        mask = mask & _by_branch(view, window)[:, None]
     return Layout(mask, rotary)
 
 
-def _by_branch(view: BatchView, window: int | None) -> Bool[Tensor, "batch time time"]:
-    """Who may see whom: the stem and the own branch, the window measured along it."""
-    branches, positions = view.branches, view.positions
-    assert branches is not None
-    allowed = (branches == 0)[:, None, :] | (branches[:, :, None] == branches[:, None, :])
+def _by_branch(view: BatchView, window: int | None, seen: int) -> Bool[Tensor, "batch time total"]:
+    """Who may see whom of a tree behind `seen` tokens; the window is measured along the branch."""
+    until, positions = view.seen_until, view.positions
+    assert until is not None
+    time = torch.arange(until.shape[1], device=until.device)
+    allowed = F.pad(until[:, None, :] > time[:, None], (seen, 0), value=True)
     if window is not None:
-        allowed = allowed & (positions[:, None, :] > positions[:, :, None] - window)
+        before = torch.arange(seen, device=until.device).expand(len(until), seen)
+        reached = torch.cat((before, positions), dim=1)
+        allowed = allowed & (reached[:, None, :] > positions[:, :, None] - window)
     return allowed
 
 

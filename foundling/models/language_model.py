@@ -81,7 +81,7 @@ class LanguageModel(nn.Module):
         """
         if view is None:
             view = whole_document(tokens, state.length if state is not None else 0)
-        assert view.branches is None or self.knows_branches, "its branches would see each other"
+        assert view.seen_until is None or self.knows_branches, "its branches would see each other"
         x = self.embed(tokens)
         result: Tensor
         if places is None:

@@ -54,8 +54,8 @@ def test_a_worked_batch_with_a_shared_prompt() -> None:
     assert batch.tokens.tolist() == [[7, 8, 9, 4, 9, 0, 0]]
     assert batch.targets.tolist() == [[IGNORE, IGNORE, 4, 5, 6, IGNORE, IGNORE]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 2, 0, 0]]
-    assert batch.branches is not None
-    assert batch.branches.tolist() == [[0, 0, 1, 1, 2, 0, 0]]
+    assert batch.seen_until is not None
+    assert batch.seen_until.tolist() == [[5, 5, 4, 4, 5, 7, 7]]
     assert batch.answers.tolist() == [[-1, -1, 0, 0, 1, -1, -1]]
     assert batch.documents.tolist() == [[0, 0, 0, 0, 0, 1, 1]]
     assert batch.pair_ids.tolist() == [[0]]
@@ -64,7 +64,7 @@ def test_a_worked_batch_with_a_shared_prompt() -> None:
     assert plain.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 0]]
     assert plain.documents.tolist() == [[0, 0, 0, 0, 1, 1, 1, 2]]
     assert plain.answers.tolist() == [[-1, -1, 0, 0, -1, -1, 1, -1]]
-    assert plain.branches is None
+    assert plain.seen_until is None
 
 
 def everything(some: PreferenceData, size: int = 2) -> dict[int, list[list[int]]]:

@@ -1,0 +1,105 @@
+"""Choosing among alternatives by their likelihood: sum, by length, calibrated."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from foundling.evaluation.findings import Baseline
+from foundling.evaluation.scorer import Pair, Scorer
+
+By = Literal["sum", "length", "calibrated"]
+WAYS: tuple[By, ...] = ("sum", "length", "calibrated")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An item with alternatives, of which one is right.
+
+    A multiple choice has one prompt and several continuations, a schema several prompts and one
+    continuation. `neutral` are the same continuations behind a prompt that says nothing, for
+    calibration. `group` names what items have in common that are not independent.
+    """
+
+    id: str
+    pairs: tuple[Pair, ...]
+    gold: int
+    group: str = ""
+    neutral: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The scores of an item's alternatives by each way, and the best one by each."""
+
+    item: Choice
+    scores: Mapping[By, tuple[float, ...]]
+
+    def best(self, by: By = "sum") -> int:
+        """The alternative with the highest score, of equals the first."""
+        scores = self.scores[by]
+        return scores.index(max(scores))
+
+    def is_right(self, by: By = "sum") -> float:
+        """1 where the right one alone is best; among n equals 1/n, as if drawn."""
+        scores = self.scores[by]
+        best = [place for place, score in enumerate(scores) if score == max(scores)]
+        return 1 / len(best) if self.item.gold in best else 0.0
+
+
+def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
+    """The items whose alternatives all fit the context, in their order, scored.
+
+    `sum` is log p(continuation | prompt); `length` divides it by the continuation's bytes;
+    `calibrated` takes away log p(continuation | neutral prompt), for items that have one.
+
+    Source: Brown et al. 2020, section 2.4 (by length, by an "Answer:" context); Holtzman et al.
+    2021, Surface Form Competition (calibrated: pointwise mutual information).
+    """
+    pairs = list(dict.fromkeys(pair for item in items for pair in (*item.pairs, *item.neutral)))
+    found = dict(zip(pairs, scorer.score(pairs), strict=True))
+    chosen = []
+    for item in items:
+        logs = [found[pair] for pair in item.pairs]
+        neutral = [found[pair] for pair in item.neutral]
+        sums = [scored.log_prob for scored in logs if scored is not None]
+        priors = [scored.log_prob for scored in neutral if scored is not None]
+        if len(sums) < len(logs) or len(priors) < len(neutral):
+            continue
+        scores: dict[By, tuple[float, ...]] = {"sum": tuple(sums)}
+        lengths = [len(continuation.encode()) for _, continuation in item.pairs]
+        scores["length"] = tuple(s / n for s, n in zip(sums, lengths, strict=True))
+        if priors:
+            scores["calibrated"] = tuple(s - p for s, p in zip(sums, priors, strict=True))
+        chosen.append(Chosen(item, scores))
+    return chosen
+
+
+def chance(items: Sequence[Choice]) -> float:
+    """The accuracy of a guess."""
+    return sum(1 / len(item.pairs) for item in items) / len(items)
+
+
+def blind(items: Sequence[Choice]) -> Baseline:
+    """The best accuracy of rules that know no language: a place, the longest, the shortest one.
+
+    Of equally long ones each counts as guessed.
+    """
+    rules: dict[str, float] = {}
+    for place in range(max(len(item.pairs) for item in items)):
+        hits = sum(item.gold == place for item in items)
+        rules[f"always alternative {place + 1}"] = hits / len(items)
+    for rule, better in (("always the longest", max), ("always the shortest", min)):
+        total = 0.0
+        for item in items:
+            lengths = [len(text_of(pair)) for pair in item.pairs]
+            best = [place for place, n in enumerate(lengths) if n == better(lengths)]
+            total += item.gold in best and 1 / len(best)
+        rules[rule] = total / len(items)
+    rule = max(rules, key=lambda name: rules[name])
+    return Baseline(rules[rule], rule)
+
+
+def text_of(pair: Pair) -> str:
+    """Prompt and continuation, as they read."""
+    prompt, continuation = pair
+    return (prompt if isinstance(prompt, str) else prompt.text) + continuation

@@ -1,0 +1,97 @@
+"""What a probe finds of a model: figures with their intervals, chance levels and baselines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foundling.evaluation.estimates import Estimate, estimate
+
+Good = Literal["high", "low", "neither"]
+Unit = Literal["share", "number"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a rule without a model reaches, and which rule it is."""
+
+    value: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A mean over items. `outcomes` has each item's, so that runs can be compared item by item.
+
+    `key` is the same for every run; `chance` what guessing gives; `groups` says which items are
+    not independent, None where all are.
+    """
+
+    key: str
+    title: str
+    outcomes: Mapping[str, float]
+    groups: Mapping[str, str] | None = None
+    chance: float | None = None
+    baseline: Baseline | None = None
+    good: Good = "high"
+    unit: Unit = "share"
+    headline: bool = False
+    """Whether it stands for its probe in a summary."""
+    note: str = ""
+
+    @property
+    def estimate(self) -> Estimate | None:
+        return estimate(self.outcomes, self.groups)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve, with the ends of its interval."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure by another, such as accuracy by the number of examples.
+
+    Curves of one `figure` are drawn together; `chance` is drawn as a line.
+    """
+
+    figure: str
+    name: str
+    points: tuple[Point, ...]
+    x_label: str
+    y_label: str
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An item to look at: what was given, what came, and what is to be thought of it."""
+
+    given: str
+    came: str
+    verdict: str = ""
+
+
+@dataclass
+class Findings:
+    """All that a probe found. `notes` say what was left out, and how far the figures can be trusted."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+
+    def left_out(self, count: int, of: int, what: str, why: str) -> None:
+        """Say that so many were not measured."""
+        if count:
+            self.notes.append(f"left out {count:,} of {of:,} {what}: {why}")
+
+
+def mean(outcomes: Sequence[float]) -> float:
+    """The plain mean of some outcomes."""
+    return sum(outcomes) / len(outcomes)

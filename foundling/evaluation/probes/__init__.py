@@ -1,0 +1,1 @@
+"""The table of probes: what is measured of every model, each in one file."""

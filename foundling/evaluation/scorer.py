@@ -1,0 +1,69 @@
+"""All that a probe may see of a model: how likely continuations are, and what it writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from foundling.generation.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Question:
+    """A turn of the user's, of which the continuation is the answer.
+
+    A model that was tuned on conversations reads it as one; any other as "Q: …\\nA:".
+    """
+
+    text: str
+
+
+Prompt = str | Question
+Pair = tuple[Prompt, str]
+"""A prompt and its continuation."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Of a continuation: its log-probability in nats, summed over its tokens, how many there are,
+    and whether each of them is the likeliest one."""
+
+    log_prob: float
+    num_tokens: int
+    is_greedy: bool
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How texts are written; sample `i` of a prompt is a function of the prompt, this and `i`."""
+
+    max_tokens: int = 32
+    num_samples: int = 1
+    sampling: Sampling = Sampling(temperature=0.0)
+    stop: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A model as a probe sees it."""
+
+    name: str
+    fingerprint: str
+    """Of the weights, the tokenizer and all else that the answers depend on."""
+    chats: bool
+    """Whether a Question is asked as a turn of a conversation."""
+
+    def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
+        """Each continuation given its prompt; None where the two are longer than the context."""
+        ...
+
+    def fits(self, pairs: Sequence[Pair]) -> list[bool]:
+        """Which pairs `score` would not answer with None."""
+        ...
+
+    def token_log_probs(self, text: str) -> list[float]:
+        """The nats of each token of a text of any length, read in windows; see ModelScorer."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
+        """The samples of each prompt; None where it leaves no room for what is to be written."""
+        ...
