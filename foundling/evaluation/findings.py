@@ -79,7 +79,7 @@ class Shown:
 
 @dataclass
 class Findings:
-    """All that a probe found. `notes` say what was left out, and how far the figures can be trusted."""
+    """All that a probe found; `notes` say what was left out and how far figures can be trusted."""
 
     metrics: list[Metric] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """All that a probe may see of a model: how likely continuations are, and what it writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from foundling.generation.sampling import Sampling
@@ -38,7 +38,7 @@ class Writing:
 
     max_tokens: int = 32
     num_samples: int = 1
-    sampling: Sampling = Sampling(temperature=0.0)
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     stop: tuple[str, ...] = ()
 
 
