@@ -1,10 +1,11 @@
 """Scorers with a planted mind, to see whether a probe finds what is there."""
 
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
-from foundling.evaluation.scorer import Pair, Prompt, Scored, Writing
+from foundling.evaluation.scorer import Pair, Prompt, Scored, TextScore, Writing
 
 
 class Planted:
@@ -36,8 +37,11 @@ class Planted:
         most = self.max_characters
         return [most is None or len(text(prompt)) + len(after) <= most for prompt, after in pairs]
 
-    def token_log_probs(self, text: str) -> list[float]:
-        return [self.log_prob("", word) for word in text.split()]
+    def read(self, text: str) -> TextScore:
+        words = list(re.finditer(r"\S+", text))
+        nats = [-self.log_prob("", word.group()) for word in words]
+        ends = [word.end() for word in words]
+        return TextScore(nats, ends, window=len(words), stride=len(words), by_position=nats)
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
         return [

@@ -38,9 +38,13 @@ class Difference:
 
 
 def estimate(
-    outcomes: Mapping[str, float], groups: Mapping[str, str] | None = None
+    outcomes: Mapping[str, float],
+    groups: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Estimate | None:
     """The mean of the outcomes with a 95% interval; None if there are none.
+
+    With `weights` it is Σ w x / Σ w: of bits per byte and bytes of passages, that of their text.
 
     Items of one group (near copies, a sentence and its twin) are not independent: the standard
     error is robust to clusters and the interval Student's with `num_groups - 1` degrees of freedom.
@@ -51,16 +55,15 @@ def estimate(
     """
     if not outcomes:
         return None
-    values = np.array(list(outcomes.values()), dtype=np.float64)
-    sums = _by_group(outcomes, float(values.mean()), groups)
-    n, num_groups = len(values), len(sums)
-    mean = float(values.mean())
-    shares = bool(np.isin(values, (0.0, 1.0)).all())
-    error = _clustered_error(sums, n)
-    if shares and (num_groups == n or mean in (0.0, 1.0)):
+    n, mean = len(outcomes), _mean(outcomes, weights)
+    sums = _by_group({item: x - mean for item, x in outcomes.items()}, groups, weights)
+    num_groups = len(sums)
+    is_share = weights is None and set(outcomes.values()) <= {0.0, 1.0}
+    if is_share and (num_groups == n or mean in (0.0, 1.0)):
         found = wilson(round(mean * num_groups), num_groups)
         assert found is not None
         return Estimate(mean, math.sqrt(mean * (1 - mean) / n), found, n, num_groups)
+    error = _error(sums, _total(outcomes, weights))
     return Estimate(mean, error, _student(mean, error, num_groups), n, num_groups)
 
 
@@ -68,6 +71,7 @@ def difference(
     first: Mapping[str, float],
     second: Mapping[str, float],
     groups: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
     *,
     draws: int = 10_000,
     seed: int = 0,
@@ -79,37 +83,48 @@ def difference(
     common = {item: second[item] - first[item] for item in first if item in second}
     if not common:
         return None
-    n = len(common)
-    mean = sum(common.values()) / n
-    totals = np.array(list(_by_group(common, 0.0, groups)), dtype=np.float64)
-    error = _clustered_error(_by_group(common, mean, groups), n)
+    mean = _mean(common, weights)
+    about_mean = _by_group({item: x - mean for item, x in common.items()}, groups, weights)
+    error = _error(about_mean, _total(common, weights))
+    totals = np.array(_by_group(common, groups, weights), dtype=np.float64)
     random = np.random.default_rng(seed)
-    tolerance = 1e-9 * (1 + float(np.abs(totals).sum()))
-    least = abs(float(totals.sum())) - tolerance
+    least = abs(float(totals.sum())) - 1e-9 * (1 + float(np.abs(totals).sum()))
     as_large = 0
     for start in range(0, draws, 1000):
         signs = random.choice((-1.0, 1.0), size=(min(1000, draws - start), len(totals)))
         as_large += int((np.abs(signs @ totals) >= least).sum())
-    return Difference(mean, _student(mean, error, len(totals)), (as_large + 1) / (draws + 1), n)
+    interval = _student(mean, error, len(totals))
+    return Difference(mean, interval, (as_large + 1) / (draws + 1), len(common))
+
+
+def _total(outcomes: Mapping[str, float], weights: Mapping[str, float] | None) -> float:
+    return len(outcomes) if weights is None else sum(weights[item] for item in outcomes)
+
+
+def _mean(outcomes: Mapping[str, float], weights: Mapping[str, float] | None) -> float:
+    whole = sum(x if weights is None else weights[item] * x for item, x in outcomes.items())
+    return whole / _total(outcomes, weights)
 
 
 def _by_group(
-    outcomes: Mapping[str, float], mean: float, groups: Mapping[str, str] | None
-) -> Sequence[float]:
-    """Of each group the sum of what its items are above the mean."""
+    values: Mapping[str, float],
+    groups: Mapping[str, str] | None,
+    weights: Mapping[str, float] | None,
+) -> list[float]:
+    """The sum of each group's values, times their weights."""
     sums: dict[str, float] = {}
-    for item, value in outcomes.items():
+    for item, value in values.items():
         group = item if groups is None else groups[item]
-        sums[group] = sums.get(group, 0.0) + value - mean
+        sums[group] = sums.get(group, 0.0) + (value if weights is None else weights[item] * value)
     return list(sums.values())
 
 
-def _clustered_error(sums: Sequence[float], n: int) -> float:
-    """The standard error of a mean over n items whose groups have these sums of deviations."""
+def _error(sums: Sequence[float], total: float) -> float:
+    """The standard error of a mean over `total` whose groups have these sums of deviations."""
     if len(sums) < 2:
         return math.inf
     small = len(sums) / (len(sums) - 1)
-    return math.sqrt(small * float(np.square(sums).sum())) / n
+    return math.sqrt(small * float(np.square(sums).sum())) / total
 
 
 def _student(mean: float, error: float, num_groups: int) -> Interval:

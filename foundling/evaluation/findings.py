@@ -1,6 +1,6 @@
 """What a probe finds of a model: figures with their intervals, chance levels and baselines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,13 +23,14 @@ class Metric:
     """A mean over items. `outcomes` has each item's, so that runs can be compared item by item.
 
     `key` is the same for every run; `chance` what guessing gives; `groups` says which items are
-    not independent, None where all are.
+    not independent, None where all are; with `weights` it is a weighted mean.
     """
 
     key: str
     title: str
     outcomes: Mapping[str, float]
     groups: Mapping[str, str] | None = None
+    weights: Mapping[str, float] | None = None
     chance: float | None = None
     baseline: Baseline | None = None
     good: Good = "high"
@@ -40,7 +41,7 @@ class Metric:
 
     @property
     def estimate(self) -> Estimate | None:
-        return estimate(self.outcomes, self.groups)
+        return estimate(self.outcomes, self.groups, self.weights)
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,3 @@ class Findings:
         """Say that so many were not measured."""
         if count:
             self.notes.append(f"left out {count:,} of {of:,} {what}: {why}")
-
-
-def mean(outcomes: Sequence[float]) -> float:
-    """The plain mean of some outcomes."""
-    return sum(outcomes) / len(outcomes)

@@ -33,6 +33,22 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class TextScore:
+    """Of a text, read in windows of `window` tokens that move on by `stride`.
+
+    `nats` is the surprise at each token, at the first with nothing before it, from the second
+    window on with `window - stride` tokens before it at the least. `ends` says before which
+    character each token ends. `by_position` is the mean surprise at each place of all windows.
+    """
+
+    nats: list[float]
+    ends: list[int]
+    window: int
+    stride: int
+    by_position: list[float]
+
+
+@dataclass(frozen=True)
 class Writing:
     """How texts are written; sample `i` of a prompt is a function of the prompt, this and `i`."""
 
@@ -60,8 +76,8 @@ class Scorer(Protocol):
         """Which pairs `score` would not answer with None."""
         ...
 
-    def token_log_probs(self, text: str) -> list[float]:
-        """The nats of each token of a text of any length, read in windows; see ModelScorer."""
+    def read(self, text: str) -> TextScore:
+        """A text of any length."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:

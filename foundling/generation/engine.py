@@ -116,7 +116,7 @@ class Engine:
         decoder: StreamDecoder,
     ) -> Iterator[Chunk]:
         generator = torch.Generator().manual_seed(sampling.seed)
-        held = _StopStrings(stop)
+        held = StopStrings(stop)
         seen, unread, state = list(ids), list(ids), None
         drawn: list[int] = []  # and not handed out yet
         for made in range(1, budget + 1):
@@ -151,7 +151,7 @@ class Engine:
                 drawn.clear()
 
 
-class _StopStrings:
+class StopStrings:
     """Lets text through until a stop string begins; keeps back what may be the start of one."""
 
     def __init__(self, stop: list[str]) -> None:

@@ -1,0 +1,225 @@
+"""A model of ours as probes see it: texts in, log-probabilities and texts out."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from foundling.batch import IGNORE
+from foundling.chat import Message, render_prompt
+from foundling.config import ConfigError, load_toml
+from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods
+from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing
+from foundling.generation.batched import Request, write_all
+from foundling.models.language_model import LanguageModel
+from foundling.objectives.losses import linear_cross_entropy
+from foundling.run import Run, find_model, fingerprint, is_run, load_model
+from foundling.runtime import autocast, pick_device, pick_precision
+from foundling.tokenizer import Tokenizer
+
+WINDOW = 1024
+"""Tokens of a window for models without a longest context."""
+READ_TOKENS = 4096
+"""Tokens of one forward pass over a text."""
+VERSION = 1
+"""Of how answers are worked out; another one makes old answers in a cache worthless."""
+
+
+@dataclass
+class ModelScorer:
+    """Any rung behind the Scorer protocol, on the device where the model is.
+
+    A prompt and its continuation are encoded as one text and parted where the prompt's own tokens
+    end; white space at the prompt's end goes to the continuation. So does lm-evaluation-harness,
+    and both give the same log-probabilities.
+
+    Source: Gao et al., lm-evaluation-harness, `TemplateLM._encode_pair`.
+    """
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+    name: str
+    fingerprint: str
+    chats: bool = False
+    precision: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if self.chats and not self.tokenizer.knows_roles:
+            raise ConfigError(
+                f"{self.name}: its tokenizer has no tokens for the roles of a conversation, so "
+                "nothing can be asked in turns; use --no-chat."
+            )
+
+    def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
+        encoded = self.encode(pairs)
+        kept = [pair for pair in encoded if self._has_room(pair)]
+        found = iter(likelihoods(self.model, kept, precision=self.precision))
+        return [_scored(next(found), pair) if self._has_room(pair) else None for pair in encoded]
+
+    def fits(self, pairs: Sequence[Pair]) -> list[bool]:
+        return [self._has_room(pair) for pair in self.encode(pairs)]
+
+    def encode(self, pairs: Sequence[Pair]) -> list[TokenPair]:
+        """Each pair's tokens, parted.
+
+        Raises:
+            ConfigError: a continuation is empty, or holds what the tokenizer does not know.
+        """
+        plain: list[tuple[str, str]] = []
+        for prompt, continuation in pairs:
+            before, after = self._as_text(prompt), continuation
+            if isinstance(prompt, Question) and not self.chats:
+                after = " " + after.lstrip()
+            kept = before.rstrip()
+            plain.append((kept, before[len(kept) :] + after))
+            if not after:
+                raise ConfigError(f"{before[-60:]!r}: its continuation is empty.")
+        wholes = self.tokenizer.encode_batch([before + after for before, after in plain])
+        fronts = self.tokenizer.encode_batch([before for before, _ in plain])
+        result: list[TokenPair] = []
+        for (prompt, _), (_, after), whole, front in zip(pairs, plain, wholes, fronts, strict=True):
+            if isinstance(prompt, Question) and self.chats:
+                result.append((self._turn(prompt), self.tokenizer.encode(after)))
+            elif len(whole) > len(front):
+                result.append(([*self._begin(front), *whole[: len(front)]], whole[len(front) :]))
+            else:  # one token holds the seam
+                result.append(([*self._begin(front), *front], self.tokenizer.encode(after)))
+        return result
+
+    def read(self, text: str) -> TextScore:
+        """Windows of the model's context, or of WINDOW tokens, that overlap by half."""
+        ids, offsets = self.tokenizer.encode_with_offsets(text)
+        tokens = [*self._begin(()), *ids]
+        window = max(1, min(self.model.max_context or WINDOW, len(ids)))
+        stride = max(1, window // 2)
+        starts = list(range(0, len(ids) - window + stride, stride))
+        nats = np.full(len(ids), np.nan)
+        sums, counts = np.zeros(window), np.zeros(window)
+        at_once = max(1, READ_TOKENS // window)
+        for first in range(0, len(starts), at_once):
+            some = starts[first : first + at_once]
+            for start, found in zip(some, self._windows(tokens, some, window), strict=True):
+                sums[: len(found)] += found
+                counts[: len(found)] += 1
+                new = 0 if start == 0 else window - stride
+                nats[start + new : start + len(found)] = found[new:]
+        return TextScore(
+            nats=nats.tolist(),
+            ends=[stop for _, stop in offsets],
+            window=window,
+            stride=stride,
+            by_position=(sums / counts).tolist() if len(ids) else [],
+        )
+
+    @torch.inference_mode()
+    def _windows(
+        self, tokens: Sequence[int], starts: Sequence[int], window: int
+    ) -> list[npt.NDArray[np.float64]]:
+        """The nats of each window's targets, as many as the text has."""
+        device = self.model.unembed.weight.device
+        parts = [tokens[start : start + window + 1] for start in starts]
+        rows = torch.full((len(parts), window + 1), IGNORE)
+        for row, part in zip(rows, parts, strict=True):
+            row[: len(part)] = torch.tensor(part)
+        rows = rows.to(device)
+        with autocast(device, self.precision):
+            hidden = self.model.eval().hidden(rows[:, :-1].clamp(min=0))
+            _, nats, _ = linear_cross_entropy(
+                hidden.flatten(0, 1), self.model.unembed.weight, rows[:, 1:].flatten()
+            )
+        table = nats.view(len(parts), window).double().cpu().numpy()
+        return [row[: len(part) - 1] for row, part in zip(table, parts, strict=True)]
+
+    def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
+        requests = [
+            Request(tuple(self._prompt_tokens(prompt)), isinstance(prompt, str) and prompt != "")
+            for prompt in prompts
+        ]
+        bound = self.model.max_context
+        room = math.inf if bound is None else bound + 1 - writing.max_tokens
+        fitting = [request for request in requests if len(request.tokens) <= room]
+        written = iter(
+            write_all(
+                self.model,
+                self.tokenizer,
+                fitting,
+                num_samples=writing.num_samples,
+                max_tokens=writing.max_tokens,
+                sampling=writing.sampling,
+                stop=writing.stop,
+            )
+        )
+        return [next(written) if len(request.tokens) <= room else None for request in requests]
+
+    # ------------------------------------------------------------------ inside
+
+    def _has_room(self, pair: TokenPair) -> bool:
+        bound = self.model.max_context
+        return bound is None or len(pair[0]) + len(pair[1]) - 1 <= bound
+
+    def _as_text(self, prompt: Prompt) -> str:
+        return prompt if isinstance(prompt, str) else f"Q: {prompt.text}\nA:"
+
+    def _turn(self, question: Question) -> list[int]:
+        return render_prompt((Message("user", question.text),), self.tokenizer)
+
+    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, Question) and self.chats:
+            return self._turn(prompt)
+        ids = self.tokenizer.encode(self._as_text(prompt))
+        return [*self._begin(ids), *ids]
+
+    def _begin(self, ids: Sequence[int]) -> list[int]:
+        """What stands before a text: the begin mark, or the end of another text before nothing."""
+        if self.tokenizer.begin_name is not None:
+            return [self.tokenizer.begin_of_text]
+        return [] if ids else [self.tokenizer.end_of_text]
+
+
+def load_scorer(
+    source: str, *, device: str = "auto", chats: bool | None = None, precision: str = "fp32",
+    say: Callable[[str], None] = lambda text: None,
+) -> ModelScorer:  # fmt: skip
+    """The scorer of a run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
+
+    Args:
+        chats: whether questions are turns of a conversation; None: as the run was tuned, and of
+            a model folder whether it brings a chat template.
+
+    Raises:
+        ConfigError: there is no such model, device or precision, or it cannot chat.
+    """
+    folder = find_model(source, say)
+    model, tokenizer = load_model(folder, say)
+    where = pick_device(device)
+    number = pick_precision(precision, where)
+    if chats is None:
+        chats = tokenizer.knows_roles and _was_tuned_on_turns(folder)
+    content = f"{fingerprint(folder)} chats {chats} precision {number} version {VERSION}"
+    return ModelScorer(
+        model.to(where).eval(),
+        tokenizer,
+        name=str(source),
+        fingerprint=hashlib.sha256(content.encode()).hexdigest(),
+        chats=chats,
+        precision=number,
+    )
+
+
+def _was_tuned_on_turns(model_folder: Path) -> bool:
+    run = model_folder.parent.parent.parent
+    if not is_run(run):
+        return True
+    if Run.open(run).manifest["stage"] == "pretrain":
+        return False
+    data = load_toml(run / "config.toml").get("data", {})
+    return bool(data.get("style", "chat") == "chat")
+
+
+def _scored(found: Likelihood, pair: TokenPair) -> Scored:
+    return Scored(found.nats, len(pair[1]), found.is_greedy)

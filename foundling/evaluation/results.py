@@ -1,0 +1,134 @@
+"""The findings of several models side by side, as results.json has them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from foundling.evaluation.estimates import Difference, difference
+from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.probes.contract import Probe
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that was measured."""
+
+    name: str
+    source: str
+    fingerprint: str
+    chats: bool
+    rung: str
+    num_parameters: int
+    max_context: int | None
+
+
+def results(
+    subjects: Sequence[Subject],
+    probes: Sequence[Probe],
+    found: Mapping[tuple[str, str], Findings],
+    setting: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All figures of all models, with paired differences; `found` is by probe and subject.
+
+    The p-values of all differences are adjusted for how many there are.
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    tables = [_probe(probe, {s.name: found[probe.name, s.name] for s in subjects})
+              for probe in probes]  # fmt: skip
+    differences = [d for t in tables for m in t["metrics"] for d in m["differences"]]
+    for place, adjusted in enumerate(holm([d["p_value"] for d in differences])):
+        differences[place]["adjusted_p_value"] = adjusted
+    return {
+        "subjects": [asdict(subject) for subject in subjects],
+        "setting": dict(setting),
+        "probes": tables,
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for all: 0.01, 0.04, 0.03 become 0.03, 0.06, 0.06."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _probe(probe: Probe, found: Mapping[str, Findings]) -> dict[str, Any]:
+    by_key: dict[str, dict[str, Metric]] = {}
+    for name, findings in found.items():
+        for metric in findings.metrics:
+            by_key.setdefault(metric.key, {})[name] = metric
+    return {
+        "name": probe.name,
+        "title": probe.title,
+        "about": probe.about,
+        "metrics": [_metric(of) for of in by_key.values()],
+        "curves": [
+            {"subject": name, **asdict(curve)}
+            for name, findings in found.items()
+            for curve in findings.curves
+        ],
+        "notes": {name: list(findings.notes) for name, findings in found.items()},
+        "shown": {name: [asdict(s) for s in findings.shown] for name, findings in found.items()},
+    }
+
+
+def _metric(of: Mapping[str, Metric]) -> dict[str, Any]:
+    """One metric of all subjects that have it."""
+    first = next(iter(of.values()))
+    return {
+        "key": first.key,
+        "title": first.title,
+        "good": first.good,
+        "unit": first.unit,
+        "headline": first.headline,
+        "values": {name: _value(metric) for name, metric in of.items()},
+        "differences": [
+            {"first": a, "second": b, **_difference(found)}
+            for a, b in combinations(of, 2)
+            if (found := _compare(of[a], of[b])) is not None
+        ],
+    }
+
+
+def _compare(a: Metric, b: Metric) -> Difference | None:
+    groups = None if a.groups is None or b.groups is None else {**a.groups, **b.groups}
+    return difference(a.outcomes, b.outcomes, groups, a.weights)
+
+
+def _value(metric: Metric) -> dict[str, Any]:
+    found = metric.estimate
+    baseline = metric.baseline
+    known = {
+        "chance": metric.chance,
+        "baseline": None if baseline is None else asdict(baseline),
+        "note": metric.note,
+    }
+    if found is None:
+        return {"value": None, "n": 0, "num_groups": 0, "standard_error": None, "low": None,
+                "high": None, **known}  # fmt: skip
+    low, high = found.interval
+    return {
+        "value": found.value,
+        "n": found.n,
+        "num_groups": found.num_groups,
+        "standard_error": _finite(found.standard_error),
+        "low": _finite(low),
+        "high": _finite(high),
+        **known,
+    }
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    low, high = found.interval
+    return {"value": found.value, "low": _finite(low), "high": _finite(high),
+            "p_value": found.p_value, "n": found.n}  # fmt: skip
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no infinity."""
+    return number if math.isfinite(number) else None

@@ -1,0 +1,128 @@
+"""Many texts at a time: prompts of one length are read and gone on with side by side."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from foundling.generation.engine import StopStrings
+from foundling.generation.sampling import Sampling, choose
+from foundling.models.language_model import LanguageModel
+from foundling.tokenizer import StreamDecoder, Tokenizer
+
+CPU_ROWS, GPU_ROWS = 32, 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """The tokens of a prompt; `continues`: what is written goes on with its text."""
+
+    tokens: tuple[int, ...]
+    continues: bool = False
+
+
+@dataclass
+class _Row:
+    """A sample while it is written."""
+
+    decoder: StreamDecoder
+    held: StopStrings
+    generator: torch.Generator
+    text: str = ""
+    done: bool = False
+
+
+def write_all(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    requests: Sequence[Request],
+    *,
+    num_samples: int,
+    max_tokens: int,
+    sampling: Sampling,
+    stop: Sequence[str] = (),
+    check: Callable[[], None] = lambda: None,
+) -> list[list[str]]:
+    """`num_samples` continuations of each prompt, of at most `max_tokens` tokens.
+
+    Sample `i` of a prompt is a function of its tokens, the sampling's seed and `i`, whatever is
+    written beside it. At temperature 0 all samples of a prompt are one.
+
+    Raises:
+        AssertionError: a prompt is empty, or leaves no room for so many tokens.
+    """
+    bound = model.max_context
+    assert all(request.tokens for request in requests)
+    assert bound is None or all(len(r.tokens) + max_tokens <= bound + 1 for r in requests)
+    different = 1 if sampling.temperature == 0 else num_samples
+    jobs = [(number, sample) for number in range(len(requests)) for sample in range(different)]
+    jobs.sort(key=lambda job: len(requests[job[0]].tokens))
+    written: list[list[str]] = [[""] * different for _ in requests]
+    most = CPU_ROWS if model.unembed.weight.device.type == "cpu" else GPU_ROWS
+    while jobs:
+        check()
+        length = len(requests[jobs[0][0]].tokens)
+        count = 1
+        while count < min(most, len(jobs)) and len(requests[jobs[count][0]].tokens) == length:
+            count += 1
+        some, jobs = jobs[:count], jobs[count:]
+        rows = [
+            _Row(
+                StreamDecoder(tokenizer, continues=requests[number].continues),
+                StopStrings(list(stop)),
+                torch.Generator().manual_seed(_seed(requests[number].tokens, sampling, sample)),
+            )
+            for number, sample in some
+        ]
+        prompts = torch.tensor([requests[number].tokens for number, _ in some])
+        _write(model, tokenizer, prompts, rows, max_tokens, sampling)
+        for (number, sample), row in zip(some, rows, strict=True):
+            written[number][sample] = row.text
+    return [texts * num_samples if different < num_samples else texts for texts in written]
+
+
+@torch.inference_mode()
+def _write(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompts: torch.Tensor,
+    rows: Sequence[_Row],
+    max_tokens: int,
+    sampling: Sampling,
+) -> None:
+    """All rows step by step until the last one is done; what follows a row's end is not kept."""
+    device = model.unembed.weight.device
+    state = model.eval().new_state(len(rows), prompts.shape[1] + max_tokens)
+    unread = prompts
+    for made in range(1, max_tokens + 1):
+        hidden = model.hidden(unread.to(device), state=state)[:, -1]
+        logits = model.logits(hidden).cpu()[:, : tokenizer.vocab_size]
+        if sampling.temperature == 0:
+            drawn = choose(logits, sampling, rows[0].generator)
+        else:
+            parts = [choose(logits[i, None], sampling, row.generator) for i, row in enumerate(rows)]
+            drawn = torch.cat(parts)
+        for row, token in zip(rows, drawn.tolist(), strict=True):
+            if not row.done:
+                _push(row, token, tokenizer, is_last=made == max_tokens)
+        if all(row.done for row in rows):
+            return
+        unread = drawn[:, None]
+
+
+def _push(row: _Row, token: int, tokenizer: Tokenizer, *, is_last: bool) -> None:
+    ends = token in tokenizer.stop_ids
+    text = "" if ends else row.decoder.push(token)
+    if ends or is_last:
+        text += row.decoder.flush()
+    row.text += row.held.push(text)
+    row.done = ends or is_last or row.held.found
+    if row.done and not row.held.found:
+        row.text += row.held.flush()
+
+
+def _seed(tokens: Sequence[int], sampling: Sampling, sample: int) -> int:
+    content = np.array([sampling.seed, sample, *tokens], dtype=np.int64).tobytes()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
