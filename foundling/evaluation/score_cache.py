@@ -1,4 +1,4 @@
-"""Answers of models kept by content: what was asked before, of the same weights, is not asked again."""
+"""Answers of models kept by content: the same question to the same weights is asked once."""
 
 import hashlib
 import json
