@@ -70,20 +70,13 @@ function draw() {
 function pass(row) {
   if (row === passed || row === state.row && passed === null) return;
   passed = row === state.row ? null : row;
-  const focus = passed ?? state.row, scale = most(view);
+  const focus = passed ?? state.row;
   for (const path of $("picture").querySelectorAll("path[data-to]")) {
-    const to = Number(path.dataset.to), own = to === focus;
-    const share = Math.min(1, Math.max(0, shareOf(path)));
-    path.setAttribute("stroke-width", own ? 1 + 7 * share : 0.5 + 2.5 * share);
-    path.setAttribute("stroke-opacity", own ? 0.25 + 0.75 * share : 0.16 * share);
+    const style = strand(Number(path.dataset.share), Number(path.dataset.to) === focus);
+    for (const [name, value] of Object.entries(style)) path.setAttribute(name, value);
   }
   strip(focus);
   ranked(focus);
-
-  function shareOf(path) {
-    const text = path.querySelector("title").textContent;
-    return Math.abs(Number(text.slice(text.lastIndexOf(":") + 1).replace("−", "-"))) / scale;
-  }
 }
 
 function select(values) {
@@ -266,12 +259,12 @@ function exportPng() {
 function exportJson() {
   const { rows, size, table } = view;
   const numbers = state.which === "difference" ? [0, 1] : [Number(state.which)];
-  const told_of = numbers.map(n => {
+  const written = numbers.map(n => {
     const { text, words, tokens, ids } = told.sentences[n];
     return { text, words, token_ids: ids, word_tokens: tokens };
   });
   save("attention.json", new Blob([JSON.stringify({
-    model: told.name, ...state, sentences: told_of, rows: rows.map(row => row.word),
+    model: told.name, ...state, sentences: written, rows: rows.map(row => row.word),
     weight_step: 1 / told.scale,
     weights: rows.map((_, row) => Array.from(table.slice(row * size, (row + 1) * size))),
   })], { type: "application/json" }));

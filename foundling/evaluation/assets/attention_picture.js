@@ -53,6 +53,14 @@ function most(view) {
   return found || 1;
 }
 
+/** How a line looks: those of the chosen word stand out. */
+function strand(share, own) {
+  return {
+    "stroke-width": (own ? 1 + 7 * share : 0.5 + 2.5 * share).toFixed(2),
+    "stroke-opacity": (own ? 0.25 + 0.75 * share : 0.16 * share).toFixed(3),
+  };
+}
+
 /** Two columns: who looks, at the left, and what is looked at. */
 function drawLines(view, chosen, width, label, choose, passing) {
   const { rows, size, table } = view, ink = palette(), step = 29, top = 40;
@@ -79,12 +87,11 @@ function drawLines(view, chosen, width, label, choose, passing) {
   svg.append(band);
   const strands = element("g", { fill: "none", "stroke-linecap": "round" });
   for (const { to, from, weight } of drawn.reverse()) {
-    const share = Math.abs(weight) / scale, own = to === chosen;
+    const share = Math.abs(weight) / scale;
     strands.append(element("path", {
       d: `M${left} ${y(to)}C${middle} ${y(to)} ${middle} ${y(from)} ${right} ${y(from)}`,
-      stroke: weight < 0 ? ink.less : ink.more, "data-to": to,
-      "stroke-width": (own ? 1 + 7 * share : 0.5 + 2.5 * share).toFixed(2),
-      "stroke-opacity": (own ? 0.25 + 0.75 * share : 0.16 * share).toFixed(3),
+      stroke: weight < 0 ? ink.less : ink.more, "data-to": to, "data-share": share.toFixed(4),
+      ...strand(share, to === chosen),
     }, element("title", {}, `${rows[to].word} → ${rows[from].word}: ${shown(weight, view.signed)}`)));
   }
   for (const path of [...strands.children].filter(one => Number(one.dataset.to) === chosen)) {
