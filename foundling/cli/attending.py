@@ -88,7 +88,7 @@ def attention(
         best = ranking["best"]
         say(
             f"Antecedents, {ranking['looked']}: layer {best['layer']}, head {best['head']} scores "
-            f"{best['score']:+.3f} (p = {best['p_value']:.3f}; the best by chance "
+            f"{best['score']:+.3f} (p = {best['p_value']:.4f}; the best by chance "
             f"{ranking['chance']:.3f}, a random head {ranking['mean']:+.3f})."
         )
     print(out)

@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -21,10 +20,11 @@ from foundling.evaluation.antecedents import (
     places,
 )
 from foundling.evaluation.attention import attention_modules
-from foundling.evaluation.attention_blocks import SCALE, Block, blocks
+from foundling.evaluation.attention_blocks import SCALE, blocks
 from foundling.evaluation.coreferences import village_coreferences
 from foundling.evaluation.evidence import Evidence, causal_evidence
 from foundling.evaluation.report import page
+from foundling.evaluation.text_pairs import aligned, joined, same_words, second
 from foundling.evaluation.words import Reading, read
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
@@ -93,10 +93,8 @@ def attention_page(
         _sentence(reading, words, known if compare is not None else None, bool(suffix.strip()))
         for reading, words in zip(readings, spans, strict=True)
     ]
-    best = rankings[0][1].heads[0] if rankings else None
-    for _, scores, _ in rankings:
-        assert best is not None
-        best = min(best, scores.heads[0], key=lambda head: head.p_value)
+    firsts = [scores.heads[0] for _, scores, _ in rankings]
+    best = min(firsts, key=lambda head: head.p_value, default=None)
     script = "\n".join(_asset(one) for one in SCRIPTS)
     told = {
         "name": name,
@@ -136,59 +134,6 @@ def attention_page(
         "log_odds": [one.log_odds for one in evidence] or None,
     }
     return AttentionPage(html, facts)
-
-
-def second(text: str, compare: str) -> str:
-    """The text to compare with; "... too wide" is the first from its last "too" on otherwise.
-
-    Raises:
-        ConfigError: the word behind the dots does not stand in the first text.
-    """
-    for dots in ("...", "…"):
-        if compare.startswith(dots):
-            rest = compare.removeprefix(dots).strip()
-            word = rest.split()[0] if rest else ""
-            there = places(word, text) if word else []
-            if not there:
-                raise ConfigError(
-                    f'compare = "{compare}": the dots stand for the first text up to the word '
-                    f'that follows them, and "{word}" is not in it.'
-                )
-            return text[: there[-1][0]] + rest
-    return compare
-
-
-def joined(text: str, suffix: str) -> str:
-    """The suffix behind the text, a space between.
-
-    Raises:
-        ConfigError: there is no text.
-    """
-    if not text.strip():
-        raise ConfigError("the text is empty: there is no word to look at.")
-    return f"{text.rstrip()} {suffix.strip()}" if suffix.strip() else text
-
-
-def same_words(first: Reading, other: Reading) -> int:
-    """How many words both begin with, to the last token: their rows are identical."""
-    tokens = zip(first.tokens, other.tokens, strict=False)
-    same = next((n for n, (a, b) in enumerate(tokens) if a != b), None)
-    same = min(len(first.tokens), len(other.tokens)) if same is None else same
-    words = zip(first.words, other.words, strict=False)
-    differs = (n for n, (a, b) in enumerate(words) if a != b or a.stop_token > same)
-    return next(differs, min(len(first.words), len(other.words)))
-
-
-def aligned(first: Reading, other: Reading) -> list[tuple[int, int]]:
-    """Which word stands for which: by position where they are equally many, else by likeness."""
-    ours, theirs = ([word.text for word in reading.words] for reading in (first, other))
-    if len(ours) == len(theirs):
-        return [(n, n) for n in range(len(ours))]
-    pairs = []
-    for kind, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        if kind in ("equal", "replace"):
-            pairs += list(zip(range(a, b), range(c, d), strict=False))
-    return pairs
 
 
 def _antecedent_words(reading: Reading, antecedents: tuple[str, str] | None) -> list[list[int]]:
@@ -292,6 +237,3 @@ def _hash(script: str) -> str:
     """What the page's own policy lets run: this script and no other."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
-__all__ = ["AttentionPage", "Block", "attention_page"]

@@ -183,8 +183,7 @@ async function thumbnails(mine) {
 
 /** The chosen pair of words in every layer and head; loads all layers, so only while it is open. */
 async function everywhere(mine) {
-  const room = $("everywhere");
-  if (!room.open) return;
+  if (!view || !$("everywhere").open) return;
   const { rows, size, table } = view, row = state.row;
   const from = state.from ?? rows.map((_, n) => n).reduce((best, n) =>
     Math.abs(table[row * size + n]) > Math.abs(table[row * size + best]) ? n : best, 0);
@@ -204,7 +203,7 @@ async function everywhere(mine) {
     tr.append(th, ...line.map((weight, head) => {
       const td = document.createElement("td"), button = document.createElement("button");
       button.type = "button";
-      button.textContent = shown(weight, view.signed);
+      button.textContent = shown(weight, view.signed, 2);
       button.style.setProperty("--share", `${(60 * Math.abs(weight) / scale).toFixed(1)}%`);
       button.style.setProperty("--tint", `var(${weight < 0 ? "--cd55e00" : "--c0072b2"})`);
       button.setAttribute("aria-label", `Layer ${layer}, head ${head}: ${shown(weight, view.signed)}`);

@@ -138,7 +138,7 @@ function drawHeat(view, chosen, width, label, choose) {
         group.append(element("rect", {
           x: (text + from * cell).toFixed(2), y: (top + to * cell).toFixed(2), "data-to": to,
           width: (cell - 1).toFixed(2), height: (cell - 1).toFixed(2), rx: Math.min(3, cell / 6),
-          fill: hidden ? "none" : weight < 0 ? ink.less : ink.more,
+          fill: hidden ? "none" : !weight ? ink.line : weight < 0 ? ink.less : ink.more,
           "fill-opacity": hidden ? 0 : Math.min(1, 0.05 + 0.95 * Math.abs(weight) / scale).toFixed(3),
         }, element("title", {}, `${rows[to].word} → ${rows[from].word}: ${shown(weight, view.signed)}`)));
       }
@@ -207,7 +207,8 @@ function bitmap(view, scale) {
   return made;
 }
 
-function shown(value, signed = false) {
-  const text = Math.abs(value).toFixed(Math.abs(value) < 0.0095 && value ? 3 : 2);
-  return signed ? (value < 0 ? "−" : "+") + text : text;
+/** A weight for the reader, with more digits where it is small unless told how many. */
+function shown(value, signed = false, digits = Math.abs(value) < 0.0095 && value ? 3 : 2) {
+  const text = Math.abs(value).toFixed(digits);
+  return signed && Number(text) ? (value < 0 ? "−" : "+") + text : text;
 }
