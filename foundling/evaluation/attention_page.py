@@ -1,4 +1,4 @@
-"""The interactive page of a model's attention over one text or two, from Python and in notebooks."""
+"""The interactive page of a model's attention over one text or two, for files and notebooks."""
 
 import base64
 import hashlib

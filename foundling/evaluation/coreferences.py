@@ -11,7 +11,7 @@ FIELDS = ("text", "decides", "right", "wrong", "group")
 
 
 PER_SCHEMA = 2
-"""Casts of each sentence form: forms count for chance, not casts, and more would only take longer."""
+"""Casts of each sentence form: for chance the forms count, and more casts only take longer."""
 
 
 def village_coreferences(*, asked: bool = False) -> list[Coreference]:

@@ -1,4 +1,4 @@
-"""Two texts beside each other: how they are given, where they differ, which word stands for which."""
+"""Two texts beside each other: how they are given, where they differ, which words correspond."""
 
 from difflib import SequenceMatcher
 

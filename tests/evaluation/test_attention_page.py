@@ -143,7 +143,7 @@ def test_the_page_is_whole_and_lets_no_other_script_run(compared: AttentionPage)
     assert "script-src 'sha256-" in compared.html
     frame = compared._repr_html_()
     assert frame.startswith('<iframe srcdoc="&lt;!doctype html&gt;')
-    assert frame.count('"') == frame.count("&quot;") * 0 + 8  # nothing of the page ends srcdoc
+    assert frame.count(chr(34)) == 8  # nothing of the page ends srcdoc
 
 
 def test_a_text_cannot_leave_its_place(tokenizer: Tokenizer) -> None:
@@ -226,7 +226,7 @@ def test_a_users_own_examples(tmp_path: Path) -> None:
 
 def test_village_examples_come_in_twins() -> None:
     plain, asked = village_coreferences(), village_coreferences(asked=True)
-    assert len(plain) == len(asked) == 2 * len({example.text for example in plain}) // 2
+    assert len(plain) == len(asked) > 100
     assert all(example.text.endswith("?") for example in asked)
 
 
