@@ -25,12 +25,13 @@ from foundling.evaluation.coreferences import village_coreferences
 from foundling.evaluation.evidence import Evidence, causal_evidence
 from foundling.evaluation.report import page
 from foundling.evaluation.text_pairs import aligned, joined, same_words, second
-from foundling.evaluation.words import Reading, read
+from foundling.evaluation.words import Reading, Word, read
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
 
 SCRIPTS = ("attention_weights.js", "attention_picture.js", "attention.js")
 HEIGHT = 980  # pixels of a notebook's frame
+PRONOUNS = ("it", "he", "she", "they", "him", "her", "them")  # one of the text is named on the page
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def attention_page(
         told=told,
         blocks=made,
         known=known,
+        pronoun=_pronoun(readings[0].words[: known or None]),
         suffix=suffix.strip(),
         error=error,
         rankings=rankings,
@@ -149,6 +151,10 @@ def _antecedent_words(reading: Reading, antecedents: tuple[str, str] | None) -> 
     if found and found[0] == found[1]:
         raise ConfigError(f'antecedents: both are "{reading.text[slice(*there[0])]}"; give two.')
     return found
+
+
+def _pronoun(words: Sequence[Word]) -> str | None:
+    return next((word.text for word in words if word.text.lower() in PRONOUNS), None)
 
 
 def _sentence(

@@ -139,7 +139,7 @@ function drawHeat(view, chosen, width, label, choose) {
           x: (text + from * cell).toFixed(2), y: (top + to * cell).toFixed(2), "data-to": to,
           width: (cell - 1).toFixed(2), height: (cell - 1).toFixed(2), rx: Math.min(3, cell / 6),
           fill: hidden ? "none" : !weight ? ink.line : weight < 0 ? ink.less : ink.more,
-          "fill-opacity": hidden ? 0 : Math.min(1, 0.05 + 0.95 * Math.abs(weight) / scale).toFixed(3),
+          "fill-opacity": hidden ? 0 : weight ? (0.05 + 0.95 * Math.min(1, Math.abs(weight) / scale)).toFixed(3) : 0.6,
         }, element("title", {}, `${rows[to].word} → ${rows[from].word}: ${shown(weight, view.signed)}`)));
       }
     }
