@@ -338,5 +338,10 @@ def test_the_browser_shows_what_python_computes(
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><title>A notebook</title>{compared._repr_html_()}")
+    page.goto(notebook.as_uri())
+    page.frame_locator("iframe").locator("body[data-ready=yes]").wait_for()
     assert faults == []
-    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+    assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in requests)

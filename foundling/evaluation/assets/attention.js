@@ -60,10 +60,21 @@ function draw() {
   const svg = lines
     ? drawLines(view, row, Math.min(width, 760), label, choose, pass)
     : drawHeat(view, row, Math.min(width, 900), label, choose);
+  const scrolled = room.scrollTop;
   room.replaceChildren(svg);
+  room.scrollTop = scrolled;
+  if (lines) reveal(room, svg.querySelector(`[data-row="${row}"]`));
   if (lines) svg.addEventListener("pointerleave", () => pass(null));
   strip(row);
   ranked(row);
+}
+
+/** Scroll so far that the chosen word is in sight. */
+function reveal(room, word) {
+  const [outer, inner] = [room.getBoundingClientRect(), word.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) {
+    room.scrollTop += inner.top - outer.top - room.clientHeight * 0.75;
+  }
 }
 
 /** The pointer passes over a word: show its lines until it is gone. */

@@ -127,8 +127,8 @@ function drawHeat(view, chosen, width, label, choose) {
   const { rows, size, table } = view, ink = palette(), scale = most(view);
   const named = size <= MAX_CELLS;
   const text = named ? Math.min(widest(rows, 14) + 12, width * 0.3) : 8;
-  const cell = Math.max(Math.min((width - text - 8) / size, 40), 1);
-  const top = named ? Math.min(text * 0.8 + 16, 120) : 8, letters = Math.min(14, cell * 0.8);
+  const top = named ? Math.min(text * 0.8 + 16, 120) : 8;
+  const cell = Math.max(Math.min((width - text - 8) / size, (670 - top) / size, 40), 1), letters = Math.min(14, cell * 0.8);
   const svg = canvas(width, top + size * cell + 52, label);
   if (named) {
     const group = element("g", {});
@@ -166,11 +166,25 @@ function drawHeat(view, chosen, width, label, choose) {
     stroke: ink.more, "stroke-width": 1.5, rx: 3,
   }));
   svg.append(legend(view, scale, text, top + size * cell + 20, ink));
-  svg.addEventListener("click", event => {
+  const under = event => {
     const box = svg.getBoundingClientRect(), ratio = svg.viewBox.baseVal.width / box.width;
-    const at = Math.floor(((event.clientY - box.top) * ratio - top) / cell);
-    if (at >= 0 && at < size) choose(at, "to");
+    return [Math.floor(((event.clientY - box.top) * ratio - top) / cell),
+      Math.floor(((event.clientX - box.left) * ratio - text) / cell)];
+  };
+  const there = n => n >= 0 && n < size;
+  svg.addEventListener("click", event => {
+    const [to] = under(event);
+    if (there(to)) choose(to, "to");
   });
+  if (!named) {
+    const tip = element("title", {});
+    svg.append(tip);
+    svg.addEventListener("pointermove", event => {
+      const [to, from] = under(event);
+      tip.textContent = there(to) && there(from) && from <= to
+        ? `${rows[to].word} → ${rows[from].word}: ${shown(table[to * size + from], view.signed)}` : "";
+    });
+  }
   return svg;
 }
 
