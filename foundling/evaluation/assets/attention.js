@@ -235,6 +235,7 @@ function marks() {
   $("layer").value = state.layer;
   $("sink").checked = !state.sink;
   $("shown").textContent = describe();
+  if ($("keys")) $("keys").hidden = state.which !== "difference";
   for (const button of document.querySelectorAll("[data-choose]")) {
     const [layer, head] = button.dataset.choose.split(",").map(Number);
     button.closest("tr, td").classList.toggle(
