@@ -3,6 +3,7 @@
 from foundling.cli import (
     adapters,
     adapting,
+    attending,
     comparing,
     data,
     hamlet,
@@ -17,6 +18,7 @@ __all__ = [
     "adapters",
     "adapting",
     "app",
+    "attending",
     "comparing",
     "data",
     "exit_code",

@@ -50,10 +50,16 @@ def coreference(pair: WinogradPair, *, asked: bool = False) -> Coreference:
     return Coreference(text, decides, _find(pair.answer, text), _find(wrong, text), pair.schema)
 
 
+def places(words: str, text: str) -> list[Span]:
+    """Where these words stand in the text, in any case: "he" stands once in "He is there"."""
+    found = re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE)
+    return [match.span() for match in found]
+
+
 def _find(words: str, text: str, start: int = 0) -> Span:
-    found = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.IGNORECASE).search(text, start)
-    assert found is not None, f"{words!r} stands in {text!r}"
-    return found.span()
+    found = [span for span in places(words, text) if span[0] >= start]
+    assert found, f"{words!r} stands in {text!r}"
+    return found[0]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,12 @@ class LayerAttention:
         result: Tensor = self.module.o(mixed.transpose(0, 1).flatten(1))
         return result
 
+    def error(self) -> float:
+        """How far `recomputed` is from `output`, over the largest output where that is above 1."""
+        with torch.no_grad():
+            difference = (self.recomputed() - self.output).abs().max()
+        return float(difference / self.output.abs().max().clamp(min=1))
+
 
 def attention_modules(model: LanguageModel) -> list[SelfAttention]:
     """The self-attention of every layer, from the first on.
@@ -112,15 +118,10 @@ def attention_weights(
 def recomputation_error(model: LanguageModel, tokens: Sequence[int]) -> float:
     """How far the outputs recomputed from the weights are from those of the fast path.
 
-    The largest difference of any layer, over the largest output of that layer where that is
-    above 1. The weights are what the model used where this is below 1e-5 (in fp32).
+    The largest `error` of any layer. The weights are what the model used where this is below
+    1e-5 (in fp32).
     """
-    errors = []
-    for layer in each_layer(model, tokens):
-        with torch.no_grad():
-            difference = (layer.recomputed() - layer.output).abs().max()
-        errors.append(float(difference / layer.output.abs().max().clamp(min=1)))
-    return max(errors)
+    return max(layer.error() for layer in each_layer(model, tokens))
 
 
 def without_sink(weights: Float[Tensor, "*n to from"]) -> Float[Tensor, "*n to from"]:

@@ -1,0 +1,95 @@
+"""The verb that shows which words attend to which."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foundling.cli.app import Json, app, report_json, say
+
+
+@app.command()
+def attention(
+    run: Annotated[
+        str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
+    ],
+    text: Annotated[str, typer.Option(help="The text to read; - reads standard input.")],
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help='A second text, or its end: "... too wide" is the first up to its last "too".'
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page to write.", metavar="FILE")] = Path(
+        "attention.html"
+    ),
+    suffix: Annotated[
+        str,
+        typer.Option(
+            help="Words behind both texts, which have read all of them, such as "
+            '"The word it refers to the".'
+        ),
+    ] = "",
+    antecedents: Annotated[
+        str | None,
+        typer.Option(
+            help='Two names in the text, as "the dog,the lane": what speaks for either.',
+            metavar="NAME,NAME",
+        ),
+    ] = None,
+    winograd: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rank heads on these JSON lines of text, decides, right, wrong, group; "
+            "default: sentences of the embedded village.",
+            metavar="FILE",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write a page that shows which words attend to which."""
+    from foundling.config import ConfigError
+    from foundling.evaluation.attention_page import attention_page
+    from foundling.evaluation.coreferences import read_coreferences
+    from foundling.run import load_model
+    from foundling.runtime import pick_device
+
+    named = None
+    if antecedents is not None:
+        names = [name.strip() for name in antecedents.split(",")]
+        if len(names) != 2 or not all(names):
+            raise ConfigError(
+                f'--antecedents "{antecedents}": must be two names of the text with a comma '
+                'between, as "the dog,the lane".'
+            )
+        named = (names[0], names[1])
+    if text == compare == "-":
+        raise ConfigError("--text and --compare cannot both be standard input.")
+    text = sys.stdin.read().strip() if text == "-" else text
+    compare = sys.stdin.read().strip() if compare == "-" else compare
+    examples = None if winograd is None else read_coreferences(winograd)
+    model, tokenizer = load_model(run, say)
+    page = attention_page(
+        model.to(pick_device(device)),
+        tokenizer,
+        text,
+        compare=compare,
+        suffix=suffix,
+        antecedents=named,
+        examples=examples,
+        name=Path(run).name,
+    )
+    page.save(out)
+    facts = page.facts
+    say(f"The weights give the model's own outputs to {facts['recomputation_error']:.0e}.")
+    for ranking in facts["rankings"]:
+        best = ranking["best"]
+        say(
+            f"Antecedents, {ranking['looked']}: layer {best['layer']}, head {best['head']} scores "
+            f"{best['score']:+.3f} (p = {best['p_value']:.4f}; the best by chance "
+            f"{ranking['chance']:.3f}, a random head {ranking['mean']:+.3f})."
+        )
+    print(out)
+    report_json({"page": str(out), "bytes": out.stat().st_size, **facts}, as_json)
