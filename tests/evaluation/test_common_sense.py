@@ -32,8 +32,8 @@ def bench(folder: Path, num_items: int = 60) -> Setting:
             {"context_options": names, "continuation": "was pale.", "gold": 1},
         ]
         gold = n % 2
-        choices = ["the moon rose and rose.", "the moon rose and rose."]
-        choices[gold] = "the sun."
+        choices = [f"at {n} the moon."] * 2
+        choices[gold] = f"at {n} the sun."
         copa.append({"query": f"Day {n} began because", "choices": choices, "gold": gold})
         piqa.append({"query": f"Question: Dry {n}.\n", "choices": choices, "gold": gold})
     for name, rows in (("winograd_wsc", wsc), ("copa", copa), ("piqa", piqa)):
@@ -64,12 +64,10 @@ def test_a_perfect_model_is_right_everywhere(tmp_path: Path) -> None:
 
 def test_a_uniform_model_is_at_chance(tmp_path: Path) -> None:
     for metric in CommonSense().run(uniform(), bench(tmp_path)).metrics:
-        if metric.key.endswith(".length"):  # the noise does not grow with the length
-            continue
         estimate = metric.estimate
         assert estimate is not None
         assert metric.chance == 0.5
-        # Of seven intervals at 95% one may miss; none is missed by four standard errors.
+        # Of nine intervals at 95% one may miss; none is missed by four standard errors.
         assert abs(estimate.value - 0.5) <= 4 * estimate.standard_error, metric.key
 
 
