@@ -15,7 +15,8 @@ from foundling.evaluation.scorer import Pair, Prompt, Question, Scorer
 
 NUM_SHOTS = 4
 NUM_ORDERS = 4
-LEVELS = (0.1, 0.3)
+SHOWN = 2  # of each set
+LEVELS = (0.1, 0.5)
 """Shares of the words that are mistyped."""
 
 
@@ -151,6 +152,7 @@ def mirrors(
     items = {item.id: replace(item, neutral=()) for pair in pairs for item in pair}
     found = {chosen.item.id: chosen for chosen in choose(scorer, list(items.values()))}
     same, right = Rate(), Rate()
+    shown: list[Shown] = []
     for one, other in pairs:
         first, second = found.get(one.id), found.get(other.id)
         if first is None or second is None:
@@ -159,9 +161,9 @@ def mirrors(
         stays = agreement(drawn(first), drawn(second))
         same.add(id, one.group, stays, 1 / n)
         right.add(id, one.group, first.is_right() * second.is_right(), 1 / n**2)
-        if stays == 1 and len(same.outcomes) <= 2:
-            verdict = "the same alternative in both"
-            findings.shown.append(Shown(_taken(first), _taken(second), verdict))
+        if stays == 1:
+            shown.append(Shown(_taken(first), _taken(second), "the same alternative in both"))
+    findings.shown += shown[:SHOWN]
     findings.left_out(len(pairs) - len(same.outcomes), len(pairs), f"{name} mirrors", CONTEXT)
     same.report(
         findings,

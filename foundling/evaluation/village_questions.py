@@ -37,16 +37,17 @@ class AskedFact:
 def asked_facts(world: World, num_candidates: int = NUM_CANDIDATES) -> list[AskedFact]:
     """The told facts that have a falsehood and can be asked; candidates in an order by chance.
 
-    Questions that name the value ("Who is the baker?") are none: they ask for the subject.
+    Of what a subject has several of, such as neighbours, one is asked for. Questions that name
+    the value ("Who is the baker?") are none: they ask for the subject.
     """
-    asked = []
+    asked: dict[tuple[str, str], AskedFact] = {}
     for fact in world.told:
         rng = Random(f"candidates {world.seed} {fact.id}")
         wrong = [
             world.claim(fact.subject, fact.relation, value)
             for value in world.falsehoods(fact, num_candidates - 1, rng)
         ]
-        if not wrong:
+        if not wrong or (fact.subject, fact.relation) in asked:
             continue
         claims = [fact, *wrong]
         rng.shuffle(claims)
@@ -58,16 +59,14 @@ def asked_facts(world: World, num_candidates: int = NUM_CANDIDATES) -> list[Aske
             and len({answer for _, answer in column}) == len(claims)
         ]
         if columns:
-            asked.append(
-                AskedFact(
-                    fact,
-                    tuple(column[0][0] for column in columns),
-                    tuple(tuple(answer for _, answer in column) for column in columns),
-                    claims.index(fact),
-                    wrong[0],
-                )
+            asked[fact.subject, fact.relation] = AskedFact(
+                fact,
+                tuple(column[0][0] for column in columns),
+                tuple(tuple(answer for _, answer in column) for column in columns),
+                claims.index(fact),
+                wrong[0],
             )
-    return asked
+    return list(asked.values())
 
 
 def some(setting: Setting, items: list[Item], what: str, most: int) -> list[Item]:
