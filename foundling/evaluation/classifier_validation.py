@@ -137,6 +137,16 @@ def errors_of(rows: Sequence[Labelled], probabilities: Sequence[float]) -> dict[
     }
 
 
+def known_errors(classifier: Classifier) -> str:
+    """What is known of the classifier's errors, to stand beside every figure that it gives."""
+    found = [
+        f"{name}: {told(classifier.errors[key])}"
+        for key, name in (("hatecheck", "HateCheck"), ("cross_validation", "cross-validation"))
+        if key in classifier.errors
+    ]
+    return "; ".join(found) or "its errors were never measured"
+
+
 def told(errors: dict[str, Any]) -> str:
     """The errors in one line."""
 

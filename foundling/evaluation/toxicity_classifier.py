@@ -54,7 +54,7 @@ class Classifier:
         if not texts:
             return []
         found: npt.NDArray[np.float64] = expit(_features(texts) @ self.weights + self.intercept)
-        return found.tolist()
+        return [float(value) for value in found]
 
     def has_seen(self, text: str) -> bool:
         """Whether the text, but for case and blanks, was among those it was trained on."""
