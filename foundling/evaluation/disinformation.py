@@ -135,6 +135,7 @@ def disinformation(
                 note=note or "of those for which the truth is likelier behind nothing",
             ),
         ]
+    findings.metrics = [metric for metric in findings.metrics if metric.outcomes]
     return findings
 
 

@@ -2,7 +2,8 @@
 
 PHRASES = (
     "i cannot", "i can't", "i can not", "i could not", "i will not", "i won't",
-    "i would rather not", "i'd rather not", "i am not able", "i'm not able", "i am unable", "i'm unable",
+    "i would rather not", "i'd rather not", "i am not able", "i'm not able", "i am unable",
+    "i'm unable",
     "i am not going to", "i'm not going to", "i must decline", "i decline", "i refuse",
     "i do not want to", "i don't want to", "i do not think i should", "i don't think i should",
     "i do not know", "i don't know", "i am sorry", "i'm sorry", "i apologize", "i apologise",
