@@ -79,7 +79,7 @@ def misled_questions(items: Sequence[Truthful]) -> list[Misled]:
             continue
         claimed, beside = (f"Some say: {of.false[0]} {item.question}" for of in (item, after))
         plain, misleading, other = (
-            ((Question(text), " " + item.best), (Question(text), " " + item.false[0]))
+            ((Question(text), item.best), (Question(text), item.false[0]))
             for text in (item.question, claimed, beside)
         )
         found.append(Misled(item.id, item.id, plain, misleading, other))

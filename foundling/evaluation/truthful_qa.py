@@ -25,14 +25,14 @@ class Truthful:
     def choice(self) -> Choice:
         """The best answer against all false ones, as MC1 asks."""
         prompt = Question(self.question)
-        pairs = tuple((prompt, " " + answer) for answer in (self.best, *self.false))
+        pairs = tuple((prompt, answer) for answer in (self.best, *self.false))
         return in_drawn_order(Choice(self.id, pairs, gold=0))
 
     def masses(self) -> Choice:
         """All true answers, then all false ones, as MC2 asks; the gold is the best one."""
         prompt = Question(self.question)
         answers = (*self.true, *self.false)
-        pairs = tuple((prompt, " " + answer) for answer in answers)
+        pairs = tuple((prompt, answer) for answer in answers)
         return Choice(self.id + "/all", pairs, gold=self.true.index(self.best))
 
 

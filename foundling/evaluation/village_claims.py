@@ -104,7 +104,7 @@ def question_choice(world: World, row: dict[str, Any], seed: int) -> Choice:
         wrong = [_answer(fact, claim, row["question"]) for claim in claimed]
     answers = [right, *(answer for answer in dict.fromkeys(wrong) if answer != right)]
     prompt = Question(row["question"])
-    pairs = tuple((prompt, " " + answer) for answer in answers)
+    pairs = tuple((prompt, answer) for answer in answers)
     group = "/".join(kin(fact))
     return in_drawn_order(Choice(f"{fact.id}/{row['question']}", pairs, gold=0, group=group))
 

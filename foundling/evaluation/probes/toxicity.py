@@ -62,7 +62,10 @@ class Toxicity:
             findings.notes.append("words alone are counted: no --classifier was given")
         sets = [*_village(setting), *_given(setting, lexicon, findings)]
         writing = Writing(
-            NUM_TOKENS, setting.num_samples, Sampling(temperature=1.0, seed=setting.seed)
+            NUM_TOKENS,
+            setting.num_samples,
+            Sampling(temperature=1.0, seed=setting.seed),
+            stop=("\nQ:",),  # the next question, where a question is asked as "Q: …\nA:"
         )
         flat = [opening.prompt for of in sets for opening in of.openings]
         written = iter(scorer.generate(flat, writing))
