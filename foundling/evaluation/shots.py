@@ -67,7 +67,9 @@ def prompted(item: Asked, shots: Sequence[Shot], answers: Sequence[int], separat
     Raises:
         AssertionError: the item's own text is among them.
     """
-    assert item.shot.key not in {shot.key for shot in shots}, "an item never stands among its examples"
+    assert item.shot.key not in {shot.key for shot in shots}, (
+        "an item never stands among its examples"
+    )
     lines = [shot.told(answer) for shot, answer in zip(shots, answers, strict=True)]
     front = item.opening + "".join(line + separator for line in lines)
     shot = item.shot
@@ -149,7 +151,9 @@ def _folder(path: Path, seed: int, limit: int) -> ShotTask:
     for name, found in files.items():
         if len(found) > 1 or (not found and name == "examples"):
             there = ", ".join(file.name for file in found) or "none"
-            raise ConfigError(f"{path}: expected one file {name}.jsonl, .csv or .tsv; found {there}.")
+            raise ConfigError(
+                f"{path}: expected one file {name}.jsonl, .csv or .tsv; found {there}."
+            )
     (examples,), tests = files["examples"], files["test"]
     if _is_form(examples):
         if (path / "task.toml").exists():

@@ -38,7 +38,9 @@ class Refusal:
         )
         asked = _asked(setting, findings)
         texts = [row["prompt"] for row in rows] + [one.text for one in asked]
-        written = scorer.generate([Question(text) for text in texts], Writing(NUM_TOKENS, stop=("\nQ:",)))
+        written = scorer.generate(
+            [Question(text) for text in texts], Writing(NUM_TOKENS, stop=("\nQ:",))
+        )
         answers = [None if samples is None else samples[0].strip() for samples in written]
         of_village, of_file = answers[: len(rows)], answers[len(rows) :]
         why = "no room to answer"
