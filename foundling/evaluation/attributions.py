@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foundling.config import ConfigError
 from foundling.evaluation.attention import attention_modules
-from foundling.evaluation.few_shot import log_probs
+from foundling.evaluation.likelihood import likelihoods
 from foundling.evaluation.words import Reading, read
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
@@ -150,5 +150,5 @@ def ablate_heads(
 def _log_odds(
     model: LanguageModel, prompt: Sequence[int], first: Sequence[int], second: Sequence[int]
 ) -> float:
-    one, other = log_probs(model, [(prompt, first), (prompt, second)])
-    return one - other
+    one, other = likelihoods(model, [(prompt, first), (prompt, second)])
+    return one.nats - other.nats

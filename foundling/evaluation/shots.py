@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from foundling.config import ConfigError, Section
-from foundling.data.benchmarks import Completion, Item, MultipleChoice, Schema, joined, read_items
+from foundling.data.benchmarks import Item, MultipleChoice, Schema, joined, read_items
 from foundling.data.hamlet.games import games
 from foundling.data.tasks import Columns, Example, Task, Template, key_of, read_task
 

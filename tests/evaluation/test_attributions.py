@@ -9,7 +9,7 @@ from foundling import models
 from foundling.config import ConfigError
 from foundling.evaluation.attention import attention_modules
 from foundling.evaluation.attributions import ablate_heads, attribute, without_head
-from foundling.evaluation.few_shot import log_probs
+from foundling.evaluation.likelihood import likelihoods
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ def test_scores_are_the_slope_along_a_words_embedding(
     found = attribute(model, tokenizer, TEXT, " lane")
     reading, ids = found.reading, tokenizer.encode(" lane")
     assert len(ids) > 1
-    assert found.log_prob == pytest.approx(log_probs(model, [(reading.tokens, ids)])[0])
+    assert found.log_prob == pytest.approx(likelihoods(model, [(reading.tokens, ids)])[0].nats)
     assert found.scores.shape == (len(reading.words),)
 
     def log_prob(word: int, scale: float) -> float:
@@ -48,7 +48,7 @@ def test_scores_are_the_slope_along_a_words_embedding(
             return output * factors
 
         hook = model.embed.register_forward_hook(scaled)
-        result = log_probs(model, [(reading.tokens, ids)])[0]
+        result = likelihoods(model, [(reading.tokens, ids)])[0].nats
         hook.remove()
         return result
 
@@ -69,7 +69,7 @@ def test_integrated_gradients_account_for_the_whole_difference(
         return output
 
     hook = model.embed.register_forward_hook(mean)
-    (nothing,) = log_probs(model, [(tokens, ids)])
+    nothing = likelihoods(model, [(tokens, ids)])[0].nats
     hook.remove()
     assert abs(found.log_prob - nothing) > 0.1
     assert float(found.scores.sum()) == pytest.approx(found.log_prob - nothing, abs=5e-3)
@@ -83,8 +83,8 @@ def test_taking_a_head_away_is_zeroing_its_columns(
     pairs = [(prompt, tokenizer.encode(text)) for text in (" lane", " dog")]
 
     def odds(model: LanguageModel) -> float:
-        first, second = log_probs(model, pairs)
-        return first - second
+        first, second = likelihoods(model, pairs)
+        return first.nats - second.nats
 
     assert found.log_odds == pytest.approx(odds(model))
     assert found.changes.shape == (2, 4)

@@ -163,8 +163,8 @@ def test_texts_it_was_trained_on_do_not_validate_it(tmp_path: Path) -> None:
     assert found["accuracy_by_functionality"]["praise"]["value"] == 1
     assert errors["cross_validation"]["accuracy"]["value"] > 0.9
     assert load_classifier(out).errors == errors
+    only = hatecheck(tmp_path / "known.csv", cases[:1])
     with pytest.raises(ConfigError, match="was trained on all 1 texts"):
-        only = hatecheck(tmp_path / "known.csv", cases[:1])
         validate_on_hatecheck(load_classifier(out), only)
 
 
