@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from foundling.runtime import derive_seed
 
@@ -36,21 +37,20 @@ class Point:
 Curves = Mapping[str, Sequence[Point]]
 
 
-def interval(hits: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """The middle 95% of the mean accuracy where seeds and test items are drawn anew.
+def interval(table: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """The middle 95% of the mean where draws of examples and test items are drawn anew.
 
     Args:
-        hits: of each seed, a 1 or 0 for each test item, the same items in the same order.
+        table: of each draw of examples (rows), how right each test item is (columns).
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3
     (percentiles); both factors are drawn, as in Owen 2007, The Pigeonhole Bootstrap.
     """
-    table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
-    seeds, items = table.shape
+    draws, items = table.shape
     generator = np.random.default_rng(seed)
-    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS)
+    of_draws = generator.multinomial(draws, np.full(draws, 1 / draws), DRAWS)
     of_items = generator.multinomial(items, np.full(items, 1 / items), DRAWS)
-    means = ((of_seeds @ table) * of_items).sum(axis=1) / (seeds * items)
+    means = ((of_draws @ table) * of_items).sum(axis=1) / (draws * items)
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
@@ -68,9 +68,9 @@ def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point
 
 
 def _point(way: str, number: int, hits: Sequence[str]) -> Point:
-    mean = sum(some.count("1") for some in hits) / sum(map(len, hits))
-    low, high = interval(hits, derive_seed("interval", way, number))
-    return Point(number, mean, low, high, len(hits))
+    table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
+    low, high = interval(table, derive_seed("interval", way, number))
+    return Point(number, float(table.mean()), low, high, len(hits))
 
 
 def best_in_context(curves: Curves) -> tuple[str, Point] | None:

@@ -1,6 +1,7 @@
 """Curves of accuracy: intervals that cover, means by hand, and where ways cross."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from foundling.evaluation.learning_curve import (
@@ -17,6 +18,10 @@ def point(number: int, mean: float, half: float = 0.05) -> Point:
     return Point(number, mean, mean - half, mean + half, 3)
 
 
+def table(*rows: str) -> npt.NDArray[np.float64]:
+    return np.array([[float(hit) for hit in row] for row in rows])
+
+
 def test_means_are_over_seeds_and_points_in_order() -> None:
     rows = [("full", 8, "1100"), ("full", 8, "1110"), ("full", 2, "0000"), ("in_context", 0, "11")]
     curves = curves_of({"way": way, "number": n, "hits": hits} for way, n, hits in rows)
@@ -25,18 +30,17 @@ def test_means_are_over_seeds_and_points_in_order() -> None:
 
 
 def test_an_interval_is_that_of_a_proportion_where_there_is_one_seed() -> None:
-    low, high = interval(["10" * 50])
+    low, high = interval(table("10" * 50))
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
     assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
-    assert interval(["111"] * 3) == (1, 1)
-    assert interval(["10" * 50]) == (low, high)
+    assert interval(table("111", "111", "111")) == (1, 1)
+    assert interval(table("10" * 50)) == (low, high)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
     items = np.random.default_rng(0).random((3, 200))
-    alike = ["".join(str(int(x < 0.6)) for x in items[0])] * 3
-    apart = ["".join(str(int(x < p)) for x in row) for row, p in zip(items, (0.3, 0.6, 0.9),
-                                                                     strict=True)]  # fmt: skip
+    alike = np.tile(items[:1] < 0.6, (3, 1)).astype(np.float64)
+    apart = (items < np.array([[0.3], [0.6], [0.9]])).astype(np.float64)
     widths = [high - low for low, high in (interval(alike), interval(apart))]
     assert widths[1] > 2 * widths[0]
 

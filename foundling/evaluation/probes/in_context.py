@@ -1,0 +1,184 @@
+"""Learning in context: accuracy by the number of examples in the prompt, with controls."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from foundling.evaluation.choices import By, blind, chance, text_of
+from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
+from foundling.evaluation.learning_curve import interval
+from foundling.evaluation.probes.contract import Setting
+from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.shot_curves import (
+    LABELS,
+    ORDERS,
+    OTHERS,
+    REAL,
+    ShotCurves,
+    Table,
+    shot_curves,
+)
+from foundling.evaluation.shot_tasks import benchmark, task_of, village_games
+from foundling.evaluation.shots import Shot, ShotTask
+from foundling.runtime import derive_seed
+
+MOST_ITEMS = 200
+"""Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
+FILES = ("copa", "piqa", "winograd_wsc", "lambada")
+_WAYS: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
+X, Y = "examples in the prompt", "accuracy"
+
+
+class InContext:
+    """Games of names, the benchmarks' files, and tasks of one's own."""
+
+    name = "in_context"
+    title = "Learning in context"
+    about = (
+        "Accuracy by the number of examples in the prompt, without any gradient. Two controls say "
+        "what the examples teach: the same ones with labels drawn by chance, and examples of "
+        "another task. In a game of names nothing but its examples tells the answer; elsewhere "
+        "examples may also only show the form. All is asked in plain text, not in turns."
+    )
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        findings = Findings()
+        tasks = [replace(task, items=tuple(setting.limited(task.items, task.name)))
+                 for task in _tasks(setting, findings)]  # fmt: skip
+        for place, task in enumerate(tasks):
+            others = _pool(tasks[(place + 1) % len(tasks)])
+            curves = shot_curves(scorer, task, others, setting)
+            if curves is None:
+                findings.notes.append(f"not measured: {task.title}: no item fits the context")
+            else:
+                _report(findings, task, curves)
+        findings.notes.append(
+            f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
+            "orders each; a game has its own, in two orders. A curve's interval draws examples and "
+            "items anew; a table's interval draws items alone."
+        )
+        return findings
+
+
+def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
+    most = setting.limit or MOST_ITEMS
+    tasks = [village_games(setting.seed, most)]
+    for name in FILES:
+        path = setting.file(f"bench/{name}.jsonl")
+        if path is None:
+            findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
+        else:
+            tasks.append(benchmark(path))
+    tasks += [task_of(path, setting.seed, most) for path in setting.tasks]
+    return tasks
+
+
+def _pool(task: ShotTask) -> Sequence[Shot]:
+    return task.items[0].pool
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def _report(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
+    count, most = len(curves.items), curves.most
+    findings.left_out(
+        len(task.items) - count, len(task.items), f"items of {task.title}",
+        f"do not fit the context behind {most} examples",
+    )  # fmt: skip
+    level = chance(curves.items) if task.has_choices else 0.0
+    for (kind, way), tables in curves.right.items():
+        findings.curves.append(_curve(task, kind + _WAYS[way], tables, curves, level))
+    _accuracies(findings, task, curves, level)
+    if most:
+        _gains(findings, task, curves)
+    if task.has_choices:
+        findings.shown += [_shown(task, curves)]
+
+
+def _curve(
+    task: ShotTask, name: str, tables: dict[int, Table], curves: ShotCurves, level: float
+) -> Curve:
+    points = []
+    for number, table in sorted({0: curves.right[REAL, "sum"][0], **tables}.items()):
+        by_draw = table.mean(axis=1)
+        low, high = interval(by_draw, derive_seed("in context", task.name, name, number))
+        points.append(Point(number, float(by_draw.mean()), low, high))
+    return Curve(task.title, name, tuple(points), X, Y, level)
+
+
+def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: float) -> None:
+    baseline = blind(curves.items) if task.has_choices else None
+    for (kind, way), tables in curves.right.items():
+        for number in sorted({0, curves.most} & set(tables)):
+            if kind != REAL:
+                continue
+            which = "without examples" if number == 0 else "with the most examples that fit"
+            findings.metrics.append(
+                Metric(
+                    f"{task.name}.{'most' if number else 'none'}"
+                    + ("" if way == "sum" else f".{way}"),
+                    f"{task.title}, {which}{_WAYS[way]}",
+                    _outcomes(curves, tables[number]),
+                    chance=level,
+                    baseline=baseline,
+                    note=_spread(number, tables[number]) if number else "",
+                )
+            )
+
+
+def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
+    most = curves.most
+    right = curves.right[REAL, "sum"]
+    for key, title, less in (
+        ("gain", "examples over none", right[0]),
+        ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
+        ("over_others", f"examples over {OTHERS}", curves.right[OTHERS, "sum"][most]),
+    ):
+        findings.metrics.append(
+            Metric(
+                f"{task.name}.{key}",
+                f"{task.title}: gain of {title}",
+                _outcomes(curves, right[most].mean((0, 1)) - less.mean((0, 1))),
+                chance=0.0,
+                headline=task.has_own_pools and key != "over_others",
+                note=f"k = {most}",
+            )
+        )
+    if curves.nats:
+        findings.metrics.append(
+            Metric(
+                f"{task.name}.nats",
+                f"{task.title}: gain of examples over none in the completion's log-probability",
+                _outcomes(curves, curves.nats[most].mean((0, 1)) - curves.nats[0].mean((0, 1))),
+                chance=0.0,
+                unit="number",
+                note=f"k = {most}; nats",
+            )
+        )
+
+
+def _outcomes(curves: ShotCurves, table: Table) -> dict[str, float]:
+    by_item = table.reshape(-1, len(curves.items)).mean(axis=0)
+    return {item.id: float(right) for item, right in zip(curves.items, by_item, strict=True)}
+
+
+def _spread(number: int, table: Table) -> str:
+    """The standard deviations of the accuracy over draws and over orders of a draw, in points."""
+    by_order = table.mean(axis=2)
+    said = [f"k = {number}"]
+    if len(by_order) > 1:
+        said.append(f"{100 * np.std(by_order.mean(axis=1), ddof=1):.1f} points over draws")
+    over_orders = np.sqrt(by_order.var(axis=1, ddof=1).mean())
+    said.append(f"{100 * over_orders:.1f} points over orders")
+    return said[0] + "; standard deviation " + " and ".join(said[1:])
+
+
+def _shown(task: ShotTask, curves: ShotCurves) -> Shown:
+    one = curves.shown[0]
+    pairs = one.item.pairs
+    verdict = "right" if one.is_right() == 1 else f"wrong: {text_of(pairs[one.item.gold])[-60:]}"
+    given, came = pairs[one.best()]
+    text = given if isinstance(given, str) else given.text
+    return Shown(f"{task.title}: {text}", came.strip() or "(nothing)", verdict)
