@@ -1,0 +1,308 @@
+"""Writes the report of an evaluation: results.json, plots and the page that lays models together."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from foundling import durable
+from foundling.evaluation.evaluation_plots import Model, curves_plot, drawn_models, metrics_plot
+from foundling.evaluation.names import short_names
+from foundling.evaluation.plot_style import compact
+from foundling.evaluation.report import draw, page
+from foundling.evaluation.wording import (
+    BETTER,
+    NOTHING,
+    Verdict,
+    against_chance,
+    difference_text,
+    interval_text,
+    number,
+    of_difference,
+    p_text,
+    value_text,
+)
+
+Values = Mapping[str, Any]
+MOST_DOTS = 40  # of a figure: rows times models
+MOST_SHOWN = 8  # items of a probe on the page; results.json keeps all
+MOST_POINTS = 20  # of a curve in its table
+
+
+def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
+    """Write `results.json`, `plots/` and `report.html`; return the page's path.
+
+    Args:
+        content: as `foundling.evaluation.results.results` has it.
+        name: the page's title.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    durable.replace(folder / "results.json", text.encode("utf-8"))
+    names = [subject["name"] for subject in content["subjects"]]
+    models = drawn_models(short_names(names))
+    pairs = list(pairwise(names))
+    sections = [
+        _section(probe, folder, f"p{place}_{_slug(probe['name'])}", models)
+        for place, probe in enumerate(content["probes"])
+    ]
+    html = page(
+        "evaluation.html.j2",
+        name=name,
+        subjects=[{**subject, "short": models[subject["name"]]} for subject in content["subjects"]],
+        models=models,
+        pairs=[(models[first], models[second]) for first, second in pairs],
+        sections=sections,
+        context=context_text,
+        setting={key: _setting(value) for key, value in content["setting"].items()},
+        num_differences=sum(
+            len(metric["differences"]) for probe in content["probes"] for metric in probe["metrics"]
+        ),
+    )
+    durable.replace(folder / "report.html", html.encode("utf-8"))
+    return folder / "report.html"
+
+
+def _section(
+    probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
+) -> dict[str, Any]:
+    """What the page says of one probe."""
+    names = list(models)
+    rows = [_row(metric, names) for metric in probe["metrics"]]
+    return {
+        "id": stem,
+        "title": probe["title"],
+        "about": probe["about"],
+        "rows": rows,
+        "headlines": [row for row in rows if row["headline"]],
+        "neighbours": _differences(probe["metrics"], list(pairwise(names))),
+        "others": _differences(probe["metrics"], _far(names)),
+        "plots": _metric_plots(probe, folder, stem, models),
+        "curves": _curve_plots(probe, folder, stem, models),
+        "notes": _notes(probe["notes"], models),
+        "shown": _shown(probe["shown"], models),
+    }
+
+
+# ------------------------------------------------------------------------------- metrics
+
+
+def _row(metric: Values, names: Sequence[str]) -> dict[str, Any]:
+    """A metric's row: a cell a model, chance, baseline, and notes once where all say the same."""
+    unit = metric["unit"]
+    values: Mapping[str, Values] = metric["values"]
+    baselines = [v["baseline"] for v in values.values() if v["baseline"] is not None]
+    notes = dict.fromkeys(v["note"] for v in values.values() if v["note"])
+    return {
+        "title": metric["title"],
+        "key": metric["key"],
+        "headline": metric["headline"],
+        "better": BETTER[metric["good"]],
+        "cells": [_cell(values.get(name), metric) for name in names],
+        "chance": _span([v["chance"] for v in values.values() if v["chance"] is not None], unit),
+        "baseline": _span([baseline["value"] for baseline in baselines], unit),
+        "rules": "; ".join(dict.fromkeys(baseline["rule"] for baseline in baselines)),
+        "notes": list(notes),
+        "steps": _steps(metric, names),
+    }
+
+
+def _cell(values: Values | None, metric: Values) -> dict[str, Any] | None:
+    """None where the model has no such figure."""
+    if values is None or values["value"] is None:
+        return None
+    unit = metric["unit"]
+    grouped = values["num_groups"] != values["n"]
+    return {
+        "value": value_text(values, unit),
+        "interval": interval_text(values, unit),
+        "n": f"n = {values['n']:,}" + (f" in {values['num_groups']:,} groups" if grouped else ""),
+        "verdict": against_chance(values, metric["good"]),
+    }
+
+
+def _span(levels: Sequence[float], unit: str) -> str:
+    """A level that all models have in common, or from where to where they go."""
+    texts = list(dict.fromkeys(number(level, unit) for level in sorted(levels)))
+    if not texts:
+        return NOTHING
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
+
+
+# --------------------------------------------------------------------------- differences
+
+
+def _far(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of models that do not stand side by side."""
+    return [(a, b) for place, a in enumerate(names) for b in names[place + 2 :]]
+
+
+def _steps(metric: Values, names: Sequence[str]) -> list[dict[str, Any] | None]:
+    """The difference of each model from the one before it."""
+    found = {(d["first"], d["second"]): d for d in metric["differences"]}
+    return [_difference(found.get(pair), metric) for pair in pairwise(names)]
+
+
+def _differences(metrics: Sequence[Values], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """By metric and pair what is known, the columns being the pairs that have any."""
+    found = {
+        (metric["key"], d["first"], d["second"]): d for metric in metrics for d in metric["differences"]
+    }
+    columns = [pair for pair in pairs if any((m["key"], *pair) in found for m in metrics)]
+    rows, shown = [], 0
+    for metric in metrics:
+        cells = [_difference(found.get((metric["key"], *pair)), metric) for pair in columns]
+        shown += sum(cell is not None and cell["is_shown"] for cell in cells)
+        if any(cells):
+            rows.append({"title": metric["title"], "headline": metric["headline"], "cells": cells})
+    count = sum(cell is not None for row in rows for cell in row["cells"])
+    return {"pairs": columns, "rows": rows, "count": count, "shown": shown}
+
+
+def _difference(found: Values | None, metric: Values) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    value, interval = difference_text(found, metric["unit"])
+    verdict: Verdict = of_difference(found, metric["good"])
+    return {
+        "value": value + (" points" if metric["unit"] == "share" else ""),
+        "interval": interval,
+        "p": p_text(found["p_value"]),
+        "adjusted": p_text(found["adjusted_p_value"]),
+        "n": f"{found['n']:,}",
+        "verdict": verdict,
+        "is_shown": not verdict.text.startswith(("no ", "not ")),
+    }
+
+
+# ----------------------------------------------------------------------------- the plots
+
+
+def _metric_plots(
+    probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
+) -> list[tuple[str, Markup]]:
+    """Figures of so many rows as can be read, shares before numbers, headlines first."""
+    plots: list[tuple[str, Markup]] = []
+    known = [m for m in probe["metrics"] if any(v["value"] is not None for v in m["values"].values())]
+    for unit, what in (("share", "shares"), ("number", "numbers")):
+        of = sorted((m for m in known if m["unit"] == unit), key=lambda m: not m["headline"])
+        for part in _parts(of, max(4, MOST_DOTS // len(models))):
+            figure = metrics_plot(probe["title"], part, models)
+            plots.append((what, draw(folder, f"{stem}_{len(plots) + 1}", figure, _told(part, models))))
+    return plots
+
+
+def _parts(of: Sequence[Values], most: int) -> list[Sequence[Values]]:
+    """Parts of about the same length, each of `most` at the most."""
+    if not of:
+        return []
+    count = -(-len(of) // most)
+    ends = [len(of) * part // count for part in range(count + 1)]
+    return [of[start:end] for start, end in pairwise(ends)]
+
+
+def _told(metrics: Sequence[Values], models: Mapping[str, Model]) -> str:
+    """A figure in words, for those who cannot see it."""
+    return "; ".join(
+        f"{metric['title']}: "
+        + ", ".join(
+            f"{models[name].name} {value_text(values, metric['unit'])}"
+            for name, values in metric["values"].items()
+            if values["value"] is not None
+        )
+        for metric in metrics
+    )
+
+
+def _curve_plots(
+    probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
+) -> list[dict[str, Any]]:
+    """A figure a task, with a table of its points where they are few."""
+    figures: dict[str, list[Values]] = {}
+    for curve in probe["curves"]:
+        if curve["points"]:
+            figures.setdefault(curve["figure"], []).append(curve)
+    drawn = []
+    for place, (title, curves) in enumerate(figures.items(), 1):
+        told = f"{title}: {curves[0]['y_label']} by {curves[0]['x_label']}."
+        figure = curves_plot(title, curves, models)
+        drawn.append(
+            {
+                "drawing": draw(folder, f"{stem}_curve{place}", figure, told),
+                "title": title,
+                "told": told,
+                "table": _points(curves, models),
+            }
+        )
+    return drawn
+
+
+def _points(curves: Sequence[Values], models: Mapping[str, Model]) -> dict[str, Any] | None:
+    xs = sorted({point["x"] for curve in curves for point in curve["points"]})
+    if len(xs) > MOST_POINTS:
+        return None
+    return {
+        "x_label": curves[0]["x_label"],
+        "xs": [f"{x:,.4g}" for x in xs],
+        "rows": [
+            (models[curve["subject"]], curve["name"], [_at(curve, x) for x in xs])
+            for curve in curves
+        ],
+    }
+
+
+def _at(curve: Values, x: float) -> tuple[str, str] | None:
+    for point in curve["points"]:
+        if point["x"] == x:
+            return f"{point['y']:.3g}", f"{point['low']:.3g} to {point['high']:.3g}"
+    return None
+
+
+# ---------------------------------------------------------------------- notes and items
+
+
+def _notes(notes: Mapping[str, Sequence[str]], models: Mapping[str, Model]) -> list[tuple[str, str]]:
+    """Each note once: of whom it is, and nobody's name where all say it."""
+    said: dict[str, list[str]] = {}
+    for name, of in notes.items():
+        for note in dict.fromkeys(of):
+            said.setdefault(note, []).append(name)
+    return [
+        ("" if len(by) == len(notes) else ", ".join(models[name].name for name in by), note)
+        for note, by in said.items()
+    ]
+
+
+def _shown(shown: Mapping[str, Sequence[Values]], models: Mapping[str, Model]) -> dict[str, Any]:
+    """Items with what each model made of them, the same item once."""
+    items: dict[str, list[tuple[Model, Values]]] = {}
+    for name, of in shown.items():
+        for one in of:
+            items.setdefault(one["given"], []).append((models[name], one))
+    # What most models were seen at comes first: there they can be compared.
+    order = sorted(items.items(), key=lambda item: -len({model.name for model, _ in item[1]}))
+    return {"items": order[:MOST_SHOWN], "left_out": max(0, len(order) - MOST_SHOWN)}
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or NOTHING
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def _slug(name: str) -> str:
+    """A probe's name as it may stand in a file's name and an address."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
+
+
+def context_text(max_context: int | None) -> str:
+    """How much a model reads at once."""
+    return "no limit" if max_context is None else f"{compact(max_context)} tokens"
