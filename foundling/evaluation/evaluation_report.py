@@ -1,4 +1,4 @@
-"""Writes the report of an evaluation: results.json, plots and the page that lays models together."""
+"""Writes an evaluation: results.json, plots and the page that lays models side by side."""
 
 import json
 import re
@@ -10,8 +10,10 @@ from typing import Any
 from markupsafe import Markup
 
 from foundling import durable
-from foundling.evaluation.evaluation_plots import Model, curves_plot, drawn_models, metrics_plot
+from foundling.evaluation.evaluation_curves import curves_plot
+from foundling.evaluation.evaluation_plots import metrics_plot
 from foundling.evaluation.names import short_names
+from foundling.evaluation.plot_keys import Model, drawn_models
 from foundling.evaluation.plot_style import compact
 from foundling.evaluation.report import draw, page
 from foundling.evaluation.wording import (
@@ -67,9 +69,7 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
     return folder / "report.html"
 
 
-def _section(
-    probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
-) -> dict[str, Any]:
+def _section(probe: Values, folder: Path, stem: str, models: Mapping[str, Model]) -> dict[str, Any]:
     """What the page says of one probe."""
     names = list(models)
     rows = [_row(metric, names) for metric in probe["metrics"]]
@@ -150,7 +150,9 @@ def _steps(metric: Values, names: Sequence[str]) -> list[dict[str, Any] | None]:
 def _differences(metrics: Sequence[Values], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """By metric and pair what is known, the columns being the pairs that have any."""
     found = {
-        (metric["key"], d["first"], d["second"]): d for metric in metrics for d in metric["differences"]
+        (metric["key"], d["first"], d["second"]): d
+        for metric in metrics
+        for d in metric["differences"]
     }
     columns = [pair for pair in pairs if any((m["key"], *pair) in found for m in metrics)]
     rows, shown = [], 0
@@ -187,12 +189,16 @@ def _metric_plots(
 ) -> list[tuple[str, Markup]]:
     """Figures of so many rows as can be read, shares before numbers, headlines first."""
     plots: list[tuple[str, Markup]] = []
-    known = [m for m in probe["metrics"] if any(v["value"] is not None for v in m["values"].values())]
+    known = [
+        m for m in probe["metrics"] if any(v["value"] is not None for v in m["values"].values())
+    ]
     for unit, what in (("share", "shares"), ("number", "numbers")):
         of = sorted((m for m in known if m["unit"] == unit), key=lambda m: not m["headline"])
         for part in _parts(of, max(4, MOST_DOTS // len(models))):
             figure = metrics_plot(probe["title"], part, models)
-            plots.append((what, draw(folder, f"{stem}_{len(plots) + 1}", figure, _told(part, models))))
+            plots.append(
+                (what, draw(folder, f"{stem}_{len(plots) + 1}", figure, _told(part, models)))
+            )
     return plots
 
 
@@ -265,7 +271,9 @@ def _at(curve: Values, x: float) -> tuple[str, str] | None:
 # ---------------------------------------------------------------------- notes and items
 
 
-def _notes(notes: Mapping[str, Sequence[str]], models: Mapping[str, Model]) -> list[tuple[str, str]]:
+def _notes(
+    notes: Mapping[str, Sequence[str]], models: Mapping[str, Model]
+) -> list[tuple[str, str]]:
     """Each note once: of whom it is, and nobody's name where all say it."""
     said: dict[str, list[str]] = {}
     for name, of in notes.items():

@@ -163,5 +163,3 @@ def _in_context(place: int) -> Findings:
         hits = [float(n % 10 < 10 * start + place) for n in range(200)]
         findings.metrics.append(metric(f"{task}, 16 examples", hits, chance=start, headline=True))
     return findings
-
-
