@@ -31,24 +31,23 @@ DASHES: dict[str, Any] = {
     "calibrated": "solid",
 }  # fmt: skip
 SPARE_DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
-MOST_LINES = 6  # in one frame; above it each model has its own
+MOST_LINES = 4  # in one frame, where each model has several; above it each has its own
 
 
 def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model]) -> Figure:
-    """The curves of one figure: a colour a model, a dash a name, a band an interval."""
-    curves = [curve for curve in curves if curve["points"] and not _is_diagonal(curve)]
+    """The `drawable` curves of one figure: a colour a model, a dash a name, a band an interval."""
     names = list(dict.fromkeys(curve["name"] for curve in curves))
     subjects = list(dict.fromkeys(curve["subject"] for curve in curves))
-    is_split = len(curves) > MOST_LINES and len(subjects) > 1
+    is_split = len(curves) > MOST_LINES and len(subjects) > 1 and len(names) > 1
     panels = [[s] for s in subjects] if is_split else [subjects]
-    num_columns = min(2, len(panels))
+    num_columns = 3 if len(panels) == 3 or len(panels) > 4 else min(2, len(panels))
     num_rows = -(-len(panels) // num_columns)
     keys = [] if is_split else [model_key(models[subject]) for subject in subjects]
     if len(names) > 1 or not keys:
         keys += [_name_key(name, names) for name in names]
     if any(curve["chance"] is not None for curve in curves):
         keys.append((Line2D([], [], color=MUTED, linestyle=DOTTED, linewidth=1.3), "chance"))
-    if curves and _kind(curves[0]) == "confidence":
+    if _kind(curves[0]) == "confidence":
         keys.append((Line2D([], [], color=MUTED, linewidth=1.1), "as sure as right"))
     each = 2.75 if is_split else 3.4
     top = 0.45 + legend_height(keys)
@@ -65,7 +64,7 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
             (left, (floor + 0.6) / height, width - 0.02, (each - 0.6 - head) / height),
             facecolor="none",
         )
-        _frame(axes, curves)
+        _frame(axes, curves, num_columns)
         _levels(axes, curves)
         for curve in curves:
             if curve["subject"] in of:
@@ -73,8 +72,8 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
         if is_split:
             model = models[of[0]]
             axes.set_title(
-                cut(model.name), color=model.colour, fontsize=11.5, fontweight="bold", loc="left",
-                pad=4, parse_math=False,
+                cut(model.name, 18), color=model.colour, fontsize=11.5, fontweight="bold",
+                loc="left", pad=4, parse_math=False,
             )  # fmt: skip
         if column:
             axes.tick_params(axis="y", labelleft=False)
@@ -86,13 +85,19 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
 def _kind(curve: Values) -> str:
     """What is on the x axis, which says how it is drawn."""
     words = curve["x_label"].lower()
-    return next((k for k in ("example", "shots", "confidence", "position") if k in words), "")
+    kinds = ("example", "shots", "confidence", "position", "share")
+    return next((kind for kind in kinds if kind in words), "")
 
 
-def _is_diagonal(curve: Values) -> bool:
-    """Drawn for all anyway: what a calibrated model's reliability is."""
-    same = all(p["x"] == p["y"] == p["low"] == p["high"] for p in curve["points"])
-    return _kind(curve) == "confidence" and same
+def drawable(curve: Values) -> bool:
+    """Whether it has points; the reliability of a calibrated model is drawn for all anyway."""
+    is_diagonal = all(p["x"] == p["y"] == p["low"] == p["high"] for p in curve["points"])
+    return bool(curve["points"]) and not (_kind(curve) == "confidence" and is_diagonal)
+
+
+def is_share(curve: Values) -> bool:
+    """Whether it is shown per cent."""
+    return any(word in curve["y_label"].lower() for word in ("accuracy", "share", "rate", "%"))
 
 
 def _line(axes: Axes, curve: Values, model: Model, names: Sequence[str]) -> None:
@@ -119,44 +124,51 @@ def _places(x: Any, curve: Values) -> Any:
     return np.log2(np.maximum(x, 0.5)) if _kind(curve) in ("example", "shots") else x
 
 
-def _frame(axes: Axes, curves: Sequence[Values]) -> None:
+def _frame(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=10.5, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+    _x_axis(axes, curves, num_columns)
+    _y_axis(axes, curves)
+
+
+def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
+    """Examples stand evenly, positions by their logarithm, shares per cent."""
     axes.set_xlabel(curves[0]["x_label"], color=MUTED, fontsize=11.5, parse_math=False)
-    points = [point for curve in curves for point in curve["points"]]
-    xs = sorted({float(point["x"]) for point in points})
+    xs = sorted({float(point["x"]) for curve in curves for point in curve["points"]})
     kind = _kind(curves[0])
     if kind in ("example", "shots"):
         at = _places(np.array(xs), curves[0])
         axes.set_xlim(at[0] - 0.25, at[-1] + 0.25)
-        axes.xaxis.set_major_locator(FixedLocator(list(at)))
         axes.set_xticks(list(at), [f"{x:,g}" for x in xs])
-    elif kind == "position" and xs[-1] > 20:
+        return
+    if kind == "position" and xs[-1] > 20:
         log_x(axes, max(1, xs[0]), xs[-1])
-    elif kind == "confidence":
+        if num_columns > 1:
+            axes.xaxis.set_major_locator(FixedLocator(list(axes.get_xticks()[::3])))
+        return
+    axes.xaxis.set_major_locator(MaxNLocator(6 // num_columns))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    if kind in ("confidence", "share"):
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    if kind == "confidence":
         axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    ends = [point[key] for point in points for key in ("y", "low", "high")]
-    ends += [curve["chance"] for curve in curves if curve["chance"] is not None]
+
+
+def _y_axis(axes: Axes, curves: Sequence[Values]) -> None:
+    """As high as the intervals and chance need; shares per cent, and between 0 and 100."""
+    ends = [point[key] for of in curves for point in of["points"] for key in ("y", "low", "high")]
+    ends += [curve["chance"] for curve in curves]
     held = np.array([end for end in ends if end is not None and np.isfinite(end)])
     low, high = padded(held) if len(held) else (0.0, 1.0)
-    is_share = len(held) > 0 and held.min() >= 0 and held.max() <= 1 and _is_share(curves[0])
-    if is_share:
-        low, high = max(0.0, low), min(1.02, high)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    axes.set_ylim(*((0.0, 1.02) if kind == "confidence" else (low, high)))
+    if is_share(curves[0]):
+        low, high = max(min(0.0, *held, 0.0), low), min(max(1.0, *held, 1.0) + 0.02, high)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    axes.set_ylim(*((0.0, 1.02) if _kind(curves[0]) == "confidence" else (low, high)))
     axes.yaxis.set_major_locator(MaxNLocator(5))
-
-
-def _is_share(curve: Values) -> bool:
-    return any(word in curve["y_label"].lower() for word in ("accuracy", "share", "rate", "%"))
 
 
 def _levels(axes: Axes, curves: Sequence[Values]) -> None:
@@ -178,4 +190,6 @@ def _width(name: str) -> float:
 
 
 def _name_key(name: str, names: Sequence[str]) -> Key:
-    return Line2D([], [], color=INK, linestyle=_dash(name, names), linewidth=_width(name)), name
+    return Line2D([], [], color=INK, linestyle=_dash(name, names), linewidth=_width(name)), name[
+        :48
+    ]

@@ -24,14 +24,14 @@ def metrics_plot(title: str, metrics: Sequence[Values], models: Mapping[str, Mod
     Shares have one axis in common; of numbers each has its own.
     """
     rows = [[name for name in models if _is_drawn(metric, name)] for metric in metrics]
-    labels = ["\n".join(_wrapped(metric["title"])) for metric in metrics]
+    labels = ["\n".join(_wrapped(metric)) for metric in metrics]
     in_common = all(metric["unit"] == "share" for metric in metrics)
     heights = [
         max(len(of) * LINE, (label.count("\n") + 1) * LINE) + (0.16 if in_common else 0.44)
         for of, label in zip(rows, labels, strict=True)
     ]
     keys = _keys(metrics, [models[name] for name in models if any(name in of for of in rows)])
-    top, bottom = 0.48 + legend_height(keys), 0.5 if in_common else 0.1
+    top, bottom = 0.48 + legend_height(keys), 0.36 if in_common else 0.1
     figure, whole = new_figure(title, "", "", height=top + bottom + sum(heights))
     whole.set_axis_off()
     height = figure.get_figheight()
@@ -139,8 +139,10 @@ def _share_limits(metrics: Sequence[Values]) -> tuple[float, float]:
     return min(0.0, *ends, 0.0), max(1.0, *ends, 1.0)
 
 
-def _wrapped(title: str, width: int = 35, most: int = 3) -> list[str]:
-    lines = textwrap.wrap(title, width) or [""]
+def _wrapped(metric: Values, most: int = 3) -> list[str]:
+    """The title in lines that fit beside the axes; a headline's letters are wider."""
+    width = 29 if metric["headline"] else 33
+    lines = textwrap.wrap(metric["title"], width) or [""]
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: width - 1] + "…"]
 
 

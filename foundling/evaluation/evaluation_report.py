@@ -1,6 +1,7 @@
 """Writes an evaluation: results.json, plots and the page that lays models side by side."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from foundling import durable
-from foundling.evaluation.evaluation_curves import curves_plot
+from foundling.evaluation.evaluation_curves import curves_plot, drawable, is_share
 from foundling.evaluation.evaluation_plots import metrics_plot
 from foundling.evaluation.names import short_names
 from foundling.evaluation.plot_keys import Model, drawn_models
@@ -43,7 +44,7 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
         name: the page's title.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n"
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     durable.replace(folder / "results.json", text.encode("utf-8"))
     names = [subject["name"] for subject in content["subjects"]]
     models = drawn_models(short_names(names))
@@ -62,11 +63,25 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
         context=context_text,
         setting={key: _setting(value) for key, value in content["setting"].items()},
         num_differences=sum(
-            len(metric["differences"]) for probe in content["probes"] for metric in probe["metrics"]
+            len(metric["differences"])
+            for probe in content["probes"]
+            for metric in probe["metrics"]
+            if metric["headline"]
         ),
     )
     durable.replace(folder / "report.html", html.encode("utf-8"))
     return folder / "report.html"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity, and no paths."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _section(probe: Values, folder: Path, stem: str, models: Mapping[str, Model]) -> dict[str, Any]:
@@ -230,7 +245,7 @@ def _curve_plots(
     """A figure a task, with a table of its points where they are few."""
     figures: dict[str, list[Values]] = {}
     for curve in probe["curves"]:
-        if curve["points"]:
+        if drawable(curve):
             figures.setdefault(curve["figure"], []).append(curve)
     drawn = []
     for place, (title, curves) in enumerate(figures.items(), 1):
@@ -261,11 +276,21 @@ def _points(curves: Sequence[Values], models: Mapping[str, Model]) -> dict[str, 
     }
 
 
-def _at(curve: Values, x: float) -> tuple[str, str] | None:
+def _at(curve: Values, x: float) -> dict[str, str] | None:
+    """A point's figure and its interval, None where there is none."""
     for point in curve["points"]:
         if point["x"] == x:
-            return f"{point['y']:.3g}", f"{point['low']:.3g} to {point['high']:.3g}"
+            unit = "share" if is_share(curve) else "number"
+            known = {"value": point["y"], **_interval(point)}
+            return {"value": value_text(known, unit), "interval": interval_text(known, unit)}
     return None
+
+
+def _interval(point: Values) -> dict[str, float | None]:
+    """An interval without an end is none."""
+    ends = {key: point[key] for key in ("low", "high")}
+    is_known = all(end is not None and math.isfinite(end) for end in ends.values())
+    return ends if is_known else dict.fromkeys(ends)
 
 
 # ---------------------------------------------------------------------- notes and items
@@ -274,15 +299,16 @@ def _at(curve: Values, x: float) -> tuple[str, str] | None:
 def _notes(
     notes: Mapping[str, Sequence[str]], models: Mapping[str, Model]
 ) -> list[tuple[str, str]]:
-    """Each note once: of whom it is, and nobody's name where all say it."""
+    """Each note once: what all say first and without a name, then who says what."""
     said: dict[str, list[str]] = {}
     for name, of in notes.items():
         for note in dict.fromkeys(of):
             said.setdefault(note, []).append(name)
-    return [
+    told = [
         ("" if len(by) == len(notes) else ", ".join(models[name].name for name in by), note)
         for note, by in said.items()
     ]
+    return sorted(told, key=lambda one: bool(one[0]))
 
 
 def _shown(shown: Mapping[str, Sequence[Values]], models: Mapping[str, Model]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 
 from foundling.evaluation.names import cut
 from foundling.evaluation.plot_style import INK, PALETTE, WIDTH
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
+FONT = FontProperties(size=11)
 Key = tuple[Line2D, str]
 
 
@@ -50,7 +53,9 @@ def _key_rows(keys: Sequence[Key]) -> list[list[Key]]:
 
 
 def _key_width(key: Key) -> float:
-    return 0.6 + 0.088 * len(key[1])
+    """In inches, with the line before it and the gap behind it."""
+    width, _, _ = text_to_path.get_text_width_height_descent(key[1], FONT, ismath=False)
+    return 0.62 + float(width) / 72
 
 
 def legend_height(keys: Sequence[Key]) -> float:
@@ -73,5 +78,7 @@ def legend_above(figure: Figure, keys: Sequence[Key]) -> None:
             else:
                 line.set_markevery([1])
             axes.add_line(line)
-            axes.text(x + 0.4, y, text, fontsize=11, color=INK, va="center", parse_math=False)
+            axes.text(
+                x + 0.4, y, text, fontproperties=FONT, color=INK, va="center", parse_math=False
+            )
             x += _key_width((line, text))
