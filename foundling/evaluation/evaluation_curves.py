@@ -156,6 +156,8 @@ def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
     if kind == "confidence":
         axes.set_xlim(0, 1)
+        if num_columns > 1:
+            axes.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 0.75]))
 
 
 def _y_axis(axes: Axes, curves: Sequence[Values]) -> None:

@@ -24,9 +24,9 @@ from foundling.evaluation.wording import (
     against_chance,
     difference_text,
     interval_text,
-    number,
     of_difference,
     p_text,
+    span,
     value_text,
 )
 
@@ -118,8 +118,8 @@ def _row(metric: Values, names: Sequence[str]) -> dict[str, Any]:
         "headline": metric["headline"],
         "better": BETTER[metric["good"]],
         "cells": [_cell(values.get(name), metric) for name in names],
-        "chance": _span([v["chance"] for v in values.values() if v["chance"] is not None], unit),
-        "baseline": _span([baseline["value"] for baseline in baselines], unit),
+        "chance": span([v["chance"] for v in values.values() if v["chance"] is not None], unit),
+        "baseline": span([baseline["value"] for baseline in baselines], unit),
         "rules": "; ".join(dict.fromkeys(baseline["rule"] for baseline in baselines)),
         "notes": list(notes),
         "steps": _steps(metric, names),
@@ -138,14 +138,6 @@ def _cell(values: Values | None, metric: Values) -> dict[str, Any] | None:
         "n": f"n = {values['n']:,}" + (f" in {values['num_groups']:,} groups" if grouped else ""),
         "verdict": against_chance(values, metric["good"]),
     }
-
-
-def _span(levels: Sequence[float], unit: str) -> str:
-    """A level that all models have in common, or from where to where they go."""
-    texts = list(dict.fromkeys(number(level, unit) for level in sorted(levels)))
-    if not texts:
-        return NOTHING
-    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
 
 
 # --------------------------------------------------------------------------- differences

@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from foundling.evaluation.names import cut, short_names
+from foundling.evaluation.names import LONGEST_NAME, cut, short_names
 from foundling.evaluation.wording import (
     NOTHING,
     against_chance,
     half_width,
-    number,
+    span,
     value_text,
 )
 
 AT_CHANCE = "°"
+MOST_BESIDE = 3  # models that leave room for ± beside the figure; with more it stands below
 
 
 def headlines(content: Mapping[str, Any]) -> Table:
@@ -23,12 +25,17 @@ def headlines(content: Mapping[str, Any]) -> Table:
     names = [subject["name"] for subject in content["subjects"]]
     short = short_names(names)
     caption = f"± half the 95% interval; {AT_CHANCE} the interval holds chance; ↑ ↓ what is better"
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("")
+    is_narrow = len(names) > MOST_BESIDE
+    table = Table(
+        caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("", min_width=16, overflow="fold")
     for name in names:
         # Text, not str: rich reads [words] in a str as markup.
-        table.add_column(Text(cut(short[name])), justify="right", no_wrap=True)
-    table.add_column("chance", justify="right", no_wrap=True)
+        head = Text(cut(short[name], 16 if is_narrow else LONGEST_NAME))
+        table.add_column(head, justify="right", overflow="fold", min_width=7)
+    if not is_narrow:
+        table.add_column("chance", justify="right", min_width=6)
     for probe in content["probes"]:
         metrics = [metric for metric in probe["metrics"] if metric["headline"]]
         if not metrics:
@@ -36,24 +43,28 @@ def headlines(content: Mapping[str, Any]) -> Table:
         table.add_row(Text(probe["title"], style="bold"))
         for metric in metrics:
             known = [metric["values"].get(name) for name in names]
-            chances = [v["chance"] for v in known if v and v["chance"] is not None]
+            chance = span(
+                [v["chance"] for v in known if v and v["chance"] is not None], metric["unit"]
+            )
             arrow = {"high": " ↑", "low": " ↓"}.get(metric["good"], "")
+            beside = [] if is_narrow else [chance]
+            below = f" (chance {chance})" if is_narrow and chance != NOTHING else ""
             table.add_row(
-                Text(f"  {metric['title']}{arrow}"),
-                *(_cell(values, metric) for values in known),
-                number(chances[0], metric["unit"]) if chances else NOTHING,
+                Text(f"  {metric['title']}{arrow}{below}"),
+                *(_cell(values, metric, "\n" if is_narrow else " ") for values in known),
+                *beside,
                 end_section=metric is metrics[-1],
             )
     return table
 
 
-def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any]) -> Text:
+def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any], between: str) -> Text:
     """A figure as in 62.5% ± 3.1, with a mark where it may be chance."""
     if values is None or values["value"] is None:
         return Text(NOTHING, style="dim")
     half = half_width(values, metric["unit"])
     verdict = against_chance(values, metric["good"])
     is_chance = verdict is not None and verdict.text == "at chance"
-    text = value_text(values, metric["unit"]) + (f" ± {half}" if half else "")
+    text = value_text(values, metric["unit"]) + (f"{between}± {half}" if half else "")
     style = {"good": "green", "bad": "red"}.get(verdict.tone, "") if verdict else ""
     return Text(text + (AT_CHANCE if is_chance else " "), style="dim" if is_chance else style)

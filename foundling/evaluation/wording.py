@@ -1,7 +1,7 @@
 """Says measured figures in words: with their digits, and whether they differ from chance."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,14 @@ def decimals(low: float | None, high: float | None) -> int | None:
     if low is None or high is None or high <= low:
         return None
     return min(4, max(0, 1 - math.floor(math.log10((high - low) / 2))))
+
+
+def span(levels: Sequence[float], unit: str) -> str:
+    """A level that all models have in common, or from where to where they go."""
+    texts = list(dict.fromkeys(number(level, unit) for level in sorted(levels)))
+    if not texts:
+        return NOTHING
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
 
 
 def value_text(values: Values, unit: str) -> str:
