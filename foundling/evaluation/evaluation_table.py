@@ -17,6 +17,7 @@ from foundling.evaluation.wording import (
 )
 
 AT_CHANCE = "°"
+NARROW = 8  # characters of a column where there are many: six models and their figures in 80
 MOST_BESIDE = 3  # models that leave room for ± beside the figure; with more it stands below
 
 
@@ -29,13 +30,15 @@ def headlines(content: Mapping[str, Any]) -> Table:
     table = Table(
         caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    table.add_column("", min_width=16, overflow="fold")
+    table.add_column("", overflow="fold")
     for name in names:
         # Text, not str: rich reads [words] in a str as markup.
-        head = Text(cut(short[name], 16 if is_narrow else LONGEST_NAME))
-        table.add_column(head, justify="right", overflow="fold", min_width=7)
+        head = Text(cut(short[name], 2 * NARROW if is_narrow else LONGEST_NAME))
+        table.add_column(
+            head, justify="right", overflow="fold", width=NARROW if is_narrow else None
+        )
     if not is_narrow:
-        table.add_column("chance", justify="right", min_width=6)
+        table.add_column("chance", justify="right")
     for probe in content["probes"]:
         metrics = [metric for metric in probe["metrics"] if metric["headline"]]
         if not metrics:
