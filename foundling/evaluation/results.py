@@ -43,10 +43,9 @@ def results(
     others = [[m for m in t["metrics"] if not m["headline"]] for t in tables]
     for family in (headlines, *others):
         differences = [d for m in family for d in m["differences"]]
-        for found, adjusted in zip(
-            differences, holm([d["p_value"] for d in differences]), strict=True
-        ):
-            found["adjusted_p_value"] = adjusted
+        adjusted = holm([d["p_value"] for d in differences])
+        for one, p_value in zip(differences, adjusted, strict=True):
+            one["adjusted_p_value"] = p_value
     return {
         "subjects": [asdict(subject) for subject in subjects],
         "setting": dict(setting),
