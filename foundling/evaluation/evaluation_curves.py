@@ -1,5 +1,6 @@
 """Draws curves of several models: accuracy by examples, reliability, loss by position."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,10 +55,12 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
     figure, whole = new_figure(title, "", "", height=top + num_rows * each)
     whole.set_axis_off()
     legend_above(figure, keys)
-    height, width = figure.get_figheight(), 0.865 / num_columns
+    y_label = textwrap.fill(curves[0]["y_label"], 26)
+    edge = 0.105 + 0.024 * y_label.count("\n")
+    height, width = figure.get_figheight(), (0.97 - edge) / num_columns
     for place, of in enumerate(panels):
         row, column = divmod(place, num_columns)
-        left = 0.105 + column * (width + 0.012)
+        left = edge + column * (width + 0.012)
         floor = height - top - (row + 1) * each
         head = 0.3 if is_split else 0.04
         axes = figure.add_axes(
@@ -78,7 +81,7 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
         if column:
             axes.tick_params(axis="y", labelleft=False)
         else:
-            axes.set_ylabel(curves[0]["y_label"], color=MUTED, fontsize=11.5, parse_math=False)
+            axes.set_ylabel(y_label, color=MUTED, fontsize=11.5, parse_math=False)
     return figure
 
 
@@ -137,7 +140,8 @@ def _frame(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
 
 def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
     """Examples stand evenly, positions by their logarithm, shares per cent."""
-    axes.set_xlabel(curves[0]["x_label"], color=MUTED, fontsize=11.5, parse_math=False)
+    x_label = textwrap.shorten(curves[0]["x_label"], 72 // num_columns, placeholder="…")
+    axes.set_xlabel(x_label, color=MUTED, fontsize=11.5, parse_math=False)
     xs = sorted({float(point["x"]) for curve in curves for point in curve["points"]})
     kind = _kind(curves[0])
     if kind in ("example", "shots"):
