@@ -12,9 +12,11 @@ import pytest
 from evaluated import Made, evaluated, metric, subject
 from rich.console import Console
 
+from foundling.evaluation.evaluation_curves import curves_plot
 from foundling.evaluation.evaluation_report import write_evaluation_report
 from foundling.evaluation.evaluation_table import headlines
 from foundling.evaluation.findings import Baseline, Curve, Findings, Point, Shown
+from foundling.evaluation.plot_keys import drawn_models
 from foundling.evaluation.results import results
 from foundling.evaluation.wording import (
     against_chance,
@@ -236,6 +238,40 @@ def test_curves_are_drawn_and_tabled(tmp_path: Path) -> None:
     }  # fmt: skip
     kept = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert kept["probes"][0]["curves"][0]["points"][1]["high"] is None
+
+
+def frames(x_label: str, xs: Sequence[float], names: Sequence[str], models: int) -> list[Any]:
+    """The frames in which the curves of so many models are drawn."""
+    subjects = [f"m{n}" for n in range(models)]
+    points = [{"x": x, "y": 0.5, "low": 0.4, "high": 0.6} for x in xs]
+    curves = [
+        {"subject": subject, "figure": "f", "name": name, "points": points, "x_label": x_label,
+         "y_label": "accuracy", "chance": 0.5}
+        for subject in subjects for name in names
+    ]  # fmt: skip
+    figure = curves_plot("f", curves, drawn_models({name: name for name in subjects}))
+    return [axes for axes in figure.axes if axes.get_xlabel()]
+
+
+@pytest.mark.parametrize(
+    ("names", "models", "count"),
+    [(["real"], 6, 1), (["real", "shuffled"], 2, 1), (["real", "shuffled"], 3, 3)],
+)
+def test_models_with_several_curves_have_frames_of_their_own(
+    names: list[str], models: int, count: int
+) -> None:
+    assert len(frames("examples", [0, 1, 16], names, models)) == count
+
+
+def test_each_kind_of_curve_has_its_axis() -> None:
+    (few,) = frames("examples", [0, 1, 2, 16], ["real"], 1)
+    assert list(few.get_xticks()) == [-1, 0, 1, 4]
+    assert [label.get_text() for label in few.get_xticklabels()] == ["0", "1", "2", "16"]
+    (long,) = frames("position in the context", [1, 30, 512], ["text"], 1)
+    assert long.get_xscale() == "log"
+    (sure,) = frames("confidence", [0.4, 0.9], ["text"], 1)
+    assert sure.get_xlim() == (0, 1)
+    assert sure.get_ylim()[0] == 0
 
 
 def test_families_are_adjusted_apart() -> None:
