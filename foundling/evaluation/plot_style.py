@@ -50,10 +50,11 @@ def new_figure(
     bottom, top = 0.6 / height, 1 - 0.5 / height
     axes = figure.add_axes((left, bottom, right - left, top - bottom), facecolor="none")
     figure.text(
-        0.018, 1 - 0.13 / height, title, fontsize=13, fontweight="bold", color=INK, va="top"
-    )
-    axes.set_xlabel(x_label, color=MUTED, fontsize=11.5, labelpad=5)
-    axes.set_ylabel(y_label, color=MUTED, fontsize=11.5, labelpad=6)
+        0.018, 1 - 0.13 / height, title, fontsize=13, fontweight="bold", color=INK, va="top",
+        parse_math=False,
+    )  # fmt: skip
+    axes.set_xlabel(x_label, color=MUTED, fontsize=11.5, labelpad=5, parse_math=False)
+    axes.set_ylabel(y_label, color=MUTED, fontsize=11.5, labelpad=6, parse_math=False)
     axes.tick_params(colors=MUTED, labelsize=11, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from foundling.evaluation.names import cut
 from foundling.evaluation.plot_style import (
     BLUE,
     GRID,
@@ -17,9 +18,6 @@ from foundling.evaluation.plot_style import (
     legend,
     new_figure,
 )
-
-LONGEST_NAME = 23  # characters beside a figure
-LONGEST_IN_TABLE = 48
 
 
 @dataclass(frozen=True)
@@ -114,25 +112,3 @@ def ratings_plot(counts: Mapping[str, Mapping[int, int]], numbers: Sequence[int]
     axes.set_ylim(low, high * (1.12 + 0.09 * len(drawn)))  # the legend stands in it
     legend(axes)
     return figure
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names without the folders that all share; the end of those that are long all the same.
-
-    >>> short_names(["runs/sft", "runs/dpo"])
-    {'runs/sft': 'sft', 'runs/dpo': 'dpo'}
-    """
-    parts = {name: name.split("/") for name in names}
-    shared = 0
-    while len({tuple(words[: shared + 1]) for words in parts.values()}) == 1 and all(
-        len(words) > shared + 1 for words in parts.values()
-    ):
-        shared += 1
-    short = {name: "/".join(words[shared:]) for name, words in parts.items()}
-    ends = {name: cut(text, LONGEST_IN_TABLE) for name, text in short.items()}
-    return ends if len(set(ends.values())) == len(ends) else short
-
-
-def cut(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name cut to what there is room for, at its beginning: paths differ at their ends."""
-    return name if len(name) <= longest else "…" + name[1 - longest :]

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from foundling import durable
+from foundling.evaluation.names import cut, short_names
 from foundling.evaluation.plot_style import compact
 from foundling.evaluation.preference_plots import (
     Estimate,
-    cut,
     estimates_plot,
     ratings_plot,
-    short_names,
 )
 from foundling.evaluation.report import draw, duration, page
 from foundling.records import is_number

@@ -32,14 +32,20 @@ def results(
 ) -> dict[str, Any]:
     """All figures of all models, with paired differences; `found` is by probe and subject.
 
-    The p-values of all differences are adjusted for how many there are.
+    The p-values are adjusted for how many differences were looked at: those of all headlines
+    together, and those of a probe's other metrics together. Were all one family, no difference
+    could be shown among many, for 10,000 draws give no p-value below 0.0001.
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
     """
     tables = [_probe(probe, {s.name: found[probe.name, s.name] for s in subjects})
               for probe in probes]  # fmt: skip
-    differences = [d for t in tables for m in t["metrics"] for d in m["differences"]]
-    for place, adjusted in enumerate(holm([d["p_value"] for d in differences])):
-        differences[place]["adjusted_p_value"] = adjusted
+    headlines = [m for t in tables for m in t["metrics"] if m["headline"]]
+    others = [[m for m in t["metrics"] if not m["headline"]] for t in tables]
+    for family in (headlines, *others):
+        differences = [d for m in family for d in m["differences"]]
+        adjusted = holm([d["p_value"] for d in differences])
+        for one, p_value in zip(differences, adjusted, strict=True):
+            one["adjusted_p_value"] = p_value
     return {
         "subjects": [asdict(subject) for subject in subjects],
         "setting": dict(setting),
