@@ -7,7 +7,8 @@ from pathlib import Path
 
 from foundling.config import ConfigError, Section
 from foundling.data.benchmarks import Item, MultipleChoice, Schema, joined, read_items
-from foundling.data.hamlet.games import Game, games
+from foundling.data.hamlet import World
+from foundling.data.hamlet.games import Entry, Game, games_of_names, registers
 from foundling.data.tasks import Columns, Example, Task, Template, key_of, read_task
 from foundling.evaluation.shots import Asked, Shot, ShotTask
 
@@ -16,21 +17,32 @@ CONTENT_FREE = "N/A"
 """Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
 
 
-def village_games(seed: int, count: int) -> ShotTask:
-    """Games of names of the embedded village: only its examples tell what a word is called."""
-    items = []
-    for number, game in enumerate(games(seed, count)):
-        asked = _named(game, game.word, game.gold, "")
-        pool = tuple(_named(game, word, group, game.between) for word, group in game.examples)
-        items.append(Asked(f"game {number}", asked, pool, game.opening))
-    return ShotTask("games", "Games of names", tuple(items), separator="", has_own_pools=True)
+def village_games(seed: int, count: int) -> list[ShotTask]:
+    """The embedded village's lists, which need no file."""
+    return [
+        _of_games("names", "Games of names", games_of_names(seed, count)),
+        _of_games("registers", "Registers of the village", registers(World(), seed, count)),
+    ]
 
 
-def _named(game: Game, word: str, group: int, end: str) -> Shot:
+def _of_games(name: str, title: str, games: Sequence[Game]) -> ShotTask:
+    items = tuple(
+        Asked(
+            f"{name} {number}",
+            _entry(game, game.asked, ""),
+            tuple(_entry(game, entry, game.between) for entry in game.examples),
+            game.opening,
+        )
+        for number, game in enumerate(games)
+    )
+    return ShotTask(name, title, items, separator="", has_own_pools=True)
+
+
+def _entry(game: Game, entry: Entry, end: str) -> Shot:
     def pairs(word: str) -> tuple[tuple[str, str], ...]:
-        return tuple((game.front.format(word), f" {name}{end}") for name in game.names)
+        return tuple((game.front.format(word), f" {answer}{end}") for answer in entry.answers)
 
-    return Shot(pairs(word), group, word, pairs(CONTENT_FREE))
+    return Shot(pairs(entry.word), entry.gold, entry.word, pairs(CONTENT_FREE))
 
 
 def benchmark(path: Path) -> ShotTask:

@@ -44,8 +44,7 @@ class InContext:
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
-        tasks = [replace(task, items=tuple(setting.limited(task.items, task.name)))
-                 for task in _tasks(setting, findings)]  # fmt: skip
+        tasks = _tasks(setting, findings)
         for place, task in enumerate(tasks):
             others = _pool(tasks[(place + 1) % len(tasks)])
             curves = shot_curves(scorer, task, others, setting)
@@ -63,13 +62,15 @@ class InContext:
 
 def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
     most = setting.limit or MOST_ITEMS
-    tasks = [village_games(setting.seed, most)]
+    tasks = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
     for name in FILES:
         path = setting.file(f"bench/{name}.jsonl")
         if path is None:
             findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
         else:
-            tasks.append(benchmark(path))
+            task = benchmark(path)
+            items = replace(setting, limit=most).limited(task.items, task.name)
+            tasks.append(replace(task, items=tuple(items)))
     tasks += [task_of(path, setting.seed, most) for path in setting.tasks]
     return tasks
 
