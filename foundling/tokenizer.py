@@ -193,6 +193,10 @@ class Tokenizer:
         encoding = self._backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
+    def knows(self, text: str) -> bool:
+        """Whether `encode` takes the text: a vocabulary of characters may lack some of its."""
+        return self.kind != "characters" or self._characters.issuperset(text)
+
     def decode(self, ids: Iterable[int], *, show_special: bool = False) -> str:
         """The text of `ids`; special tokens are left out unless `show_special`."""
         ids = [int(i) for i in ids]

@@ -7,9 +7,17 @@ from random import Random
 from string import ascii_uppercase
 
 from foundling.evaluation.choices import Choice, Chosen, choose
-from foundling.evaluation.contradictions import CONTEXT, Rate, agreement, drawn
+from foundling.evaluation.contradictions import Rate, agreement, drawn
 from foundling.evaluation.few_shot import SEPARATOR
-from foundling.evaluation.findings import Baseline, Curve, Findings, Metric, Point, Shown
+from foundling.evaluation.findings import (
+    UNREADABLE,
+    Baseline,
+    Curve,
+    Findings,
+    Metric,
+    Point,
+    Shown,
+)
 from foundling.evaluation.perturbations import lettered, mistyped, orders
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scorer
 
@@ -35,7 +43,7 @@ def option_order(scorer: Scorer, items: Sequence[Choice], name: str, findings: F
         content.add(item.id, item.group, 1 - agreement(drawn(forth), taken[::-1]), 1 - 1 / n)
         letter.add(item.id, item.group, agreement(drawn(forth), taken), 1 / n)
         right.add(item.id, item.group, (forth.is_right() + back.is_right()) / 2, 1 / n)
-    findings.left_out(len(items) - len(content.outcomes), len(items), f"{name} options", CONTEXT)
+    findings.left_out(len(items) - len(content.outcomes), len(items), f"{name} options", UNREADABLE)
     what = f"options behind letters ({name})"
     content.report(
         findings, f"option_order.{name}.contradiction", f"Another choice when {what} turn round"
@@ -164,7 +172,7 @@ def mirrors(
         if stays == 1:
             shown.append(Shown(_taken(first), _taken(second), "the same alternative in both"))
     findings.shown += shown[:SHOWN]
-    findings.left_out(len(pairs) - len(same.outcomes), len(pairs), f"{name} mirrors", CONTEXT)
+    findings.left_out(len(pairs) - len(same.outcomes), len(pairs), f"{name} mirrors", UNREADABLE)
     same.report(
         findings,
         f"mirrored.{name}.contradiction",

@@ -11,9 +11,9 @@ from foundling.data.faults import SourceError
 from foundling.data.hamlet.wording import finish
 from foundling.data.rows import Rows
 from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
-from foundling.evaluation.contradictions import CONTEXT, Rate, agreement, drawn
+from foundling.evaluation.contradictions import Rate, agreement, drawn
 from foundling.evaluation.few_shot import normalised
-from foundling.evaluation.findings import Findings, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
 from foundling.evaluation.scorer import Question, Scorer, Writing
 from foundling.evaluation.village_questions import AskedFact
 from foundling.generation.sampling import Sampling
@@ -33,7 +33,7 @@ def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) 
     """Every two phrasings of a fact: another answer is a contradiction."""
     items = [fact.choice(place) for fact in facts for place in range(len(fact.questions))]
     chosen = choose(scorer, items)
-    findings.left_out(len(items) - len(chosen), len(items), "questions of the village", CONTEXT)
+    findings.left_out(len(items) - len(chosen), len(items), "questions of the village", UNREADABLE)
     found = {one.item.id: one for one in chosen}
     rate = Rate()
     for fact in facts:
@@ -93,7 +93,7 @@ def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) ->
                 verdict(f"{id}/not", denied, not is_true, asked.fact.id),
             ]
     chosen = choose(scorer, items)
-    findings.left_out(len(items) - len(chosen), len(items), "statements and negations", CONTEXT)
+    findings.left_out(len(items) - len(chosen), len(items), "statements and negations", UNREADABLE)
     found = {one.item.id: one for one in chosen}
     both, values, says_true = Rate(), Rate(), Rate()
     for one in chosen:
@@ -167,7 +167,7 @@ def general_negations(
         if one.id in found and other.id in found:
             same = agreement(drawn(found[one.id]), drawn(found[other.id]))
             rate.add(one.id, one.id, same, 1 / 2)
-    findings.left_out(len(pairs) - len(rate.outcomes), len(pairs), "negations", CONTEXT)
+    findings.left_out(len(pairs) - len(rate.outcomes), len(pairs), "negations", UNREADABLE)
     rate.report(
         findings,
         "negation.general.contradiction",
@@ -198,7 +198,7 @@ def samples(
             counts = Counter(normalised(text) for text in texts).values()
             same = sum(n * (n - 1) for n in counts) / (len(texts) * (len(texts) - 1))
             outcomes[asked.fact.id] = 1 - same
-    findings.left_out(len(facts) - len(outcomes), len(facts), "questions to be sampled", CONTEXT)
+    findings.left_out(len(facts) - len(outcomes), len(facts), "questions to be sampled", UNREADABLE)
     if outcomes:
         findings.metrics.append(
             Metric(

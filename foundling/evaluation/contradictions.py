@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from foundling.evaluation.choices import Chosen
 from foundling.evaluation.findings import Findings, Good, Metric
 
-CONTEXT = "longer than the model's context"
-
 
 def drawn(chosen: Chosen) -> list[float]:
     """The probability with which each alternative is taken, where equals are drawn from."""

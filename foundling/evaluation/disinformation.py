@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from foundling.data.hamlet import World
-from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.scorer import Pair, Question, Scorer
 from foundling.evaluation.truthful_qa import Truthful
 from foundling.evaluation.village_claims import Claim
@@ -104,7 +104,7 @@ def disinformation(
             plain, misleading, other = (logs[n + 1] - logs[n] for n in (0, 2, 4))
             odds[item.id] = plain, misleading, other
     findings = Findings()
-    findings.left_out(len(items) - len(odds), len(items), what, "longer than the context")
+    findings.left_out(len(items) - len(odds), len(items), what, UNREADABLE)
     groups = {item.id: item.group for item in items if item.id in odds}
     ways = (
         (1, "", "the claim", "low", ""),

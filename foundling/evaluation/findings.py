@@ -10,6 +10,10 @@ Good = Literal["high", "low", "neither"]
 Unit = Literal["share", "number"]
 
 
+UNREADABLE = "longer than the model's context, or with characters that it has no token for"
+"""Why a scorer answers None."""
+
+
 @dataclass(frozen=True)
 class Baseline:
     """What a rule without a model reaches, and which rule it is."""

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,13 @@ class ModelScorer:
             )
 
     def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
-        encoded = self.encode(pairs)
-        kept = [pair for pair in encoded if self._has_room(pair)]
+        encoded = self._readable(pairs)
+        kept = [pair for pair in encoded if pair is not None]
         found = iter(likelihoods(self.model, kept, precision=self.precision))
-        return [_scored(next(found), pair) if self._has_room(pair) else None for pair in encoded]
+        return [None if pair is None else _scored(next(found), pair) for pair in encoded]
 
     def fits(self, pairs: Sequence[Pair]) -> list[bool]:
-        return [self._has_room(pair) for pair in self.encode(pairs)]
+        return [pair is not None for pair in self._readable(pairs)]
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenPair]:
         """Each pair's tokens, parted.
@@ -136,37 +137,45 @@ class ModelScorer:
         return [row[: len(part) - 1] for row, part in zip(table, parts, strict=True)]
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
-        requests = [
-            Request(tuple(self._prompt_tokens(prompt)), isinstance(prompt, str) and prompt != "")
-            for prompt in prompts
-        ]
         bound = self.model.max_context
         room = math.inf if bound is None else bound + 1 - writing.max_tokens
-        fitting = [request for request in requests if len(request.tokens) <= room]
+        requests = [self._request(prompt, room) for prompt in prompts]
         written = iter(
             write_all(
                 self.model,
                 self.tokenizer,
-                fitting,
+                [request for request in requests if request is not None],
                 num_samples=writing.num_samples,
                 max_tokens=writing.max_tokens,
                 sampling=writing.sampling,
                 stop=writing.stop,
             )
         )
-        return [next(written) if len(request.tokens) <= room else None for request in requests]
+        return [None if request is None else next(written) for request in requests]
 
     # ------------------------------------------------------------------ inside
 
-    def _has_room(self, pair: TokenPair) -> bool:
-        bound = self.model.max_context
-        return bound is None or len(pair[0]) + len(pair[1]) - 1 <= bound
+    def _readable(self, pairs: Sequence[Pair]) -> list[TokenPair | None]:
+        """The pairs' tokens, None where there is a character without one or no room."""
+        knows, bound = self.tokenizer.knows, self.model.max_context
+        known = [knows(self._as_text(prompt)) and knows(after) for prompt, after in pairs]
+        encoded = iter(self.encode(list(compress(pairs, known))))
+        found = [next(encoded) if is_known else None for is_known in known]
+        most = math.inf if bound is None else bound
+        return [None if pair is None or _length(pair) > most else pair for pair in found]
 
     def _as_text(self, prompt: Prompt) -> str:
         return prompt if isinstance(prompt, str) else f"Q: {prompt.text}\nA:"
 
     def _turn(self, question: Question) -> list[int]:
         return render_prompt((Message("user", question.text),), self.tokenizer)
+
+    def _request(self, prompt: Prompt, room: float) -> Request | None:
+        if not self.tokenizer.knows(self._as_text(prompt)):
+            return None
+        tokens = tuple(self._prompt_tokens(prompt))
+        inside = isinstance(prompt, str) and prompt != ""
+        return Request(tokens, inside) if len(tokens) <= room else None
 
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, Question) and self.chats:
@@ -219,6 +228,11 @@ def _was_tuned_on_turns(model_folder: Path) -> bool:
         return False
     data = load_toml(run / "config.toml").get("data", {})
     return bool(data.get("style", "chat") == "chat")
+
+
+def _length(pair: TokenPair) -> int:
+    """The tokens to read of a prompt and its continuation."""
+    return len(pair[0]) + len(pair[1]) - 1
 
 
 def _scored(found: Likelihood, pair: TokenPair) -> Scored:

@@ -69,7 +69,10 @@ class Scorer(Protocol):
     """Whether a Question is asked as a turn of a conversation."""
 
     def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
-        """Each continuation given its prompt; None where the two are longer than the context."""
+        """Each continuation given its prompt.
+
+        None where the two are longer than the context, or hold a character without a token.
+        """
         ...
 
     def fits(self, pairs: Sequence[Pair]) -> list[bool]:
@@ -77,9 +80,12 @@ class Scorer(Protocol):
         ...
 
     def read(self, text: str) -> TextScore:
-        """A text of any length."""
+        """A text of any length. Raises ConfigError: it holds a character without a token."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
-        """The samples of each prompt; None where it leaves no room for what is to be written."""
+        """The samples of each prompt.
+
+        None where no room is left for what is to be written, or a character has no token.
+        """
         ...

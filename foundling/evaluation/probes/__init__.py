@@ -1,1 +1,25 @@
-"""The table of probes: what is measured of every model, each in one file."""
+"""The probes: one file each, and a table of them."""
+
+from foundling.evaluation.probes.bias import Bias
+from foundling.evaluation.probes.common_sense import CommonSense
+from foundling.evaluation.probes.consistency import Consistency
+from foundling.evaluation.probes.contract import Probe, Setting
+from foundling.evaluation.probes.in_context import InContext
+from foundling.evaluation.probes.language_modelling import LanguageModelling
+from foundling.evaluation.probes.refusal import Refusal
+from foundling.evaluation.probes.toxicity import Toxicity
+from foundling.evaluation.probes.truthfulness import Truthfulness
+
+PROBES: tuple[Probe, ...] = (
+    LanguageModelling(),
+    InContext(),
+    CommonSense(),
+    Consistency(),
+    Truthfulness(),
+    Bias(),
+    Toxicity(),
+    Refusal(),
+)
+"""In the order of the report."""
+
+__all__ = ["PROBES", "Probe", "Setting"]

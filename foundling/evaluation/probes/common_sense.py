@@ -15,7 +15,7 @@ from foundling.evaluation.choices import (
     choose,
     text_of,
 )
-from foundling.evaluation.findings import Findings, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
 
@@ -92,9 +92,7 @@ def _measure(
     headline: bool,
 ) -> None:
     chosen = choose(scorer, items)
-    findings.left_out(
-        len(items) - len(chosen), len(items), f"items of {key}", "longer than the model's context"
-    )
+    findings.left_out(len(items) - len(chosen), len(items), f"items of {key}", UNREADABLE)
     if not chosen:
         return
     measured = [found.item for found in chosen]

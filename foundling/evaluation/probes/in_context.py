@@ -25,7 +25,7 @@ from foundling.runtime import derive_seed
 
 MOST_ITEMS = 200
 """Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
-FILES = ("copa", "piqa", "winograd_wsc", "lambada")
+FILES = ("copa", "piqa", "winograd_wsc", "lambada_openai")
 _WAYS: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
 X, Y = "examples in the prompt", "accuracy"
 

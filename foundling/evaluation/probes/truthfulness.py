@@ -8,7 +8,7 @@ from foundling.data.hamlet.examination import SETS
 from foundling.evaluation.calibration import calibration, diagonal, judged, softmax
 from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
 from foundling.evaluation.disinformation import disinformation, misled_claims, misled_questions
-from foundling.evaluation.findings import Baseline, Findings, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Question, Scorer, Writing
 from foundling.evaluation.truthful_qa import Truthful, read_truthful_qa
@@ -101,7 +101,7 @@ def _truthful_qa(scorer: Scorer, items: Sequence[Truthful], findings: Findings) 
     found = choose(scorer, [*(item.masses() for item in items), *asked])
     masses = [one for one in found if one.item.id in everything]
     chosen = [one for one in found if one.item.id not in everything]
-    why = "longer than the context"
+    why = UNREADABLE
     findings.left_out(len(asked) - len(chosen), len(asked), "questions of TruthfulQA (MC1)", why)
     findings.left_out(len(asked) - len(masses), len(asked), "questions of TruthfulQA (MC2)", why)
     num_true = {id: len(item.true) for id, item in everything.items()}
@@ -148,9 +148,7 @@ def _statements(
     """True statements against false ones of the same frame, all scored in one go."""
     flat = {claim.id: claim for part in by_part.values() for of in part for claim in of}
     found = choose(scorer, [claim.choice() for claim in flat.values()])
-    findings.left_out(
-        len(flat) - len(found), len(flat), "pairs of statements", "longer than the context"
-    )
+    findings.left_out(len(flat) - len(found), len(flat), "pairs of statements", UNREADABLE)
     for part, what in _PARTS.items():
         of = [one for one in found if flat[one.item.id].part == part]
         if of:
@@ -176,7 +174,7 @@ def _questions(scorer: Scorer, world: World, setting: Setting, findings: Finding
         item = question_choice(world, row, setting.seed)
         items[item.id], sets[item.id] = item, row["set"]
     found = choose(scorer, list(items.values()))
-    why = "longer than the context"
+    why = UNREADABLE
     findings.left_out(len(items) - len(found), len(items), "questions of the village", why)
     for name in SETS:
         of = [one for one in found if sets[one.item.id] == name]
