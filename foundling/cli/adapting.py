@@ -61,7 +61,7 @@ def adapt(
     values = override({"seeds": seeds}, settings)
     for name, given in (("shots", shots), ("sizes", sizes)):
         if given is not None:
-            values[name] = _numbers(name, given)
+            values[name] = numbers(name, given)
     config = adapting.AdaptConfig.parse(values)
     found = read_task(
         task,
@@ -87,15 +87,6 @@ def adapt(
 
 def _names(columns: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in columns.split(",")) if columns is not None else ()
-
-
-def _numbers(name: str, text: str) -> list[int]:
-    from foundling.config import ConfigError
-
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--{name} {text}: expected whole numbers, such as 0,1,2,4.") from None
 
 
 def _table(result: Mapping[str, Any]) -> None:

@@ -87,6 +87,16 @@ def report_json(values: Mapping[str, Any], as_json: bool) -> None:
         print(json.dumps(values, ensure_ascii=False))
 
 
+def numbers(name: str, text: str) -> list[int]:
+    """The whole numbers of an option, such as 0,1,2,4. Raises ConfigError."""
+    from foundling.config import ConfigError
+
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--{name} {text}: expected whole numbers, such as 0,1,2,4.") from None
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -1,11 +1,10 @@
 """Tasks to be learned from examples in the prompt: the village's games, benchmarks, own folders."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from foundling.config import ConfigError, Section
+from foundling.config import ConfigError, Section, load_toml
 from foundling.data.benchmarks import Item, MultipleChoice, Schema, joined, read_items
 from foundling.data.hamlet import World
 from foundling.data.hamlet.games import Entry, Game, games_of_names, registers
@@ -99,11 +98,7 @@ def _folder(path: Path, seed: int, limit: int) -> ShotTask:
         return _of_items(path.name, read_items(examples), asked)
     settings = TaskFile()
     if (path / "task.toml").is_file():
-        try:
-            values = tomllib.loads((path / "task.toml").read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path / 'task.toml'}: {error}.") from None
-        settings = TaskFile.parse(values, "task")
+        settings = TaskFile.parse(load_toml(path / "task.toml"), "task")
     task = read_task(
         examples,
         tests[0] if tests else None,
