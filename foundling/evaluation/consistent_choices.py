@@ -110,7 +110,7 @@ def example_order(
             differ = 1 - sum(agreement(one, other) for one, other in pairs) / len(pairs)
             rate.add(item.id, item.group, differ, 1 - 1 / len(item.pairs))
     findings.left_out(
-        len(tested) - len(rate.outcomes), len(tested), f"{name} items behind examples", CONTEXT
+        len(tested) - len(rate.outcomes), len(tested), f"{name} items behind examples", UNREADABLE
     )
     rate.report(
         findings,
@@ -226,7 +226,7 @@ def typing_errors(
                 rate.add(item.id, item.group, differ, 1 - 1 / len(item.pairs))
         percent = round(100 * level)
         findings.left_out(
-            len(kept) - len(rate.outcomes), len(kept), f"{name} items mistyped", CONTEXT
+            len(kept) - len(rate.outcomes), len(kept), f"{name} items mistyped", UNREADABLE
         )
         rate.report(
             findings,
