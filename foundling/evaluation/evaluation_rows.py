@@ -20,26 +20,27 @@ Values = Mapping[str, Any]
 
 
 def metric_row(metric: Values, names: Sequence[str]) -> dict[str, Any]:
-    """A metric's row: a cell a model, chance, baseline, and notes once where all say the same."""
+    """A metric's row: a cell a model, chance, baseline, and the note where all have the same."""
     unit = metric["unit"]
     values: Mapping[str, Values] = metric["values"]
     baselines = [v["baseline"] for v in values.values() if v["baseline"] is not None]
-    notes = dict.fromkeys(v["note"] for v in values.values() if v["note"])
+    notes = {v["note"] for v in values.values()}
+    is_common = len(notes) == 1
     return {
         "title": metric["title"],
         "key": metric["key"],
         "headline": metric["headline"],
         "better": BETTER[metric["good"]],
-        "cells": [_cell(values.get(name), metric) for name in names],
+        "cells": [_cell(values.get(name), metric, not is_common) for name in names],
         "chance": span([v["chance"] for v in values.values() if v["chance"] is not None], unit),
         "baseline": span([baseline["value"] for baseline in baselines], unit),
         "rules": "; ".join(dict.fromkeys(baseline["rule"] for baseline in baselines)),
-        "notes": list(notes),
+        "note": min(notes) if is_common else "",
         "steps": _steps(metric, names),
     }
 
 
-def _cell(values: Values | None, metric: Values) -> dict[str, Any] | None:
+def _cell(values: Values | None, metric: Values, with_note: bool) -> dict[str, Any] | None:
     """None where the model has no such figure."""
     if values is None or values["value"] is None:
         return None
@@ -49,6 +50,7 @@ def _cell(values: Values | None, metric: Values) -> dict[str, Any] | None:
         "value": value_text(values, unit),
         "interval": interval_text(values, unit),
         "n": f"n = {values['n']:,}" + (f" in {values['num_groups']:,} groups" if grouped else ""),
+        "note": values["note"] if with_note else "",
         "verdict": against_chance(values, metric["good"]),
     }
 

@@ -76,13 +76,14 @@ def interval_text(values: Values, unit: str) -> str:
 def against_chance(values: Values, good: str) -> Verdict | None:
     """Whether the interval holds chance; None where either is not known.
 
-    A figure that is better than chance is held against its baseline too.
+    A figure that is better than chance is held against its baseline too. Of a gain or a rate
+    whose chance is 0 it is said that none was shown.
     """
     low, high, chance = values["low"], values["high"], values["chance"]
     if values["value"] is None or chance is None or low is None or high is None:
         return None
     if low <= chance <= high:
-        return Verdict("at chance")
+        return Verdict("at chance" if chance else "none shown")
     is_above = low > chance
     text = "above chance" if is_above else "below chance"
     if good == "neither":
