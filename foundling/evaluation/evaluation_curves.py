@@ -27,16 +27,14 @@ Values = Mapping[str, Any]
 DOTTED = (0, (2, 3))
 
 # What is learned from the examples is solid; what shows how much of it is their form is not.
-DASHES: dict[str, Any] = {
-    "real": "solid", "shuffled": (0, (5, 2)), "unrelated": (0, (1.2, 1.6)),
-    "calibrated": "solid",
-}  # fmt: skip
-SPARE_DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)))
+DASHES: tuple[Any, ...] = (
+    "solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)), (0, (3, 1, 1, 1, 1, 1)),
+)  # fmt: skip
 MOST_LINES = 4  # in one frame, where each model has several; above it each has its own
 
 
 def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model]) -> Figure:
-    """The `drawable` curves of one figure: a colour a model, a dash a name, a band an interval."""
+    """The `drawable` curves of one figure: a colour a model, a dash a name, a bar an interval."""
     names = list(dict.fromkeys(curve["name"] for curve in curves))
     subjects = list(dict.fromkeys(curve["subject"] for curve in curves))
     is_split = len(curves) > MOST_LINES and len(subjects) > 1 and len(names) > 1
@@ -112,12 +110,13 @@ def _line(axes: Axes, curve: Values, model: Model, names: Sequence[str]) -> None
     x = _places(x, curve)
     is_long = len(points) > 40
     low, high = (np.where(np.isfinite(end), end, y) for end in (low, high))
-    axes.fill_between(x, low, high, color=model.colour, alpha=0.11, linewidth=0)
+    if curve["name"] == names[0]:  # bands of more than one name would hide each other
+        axes.fill_between(x, low, high, color=model.colour, alpha=0.11, linewidth=0)
     if not is_long:
         axes.vlines(x, low, high, color=model.colour, alpha=0.4, linewidth=1.1, zorder=3)
     axes.plot(
         x, y, color=model.colour, linestyle=_dash(curve["name"], names),
-        linewidth=_width(curve["name"]), marker=None if is_long else model.marker,
+        linewidth=_width(curve["name"], names), marker=None if is_long else model.marker,
         markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.6, zorder=4,
     )  # fmt: skip
 
@@ -185,17 +184,13 @@ def _levels(axes: Axes, curves: Sequence[Values]) -> None:
 
 
 def _dash(name: str, names: Sequence[str]) -> Any:
-    for word, dash in DASHES.items():
-        if word in name.lower():
-            return dash
-    return SPARE_DASHES[names.index(name) % len(SPARE_DASHES)]
+    return DASHES[names.index(name) % len(DASHES)]
 
 
-def _width(name: str) -> float:
-    return 1.0 if "calibrated" in name.lower() else 2.1
+def _width(name: str, names: Sequence[str]) -> float:
+    return 2.1 if names.index(name) < 3 else 1.1
 
 
 def _name_key(name: str, names: Sequence[str]) -> Key:
-    return Line2D([], [], color=INK, linestyle=_dash(name, names), linewidth=_width(name)), name[
-        :48
-    ]
+    line = Line2D([], [], color=INK, linestyle=_dash(name, names), linewidth=_width(name, names))
+    return line, name[:48]

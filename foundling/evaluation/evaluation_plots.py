@@ -141,7 +141,7 @@ def _share_limits(metrics: Sequence[Values]) -> tuple[float, float]:
 
 def _wrapped(metric: Values, most: int = 3) -> list[str]:
     """The title in lines that fit beside the axes; a headline's letters are wider."""
-    width = 29 if metric["headline"] else 33
+    width = 28 if metric["headline"] else 31
     lines = textwrap.wrap(metric["title"], width) or [""]
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: width - 1] + "…"]
 

@@ -1,6 +1,6 @@
 """How right a model is by the number of examples in its prompt, with controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
@@ -164,8 +164,8 @@ def _measured(
     return curves
 
 
-def _by_kind_and_number(asked: Mapping[Showing, object]) -> dict[tuple[str, int], list[Showing]]:
+def _by_kind_and_number(asked: Iterable[Showing]) -> dict[tuple[str, int], list[Showing]]:
     found: dict[tuple[str, int], list[Showing]] = {}
-    for showing in sorted(asked):
+    for showing in asked:
         found.setdefault((showing.kind, showing.number), []).append(showing)
     return found

@@ -11,6 +11,7 @@ from foundling.evaluation.learning_curve import interval
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
 from foundling.evaluation.shot_curves import (
+    CONTROLS,
     LABELS,
     ORDERS,
     OTHERS,
@@ -25,7 +26,12 @@ from foundling.runtime import derive_seed
 
 MOST_ITEMS = 200
 """Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
-FILES = ("copa", "piqa", "winograd_wsc", "lambada_openai")
+FILES = {
+    "copa": "COPA",
+    "piqa": "PIQA",
+    "winograd_wsc": "Winograd schemas",
+    "lambada_openai": "LAMBADA: the last word",
+}
 _WAYS: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
 X, Y = "examples in the prompt", "accuracy"
 
@@ -63,14 +69,14 @@ class InContext:
 def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
     most = setting.limit or MOST_ITEMS
     tasks = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
-    for name in FILES:
+    for name, title in FILES.items():
         path = setting.file(f"bench/{name}.jsonl")
         if path is None:
             findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
         else:
             task = benchmark(path)
             items = replace(setting, limit=most).limited(task.items, task.name)
-            tasks.append(replace(task, items=tuple(items)))
+            tasks.append(replace(task, title=title, items=tuple(items)))
     tasks += [task_of(path, setting.seed, most) for path in setting.tasks]
     return tasks
 
@@ -89,7 +95,7 @@ def _report(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
         f"do not fit the context behind {most} examples",
     )  # fmt: skip
     level = chance(curves.items) if task.has_choices else 0.0
-    for (kind, way), tables in curves.right.items():
+    for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
         findings.curves.append(_curve(task, kind + _WAYS[way], tables, curves, level))
     _accuracies(findings, task, curves, level)
     if most:
@@ -107,6 +113,12 @@ def _curve(
         low, high = interval(by_draw, derive_seed("in context", task.name, name, number))
         points.append(Point(number, float(by_draw.mean()), low, high))
     return Curve(task.title, name, tuple(points), X, Y, level)
+
+
+def _drawn_first(entry: tuple[tuple[str, By], object]) -> tuple[bool, int]:
+    """Right examples and their controls, then other ways to score."""
+    (kind, way), _ = entry
+    return way != "sum", (REAL, *CONTROLS).index(kind)
 
 
 def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: float) -> None:
