@@ -10,6 +10,7 @@ from foundling.data import hamlet
 from foundling.data.prepare import prepare
 from foundling.demo.healing import heal
 from foundling.demo.instructing import STRENGTHS, instruct
+from foundling.demo.measuring import measure
 from foundling.demo.preferring import prefer
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
@@ -89,7 +90,11 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     answering = out / "instructed" / f"lambda-{STRENGTHS[-1]}"
     preferred = prefer(answering, out / "preferred", say)
 
-    say("7. What the rungs write:")
+    say("7. All three are measured by every probe, side by side …")
+    stages = [out / "ladder" / "transformer", answering, out / "preferred" / "tuned"]
+    judged = measure(stages, out / "evaluation", say)
+
+    say("8. What the rungs write:")
     samples: dict[str, list[dict[str, str]]] = {}
     for rung in ("next_word", "attention", "transformer"):
         engine = Engine(*load_model(out / "ladder" / rung, say))
@@ -109,6 +114,7 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
         f"   {out / 'instructed' / 'report.html'}   what the answers cost, by the anchor's strength"
     )
     say(f"   {out / 'preferred' / 'tuned' / 'report.html'}   what the votes changed")
+    say(f"   {judged}   base → instructed → preferred: what each can do, and its risks")
     say(f"   foundling chat {out / 'preferred' / 'tuned'}")
     say("   and vote yourself, in the browser:")
     say(
