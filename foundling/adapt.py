@@ -17,15 +17,14 @@ from foundling.config import Section
 from foundling.data.tasks import Example, Task, without
 from foundling.evaluation.adapt_report import write_adapt_report
 from foundling.evaluation.few_shot import (
-    Pair,
     answer_shortly,
     answer_tokens,
     classify,
-    log_probs,
     num_too_long,
     prompt_tokens,
     room_of,
 )
+from foundling.evaluation.likelihood import TokenPair, likelihoods
 from foundling.evaluation.measurements import Measurements
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
@@ -263,8 +262,9 @@ class _Bench:
         if self.task.labels is None:
             return {"in_context": answer_shortly(model, self.task, self.tokenizer, shots)}
 
-        def score(pairs: Sequence[Pair]) -> list[float]:
-            return log_probs(model, pairs, precision=self.machine.precision)
+        def score(pairs: Sequence[TokenPair]) -> list[float]:
+            found = likelihoods(model, pairs, precision=self.machine.precision)
+            return [one.nats for one in found]
 
         plain, corrected = classify(score, self.task, self.tokenizer, shots, self.room)
         return {"in_context": plain, "calibrated": corrected}

@@ -5,95 +5,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from foundling.config import ConfigError
 from foundling.data.tasks import Example, Task, key_of
+from foundling.evaluation.likelihood import TokenPair
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.models.language_model import LanguageModel
-from foundling.runtime import autocast
 from foundling.tokenizer import Tokenizer
 
 SEPARATOR = "\n\n"
 CONTENT_FREE = "N/A"
 """Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
-BATCH_TOKENS = 8192
 
-Pair = tuple[Sequence[int], Sequence[int]]
-"""The tokens of a prompt and of its continuation."""
-Scorer = Callable[[Sequence[Pair]], list[float]]
+Scorer = Callable[[Sequence[TokenPair]], list[float]]
 """The log-probability of each continuation given its prompt, in nats."""
 Scores = npt.NDArray[np.float64]
-
-
-def log_probs(
-    model: LanguageModel, pairs: Sequence[Pair], *, precision: torch.dtype = torch.float32
-) -> list[float]:
-    """The log-probability of each continuation given its prompt, in nats, summed over its tokens.
-
-    Pairs that need the same text read, such as two labels of one token, have it read once.
-
-    Raises:
-        ConfigError: a prompt or a continuation is empty, or a pair is longer than the context.
-    """
-    if not all(prompt and continuation for prompt, continuation in pairs):
-        raise ConfigError("a prompt or its continuation has no token.")
-    wanted: dict[tuple[int, ...], list[int]] = {}
-    for number, (prompt, continuation) in enumerate(pairs):
-        wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
-    longest = max(map(len, wanted), default=0)
-    if model.max_context is not None and longest > model.max_context:
-        raise ConfigError(
-            f"a prompt has {longest:,} tokens with its continuation and the model reads at most "
-            f"{model.max_context:,}: take fewer examples."
-        )
-    result = [0.0] * len(pairs)
-    model.eval()
-    rows = sorted(wanted, key=len)
-    start = 0
-    while start < len(rows):
-        stop = start + 1
-        while stop < len(rows) and len(rows[stop]) * (stop + 1 - start) <= BATCH_TOKENS:
-            stop += 1
-        for row, numbers in enumerate(_score(model, rows[start:stop], wanted, pairs, precision)):
-            for number, nats in zip(wanted[rows[start + row]], numbers, strict=True):
-                result[number] = nats
-        start = stop
-    return result
-
-
-@torch.inference_mode()
-def _score(
-    model: LanguageModel,
-    rows: Sequence[tuple[int, ...]],
-    wanted: dict[tuple[int, ...], list[int]],
-    pairs: Sequence[Pair],
-    precision: torch.dtype,
-) -> list[list[float]]:
-    """Of each row, the nats of the pairs that are read in it.
-
-    Rows are padded on the right, which nothing before it sees.
-    """
-    device = model.unembed.weight.device
-    tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        tokens[place, : len(row)] = torch.tensor(row)
-    with autocast(device, precision):
-        hidden = model.hidden(tokens.to(device)).to(model.unembed.weight.dtype)
-    scores = []
-    for place, row in enumerate(rows):
-        continuations = [pairs[number][1] for number in wanted[row]]
-        first = len(row) - max(map(len, continuations))
-        logits = model.logits(hidden[place, first : len(row)])
-        table = logits.log_softmax(dim=-1).cpu().double()
-        scores.append(
-            [
-                sum(float(table[at - len(some), token]) for at, token in enumerate(some))
-                for some in continuations
-            ]
-        )
-    return scores
 
 
 def prompt_texts(task: Task, shots: Sequence[Example], texts: Sequence[str]) -> list[str]:

@@ -13,20 +13,19 @@ from foundling.batch import BatchView
 from foundling.config import ConfigError
 from foundling.data.tasks import Example, Task
 from foundling.evaluation.few_shot import (
-    Pair,
     answer_shortly,
     calibrated,
     classify,
     continuation_tokens,
     hits,
     label_scores,
-    log_probs,
     normalised,
     num_too_long,
     prompt_texts,
     prompt_tokens,
     room_of,
 )
+from foundling.evaluation.likelihood import TokenPair, likelihoods
 from foundling.models.language_model import LanguageModel, State
 from foundling.tokenizer import Tokenizer
 
@@ -54,44 +53,6 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
     return made.eval()
 
 
-def test_log_probs_equal_those_of_the_full_logits(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("foundling.evaluation.few_shot.BATCH_TOKENS", 64)
-    generator = torch.Generator().manual_seed(1)
-
-    def some(count: int) -> list[int]:
-        return torch.randint(0, model.vocab_size, (count,), generator=generator).tolist()
-
-    pairs = [(some(length), some(1 + length % 3)) for length in (1, 5, 40, 2, 7, 60, 7, 90)]
-    shared = some(9)
-    pairs += [(shared, [3]), (shared, [4]), (shared, [3, 5]), (shared[:-1], [shared[-1], 7])]
-    found = log_probs(model, pairs)
-    for (prompt, continuation), nats in zip(pairs, found, strict=True):
-        with torch.no_grad():
-            logits = model.logits(model.hidden(torch.tensor([[*prompt, *continuation]])))[0]
-        of_next = logits.double().log_softmax(-1)
-        places = range(len(prompt) - 1, len(prompt) + len(continuation) - 1)
-        alone = sum(float(of_next[p, t]) for p, t in zip(places, continuation, strict=True))
-        assert nats == pytest.approx(alone, abs=1e-4)
-
-
-def test_log_probs_of_all_next_tokens_sum_to_one(model: LanguageModel) -> None:
-    nats = log_probs(model, [([5, 6, 7], [token]) for token in range(model.vocab_size)])
-    assert np.exp(nats).sum() == pytest.approx(1, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("pair", "message"),
-    [(([], [1]), "no token"), (([1], []), "no token"), (([1] * 90, [1] * 9), "reads at most 96")],
-)
-def test_pairs_that_cannot_be_scored_are_refused(
-    model: LanguageModel, pair: Pair, message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        log_probs(model, [pair])
-
-
 def test_a_prompt_reads_as_the_template_says() -> None:
     (prompt,) = prompt_texts(TASK, TASK.train[:2], ["So it is."])
     assert prompt == "film 0\nAnswer: bad\n\nfilm 1\nAnswer: good\n\nSo it is.\nAnswer:"
@@ -114,14 +75,14 @@ def test_prompts_begin_like_training_and_answers_keep_their_space(tokenizer: Tok
 def test_a_planted_perfect_scorer_gives_one_and_a_uniform_one_chance(tokenizer: Tokenizer) -> None:
     right = {item.text: " " + item.answer for item in TASK.test}
 
-    def perfect(pairs: Sequence[Pair]) -> list[float]:
+    def perfect(pairs: Sequence[TokenPair]) -> list[float]:
         nats = []
         for prompt, continuation in pairs:
             asked = tokenizer.decode(prompt).split("\n\n")[-1].removesuffix("\nAnswer:")
             nats.append(0.0 if right.get(asked) == tokenizer.decode(continuation) else -5.0)
         return nats
 
-    def uniform(pairs: Sequence[Pair]) -> list[float]:
+    def uniform(pairs: Sequence[TokenPair]) -> list[float]:
         return [-1.0] * len(pairs)
 
     shots = TASK.draw(4, 1)
@@ -141,7 +102,9 @@ def test_calibration_worked_by_hand() -> None:
 def test_the_scores_of_an_even_input_calibrate_themselves_away(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:
-    scores = label_scores(lambda p: log_probs(model, p), TASK, tokenizer, (), ["N/A"])
+    scores = label_scores(
+        lambda p: [one.nats for one in likelihoods(model, p)], TASK, tokenizer, (), ["N/A"]
+    )
     assert np.abs(calibrated(scores, scores)).max() == 0
 
 

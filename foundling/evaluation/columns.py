@@ -1,0 +1,39 @@
+"""The rows of a table that a probe reads, which must have the columns that it needs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from foundling.config import ConfigError
+from foundling.data.faults import SourceError
+from foundling.data.rows import Rows
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, Mapping[str, object]]]:
+    """Every row with its place, FILE:LINE, in the order of the file.
+
+    Raises:
+        ConfigError: the file cannot be read, or a row lacks one of the columns.
+    """
+    rows: list[tuple[str, Mapping[str, object]]] = []
+    for found in Rows([path]):
+        if isinstance(found, SourceError):
+            raise found
+        where, row = found
+        for name in names:
+            if name not in row:
+                held = ", ".join(filter(None, row)) or "none"
+                raise ConfigError(f'{where}: no column "{name}"; it has: {held}.')
+        rows.append((where, row))
+    return rows
+
+
+def text_in(where: str, row: Mapping[str, object], name: str) -> str:
+    """The text in a column, without blanks around it.
+
+    Raises:
+        ConfigError: it is empty or no text.
+    """
+    value = row[name]
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f'{where}: "{name}" is {value!r}; a text is needed.')
+    return value.strip()

@@ -1,0 +1,88 @@
+"""Items of common sense as choices: schemas with their twins, causes and effects, handiwork."""
+
+from pathlib import Path
+
+from foundling.data.benchmarks import (
+    MultipleChoice,
+    joined,
+    read_balanced_copa,
+    read_choices,
+    read_schemas,
+    twins,
+)
+from foundling.data.hamlet import WinogradPair, World, winograd_pairs
+from foundling.evaluation.choices import Choice
+
+WSC = "bench/winograd_wsc.jsonl"
+COPA = "bench/copa.jsonl"
+PIQA = "bench/piqa.jsonl"
+BALANCED_COPA = "bench/balanced_copa.xml"
+
+
+def wsc(path: Path) -> list[list[Choice]]:
+    """The schemas of a file, those together that are twins."""
+    schemas = read_schemas(path)
+    groups = []
+    for places in twins(schemas):
+        group = []
+        for place in places:
+            schema = schemas[place]
+            pairs = tuple(joined(context, schema.continuation) for context in schema.contexts)
+            group.append(Choice(f"wsc/{place}", pairs, schema.gold, group=f"wsc/{places[0]}"))
+        groups.append(group)
+    return groups
+
+
+def copa(path: Path) -> list[Choice]:
+    """Causes and effects; the neutral prompt is the last word, "because" or "therefore"."""
+    return [causal(f"copa/{place}", item) for place, item in enumerate(read_choices(path))]
+
+
+def piqa(path: Path) -> list[Choice]:
+    """Ways to do a thing, as answers to a question."""
+    items = []
+    for place, item in enumerate(read_choices(path)):
+        prompt = f"{item.query.rstrip()}\nAnswer:"
+        pairs = tuple(joined(prompt, choice) for choice in item.choices)
+        neutral = tuple(joined("Question:\nAnswer:", choice) for choice in item.choices)
+        items.append(Choice(f"piqa/{place}", pairs, item.gold, neutral=neutral))
+    return items
+
+
+def mirrored_copa(path: Path) -> list[list[Choice]]:
+    """Items and their mirrors, which have the same alternatives in the same places."""
+    groups = []
+    for place, both in enumerate(read_balanced_copa(path)):
+        name = f"balanced_copa/{place}"
+        sides = zip(("item", "mirror"), both, strict=True)
+        groups.append([causal(f"{name}/{side}", item, name) for side, item in sides])
+    return groups
+
+
+def causal(id: str, item: MultipleChoice, group: str = "") -> Choice:
+    """An item whose prompt ends in the word that asks for a cause or an effect."""
+    word = item.query.split()[-1]
+    pairs = tuple(joined(item.query, choice) for choice in item.choices)
+    neutral = tuple(joined(word, choice) for choice in item.choices)
+    return Choice(id, pairs, item.gold, group, neutral)
+
+
+def village_twins(world: World, *, held_out: bool | None = None) -> list[list[Choice]]:
+    """The village's Winograd sentences with their twins; of one schema they are one group.
+
+    Args:
+        held_out: those of schemas that the corpus has (False) or has not (True); None: all.
+    """
+    pairs = winograd_pairs(world)
+    groups = []
+    for start in range(0, len(pairs), 2):
+        both = pairs[start : start + 2]
+        if held_out in (None, both[0].held_out):
+            groups.append([_village(start + place, pair) for place, pair in enumerate(both)])
+    return groups
+
+
+def _village(number: int, pair: WinogradPair) -> Choice:
+    readings = tuple((pair.before + candidate, pair.after) for candidate in pair.candidates)
+    gold = pair.candidates.index(pair.answer)
+    return Choice(f"village_winograd/{number}", readings, gold, group=pair.schema)

@@ -1,0 +1,61 @@
+"""Rates of contradiction: how often two answers that belong together do not agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from foundling.evaluation.choices import Chosen
+from foundling.evaluation.findings import Findings, Good, Metric
+
+CONTEXT = "longer than the model's context"
+
+
+def drawn(chosen: Chosen) -> list[float]:
+    """The probability with which each alternative is taken, where equals are drawn from."""
+    scores = chosen.scores["sum"]
+    best = [score == max(scores) for score in scores]
+    return [is_best / sum(best) for is_best in best]
+
+
+def agreement(one: Sequence[float], other: Sequence[float]) -> float:
+    """How likely two answers are the same, each drawn with its own probabilities."""
+    return sum(p * q for p, q in zip(one, other, strict=True))
+
+
+@dataclass
+class Rate:
+    """A mean as it is counted, item by item, with what a guess would make of each item."""
+
+    outcomes: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    chances: list[float] = field(default_factory=list)
+
+    def add(self, item: str, group: str, value: float, chance: float) -> None:
+        self.outcomes[item] = value
+        self.groups[item] = group or item
+        self.chances.append(chance)
+
+    def report(
+        self,
+        findings: Findings,
+        key: str,
+        title: str,
+        *,
+        good: Good = "low",
+        headline: bool = False,
+        note: str = "",
+    ) -> None:
+        """Put the rate among the findings, if anything was counted."""
+        if self.outcomes:
+            chance = sum(self.chances) / len(self.chances)
+            findings.metrics.append(
+                Metric(
+                    key,
+                    title,
+                    self.outcomes,
+                    self.groups,
+                    chance=chance,
+                    good=good,
+                    headline=headline,
+                    note=note,
+                )
+            )

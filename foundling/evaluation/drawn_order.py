@@ -1,0 +1,22 @@
+"""Puts an item's alternatives in an order drawn by its id, so that no place is always right."""
+
+from dataclasses import replace
+from random import Random
+
+from foundling.evaluation.choices import Choice
+
+
+def in_drawn_order(item: Choice) -> Choice:
+    """The same item with its alternatives in another order, always the same one.
+
+    The order is nothing to a model that scores each alternative alone; the rule "always the first
+    one", to which it is compared, would always be right.
+    """
+    order = list(range(len(item.pairs)))
+    Random(f"order {item.id}").shuffle(order)
+    return replace(
+        item,
+        pairs=tuple(item.pairs[place] for place in order),
+        gold=order.index(item.gold),
+        neutral=tuple(item.neutral[place] for place in order) if item.neutral else (),
+    )
