@@ -91,14 +91,16 @@ def test_both_evaluators_agree(rung: str, begins: bool) -> None:
 
 def test_the_likeliest_continuation_is_greedy() -> None:
     scorer = make()
-    (written,) = scorer.generate(["The miller"], Writing(max_tokens=4))
-    assert written is not None
-    tokens = scorer.tokenizer.encode("The miller" + written[0])
-    prompt = scorer.tokenizer.encode("The miller")
     lm = FoundlingLM(scorer)
-    found = lm._loglikelihood_tokens(
-        [(None, [lm.prefix_token_id, *prompt], tokens[len(prompt) :]), (None, prompt, [5, 5])]
-    )
+    prompt = lm.tok_encode("The miller")
+    tokens = list(prompt)
+    with torch.no_grad():
+        for _ in range(4):
+            logits = scorer.model.logits(scorer.model(torch.tensor([tokens])))[0, -1]
+            tokens.append(int(logits.argmax()))
+    likeliest = tokens[len(prompt) :]
+    other = [*likeliest[:2], (likeliest[2] + 1) % scorer.model.vocab_size, likeliest[3]]
+    found = lm._loglikelihood_tokens([(None, prompt, likeliest), (None, prompt, other)])
     assert [greedy for _, greedy in found] == [True, False]
 
 
@@ -137,7 +139,8 @@ def test_a_long_context_loses_its_front_and_is_counted() -> None:
     after = lm.tok_encode(" hen", add_special_tokens=False)
     kept = ids[-CONTEXT - 1 : -len(after)]
     assert len(ids) > CONTEXT + 1
-    assert found[0] == lm._loglikelihood_tokens([(None, kept, after)])[0]
+    ((nats, greedy),) = lm._loglikelihood_tokens([(None, kept, after)])
+    assert found[0] == (pytest.approx(nats, abs=1e-4), greedy)
     assert lm.num_cut == 1
     assert lm.get_model_info()["contexts_cut"] == 1
     with pytest.raises(ConfigError, match=r"a continuation has .* at most 96"):
@@ -311,16 +314,16 @@ def test_the_alternatives_of_truthfulqa(data: Path, tmp_path: Path) -> None:
     (config,) = task_dicts(data, ["local_truthfulqa_mc1"], cache=tmp_path / "cache")
     found = simple_evaluate(FoundlingLM(make()), tasks=[config], log_samples=True)
     asked = [
-        [(context[-22:], answer) for context, answer in sample["arguments"]]
+        [(context.rpartition("\n\n")[2], answer) for context, answer in sample["arguments"]]
         for sample in found["samples"]["local_truthfulqa_mc1"]
     ]
     assert asked == [
         [
-            ("Q: Do hens swim?\nA:"[-22:], answer)
+            ("Q: Do hens swim?\nA:", answer)
             for answer in (" Hens don't, mostly", " Yes", " They swim")
         ],
         [
-            ("\nQ: Do geese swim?\nA:"[-22:], answer)
+            ("Q: Do geese swim?\nA:", answer)
             for answer in (" Geese swim", " No", ' They "never" do')
         ],
     ]
