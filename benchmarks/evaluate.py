@@ -63,7 +63,7 @@ def _village() -> list[Item]:
 
     return [
         (f"Question: {question}\nAnswer:", tuple(f" {answer}" for answer in answers), asked.gold)
-        for asked in asked_facts(World.generate(SEED))
+        for asked in asked_facts(World(SEED))
         for question, answers in zip(asked.questions, asked.answers, strict=True)
     ]
 
