@@ -27,7 +27,7 @@ WINDOW = 1024
 """Tokens of a window for models without a longest context."""
 READ_TOKENS = 4096
 """Tokens of one forward pass over a text."""
-VERSION = 1
+VERSION = 2
 """Of how answers are worked out; another one makes old answers in a cache worthless."""
 
 
@@ -87,7 +87,7 @@ class ModelScorer:
             if isinstance(prompt, Question) and self.chats:
                 result.append((self._turn(prompt), self.tokenizer.encode(after)))
             elif len(whole) > len(front):
-                result.append(([*self._begin(front), *whole[: len(front)]], whole[len(front) :]))
+                result.append(([*self._begin(front), *front], whole[len(front) :]))
             else:  # one token holds the seam
                 result.append(([*self._begin(front), *front], self.tokenizer.encode(after)))
         return result

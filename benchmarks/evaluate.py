@@ -1,0 +1,232 @@
+"""Log-likelihoods a second beside lm-evaluation-harness's own model of transformers.
+
+A random transformer (8 layers, 8 heads, width 512, SwiGLU 1376, vocabulary 16,384, fp32: 34 million
+weights) is saved and read by both. Asked are PIQA's items, or without a data folder questions
+about the village, without examples, behind 5 examples of each item's own, and behind the same 5.
+Ours and the peer get the same prompts and continuations as texts, in turn, round by round, in one
+process and with the same threads, and keep nothing from one round to the next; compared are the
+medians of pairs a second. The peer has the best of its batch sizes, chosen for each work by these
+same medians. If any two log-likelihoods are further apart than TOLERANCE, the benchmark fails.
+
+    python benchmarks/evaluate.py [--data-root DIR] [--quick] [--json]
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+from pretrain import machine
+
+FILE = "bench/piqa.jsonl"
+VOCAB, CONTEXT, LAYERS, HEADS, DIM, MLP_DIM = 16384, 2048, 8, 8, 512, 1376
+BATCH_SIZES = (1, 8, 32)
+SHOTS, SEED = 5, 1
+TOLERANCE = 1e-4
+"""Of a log-likelihood in nats."""
+Pairs = list[tuple[str, str]]
+Found = list[tuple[float, bool]]
+Item = tuple[str, tuple[str, ...], int]
+"""A prompt, its continuations, and which is right."""
+
+
+# ---------------------------------------------------------------------- what both are given
+
+
+def read(data_root: Path | None) -> list[Item]:
+    """The items in an order by chance."""
+    if data_root is None:
+        items = _village()
+    else:
+        from foundling.data.benchmarks import read_choices
+
+        items = [
+            (f"{one.query.rstrip()}\nAnswer:", tuple(f" {c}" for c in one.choices), one.gold)
+            for one in read_choices(data_root / FILE)
+        ]
+    Random(SEED).shuffle(items)
+    return items
+
+
+def _village() -> list[Item]:
+    from foundling.data.hamlet import World
+    from foundling.evaluation.village_questions import asked_facts
+
+    return [
+        (f"Question: {question}\nAnswer:", tuple(f" {answer}" for answer in answers), asked.gold)
+        for asked in asked_facts(World(SEED))
+        for question, answers in zip(asked.questions, asked.answers, strict=True)
+    ]
+
+
+def works(items: Sequence[Item], number: int) -> dict[str, Pairs]:
+    """`number` items with and without examples, which are other items."""
+    told = [prompt + choices[gold] for prompt, choices, gold in items]
+    asked = items[:number]
+
+    def shown(place: int, rng: Random) -> str:
+        others = rng.sample([n for n in range(len(items)) if n != place], SHOTS)
+        return "".join(told[other] + "\n\n" for other in others)
+
+    def pairs(front: Callable[[int], str]) -> Pairs:
+        return [
+            (front(place) + prompt, choice)
+            for place, (prompt, choices, _) in enumerate(asked)
+            for choice in choices
+        ]
+
+    same = "".join(told[place] + "\n\n" for place in range(len(items) - SHOTS, len(items)))
+    return {
+        "0 shots": pairs(lambda place: ""),
+        f"{SHOTS} shots of its own": pairs(lambda place: shown(place, Random(place))),
+        f"the same {SHOTS} shots": pairs(lambda place: same),
+    }
+
+
+def make_model(texts: Sequence[str], folder: Path) -> int:
+    """Write a tokenizer of the texts and a model with random weights; how many it has."""
+    import torch
+
+    from foundling import models
+    from foundling.models import interchange
+    from foundling.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.train_bytes(texts, VOCAB)
+    torch.manual_seed(SEED)
+    settings = {"dim": DIM, "num_layers": LAYERS, "num_heads": HEADS, "mlp_dim": MLP_DIM}
+    model = models.build(settings, vocab_size=VOCAB, context=CONTEXT)
+    interchange.save(model, folder, tokenizer.mark_ids())
+    tokenizer.save(folder)
+    return model.num_parameters()
+
+
+# ---------------------------------------------------------------------- the two
+
+
+def ours(folder: Path) -> Callable[[Pairs], Found]:
+    """What `foundling evaluate` asks."""
+    from foundling import runtime
+    from foundling.evaluation.model_scorer import load_scorer
+
+    runtime.keep_memory()
+    scorer = load_scorer(str(folder), device="cpu", chats=False)
+
+    def answer(pairs: Pairs) -> Found:
+        found = scorer.score(pairs)
+        if None in found:
+            sys.exit(f"a pair is longer than the context of {CONTEXT} tokens")
+        return [(one.log_prob, one.is_greedy) for one in found if one is not None]
+
+    return answer
+
+
+def peer(folder: Path) -> Callable[[Pairs, int], Found]:
+    """HFLM, given a batch size; it begins texts with the begin mark, as ours does."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(
+        pretrained=str(folder),
+        device="cpu",
+        dtype="float32",
+        add_bos_token=True,
+        max_length=CONTEXT,
+    )
+
+    def answer(pairs: Pairs, batch_size: int) -> Found:
+        model.batch_size_per_gpu = batch_size
+        asked = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
+        found: Found = model.loglikelihood(asked, disable_tqdm=True)
+        return found
+
+    return answer
+
+
+# ---------------------------------------------------------------------- in turn
+
+
+def compare(folder: Path, asked: dict[str, Pairs], rounds: int, say: Callable[[str], None]) -> Any:
+    """Pairs a second of both at each work, and how far apart their answers are."""
+    mine, theirs = ours(folder), peer(folder)
+    variants: dict[str, Callable[[Pairs], Found]] = {"ours": mine}
+    for size in BATCH_SIZES:
+        variants[f"batch size {size}"] = lambda pairs, size=size: theirs(pairs, size)
+    figures: dict[str, Any] = {"ours": {}, "peer": {}, "ratio": {}, "peers": {}, "difference": {}}
+    for work, pairs in asked.items():
+        found: dict[str, Found] = {}
+        rates: dict[str, list[float]] = {name: [] for name in variants}
+        for answer in variants.values():
+            answer(pairs[:4])  # the first call fills the allocator
+        for _ in range(rounds):
+            for name, answer in variants.items():
+                start = time.perf_counter()
+                found[name] = answer(pairs)
+                rates[name].append(len(pairs) / (time.perf_counter() - start))
+        medians = {name: round(median(each), 2) for name, each in rates.items()}
+        own = medians.pop("ours")
+        best = max(medians, key=lambda name: medians[name])
+        figures["ours"][work], figures["peer"][work] = own, medians[best]
+        figures["ratio"][work] = round(own / medians[best], 2)
+        figures["peers"][work] = medians
+        figures["difference"][work] = {
+            name: max(abs(a - b) for (a, _), (b, _) in zip(found["ours"], each, strict=True))
+            for name, each in found.items()
+            if name != "ours"
+        }
+        say(f"{work}: ours {own}, {best} {medians[best]} pairs/s: {figures['ratio'][work]} times")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", default=os.environ.get("FOUNDLING_DATA_ROOT"))
+    parser.add_argument("--quick", action="store_true", help="few items, one round")
+    parser.add_argument("--json", action="store_true", help="print nothing but the last line")
+    parser.add_argument("--items", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.items, arguments.rounds = 4, 1
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    try:
+        import lm_eval
+        import transformers
+    except ImportError as error:
+        parser.error(
+            f"{error.name} is not installed; pip install 'foundling[lm-eval]' {error.name}"
+        )
+    transformers.utils.logging.disable_progress_bar()
+    root = None if arguments.data_root is None else Path(arguments.data_root)
+    items = read(root)
+    asked = works(items, arguments.items)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        texts = [prompt + choice for prompt, choices, _ in items for choice in choices]
+        facts = {"parameters": make_model(texts, folder), "context": CONTEXT}
+        facts |= {"items": "the village's questions" if root is None else FILE}
+        facts |= {"pairs": {work: len(pairs) for work, pairs in asked.items()}}
+        say = (lambda text: None) if arguments.json else (lambda text: print(text, file=sys.stderr))
+        figures = compare(folder, asked, arguments.rounds, say)
+    figures = {"name": "evaluate", "unit": "log-likelihoods/s", **figures}
+    figures["peer_name"] = (
+        f"HFLM (lm_eval {lm_eval.__version__}, transformers {transformers.__version__})"
+    )
+    print(json.dumps({**figures, "work": facts, "machine": machine()}))
+    worst = max(d for each in figures["difference"].values() for d in each.values())
+    if not worst < TOLERANCE:
+        sys.exit(f"log-likelihoods differ by {worst:.2g} nats; at most {TOLERANCE:g} is allowed")
+
+
+if __name__ == "__main__":
+    main()
