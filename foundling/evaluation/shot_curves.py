@@ -106,7 +106,10 @@ def _behind(task: ShotTask, others: Sequence[Shot], showing: Showing, seed: int)
         if not task.has_own_pools:
             pool = common
         else:
-            pool = list(task.items[(place + (kind == OTHERS)) % len(task.items)].pool)
+            pool = list(item.pool)
+            if kind == OTHERS:
+                next_one = task.items[(place + 1) % len(task.items)]
+                pool = list(others if next_one is item else next_one.pool)
         shots = first_others(item, pool, number)
         if order:
             shots = shuffled(Random(f"order {task.name} {number} {draw} {order} {seed}"), shots)
