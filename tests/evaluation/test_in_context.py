@@ -24,7 +24,7 @@ from foundling.evaluation.scorer import Pair, Scored
 from foundling.evaluation.shot_curves import LABELS, OTHERS, REAL
 from foundling.evaluation.shots import Shot
 
-SHOTS = (0, 1, 2, 4)
+SHOTS = (0, 4)
 GROUP = {word: group for group, words in WORDS.items() for word in words}
 WORLD = World()
 VALUES = {(f.subject, f.relation): f.value for f in WORLD.facts if f.relation in RELATIONS}
@@ -105,7 +105,7 @@ class Repeating(Planted):
 
 
 def measured(scorer: Planted, **options: Any) -> Findings:
-    return InContext().run(scorer, Setting(**{"limit": 60, "shots": SHOTS, **options}))
+    return InContext().run(scorer, Setting(**{"limit": 20, "shots": SHOTS, "draws": 2, **options}))
 
 
 def metrics(findings: Findings) -> dict[str, Metric]:
@@ -154,7 +154,7 @@ def test_a_mind_that_learns_from_its_examples_is_seen(
         except (IndexError, ValueError):  # the other game
             return -1.0
 
-    found = measured(Planted(only_here), shots=(0, 1, 2, 4, 16))
+    found = measured(Planted(only_here), limit=60, shots=(0, 1, 2, 4, 16))
     assert isinstance(InContext(), Probe)
     assert value(found, f"{task}.most") == 1
     assert value(found, f"{task}.none") == pytest.approx(chance)
@@ -177,7 +177,7 @@ def test_guessing_has_chance_and_no_gain() -> None:
     """The 95% intervals of noise hold 0 about as often as they say."""
     held, of = 0, 0
     for seed in range(6):
-        found = measured(uniform(), seed=seed, shots=(0, 2))
+        found = measured(uniform(), limit=60, seed=seed, shots=(0, 2))
         for task in ("names", "registers"):
             for key in ("gain", "over_labels", "over_others"):
                 low, high = interval(found, f"{task}.{key}")
@@ -235,12 +235,9 @@ def folder(path: Path, examples: range = range(12), test: range = range(100, 120
     return path
 
 
-def own(mind: Mind) -> Mind:
-    """A mind for tasks of nouns, indifferent to all else."""
-    return lambda prompt, after: mind(prompt, after) if "The " in prompt.split("\n")[-2] else -1.0
-
-
 def nouns_only(mind: Mind) -> Mind:
+    """Indifferent to all other tasks."""
+
     def guarded(prompt: str, after: str) -> float:
         return mind(prompt, after) if re.search(r"The \w+ \d+\nAnswer:$", prompt) else -1.0
 
@@ -263,7 +260,8 @@ def test_a_task_in_two_files_of_labelled_texts(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"k = 4; standard deviation [\d.]+ points over draws and [\d.]+ points over orders", note
     )
-    assert sorted(metrics(found)["water.most"].outcomes) == sorted(f"water {n}" for n in range(20))
+    assert list(metrics(found)["water.most"].outcomes) == [f"examples {n}" for n in range(20)]
+    assert lines(found, "water: classification: no, yes; 12 to learn from, 20 to test on")
 
 
 def test_repeating_a_label_is_no_learning(tmp_path: Path) -> None:
@@ -357,7 +355,7 @@ def test_all_numbers_of_examples_are_measured_on_the_same_items(tmp_path: Path) 
     assert sorted(heights(found, "water")) == [0, 2, 4]
     assert lines(found, "left out 1 of 20 items of water")
     of_keys = [metrics(found)[f"water.{key}"].outcomes for key in ("none", "most", "gain")]
-    assert all(list(outcomes) == [f"water {n}" for n in range(19)] for outcomes in of_keys)
+    assert all(list(outcomes) == [f"examples {n}" for n in range(19)] for outcomes in of_keys)
     assert value(found, "water.none") == pytest.approx(heights(found, "water")[0])
     assert value(found, "water.most") == pytest.approx(heights(found, "water")[4])
 
@@ -367,7 +365,9 @@ def test_calibration_takes_away_what_a_label_has_without_a_text(tmp_path: Path) 
         return learns_nouns(prompt, after) + 50 * (after == " no")
 
     def mind(prompt: str, after: str) -> float:
-        return 50.0 * (after == " no") - 100 if "N/A" in prompt else nouns_only(tilted)(prompt, after)
+        return (
+            50.0 * (after == " no") - 100 if "N/A" in prompt else nouns_only(tilted)(prompt, after)
+        )
 
     found = measured(Planted(mind), tasks=(folder(tmp_path / "water"),))
     assert value(found, "water.most") == 0.5
@@ -407,7 +407,10 @@ def test_a_completion_is_right_where_each_of_its_tokens_is_the_likeliest(tmp_pat
 @pytest.mark.parametrize(
     ("row", "has_choices"),
     [
-        ({"query": "The jug {} broke because", "choices": ["it fell.", "it sang."], "gold": 0}, True),
+        (
+            {"query": "The jug {} broke because", "choices": ["it fell.", "it sang."], "gold": 0},
+            True,
+        ),
         ({"context_options": ["Tom {}", "Bo {}"], "continuation": "ran.", "gold": 1}, True),
         ({"context": "The cat {} sat on the", "continuation": "mat"}, False),
     ],
@@ -449,23 +452,22 @@ def test_tasks_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 def test_a_single_game_has_another_task_for_its_control() -> None:
     one = Recorder(lambda prompt, after: -1.0)
     measured(one, limit=1, shots=(0, 4))
-    by_word: dict[str, set[str]] = {}
-    for prompt, _ in one.asked:
-        word = re.findall(r"\w+", prompt)[-1]
-        by_word.setdefault(word, set()).add(prompt)
-    strange = [p for p, _ in one.asked if re.search(PEOPLE, p) and set(p.split()) & set(MADE_UP)]
-    assert strange
+    strange = {
+        len(set(re.findall(r"\w+", prompt)) & set(MADE_UP)) > 0
+        for prompt, _ in one.asked
+        if re.search(rf"\b({PEOPLE})\W+(A:|is|means|answer:)?$", prompt)
+    }
+    assert strange == {False, True}
 
 
 def test_another_task_has_as_many_examples(tmp_path: Path) -> None:
     """The next task has 2 alone; the control takes its examples from one that has 4."""
     one = Recorder(lambda prompt, after: -1.0)
-    tasks = (folder(tmp_path / "water"), folder(tmp_path / "few", range(2)))
+    tasks = (folder(tmp_path / "water"), folder(tmp_path / "few", range(2), range(200, 220)))
     found = measured(one, tasks=tasks, shots=(0, 4))
     assert sorted(heights(found, "water", OTHERS)) == [0, 4]
-    counts = {len(p.split("\n\n")) - 1 for p, _ in one.asked if re.search(r"The \w+ 1\d\d", p)}
-    assert counts >= {0, 4}
-    assert 2 not in counts
+    shown = {len(some) for some, last in fronts(one.asked) if re.match(r"The \w+ 1\d\d", last)}
+    assert shown == {0, 4}
 
 
 # ------------------------------------------------------------------ task.toml and faults
