@@ -116,6 +116,9 @@ def evaluate(
     from foundling.evaluation.probes import Setting
     from foundling.evaluation.probes.find import find_probes
 
+    wanted = numbers("shots", shots)
+    if min(wanted) < 0:
+        raise ConfigError(f"--shots {shots}: expected numbers of examples, from 0.")
     chosen = find_probes(None if probes is None else [n.strip() for n in probes.split(",")])
     setting = Setting(
         data_root=data_root,
@@ -127,7 +130,7 @@ def evaluate(
         lexicon=lexicon,
         prompts=prompts,
         num_samples=num_samples,
-        shots=tuple(numbers("shots", shots)),
+        shots=tuple(wanted),
         draws=draws,
     )
     try:

@@ -92,15 +92,19 @@ def _values(setting: Setting, reading: Reading) -> Mapping[str, Any]:
         "version": __version__,
         "limit": setting.limit,
         "seed": setting.seed,
-        "data_root": setting.data_root,
+        "data_root": _spelled(setting.data_root),
         "shots": list(setting.shots),
         "draws": setting.draws,
         "num_samples": setting.num_samples,
-        "classifier": setting.classifier,
+        "classifier": _spelled(setting.classifier),
         "files": {str(path): _digest(path) for path in files if path is not None},
         "device": reading.device,
         "precision": reading.precision,
     }
+
+
+def _spelled(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _digest(path: Path) -> str:

@@ -23,6 +23,8 @@ LABELS = "labels drawn by chance"
 OTHERS = "examples of another task"
 CONTROLS = (LABELS, OTHERS)
 
+SUM_ALONE: tuple[By, ...] = ("sum",)
+
 Table = npt.NDArray[np.float64]
 
 
@@ -106,7 +108,10 @@ def _behind(task: ShotTask, others: Sequence[Shot], showing: Showing, seed: int)
         if not task.has_own_pools:
             pool = common
         else:
-            pool = list(task.items[(place + (kind == OTHERS)) % len(task.items)].pool)
+            pool = list(item.pool)
+            if kind == OTHERS:
+                next_one = task.items[(place + 1) % len(task.items)]
+                pool = list(others if next_one is item else next_one.pool)
         shots = first_others(item, pool, number)
         if order:
             shots = shuffled(Random(f"order {task.name} {number} {draw} {order} {seed}"), shots)
@@ -148,8 +153,8 @@ def _measured(
             chosen = [choose(scorer, asked[showing]) for showing in of]
             if kind == REAL:
                 curves.shown[:] = chosen[0]
-            for way in WAYS if kind == REAL else ("sum",):
-                if all(way in one.scores for one in chosen[0]):
+            for way in WAYS if kind == REAL else SUM_ALONE:
+                if _tells_apart(way, chosen[0]):
                     hits = [[one.is_right(way) for one in some] for some in chosen]
                     curves.right.setdefault((kind, way), {})[number] = np.array(hits).reshape(shape)
         else:
@@ -162,6 +167,13 @@ def _measured(
                 curves.nats[number] = np.array(nats).reshape(shape)
         setting.check()
     return curves
+
+
+def _tells_apart(way: By, chosen: Sequence[Chosen]) -> bool:
+    """Whether the items have such scores; by length a schema's are as the sums are."""
+    if way == "length":
+        return any(len({after for _, after in one.item.pairs}) > 1 for one in chosen)
+    return all(way in one.scores for one in chosen)
 
 
 def _by_kind_and_number(asked: Iterable[Showing]) -> dict[tuple[str, int], list[Showing]]:

@@ -135,7 +135,7 @@ def _of_task(task: Task, separator: str) -> ShotTask:
         Asked(f"{task.name} {number}", shot(example), pool)
         for number, example in enumerate(task.test)
     )
-    return ShotTask(task.name, task.name, items, separator)
+    return ShotTask(task.name, task.name, items, separator, notes=task.notes)
 
 
 def _answers(task: Task, text: str, answer: str) -> tuple[tuple[str, str], ...]:

@@ -49,13 +49,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class ShotTask:
-    """Items of one kind. `has_own_pools`: each item brings examples of its own, in an order."""
+    """Items of one kind. `has_own_pools`: each item brings examples of its own, in an order;
+    `notes`: what was left out of the file, in words."""
 
     name: str
     title: str
     items: tuple[Asked, ...]
     separator: str
     has_own_pools: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def has_choices(self) -> bool:

@@ -14,8 +14,8 @@ GROUP = "foundling.probes"
 def find_probes(names: Sequence[str] | None = None) -> list[Probe]:
     """The probes of these names; None: all of the table and of entry points.
 
-    A name that ends in .py is a file that holds one class or object with `name`, `title`, `about`
-    and `run`. An entry point names such a class or object.
+    A name that ends in .py is a file that holds one class with `name`, `title`, `about` and `run`.
+    An entry point names such a class or an object of one.
 
     Raises:
         ConfigError: there is none of a name, or two have one.
@@ -63,7 +63,10 @@ def _is_own(value: object, module: str) -> bool:
 
 
 def _made(value: object, where: str) -> Probe:
-    probe = value() if isinstance(value, type) else value
+    try:
+        probe = value() if isinstance(value, type) else value
+    except Exception as error:
+        raise ConfigError(f"{where}: cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(probe, Probe):
         raise ConfigError(f"{where}: no probe: it must have name, title, about and run.")
     return probe

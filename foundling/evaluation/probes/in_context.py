@@ -44,23 +44,24 @@ class InContext:
     about = (
         "Accuracy by the number of examples in the prompt, without any gradient. Two controls say "
         "what the examples teach: the same ones with labels drawn by chance, and examples of "
-        "another task. In a game of names nothing but its examples tells the answer; elsewhere "
-        "examples may also only show the form. All is asked in plain text, not in turns."
+        "another task. In a game of names the rule must be learned from the examples; in a register "
+        "they only show which of several known relations is meant, and in other tasks often only "
+        "the form (Pan et al. 2023 part the two). All is asked in plain text, not in turns."
     )
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
         tasks = _tasks(setting, findings)
         for place, task in enumerate(tasks):
-            others = _pool(tasks[(place + 1) % len(tasks)])
+            others = _others(tasks, place, min(task.most_shots, max(setting.shots)))
             curves = shot_curves(scorer, task, others, setting)
             if curves is None:
                 findings.notes.append(f"not measured: {task.title}: no item fits the context")
             else:
-                _report(findings, task, curves)
+                _report(findings, task, curves, setting)
         findings.notes.append(
             f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
-            "orders each; a game has its own, in two orders. A curve's interval draws examples and "
+            "orders each; a game and a register have their own, in two orders. A curve's interval draws examples and "
             "items anew; a table's interval draws items alone."
         )
         return findings
@@ -68,32 +69,52 @@ class InContext:
 
 def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
     most = setting.limit or MOST_ITEMS
-    tasks = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
+    village = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
+    files: list[ShotTask] = []
     for name, title in FILES.items():
         path = setting.file(f"bench/{name}.jsonl")
         if path is None:
             findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
         else:
-            task = benchmark(path)
-            items = replace(setting, limit=most).limited(task.items, task.name)
-            tasks.append(replace(task, title=title, items=tuple(items)))
-    tasks += [task_of(path, setting.seed, most) for path in setting.tasks]
-    return tasks
+            files.append(replace(benchmark(path), title=title))
+    own = [task_of(path, setting.seed, most) for path in setting.tasks]
+    names = [task.name for task in (*village, *files, *own)]
+    for path, task in zip(setting.tasks, own, strict=True):
+        alone = names.count(task.name) == 1
+        files.append(task if alone else replace(task, name=str(path), title=str(path)))
+    return [*village, *(_limited(task, most, setting, findings) for task in files)]
 
 
-def _pool(task: ShotTask) -> Sequence[Shot]:
-    return task.items[0].pool
+def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) -> ShotTask:
+    items = replace(setting, limit=most).limited(task.items, task.name)
+    findings.notes += [f"{task.title}: {note}" for note in task.notes]
+    if setting.limit is None:
+        findings.left_out(
+            len(task.items) - len(items), len(task.items), f"items of {task.title}",
+            f"drawn by the seed; without --limit {most:,} are asked",
+        )  # fmt: skip
+    return replace(task, items=tuple(items))
+
+
+def _others(tasks: Sequence[ShotTask], place: int, count: int) -> Sequence[Shot]:
+    """The examples of the next task that has so many, or else of one with the most."""
+    pools = [task.items[0].pool for task in (*tasks[place + 1 :], *tasks[:place])]
+    return max(pools, key=lambda pool: min(len(pool), count))
 
 
 # ---------------------------------------------------------------------- figures
 
 
-def _report(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
+def _report(findings: Findings, task: ShotTask, curves: ShotCurves, setting: Setting) -> None:
     count, most = len(curves.items), curves.most
     findings.left_out(
         len(task.items) - count, len(task.items), f"items of {task.title}",
         f"do not fit the context behind {most} examples",
     )  # fmt: skip
+    more = [number for number in setting.shots if number > most]
+    if more:
+        why = "there are no more" if min(more) > task.most_shots else "more do not fit the context"
+        findings.notes.append(f"{task.title}: at most {most} examples: {why}")
     level = chance(curves.items) if task.has_choices else 0.0
     for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
         findings.curves.append(_curve(task, kind + _WAYS[way], tables, curves, level))

@@ -75,7 +75,7 @@ def _texts(setting: Setting, findings: Findings) -> Iterator[Text]:
 
 def _read(path: Path) -> str:
     try:
-        content = path.read_text("utf-8")
+        content = path.read_bytes().decode("utf-8")  # line ends as they are
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}.") from None
     if not content.strip():
@@ -122,7 +122,7 @@ def _report(findings: Findings, text: Text, passages: list[str], score: TextScor
             note=how,
         )
     )  # fmt: skip
-    whole, words = float(nats.sum()), len("".join(passages).split())
+    whole, words = float(nats.sum()), max(1, len("".join(passages).split()))
     findings.metrics.append(
         Metric(
             f"{text.key}.nats",
