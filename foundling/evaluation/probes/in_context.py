@@ -44,9 +44,10 @@ class InContext:
     about = (
         "Accuracy by the number of examples in the prompt, without any gradient. Two controls say "
         "what the examples teach: the same ones with labels drawn by chance, and examples of "
-        "another task. In a game of names the rule must be learned from the examples; in a register "
-        "they only show which of several known relations is meant, and in other tasks often only "
-        "the form (Pan et al. 2023 part the two). All is asked in plain text, not in turns."
+        "another task. In a game of names the rule must be learned from the examples; in a "
+        "register they only show which of several known relations is meant, and in other tasks "
+        "often only the form (Pan et al. 2023 part the two). All is asked in plain text, not in "
+        "turns."
     )
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
@@ -61,8 +62,8 @@ class InContext:
                 _report(findings, task, curves, setting)
         findings.notes.append(
             f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
-            "orders each; a game and a register have their own, in two orders. A curve's interval draws examples and "
-            "items anew; a table's interval draws items alone."
+            "orders each; a game and a register have their own, in two orders. A curve's interval "
+            "draws examples and items anew; a table's interval draws items alone."
         )
         return findings
 
