@@ -11,6 +11,7 @@ from foundling.cli.app import Json, app, numbers, report_json, say
 
 if TYPE_CHECKING:
     from foundling.evaluation.evaluate import Watch
+    from foundling.evaluation.probes import Probe
 
 DATA_ROOT = "FOUNDLING_DATA_ROOT"
 Files = list[Path] | None
@@ -61,6 +62,17 @@ def evaluate(
     ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="What --train-classifier wrote.", metavar="DIR")
+    ] = None,
+    lm_eval: Annotated[
+        str | None,
+        typer.Option(
+            help="Tasks of lm-evaluation-harness too, as local_copa,hellaswag; "
+            "needs the extra lm-eval.",
+            metavar="TASKS",
+        ),
+    ] = None,
+    lm_eval_shots: Annotated[
+        int | None, typer.Option(min=0, help="Examples before each of their items.", metavar="N")
     ] = None,
     shots: Annotated[str, typer.Option(help="Numbers of examples in the prompt.")] = "0,1,2,4,8,16",
     draws: Annotated[int, typer.Option(min=1, help="Draws of the examples.")] = 3,
@@ -114,12 +126,11 @@ def evaluate(
     from foundling.evaluation.evaluation_report import write_evaluation_report
     from foundling.evaluation.evaluation_table import headlines
     from foundling.evaluation.probes import Setting
-    from foundling.evaluation.probes.find import find_probes
 
     wanted = numbers("shots", shots)
     if min(wanted) < 0:
         raise ConfigError(f"--shots {shots}: expected numbers of examples, from 0.")
-    chosen = find_probes(None if probes is None else [n.strip() for n in probes.split(",")])
+    chosen = _chosen(probes, lm_eval, lm_eval_shots)
     setting = Setting(
         data_root=data_root,
         limit=limit,
@@ -146,6 +157,21 @@ def evaluate(
     Console(stderr=True).print(headlines(content))
     say(f"report: {report}")
     report_json(content, as_json)
+
+
+def _chosen(probes: str | None, lm_eval: str | None, lm_eval_shots: int | None) -> list["Probe"]:
+    from foundling.config import ConfigError
+    from foundling.evaluation.probes.find import find_probes
+    from foundling.evaluation.probes.lm_eval import LmEval
+
+    if lm_eval is None and lm_eval_shots is not None:
+        raise ConfigError("--lm-eval-shots is of the tasks that --lm-eval names: give both.")
+    tasks = [] if lm_eval is None else [LmEval(_names(lm_eval), lm_eval_shots)]
+    return [*find_probes(None if probes is None else _names(probes)), *tasks]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _train_classifier(

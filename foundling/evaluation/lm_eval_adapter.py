@@ -360,7 +360,7 @@ def run_lm_eval(
             num_fewshot=num_fewshot,
             task_manager=manager,
             bootstrap_iters=BOOTSTRAPS,
-            log_samples=False,
+            log_samples=True,
             apply_chat_template=chat_template,
         )
     return results

@@ -101,6 +101,10 @@ class Remembered:
         keys = [self._key("generate", _spelled(prompt), way) for prompt in prompts]
         return self._all(keys, prompts, ask, WRITTEN_AT_ONCE)
 
+    def once(self, content: Sequence[Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, which JSON can hold; made once for these weights and this content."""
+        return self._all([self._key(*content)], [content], lambda _: [make()], 1)[0]
+
     def _key(self, *content: Any) -> str:
         text = json.dumps([self.fingerprint, *content], ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
