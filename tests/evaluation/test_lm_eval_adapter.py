@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from planted import uniform
 
 from foundling import models
 from foundling.chat import Message, render_prompt
 from foundling.config import ConfigError
 from foundling.evaluation.choices import Choice, choose
 from foundling.evaluation.model_scorer import WINDOW, ModelScorer
+from foundling.evaluation.probes import Setting
+from foundling.evaluation.probes.lm_eval import LmEval
+from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.evaluation.scorer import Pair, Question, Writing
 from foundling.models import RUNGS, interchange
 from foundling.tokenizer import Tokenizer
@@ -336,6 +340,37 @@ def test_shots_stand_before_the_question_and_limits_hold(data: Path) -> None:
     assert found["n-shot"] == {"local_copa": 2}
     assert found["n-samples"]["local_copa"]["effective"] == 3
     assert found["config"]["model_fingerprint"] == "of tiny"
+
+
+@pytest.mark.usefixtures("offline")
+def test_its_figures_stand_in_the_report(data: Path, tmp_path: Path) -> None:
+    scorer = make()
+    tasks = ["local_copa", "local_lambada"]
+    told: list[tuple[int, int]] = []
+    with ScoreCache(tmp_path / "answers.sqlite") as cache:
+        kept = Remembered(scorer, cache, tell=lambda *counts: told.append(counts))
+        found = [LmEval(tasks).run(kept, Setting(data_root=data, limit=3)) for _ in range(2)]
+    assert found[0] == found[1]
+    assert [asked for asked, _ in told if asked] == [1]  # the second time nothing is asked
+    theirs = run_lm_eval(scorer, tasks, data, limit=3)["results"]
+    metrics = {metric.key: metric for metric in found[0].metrics}
+    for task, name in (
+        ("local_copa", "acc"),
+        ("local_copa", "acc_bytes"),
+        ("local_lambada", "acc"),
+    ):
+        metric = metrics[f"{task}.{name}"]
+        assert metric.estimate is not None
+        assert metric.estimate.value == pytest.approx(theirs[task][f"{name},none"])
+        assert metric.estimate.n == 3
+    assert metrics["local_copa.acc"].chance == 0.5
+    assert metrics["local_lambada.acc"].chance is None
+    assert any("local_lambada: perplexity:" in note for note in found[0].notes)
+
+
+def test_lm_eval_asks_no_planted_mind() -> None:
+    with pytest.raises(ConfigError, match="planted: lm-eval asks models of ours alone"):
+        LmEval(["local_copa"]).run(uniform(), Setting())
 
 
 def test_tasks_that_cannot_be_found(data: Path) -> None:
