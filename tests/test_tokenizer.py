@@ -140,6 +140,28 @@ def test_an_unknown_character_is_named(character_tokenizer: Tokenizer) -> None:
         character_tokenizer.encode_batch(["the", "\x01"])
 
 
+@given(st.text())
+def test_a_text_is_known_exactly_where_it_can_be_encoded(
+    bytes_tokenizer: Tokenizer, character_tokenizer: Tokenizer, text: str
+) -> None:
+    assert bytes_tokenizer.knows(text)
+    assert bytes_tokenizer.is_lossless(text)
+    if character_tokenizer.knows(text):
+        assert character_tokenizer.is_lossless(text)
+    else:
+        with pytest.raises(ConfigError, match="not among the"):
+            character_tokenizer.encode(text)
+
+
+def test_known_and_unknown_characters(character_tokenizer: Tokenizer) -> None:
+    for known in ("", "the cat", "東京 🦉", "\n"):
+        assert character_tokenizer.knows(known)
+    for unknown in ("the Ω", "\t", "東 京!", "<|pad|>"):
+        assert not character_tokenizer.knows(unknown)
+    assert Tokenizer.characters([]).knows("")
+    assert not Tokenizer.characters([]).knows("a")
+
+
 def test_characters_are_fast() -> None:
     text = "To be, or not to be, that is the question:\n" * 6_000
     tokenizer = Tokenizer.characters([text])

@@ -61,6 +61,61 @@ def test_intervals_cover(share: float, size: int) -> None:
     assert 0.93 <= covered / trials <= 0.97
 
 
+TRIALS = 500
+TOLERANCE = 4 * (0.95 * 0.05 / TRIALS) ** 0.5
+
+
+@pytest.mark.parametrize("shape", ["normal", "skewed", "weighted", "groups", "few groups"])
+def test_intervals_of_means_cover(shape: str) -> None:
+    """95% in simulation, but for the binomial error of the simulation itself."""
+    random, covered = np.random.default_rng(7), 0
+    for _ in range(TRIALS):
+        groups, weights = None, None
+        if shape in ("groups", "few groups"):
+            count = 8 if shape == "few groups" else 40
+            sizes = random.integers(1, 6, size=count)
+            common = random.normal(size=count)
+            values = {
+                f"{g}.{i}": float(common[g] + 0.5 * random.normal())
+                for g in range(count)
+                for i in range(sizes[g])
+            }
+            groups, truth = {item: item.split(".")[0] for item in values}, 0.0
+        elif shape == "weighted":  # bits per byte of passages of different lengths
+            sizes = random.integers(800, 1600, size=80)
+            values = {str(i): float(random.gamma(20, 0.1)) for i in range(80)}
+            weights, truth = {str(i): float(size) for i, size in enumerate(sizes)}, 2.0
+        else:
+            drawn = random.normal(size=60) if shape == "normal" else random.gamma(2, size=80) - 2
+            values, truth = {str(i): float(x) for i, x in enumerate(drawn)}, 0.0
+        found = estimate(values, groups, weights)
+        assert found is not None
+        covered += found.interval[0] <= truth <= found.interval[1]
+    assert covered / TRIALS == pytest.approx(0.95, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+@pytest.mark.parametrize("kind", ["numbers", "shares"])
+def test_intervals_of_differences_cover(size: int, kind: str) -> None:
+    """Of runs that find the same items hard, and of items of one group."""
+    random, covered = np.random.default_rng(8), 0
+    for _ in range(TRIALS):
+        hard = np.repeat(random.normal(size=50), size)
+        gain = np.repeat(0.3 + 0.5 * random.normal(size=50), size)
+        sides = np.stack([hard, hard + gain]) + 0.5 * random.normal(size=(2, 50 * size))
+        truth = 0.3
+        if kind == "shares":
+            sides = sides > 0
+            # Variances: 1 + 0.25, and 1 + 0.25 + 0.25 about a mean of 0.3.
+            truth = float(stats.norm.cdf(0.3 / np.sqrt(1.5)) - 0.5)
+        first, second = ({str(i): float(x) for i, x in enumerate(side)} for side in sides)
+        groups = {item: str(int(item) // size) for item in first} if size > 1 else None
+        found = difference(first, second, groups, draws=1)
+        assert found is not None
+        covered += found.interval[0] <= truth <= found.interval[1]
+    assert covered / TRIALS == pytest.approx(0.95, abs=TOLERANCE)
+
+
 def test_a_difference_of_pairs_is_seen_where_the_means_alone_hide_it() -> None:
     random = np.random.default_rng(0)
     hardness = random.normal(size=200)
@@ -87,6 +142,26 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
         assert found is not None
         small += found.p_value <= 0.05
     assert small / 400 <= 0.08
+
+
+def test_p_values_of_groups_are_uniform_where_there_is_no_difference() -> None:
+    """Were the items taken for independent, 5% would become 30% or more."""
+    random, small, naive = np.random.default_rng(2), 0, 0
+    for _ in range(400):
+        gain = np.repeat(random.normal(size=20), 6) + 0.3 * random.normal(size=120)
+        first = {str(i): 0.0 for i in range(120)}
+        second = {str(i): float(x) for i, x in enumerate(gain)}
+        groups = {item: str(int(item) // 6) for item in first}
+        seed = int(random.integers(2**32))
+        for of in (groups, None):
+            found = difference(first, second, of, draws=400, seed=seed)
+            assert found is not None
+            if of is None:
+                naive += found.p_value <= 0.05
+            else:
+                small += found.p_value <= 0.05
+    assert small / 400 == pytest.approx(0.05, abs=4 * (0.05 * 0.95 / 400) ** 0.5)
+    assert naive / 400 > 0.3
 
 
 def test_only_common_items_are_compared() -> None:

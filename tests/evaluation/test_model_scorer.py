@@ -123,6 +123,34 @@ def test_an_empty_text_has_no_surprise(tokenizer: Tokenizer) -> None:
     assert scorer(tokenizer).read("").nats == []
 
 
+# ------------------------------------------------------------------ unknown characters
+
+
+def test_a_character_without_a_token_is_none_and_others_are_as_before() -> None:
+    one = scorer(Tokenizer.characters([TEXT, "Q:A\n"]))  # what a question is asked with
+    known: list[Pair] = [("the cat", " sat"), (Question("the dog"), "the"), ("", "dog")]
+    unknown: list[Pair] = [("the 東", " sat"), ("the cat", " zat"), (Question("The"), "the")]
+    mixed = [pair for both in zip(unknown, known, strict=True) for pair in both]
+    assert one.fits(mixed) == [False, True] * 3
+    found = one.score(mixed)
+    assert found[::2] == [None] * 3
+    for scored, alone in zip(found[1::2], one.score(known), strict=True):
+        assert scored is not None
+        assert alone is not None
+        assert scored.log_prob == pytest.approx(alone.log_prob)
+        assert (scored.num_tokens, scored.is_greedy) == (alone.num_tokens, alone.is_greedy)
+    assert one.score(unknown) == [None] * 3
+
+
+def test_nothing_is_written_behind_a_character_without_a_token() -> None:
+    one, way = scorer(Tokenizer.characters([TEXT])), Writing(max_tokens=4)
+    found = one.generate(["the 東", "the cat", Question("who?"), "on"], way)
+    assert found[::2] == [None, None]
+    assert found[1::2] == one.generate(["the cat", "on"], way)
+    with pytest.raises(ConfigError, match=r"'東' \(U\+6771\)"):
+        one.read("the 東")
+
+
 # ------------------------------------------------------------------ writing
 
 

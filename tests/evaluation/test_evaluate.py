@@ -1,0 +1,365 @@
+"""The verb evaluate: models side by side, nothing asked twice, probes of one's own, faults."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from foundling import models
+from foundling.cli import app, exit_code
+from foundling.config import ConfigError
+from foundling.data import hamlet
+from foundling.evaluation.evaluate import CACHE, evaluate
+from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.probes import PROBES, Probe, Setting
+from foundling.evaluation.probes import find as finding
+from foundling.evaluation.probes.find import find_probes
+from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.toxicity_classifier import load_classifier
+from foundling.models import interchange
+from foundling.run import find_model
+from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Folders of two models with random weights, as they are exported."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = Tokenizer.train_bytes([hamlet.text(40_000, 1)], 500)
+    for name in ("first", "second"):
+        torch.manual_seed(len(name))
+        model = models.build(
+            {"rung": "transformer", "dim": 16, "num_layers": 1, "num_heads": 2},
+            vocab_size=tokenizer.vocab_size, context=256,
+        )  # fmt: skip
+        (folder / name).mkdir()
+        interchange.save(model, folder / name)
+        tokenizer.save(folder / name)
+    return [str(folder / "first"), str(folder / "second")]
+
+
+def verb(*arguments: object) -> int:
+    words = ["evaluate", *map(str, arguments), "--device", "cpu"]
+    return exit_code(lambda: app(words))
+
+
+def last_line(text: str) -> Any:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+class Asking:
+    """Two questions; each answer is an outcome."""
+
+    name, title, about = "asking", "Asking", "How likely two words are."
+    words = (" mill", " pond")
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        found = scorer.score([("The", word) for word in self.words])
+        outcomes = {word: one.log_prob for word, one in zip(self.words, found, strict=True) if one}
+        return Findings([Metric(f"{self.name}.nats", "Nats", outcomes, unit="number")])
+
+
+class Interrupting(Asking):
+    """Somebody ends it while it runs."""
+
+    name, title = "interrupting", "Interrupting"
+    words = (" mill", " duck")
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        super().run(scorer, setting)
+        raise KeyboardInterrupt
+
+
+class Watching:
+    """How many requests each model and probe had."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, int] = {}
+
+    def __call__(self, what: str, asked: int, answered: int) -> None:
+        self.asked[what] = self.asked.get(what, 0) + asked
+
+
+# ------------------------------------------------------------------ the whole
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("common_sense", "bias", "refusal"),
+        pytest.param(tuple(probe.name for probe in PROBES), marks=pytest.mark.slow),
+    ],
+)
+def test_two_models_side_by_side(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, ...]
+) -> None:
+    (tmp_path / "data").mkdir()
+    command = [*made, "--limit", 4, "--out", tmp_path / "out", "--shots", "0,2",
+               "--num-samples", 2, "--data-root", tmp_path / "data", "--json",
+               *([] if len(names) == len(PROBES) else ["--probes", ",".join(names)])]  # fmt: skip
+    assert verb(*command) == 0
+    captured = capsys.readouterr()
+    found = last_line(captured.out)
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
+    assert "report: " in captured.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert [subject["source"] for subject in found["subjects"]] == made
+    assert [probe["name"] for probe in found["probes"]] == list(names)
+    assert len({subject["fingerprint"] for subject in found["subjects"]}) == 2
+    assert found["setting"]["limit"] == 4
+    for probe in found["probes"]:
+        assert probe["title"] in page
+        assert probe["metrics"] or all("not measured" in one[0] for one in probe["notes"].values())
+        for metric in probe["metrics"]:
+            assert set(metric["values"]) <= set(made)
+            for one in metric["values"].values():
+                if one["n"] > 1 and one["num_groups"] > 1:
+                    assert one["low"] <= one["value"] <= one["high"]
+                    assert one["standard_error"] >= 0
+            for pair in metric["differences"]:
+                assert 0 < pair["p_value"] <= pair["adjusted_p_value"] <= 1
+
+    # The same command again: the same answers, and the page is written anew.
+    (tmp_path / "out" / "report.html").unlink()
+    assert verb(*command) == 0
+    assert last_line(capsys.readouterr().out) == found
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None:
+    probes = find_probes(["language_modelling", "common_sense", "refusal"])
+    setting = Setting(limit=2, shots=(0, 2), num_samples=2)
+    first, second, more = Watching(), Watching(), Watching()
+    found = evaluate(made, probes, setting, tmp_path, watch=first)
+    assert all(count > 0 for count in first.asked.values())
+    assert set(first.asked) == {f"{source}: {probe.title}" for source in made for probe in probes}
+    assert evaluate(made, probes, setting, tmp_path, watch=second) == found
+    assert set(second.asked.values()) == {0}
+    evaluate(made[:1], [*probes, Asking()], setting, tmp_path, watch=more)
+    assert {what for what, count in more.asked.items() if count} == {f"{made[0]}: Asking"}
+    torch.manual_seed(9)
+    other = Path(tmp_path) / "other"
+    other.mkdir()
+    model = interchange.load(Path(made[0]))
+    with torch.no_grad():
+        model.unembed.weight += 0.1
+    interchange.save(model, other)
+    Tokenizer.load(made[0]).save(other)
+    changed = Watching()
+    evaluate([str(other)], [Asking()], setting, tmp_path, watch=changed)
+    assert changed.asked == {f"{other}: Asking": 2}
+
+
+def test_an_interruption_is_gone_on_from(
+    made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(finding, "PROBES", (Asking(), Interrupting()))
+    assert verb(made[0], "--out", tmp_path, "--probes", "asking,interrupting") == 130
+    assert "The same command again goes on." in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [CACHE]
+    again = Watching()
+    evaluate(made[:1], [Asking()], Setting(), tmp_path, watch=again)
+    assert again.asked == {f"{made[0]}: Asking": 0}
+    # Of the interrupted probe, what was answered is kept too.
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(made[:1], [Interrupting()], Setting(), tmp_path, watch=again)
+    assert again.asked[f"{made[0]}: Interrupting"] == 0
+
+
+def test_a_run_is_measured_at_its_best_checkpoint(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    run = pretrain(tiny("training.steps=5"), tmp_path / "run").folder
+    paths = str(run), str(find_model(run, print))
+    found = evaluate(paths, [Asking()], Setting(), tmp_path / "out")
+    assert [subject["max_context"] for subject in found["subjects"]] == [16, 16]
+    assert len({subject["fingerprint"] for subject in found["subjects"]}) == 1
+    (metric,) = found["probes"][0]["metrics"]
+    assert metric["values"][paths[0]] == metric["values"][paths[1]]
+    assert metric["differences"][0]["value"] == 0
+
+
+# ------------------------------------------------------------------ probes of one's own
+
+OWN = """
+from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.probes import Probe, Setting
+from foundling.evaluation.scorer import Scorer
+
+
+class Mine:
+    name, title, about = "mine", "My probe", "Whether a pond is likelier than a mill."
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        mill, pond = scorer.score([("The", " mill"), ("The", " pond")])
+        metric = Metric("mine.pond", "Pond", {"a": float(pond.log_prob > mill.log_prob)})
+        return Findings([metric])
+"""
+
+
+def own(folder: Path, text: str = OWN) -> Path:
+    (folder / "mine.py").write_text(text)
+    return folder / "mine.py"
+
+
+def test_a_probe_in_a_file(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe, out = own(tmp_path), tmp_path / "out"
+    assert verb(*made, "--probes", f"{probe}, bias", "--limit", 4, "--out", out, "--json") == 0
+    found = last_line(capsys.readouterr().out)
+    assert [probe["name"] for probe in found["probes"]] == ["mine", "bias"]
+    (metric,) = found["probes"][0]["metrics"]
+    assert {one["value"] for one in metric["values"].values()} <= {0.0, 1.0}
+    assert "My probe" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"mine\.py: 0 probes; expected one class with name, title, about and run"),
+        ("from foundling.evaluation.probes.bias import Bias", "0 probes; expected one class"),
+        (OWN + "\n\nclass Other(Mine):\n    name = 'other'\n", "2 probes; expected one class"),
+        (OWN.replace('"My probe"', '"My probe').replace("title,", ""), "cannot be run: Syntax"),
+        ("1 / 0", r"mine\.py: cannot be run: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all", "cannot be run: ModuleNotFoundError"),
+        (OWN.replace("def run", "def walk"), "0 probes; expected one class"),
+        (OWN + "\n    def __init__(self, x): ...\n", r"mine\.py: cannot be made: TypeError"),
+        (OWN.replace('"mine", "My', '"bias", "My'), r'two probes named "bias"'),
+    ],
+)
+def test_a_broken_probe_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        find_probes(["bias", str(own(tmp_path, text))])
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Lets a package bring an entry point."""
+
+    def bring(name: str, value: str) -> None:
+        points = EntryPoints([EntryPoint(name, value, finding.GROUP)])
+
+        def entry_points(**wanted: str) -> EntryPoints:
+            return points.select(**wanted)
+
+        monkeypatch.setattr(finding, "entry_points", entry_points)
+
+    return bring
+
+
+def test_a_probe_that_a_package_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: Callable[[str, str], None]
+) -> None:
+    (tmp_path / "brought_probe.py").write_text(OWN + "\n\nMADE = Mine()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for value in ("brought_probe:Mine", "brought_probe:MADE"):
+        brought("mine", value)
+        assert [probe.name for probe in find_probes()] == [*(p.name for p in PROBES), "mine"]
+        (probe,) = find_probes(["mine"])
+        assert isinstance(probe, Probe)
+    brought("bias", "foundling.evaluation.probes.bias:Bias")
+    with pytest.raises(ConfigError, match=r'probe "bias" is already there; rename it'):
+        find_probes()
+    brought("mine", "brought_probe:OWN_NAME".replace("OWN_NAME", "Findings"))
+    with pytest.raises(ConfigError, match="no probe: it must have name"):
+        find_probes()
+
+
+def test_probes_in_the_order_given() -> None:
+    assert [probe.name for probe in find_probes()] == [probe.name for probe in PROBES]
+    names = ["truthfulness", "bias"]
+    assert [probe.name for probe in find_probes(names)] == names
+    with pytest.raises(ConfigError, match='two probes named "bias"'):
+        find_probes(["bias", "bias"])
+
+
+# ------------------------------------------------------------------ faults
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["RUN", "--probes", "bais"], '"bais": no such probe'),
+        (["RUN", "--probes", "nowhere.py"], "nowhere.py: no such file of a probe."),
+        (["RUN", "RUN", "--probes", "bias"], "given twice."),
+        (["RUN", "--data-root", "nowhere"], "--data-root nowhere: no such folder."),
+        (["--hatecheck", "x.csv"], "give both"),
+        (["RUN", "--hatecheck", "x.csv"], "give both"),
+        (["RUN", "--train-classifier", "x.csv"], "give no run"),
+        ([], "no run was given"),
+        (["nowhere", "--probes", "bias"], "nowhere: neither a run, a checkpoint nor a model"),
+        (["RUN", "--probes", "bias", "--shots", "0,x"], "--shots 0,x: expected whole numbers"),
+        (["RUN", "--probes", "in_context", "--shots", "-1"], "--shots -1: "),
+        (["RUN", "--probes", "language_modelling", "--text", "nowhere.txt"], "nowhere.txt"),
+        (["RUN", "--probes", "in_context", "--task", "nowhere"], "nowhere: no such file"),
+        (["RUN", "--probes", "bias", "--precision", "fp7"], "fp7"),
+    ],
+)
+def test_faults_of_the_input_are_one_line(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    arguments: Sequence[str], said: str,
+) -> None:  # fmt: skip
+    words = [made[0] if word == "RUN" else word for word in arguments]
+    assert verb(*words, "--out", tmp_path / "out", "--limit", 2) == 2
+    captured = capsys.readouterr()
+    line = captured.err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert said in line
+    assert captured.out == ""
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_folder_with_another_file_of_that_name_is_a_fault(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / CACHE).write_text("notes " * 100)
+    assert verb(made[0], "--out", tmp_path, "--probes", "bias") == 2
+    assert "no cache of answers" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ the classifier
+
+
+def labelled(path: Path) -> Path:
+    words = (("lovely", 0), ("gentle", 0), ("vile", 1), ("rotten", 1))
+    rows = [f"what a {w} visit number {n},{label}\n" for n in range(12) for w, label in words]
+    path.write_text("text,label\n" + "".join(rows))
+    return path
+
+
+def test_a_classifier_is_trained_and_taken(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "classifier"
+    command = ["--train-classifier", labelled(tmp_path / "labelled.csv"), "--out", folder, "--json"]
+    assert verb(*command) == 0
+    captured = capsys.readouterr()
+    errors: Mapping[str, Any] = last_line(captured.out)
+    assert errors["trained_on"]["num_texts"] == 48
+    assert f"--classifier {folder}" in captured.err
+    assert load_classifier(folder).errors == errors
+    out = tmp_path / "out"
+    prompts = tmp_path / "own.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Say {n}"}) + "\n" for n in range(3)))
+    command = [made[0], "--probes", "toxicity", "--limit", 2, "--num-samples", 2,
+               "--prompts", prompts, "--classifier", folder, "--out", out, "--json"]  # fmt: skip
+    assert verb(*command) == 0
+    found = last_line(capsys.readouterr().out)
+    assert found["setting"]["classifier"] == str(folder)
+    assert json.loads((out / "results.json").read_text()) == found
+    assert any(".classifier." in metric["key"] for metric in found["probes"][0]["metrics"])
+
+
+def test_a_folder_without_a_classifier_is_a_fault(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [made[0], "--probes", "toxicity", "--classifier", tmp_path, "--out", tmp_path / "out"]
+    assert verb(*command, "--limit", 2) == 2
+    assert "evaluate --train-classifier wrote" in capsys.readouterr().err
