@@ -59,7 +59,7 @@ def read(data_root: Path | None) -> list[Item]:
 
 def _village() -> list[Item]:
     from foundling.data.hamlet import World
-    from foundling.evaluation.village_questions import asked_facts
+    from foundling.evaluation.probes.consistency.village_questions import asked_facts
 
     return [
         (f"Question: {question}\nAnswer:", tuple(f" {answer}" for answer in answers), asked.gold)

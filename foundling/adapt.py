@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from foundling import checkpoint, durable
 from foundling.config import Section
 from foundling.data.tasks import Example, Task, without
-from foundling.evaluation.adapt_report import write_adapt_report
 from foundling.evaluation.few_shot import (
     answer_shortly,
     answer_tokens,
@@ -26,6 +25,7 @@ from foundling.evaluation.few_shot import (
 )
 from foundling.evaluation.likelihood import TokenPair, likelihoods
 from foundling.evaluation.measurements import Measurements
+from foundling.evaluation.reports.adapt_report import write_adapt_report
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel

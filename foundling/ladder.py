@@ -9,7 +9,7 @@ from typing import Any
 from foundling import durable
 from foundling.config import ConfigError, override
 from foundling.data.store import TokenStore
-from foundling.evaluation.report import write_ladder_report
+from foundling.evaluation.reports.run_report import write_ladder_report
 from foundling.models import RUNGS, rung_settings
 from foundling.records import best_validation, read_object
 from foundling.run import Run, is_run

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foundling.config import Section, load_toml
-from foundling.evaluation.report import write_run_report
+from foundling.evaluation.reports.run_report import write_run_report
 from foundling.run import Run
 from foundling.training.followers import (
     FollowerThread,

@@ -7,7 +7,7 @@ from typing import Any
 
 from foundling import durable
 from foundling.config import ConfigError, override
-from foundling.evaluation.tuning_report import write_sweep_report
+from foundling.evaluation.reports.tuning_report import write_sweep_report
 from foundling.records import best_validation, read_object
 from foundling.run import Run, is_run
 from foundling.stages.sft import sft

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundling.cli.app import Json, Out, Set, app, report_json, say
+from foundling.cli.app import Json, Out, Set, app, numbers, report_json, say
 
 
 @app.command()

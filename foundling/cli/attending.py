@@ -51,8 +51,8 @@ def attention(
 ) -> None:
     """Write a page that shows which words attend to which."""
     from foundling.config import ConfigError
-    from foundling.evaluation.attention_page import attention_page
-    from foundling.evaluation.coreferences import read_coreferences
+    from foundling.evaluation.attention.coreferences import read_coreferences
+    from foundling.evaluation.attention.page import attention_page
     from foundling.run import load_model
     from foundling.runtime import pick_device
 

@@ -123,9 +123,9 @@ def evaluate(
 
     from foundling.evaluation.evaluate import Reading
     from foundling.evaluation.evaluate import evaluate as measure
-    from foundling.evaluation.evaluation_report import write_evaluation_report
-    from foundling.evaluation.evaluation_table import headlines
     from foundling.evaluation.probes import Setting
+    from foundling.evaluation.reports.evaluation_report import write_evaluation_report
+    from foundling.evaluation.reports.evaluation_table import headlines
 
     wanted = numbers("shots", shots)
     if min(wanted) < 0:
@@ -177,7 +177,7 @@ def _names(text: str) -> list[str]:
 def _train_classifier(
     files: list[Path], out: Path, hatecheck: Path | None, data_root: Path | None, as_json: bool
 ) -> None:
-    from foundling.evaluation.classifier_validation import train_classifier
+    from foundling.evaluation.probes.toxicity.validation import train_classifier
 
     if hatecheck is None and data_root is not None:
         found = data_root / "risk" / "hatecheck.csv"

@@ -114,7 +114,7 @@ def preferences_stats(
     for line in notes(found):
         say(line)
     if out is not None:
-        from foundling.evaluation.preference_report import write_preference_report
+        from foundling.evaluation.reports.preference_report import write_preference_report
 
         say(f"page: {write_preference_report(found, out, _name(db))}")
     report_json(found, as_json)

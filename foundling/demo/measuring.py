@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from foundling.evaluation.evaluate import evaluate
-from foundling.evaluation.evaluation_report import write_evaluation_report
-from foundling.evaluation.evaluation_table import headlines
 from foundling.evaluation.probes import PROBES, Setting
+from foundling.evaluation.reports.evaluation_report import write_evaluation_report
+from foundling.evaluation.reports.evaluation_table import headlines
 
 SETTING = Setting(limit=100, shots=(0, 2, 8), num_samples=4)
 

@@ -18,7 +18,7 @@ from foundling.batch import Batch, Data, TokenBatch
 from foundling.checkpoint import Checkpoint
 from foundling.config import ConfigError, dump_toml, flatten, load_toml
 from foundling.evaluation.perplexity import measure
-from foundling.evaluation.report import write_run_report
+from foundling.evaluation.reports.run_report import write_run_report
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Objective

@@ -7,13 +7,13 @@ from foundling import models
 from foundling.config import ConfigError
 from foundling.data.hamlet import World, winograd_pairs
 from foundling.data.hamlet.winograd import WinogradPair
-from foundling.evaluation.antecedents import (
+from foundling.evaluation.attention.antecedents import (
     Coreference,
     antecedent_differences,
     antecedent_scores,
     coreference,
 )
-from foundling.evaluation.attention import attention_modules
+from foundling.evaluation.attention.weights import attention_modules
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
 

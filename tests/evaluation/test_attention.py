@@ -7,7 +7,7 @@ import torch
 
 from foundling import models
 from foundling.config import ConfigError
-from foundling.evaluation.attention import (
+from foundling.evaluation.attention.weights import (
     attention_weights,
     each_layer,
     recomputation_error,
@@ -15,7 +15,7 @@ from foundling.evaluation.attention import (
     summarise,
     without_sink,
 )
-from foundling.evaluation.words import Reading, read
+from foundling.evaluation.attention.words import Reading, read
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer
 

@@ -16,14 +16,14 @@ from foundling import models
 from foundling.cli import app, exit_code
 from foundling.config import ConfigError
 from foundling.data.hamlet import World, winograd_pairs
-from foundling.evaluation.antecedents import coreference
-from foundling.evaluation.attention import attention_weights, summarise
-from foundling.evaluation.attention_blocks import SCALE, pack
-from foundling.evaluation.attention_page import AttentionPage, attention_page
-from foundling.evaluation.coreferences import read_coreferences, village_coreferences
-from foundling.evaluation.evidence import continuations
-from foundling.evaluation.text_pairs import aligned, joined, same_words, second
-from foundling.evaluation.words import read
+from foundling.evaluation.attention.antecedents import coreference
+from foundling.evaluation.attention.blocks import SCALE, pack
+from foundling.evaluation.attention.coreferences import read_coreferences, village_coreferences
+from foundling.evaluation.attention.evidence import continuations
+from foundling.evaluation.attention.page import AttentionPage, attention_page
+from foundling.evaluation.attention.text_pairs import aligned, joined, same_words, second
+from foundling.evaluation.attention.weights import attention_weights, summarise
+from foundling.evaluation.attention.words import read
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer

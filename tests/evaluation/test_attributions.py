@@ -7,8 +7,8 @@ import torch
 
 from foundling import models
 from foundling.config import ConfigError
-from foundling.evaluation.attention import attention_modules
-from foundling.evaluation.attributions import ablate_heads, attribute, without_head
+from foundling.evaluation.attention.attributions import ablate_heads, attribute, without_head
+from foundling.evaluation.attention.weights import attention_modules
 from foundling.evaluation.likelihood import likelihoods
 from foundling.models.language_model import LanguageModel
 from foundling.tokenizer import Tokenizer

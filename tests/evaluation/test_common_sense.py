@@ -9,7 +9,7 @@ from planted import Planted, knowing, uniform
 from foundling.config import ConfigError
 from foundling.data.hamlet import World, winograd_pairs
 from foundling.evaluation.findings import Findings, Metric
-from foundling.evaluation.probes.common_sense import CommonSense
+from foundling.evaluation.probes.common_sense.probe import CommonSense
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.scorer import Scorer
 

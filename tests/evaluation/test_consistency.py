@@ -15,15 +15,15 @@ from foundling.config import ConfigError
 from foundling.data.hamlet import World
 from foundling.data.hamlet.wording import finish
 from foundling.evaluation.choices import Choice
-from foundling.evaluation.common_sense_items import village_twins
-from foundling.evaluation.consistent_choices import NUM_ORDERS, NUM_SHOTS, example_order
-from foundling.evaluation.consistent_facts import ONE_VALUE, samples
 from foundling.evaluation.findings import Findings, Metric
-from foundling.evaluation.perturbations import orders
-from foundling.evaluation.probes.consistency import Consistency
+from foundling.evaluation.probes.common_sense.items import village_twins
+from foundling.evaluation.probes.consistency.choices import NUM_ORDERS, NUM_SHOTS, example_order
+from foundling.evaluation.probes.consistency.facts import ONE_VALUE, samples
+from foundling.evaluation.probes.consistency.perturbations import orders
+from foundling.evaluation.probes.consistency.probe import Consistency
+from foundling.evaluation.probes.consistency.village_questions import AskedFact, asked_facts
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.scorer import Question, Scorer
-from foundling.evaluation.village_questions import AskedFact, asked_facts
 
 LogProb = Callable[[str, str], float]
 PLACES = ("farm", "green", "mill", "kiln", "well")

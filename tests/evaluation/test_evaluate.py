@@ -18,8 +18,8 @@ from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes import PROBES, Probe, Setting
 from foundling.evaluation.probes import find as finding
 from foundling.evaluation.probes.find import find_probes
+from foundling.evaluation.probes.toxicity.classifier import load_classifier
 from foundling.evaluation.scorer import Scorer
-from foundling.evaluation.toxicity_classifier import load_classifier
 from foundling.models import interchange
 from foundling.run import find_model
 from foundling.stages.pretrain import PretrainConfig, pretrain

@@ -12,13 +12,12 @@ import pytest
 from evaluated import Made, evaluated, metric, subject
 from rich.console import Console
 
-from foundling.evaluation.evaluation_curves import curves_plot
-from foundling.evaluation.evaluation_report import write_evaluation_report
-from foundling.evaluation.evaluation_table import headlines
 from foundling.evaluation.findings import Baseline, Curve, Findings, Point, Shown
-from foundling.evaluation.plot_keys import drawn_models
-from foundling.evaluation.results import results
-from foundling.evaluation.wording import (
+from foundling.evaluation.reports.evaluation_curves import curves_plot
+from foundling.evaluation.reports.evaluation_report import write_evaluation_report
+from foundling.evaluation.reports.evaluation_table import headlines
+from foundling.evaluation.reports.plot_keys import drawn_models
+from foundling.evaluation.reports.wording import (
     against_chance,
     decimals,
     difference_text,
@@ -30,6 +29,7 @@ from foundling.evaluation.wording import (
     span,
     value_text,
 )
+from foundling.evaluation.results import results
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<script>alert(\"x\")</script> & '$y^2$' [red]"

@@ -19,10 +19,10 @@ from foundling.data.hamlet.pages import MADE_UP, WORDS
 from foundling.data.tasks import key_of
 from foundling.evaluation.findings import Curve, Findings, Metric
 from foundling.evaluation.probes.contract import Probe, Setting
-from foundling.evaluation.probes.in_context import InContext
+from foundling.evaluation.probes.in_context.curves import LABELS, OTHERS, REAL
+from foundling.evaluation.probes.in_context.probe import InContext
+from foundling.evaluation.probes.in_context.shots import Shot
 from foundling.evaluation.scorer import Pair, Scored
-from foundling.evaluation.shot_curves import LABELS, OTHERS, REAL
-from foundling.evaluation.shots import Shot
 
 SHOTS = (0, 4)
 GROUP = {word: group for group, words in WORDS.items() for word in words}

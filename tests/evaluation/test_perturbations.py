@@ -1,6 +1,6 @@
 """Changes that should change no answer: errors, orders and letters."""
 
-from foundling.evaluation.perturbations import WORD, lettered, mistyped, orders
+from foundling.evaluation.probes.consistency.perturbations import WORD, lettered, mistyped, orders
 
 TEXT = "When Kitty's brother walked past the old-fashioned kiln, everybody laughed aloud."
 

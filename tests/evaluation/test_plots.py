@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
-from foundling.evaluation.plot_style import (
+from foundling.evaluation.reports.plot_style import (
     colours,
     compact,
     end_labels,
@@ -17,7 +17,7 @@ from foundling.evaluation.plot_style import (
     new_figure,
     save,
 )
-from foundling.evaluation.plots import (
+from foundling.evaluation.reports.plots import (
     EVENT_MARKERS,
     UNDONE,
     Curve,

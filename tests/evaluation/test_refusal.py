@@ -10,8 +10,8 @@ from foundling.config import ConfigError
 from foundling.data.hamlet import RUDE_WORDS, World, prompts
 from foundling.evaluation.findings import Metric
 from foundling.evaluation.probes.contract import Setting
-from foundling.evaluation.probes.refusal import Refusal, names_something
-from foundling.evaluation.refusals import is_refusal
+from foundling.evaluation.probes.refusal.phrases import is_refusal
+from foundling.evaluation.probes.refusal.probe import Refusal, names_something
 
 SORRY = "I'm sorry, but I cannot help with that."
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from foundling.evaluation import guard_story
-from foundling.evaluation.plots import UNDONE
-from foundling.evaluation.report import write_ladder_report, write_run_report
+from foundling.evaluation.reports import guard_story
+from foundling.evaluation.reports.plots import UNDONE
+from foundling.evaluation.reports.run_report import write_ladder_report, write_run_report
 from foundling.records import by_split, read_records, undone
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

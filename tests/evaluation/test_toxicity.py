@@ -9,11 +9,11 @@ from planted import Planted
 from foundling.config import ConfigError
 from foundling.data.hamlet import RUDE_WORDS
 from foundling.evaluation.findings import Metric
-from foundling.evaluation.labelled_texts import Labelled
-from foundling.evaluation.lexicon import Lexicon, read_lexicon, village_lexicon
 from foundling.evaluation.probes.contract import Setting
-from foundling.evaluation.probes.toxicity import Toxicity
-from foundling.evaluation.toxicity_classifier import train
+from foundling.evaluation.probes.toxicity.classifier import train
+from foundling.evaluation.probes.toxicity.labelled_texts import Labelled
+from foundling.evaluation.probes.toxicity.lexicon import Lexicon, read_lexicon, village_lexicon
+from foundling.evaluation.probes.toxicity.probe import Toxicity
 
 
 def writer(texts: list[str]) -> Planted:

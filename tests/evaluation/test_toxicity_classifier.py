@@ -8,20 +8,20 @@ import pytest
 from safetensors.numpy import save_file
 
 from foundling.config import ConfigError
-from foundling.evaluation.classifier_validation import (
-    cross_validate,
-    errors_of,
-    train_classifier,
-    validate_on_hatecheck,
-)
-from foundling.evaluation.labelled_texts import Labelled, read_labelled
-from foundling.evaluation.toxicity_classifier import (
+from foundling.evaluation.probes.toxicity.classifier import (
     NUM_FEATURES,
     SETTINGS,
     WEIGHTS,
     Classifier,
     load_classifier,
     train,
+)
+from foundling.evaluation.probes.toxicity.labelled_texts import Labelled, read_labelled
+from foundling.evaluation.probes.toxicity.validation import (
+    cross_validate,
+    errors_of,
+    train_classifier,
+    validate_on_hatecheck,
 )
 
 NICE, NASTY = ("lovely", "gentle", "merry"), ("ghastly", "rotten", "vile")

@@ -9,14 +9,14 @@ from planted import Planted, uniform
 
 from foundling.config import ConfigError
 from foundling.data.hamlet import World, held_out_questions
-from foundling.evaluation.calibration import Judged, calibration, noise
 from foundling.evaluation.choices import Choice
-from foundling.evaluation.drawn_order import in_drawn_order
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes.contract import Setting
-from foundling.evaluation.probes.truthfulness import Truthfulness
-from foundling.evaluation.truthful_qa import read_truthful_qa
-from foundling.evaluation.village_claims import claims, question_choice
+from foundling.evaluation.probes.truthfulness.calibration import Judged, calibration, noise
+from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
+from foundling.evaluation.probes.truthfulness.probe import Truthfulness
+from foundling.evaluation.probes.truthfulness.truthful_qa import read_truthful_qa
+from foundling.evaluation.probes.truthfulness.village_claims import claims, question_choice
 
 HEADER = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n"
 NUM_MADE_UP = 60

@@ -13,7 +13,7 @@ import pytest
 from foundling import cli
 from foundling.chat import Message
 from foundling.data.preferences import read_preferences
-from foundling.evaluation.names import short_names
+from foundling.evaluation.reports.names import short_names
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Vote
 from foundling.preferences.store import PreferenceStore

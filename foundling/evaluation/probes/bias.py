@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foundling.evaluation.columns import read_columns, text_in
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
+from foundling.evaluation.probes.columns import read_columns, text_in
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Pair, Scorer
 

@@ -1,0 +1,1 @@
+"""Which words attend to which, and what a choice rests on."""

@@ -1,0 +1,1 @@
+"""Common sense: the items and the probe."""

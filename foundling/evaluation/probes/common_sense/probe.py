@@ -1,0 +1,124 @@
+"""Common sense: which reading, which cause and which way of doing a thing is the likelier one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from foundling.data.hamlet import World
+from foundling.evaluation.choices import (
+    WAYS,
+    By,
+    Choice,
+    Chosen,
+    blind,
+    chance,
+    choose,
+    text_of,
+)
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
+from foundling.evaluation.probes.common_sense import items as items_of
+from foundling.evaluation.probes.contract import Setting
+from foundling.evaluation.scorer import Scorer
+
+SHOWN = 2  # of each set
+SUM_ALONE: tuple[By, ...] = ("sum",)
+_BY = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
+
+
+class CommonSense:
+    """WSC, COPA, PIQA and the village's Winograd sentences."""
+
+    name = "common_sense"
+    title = "Common sense"
+    about = (
+        "Which of two readings a model finds likelier: whom a pronoun means (Winograd schemas; "
+        "partial scoring, Trinh and Le 2018), what caused or followed something (COPA), how a "
+        "thing is done (PIQA). Likelihood, not an answer that was reasoned out; the items have "
+        "long been on the web, so a model may have read them."
+    )
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        findings = Findings()
+        world = World()
+        for name, told, held_out in (
+            ("seen", "forms that its corpus has", False),
+            ("held_out", "forms that its corpus has not", True),
+        ):
+            twins = village_set(setting, world, held_out=held_out)
+            title = f"The village's Winograd sentences, {told}"
+            headline = held_out
+            _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=headline)
+        setting.check()
+        for file, read, key, title in _FILES:
+            path = setting.file(file)
+            if path is None:
+                findings.notes.append(f"not measured: {file} is not below --data-root")
+                continue
+            groups = setting.limited(read(path), key)
+            items = [item for group in groups for item in group]
+            _measure(findings, scorer, items, key, title, headline=key == "wsc")
+            setting.check()
+        findings.notes.append(
+            "A schema's readings have the same continuation, so that length and calibration do "
+            "not apply to it. --limit counts sentences with their twins as one."
+        )
+        return findings
+
+
+def village_set(setting: Setting, world: World, *, held_out: bool) -> list[Choice]:
+    """The sentences with their twins, at most `setting.limit` pairs of them."""
+    groups = items_of.village_twins(world, held_out=held_out)
+    chosen = setting.limited(groups, f"village winograd {held_out}")
+    return [item for group in chosen for item in group]
+
+
+def _alone(read: Callable[[Path], list[Choice]]) -> Callable[[Path], list[list[Choice]]]:
+    return lambda path: [[item] for item in read(path)]
+
+
+_FILES: tuple[tuple[str, Callable[[Path], list[list[Choice]]], str, str], ...] = (
+    (items_of.WSC, items_of.wsc, "wsc", "Winograd schemas"),
+    (items_of.COPA, _alone(items_of.copa), "copa", "COPA: causes and effects"),
+    (items_of.PIQA, _alone(items_of.piqa), "piqa", "PIQA: how things are done"),
+)
+
+
+def _measure(
+    findings: Findings,
+    scorer: Scorer,
+    items: Sequence[Choice],
+    key: str,
+    title: str,
+    *,
+    headline: bool,
+) -> None:
+    chosen = choose(scorer, items)
+    findings.left_out(len(items) - len(chosen), len(items), f"items of {key}", UNREADABLE)
+    if not chosen:
+        return
+    measured = [found.item for found in chosen]
+    is_schema = all(len({after for _, after in item.pairs}) == 1 for item in measured)
+    groups = {item.id: item.group or item.id for item in measured}
+    for by in SUM_ALONE if is_schema else WAYS:
+        findings.metrics.append(
+            Metric(
+                f"{key}.accuracy" + ("" if by == "sum" else f".{by}"),
+                title + _BY[by],
+                {found.item.id: found.is_right(by) for found in chosen},
+                groups,
+                chance=chance(measured),
+                baseline=blind(measured),
+                headline=headline and by == "sum",
+            )
+        )
+    wrong = [found for found in chosen if found.is_right() < 1]
+    findings.shown += [_shown(key, found) for found in wrong[:SHOWN]]
+
+
+def _shown(key: str, found: Chosen) -> Shown:
+    pairs = found.item.pairs
+    right = text_of(pairs[found.item.gold])
+    other = max(
+        (p for p in range(len(pairs)) if p != found.item.gold), key=found.scores["sum"].__getitem__
+    )
+    margin = found.scores["sum"][other] - found.scores["sum"][found.item.gold]
+    return Shown(f"{key}: {right}", text_of(pairs[other]), f"wrong, by {margin:.2f} nats")

@@ -1,0 +1,1 @@
+"""Consistency: pairs of answers that must agree, or must not."""

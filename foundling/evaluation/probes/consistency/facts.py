@@ -1,0 +1,212 @@
+"""Whether a model says one thing of a fact: however it is asked, denied, or asked again."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from foundling.config import ConfigError
+from foundling.data.benchmarks import text_of as text_in
+from foundling.data.faults import SourceError
+from foundling.data.hamlet.wording import finish
+from foundling.data.rows import Rows
+from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
+from foundling.evaluation.few_shot import normalised
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
+from foundling.evaluation.probes.consistency.contradictions import Rate, agreement, drawn
+from foundling.evaluation.probes.consistency.village_questions import AskedFact
+from foundling.evaluation.scorer import Question, Scorer, Writing
+from foundling.generation.sampling import Sampling
+
+NEGATIONS = "bench/negation.jsonl"
+ONE_VALUE = frozenset(
+    ("home", "age", "hair", "food", "season", "birthday", "friend", "spouse", "mother", "father",
+     "job", "workplace", "kind", "colour", "made_of", "door")
+)  # fmt: skip
+"""Relations of which a subject has one value, so that two cannot both be true."""
+SHORT_ANSWER = 16
+SHOWN = 3
+TRUE = 0
+
+
+def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) -> None:
+    """Every two phrasings of a fact: another answer is a contradiction."""
+    items = [fact.choice(place) for fact in facts for place in range(len(fact.questions))]
+    chosen = choose(scorer, items)
+    findings.left_out(len(items) - len(chosen), len(items), "questions of the village", UNREADABLE)
+    found = {one.item.id: one for one in chosen}
+    rate = Rate()
+    for fact in facts:
+        own = [found[item.id] for item in map(fact.choice, range(len(fact.questions)))
+               if item.id in found]  # fmt: skip
+        for one, other in combinations(own, 2):
+            differ = 1 - agreement(drawn(one), drawn(other))
+            id = f"{one.item.id}+{other.item.id}"
+            rate.add(id, fact.fact.id, differ, 1 - 1 / len(one.item.pairs))
+            if differ == 1 and len(findings.shown) < SHOWN:
+                findings.shown.append(Shown(_said(one), _said(other), "two answers to one fact"))
+    rate.report(
+        findings,
+        "paraphrase.contradiction",
+        "One fact asked in two ways, answered in two ways",
+        headline=True,
+        note="a model that always takes the same candidate does not contradict itself",
+    )
+    if chosen:
+        measured = [one.item for one in chosen]
+        findings.metrics.append(
+            Metric(
+                "paraphrase.accuracy",
+                "Those questions answered rightly",
+                {one.item.id: one.is_right() for one in chosen},
+                {one.item.id: one.item.group for one in chosen},
+                chance=chance(measured),
+                baseline=blind(measured),
+            )
+        )
+
+
+def _said(chosen: Chosen) -> str:
+    prompt, answer = chosen.item.pairs[chosen.best()]
+    return f"{prompt.text if isinstance(prompt, Question) else prompt} {answer}"
+
+
+# ---------------------------------------------------------------------- negation
+
+
+def verdict(id: str, statement: str, is_true: bool = True, group: str = "") -> Choice:
+    """A statement to be called true or false."""
+    asked = Question(f"True or false? {statement}")
+    return Choice(id, ((asked, "True"), (asked, "False")), 0 if is_true else 1, group)
+
+
+def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) -> None:
+    """A true and a false statement of each fact, and "It is not true that ..." of both."""
+    items = []
+    for asked in facts:
+        for name, fact in (("true", asked.fact), ("false", asked.falsehood)):
+            clause, id = fact.clauses[0], f"{asked.fact.id}/{name}"
+            denied = finish(f"it is not true that {clause}") + "."
+            is_true = name == "true"
+            items += [
+                verdict(id, finish(clause) + ".", is_true, asked.fact.id),
+                verdict(f"{id}/not", denied, not is_true, asked.fact.id),
+            ]
+    chosen = choose(scorer, items)
+    findings.left_out(len(items) - len(chosen), len(items), "statements and negations", UNREADABLE)
+    found = {one.item.id: one for one in chosen}
+    both, values, says_true = Rate(), Rate(), Rate()
+    for one in chosen:
+        says_true.add(one.item.id, one.item.group, drawn(one)[TRUE], 1 / 2)
+        denial = found.get(f"{one.item.id}/not")
+        if denial is not None:
+            both.add(one.item.id, one.item.group, agreement(drawn(one), drawn(denial)), 1 / 2)
+    for asked in facts:
+        id = asked.fact.id
+        pair = [found.get(f"{id}/true"), found.get(f"{id}/false")]
+        held = [drawn(one)[TRUE] for one in pair if one is not None]
+        if asked.fact.relation in ONE_VALUE and len(held) == 2:
+            values.add(id, id, held[0] * held[1], 1 / 4)
+    both.report(
+        findings,
+        "negation.village.contradiction",
+        "A statement and its negation both called true, or both false",
+        note='asked "True or false?" of a true and a false statement of each fact',
+    )
+    values.report(
+        findings,
+        "negation.village.both_values",
+        "Two values that exclude each other both called true",
+        note="both called false is not counted: neither need be known",
+    )
+    says_true.report(
+        findings,
+        "negation.village.says_true",
+        "Called true, of as many true as false statements",
+        good="neither",
+        note="a bias to one word shows here and makes contradictions above",
+    )
+    if chosen:
+        measured = [one.item for one in chosen]
+        findings.metrics.append(
+            Metric(
+                "negation.village.accuracy",
+                "Statements and negations judged rightly",
+                {one.item.id: one.is_right() for one in chosen},
+                {one.item.id: one.item.group for one in chosen},
+                chance=chance(measured),
+                baseline=blind(measured),
+            )
+        )
+
+
+def read_negations(path: Path) -> list[tuple[Choice, Choice]]:
+    """Rows of `statement` and `negation`. Raises ConfigError where one has not both."""
+    pairs: list[tuple[Choice, Choice]] = []
+    for found in Rows([path]):
+        if isinstance(found, SourceError):
+            raise found
+        where, row = found
+        if set(row) != {"statement", "negation"}:
+            has = ", ".join(row) or "no key"
+            raise ConfigError(f"{where}: has {has}; expected statement and negation.")
+        id = f"negation/{len(pairs)}"
+        statement, negation = (text_in(where, row, key) for key in ("statement", "negation"))
+        pairs.append((verdict(id, statement), verdict(f"{id}/not", negation, False)))
+    return pairs
+
+
+def general_negations(
+    scorer: Scorer, pairs: Sequence[tuple[Choice, Choice]], findings: Findings
+) -> None:
+    """Statements of a file and their negations; which of the two is true is not said there."""
+    chosen = choose(scorer, [item for pair in pairs for item in pair])
+    found = {one.item.id: one for one in chosen}
+    rate = Rate()
+    for one, other in pairs:
+        if one.id in found and other.id in found:
+            same = agreement(drawn(found[one.id]), drawn(found[other.id]))
+            rate.add(one.id, one.id, same, 1 / 2)
+    findings.left_out(len(pairs) - len(rate.outcomes), len(pairs), "negations", UNREADABLE)
+    rate.report(
+        findings,
+        "negation.general.contradiction",
+        f"A statement and its negation of {NEGATIONS} both called true, or both false",
+    )
+
+
+# ---------------------------------------------------------------------- samples
+
+
+def samples(
+    scorer: Scorer, facts: Sequence[AskedFact], num_samples: int, seed: int, findings: Findings
+) -> None:
+    """Answers drawn at temperature 1: how often two of them differ."""
+    if num_samples < 2:
+        findings.notes.append("not measured: self-agreement needs two samples or more")
+        return
+    writing = Writing(
+        max_tokens=SHORT_ANSWER,
+        num_samples=num_samples,
+        sampling=Sampling(temperature=1.0, seed=seed),
+        stop=("\n",),
+    )
+    written = scorer.generate([Question(fact.questions[0]) for fact in facts], writing)
+    outcomes = {}
+    for asked, texts in zip(facts, written, strict=True):
+        if texts is not None:
+            counts = Counter(normalised(text) for text in texts).values()
+            same = sum(n * (n - 1) for n in counts) / (len(texts) * (len(texts) - 1))
+            outcomes[asked.fact.id] = 1 - same
+    findings.left_out(len(facts) - len(outcomes), len(facts), "questions to be sampled", UNREADABLE)
+    if outcomes:
+        findings.metrics.append(
+            Metric(
+                "samples.contradiction",
+                f"Two of {num_samples} answers sampled at temperature 1 differ",
+                outcomes,
+                good="low",
+                note="no chance level: free answers have no number of alternatives; answers of "
+                f"{SHORT_ANSWER} tokens or to the end of the line, but for case and full stop",
+            )
+        )

@@ -1,0 +1,219 @@
+"""Learning in context: accuracy by the number of examples in the prompt, with controls."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from foundling.evaluation.choices import By, blind, chance, text_of
+from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
+from foundling.evaluation.learning_curve import interval
+from foundling.evaluation.probes.contract import Setting
+from foundling.evaluation.probes.in_context.curves import (
+    CONTROLS,
+    LABELS,
+    ORDERS,
+    OTHERS,
+    REAL,
+    ShotCurves,
+    Table,
+    shot_curves,
+)
+from foundling.evaluation.probes.in_context.shots import Shot, ShotTask
+from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
+from foundling.evaluation.scorer import Scorer
+from foundling.runtime import derive_seed
+
+MOST_ITEMS = 200
+"""Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
+FILES = {
+    "copa": "COPA",
+    "piqa": "PIQA",
+    "winograd_wsc": "Winograd schemas",
+    "lambada_openai": "LAMBADA: the last word",
+}
+_WAYS: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
+X, Y = "examples in the prompt", "accuracy"
+
+
+class InContext:
+    """Games of names, the benchmarks' files, and tasks of one's own."""
+
+    name = "in_context"
+    title = "Learning in context"
+    about = (
+        "Accuracy by the number of examples in the prompt, without any gradient. Two controls say "
+        "what the examples teach: the same ones with labels drawn by chance, and examples of "
+        "another task. In a game of names the rule must be learned from the examples; in a "
+        "register they only show which of several known relations is meant, and in other tasks "
+        "often only the form (Pan et al. 2023 part the two). All is asked in plain text, not in "
+        "turns."
+    )
+
+    def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        findings = Findings()
+        tasks = _tasks(setting, findings)
+        for place, task in enumerate(tasks):
+            others = _others(tasks, place, min(task.most_shots, max(setting.shots)))
+            curves = shot_curves(scorer, task, others, setting)
+            if curves is None:
+                findings.notes.append(f"not measured: {task.title}: no item fits the context")
+            else:
+                _report(findings, task, curves, setting)
+        findings.notes.append(
+            f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
+            "orders each; a game and a register have their own, in two orders. A curve's interval "
+            "draws examples and items anew; a table's interval draws items alone."
+        )
+        return findings
+
+
+def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
+    most = setting.limit or MOST_ITEMS
+    village = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
+    files: list[ShotTask] = []
+    for name, title in FILES.items():
+        path = setting.file(f"bench/{name}.jsonl")
+        if path is None:
+            findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
+        else:
+            files.append(replace(benchmark(path), title=title))
+    own = [task_of(path, setting.seed, most) for path in setting.tasks]
+    names = [task.name for task in (*village, *files, *own)]
+    for path, task in zip(setting.tasks, own, strict=True):
+        alone = names.count(task.name) == 1
+        files.append(task if alone else replace(task, name=str(path), title=str(path)))
+    return [*village, *(_limited(task, most, setting, findings) for task in files)]
+
+
+def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) -> ShotTask:
+    items = replace(setting, limit=most).limited(task.items, task.name)
+    findings.notes += [f"{task.title}: {note}" for note in task.notes]
+    if setting.limit is None:
+        findings.left_out(
+            len(task.items) - len(items), len(task.items), f"items of {task.title}",
+            f"drawn by the seed; without --limit {most:,} are asked",
+        )  # fmt: skip
+    return replace(task, items=tuple(items))
+
+
+def _others(tasks: Sequence[ShotTask], place: int, count: int) -> Sequence[Shot]:
+    """The examples of the next task that has so many, or else of one with the most."""
+    pools = [task.items[0].pool for task in (*tasks[place + 1 :], *tasks[:place])]
+    return max(pools, key=lambda pool: min(len(pool), count))
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def _report(findings: Findings, task: ShotTask, curves: ShotCurves, setting: Setting) -> None:
+    count, most = len(curves.items), curves.most
+    findings.left_out(
+        len(task.items) - count, len(task.items), f"items of {task.title}",
+        f"do not fit the context behind {most} examples",
+    )  # fmt: skip
+    more = [number for number in setting.shots if number > most]
+    if more:
+        why = "there are no more" if min(more) > task.most_shots else "more do not fit the context"
+        findings.notes.append(f"{task.title}: at most {most} examples: {why}")
+    level = chance(curves.items) if task.has_choices else 0.0
+    for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
+        findings.curves.append(_curve(task, kind + _WAYS[way], tables, curves, level))
+    _accuracies(findings, task, curves, level)
+    if most:
+        _gains(findings, task, curves)
+    if task.has_choices:
+        findings.shown += [_shown(task, curves)]
+
+
+def _curve(
+    task: ShotTask, name: str, tables: dict[int, Table], curves: ShotCurves, level: float
+) -> Curve:
+    points = []
+    for number, table in sorted({0: curves.right[REAL, "sum"][0], **tables}.items()):
+        by_draw = table.mean(axis=1)
+        low, high = interval(by_draw, derive_seed("in context", task.name, name, number))
+        points.append(Point(number, float(by_draw.mean()), low, high))
+    return Curve(task.title, name, tuple(points), X, Y, level)
+
+
+def _drawn_first(entry: tuple[tuple[str, By], object]) -> tuple[bool, int]:
+    """Right examples and their controls, then other ways to score."""
+    (kind, way), _ = entry
+    return way != "sum", (REAL, *CONTROLS).index(kind)
+
+
+def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: float) -> None:
+    baseline = blind(curves.items) if task.has_choices else None
+    for (kind, way), tables in curves.right.items():
+        for number in sorted({0, curves.most} & set(tables)):
+            if kind != REAL:
+                continue
+            which = "without examples" if number == 0 else "with the most examples that fit"
+            findings.metrics.append(
+                Metric(
+                    f"{task.name}.{'most' if number else 'none'}"
+                    + ("" if way == "sum" else f".{way}"),
+                    f"{task.title}, {which}{_WAYS[way]}",
+                    _outcomes(curves, tables[number]),
+                    chance=level,
+                    baseline=baseline,
+                    note=_spread(number, tables[number]) if number else "",
+                )
+            )
+
+
+def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
+    most = curves.most
+    right = curves.right[REAL, "sum"]
+    for key, title, less in (
+        ("gain", "examples over none", right[0]),
+        ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
+        ("over_others", f"examples over {OTHERS}", curves.right[OTHERS, "sum"][most]),
+    ):
+        findings.metrics.append(
+            Metric(
+                f"{task.name}.{key}",
+                f"{task.title}: gain of {title}",
+                _outcomes(curves, right[most].mean((0, 1)) - less.mean((0, 1))),
+                chance=0.0,
+                headline=task.has_own_pools and key != "over_others",
+                note=f"k = {most}",
+            )
+        )
+    if curves.nats:
+        findings.metrics.append(
+            Metric(
+                f"{task.name}.nats",
+                f"{task.title}: gain of examples over none in the completion's log-probability",
+                _outcomes(curves, curves.nats[most].mean((0, 1)) - curves.nats[0].mean((0, 1))),
+                chance=0.0,
+                unit="number",
+                note=f"k = {most}; nats",
+            )
+        )
+
+
+def _outcomes(curves: ShotCurves, table: Table) -> dict[str, float]:
+    by_item = table.reshape(-1, len(curves.items)).mean(axis=0)
+    return {item.id: float(right) for item, right in zip(curves.items, by_item, strict=True)}
+
+
+def _spread(number: int, table: Table) -> str:
+    """The standard deviations of the accuracy over draws and over orders of a draw, in points."""
+    by_order = table.mean(axis=2)
+    said = [f"k = {number}"]
+    if len(by_order) > 1:
+        said.append(f"{100 * np.std(by_order.mean(axis=1), ddof=1):.1f} points over draws")
+    over_orders = np.sqrt(by_order.var(axis=1, ddof=1).mean())
+    said.append(f"{100 * over_orders:.1f} points over orders")
+    return said[0] + "; standard deviation " + " and ".join(said[1:])
+
+
+def _shown(task: ShotTask, curves: ShotCurves) -> Shown:
+    one = curves.shown[0]
+    pairs = one.item.pairs
+    verdict = "right" if one.is_right() == 1 else f"wrong: {text_of(pairs[one.item.gold])[-60:]}"
+    given, came = pairs[one.best()]
+    text = given if isinstance(given, str) else given.text
+    return Shown(f"{task.title}: {text}", came.strip() or "(nothing)", verdict)

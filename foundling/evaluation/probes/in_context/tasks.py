@@ -1,0 +1,174 @@
+"""Tasks to be learned from examples in the prompt: the village's games, benchmarks, own folders."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from foundling.config import ConfigError, Section, load_toml
+from foundling.data.benchmarks import Item, MultipleChoice, Schema, joined, read_items
+from foundling.data.hamlet import World
+from foundling.data.hamlet.games import Entry, Game, games_of_names, registers
+from foundling.data.tasks import Columns, Example, Task, Template, key_of, read_task
+from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask
+
+SEPARATOR = "\n\n"
+CONTENT_FREE = "N/A"
+"""Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
+
+
+def village_games(seed: int, count: int) -> list[ShotTask]:
+    """The embedded village's lists, which need no file."""
+    return [
+        _of_games("names", "Games of names", games_of_names(seed, count)),
+        _of_games("registers", "Registers of the village", registers(World(), seed, count)),
+    ]
+
+
+def _of_games(name: str, title: str, games: Sequence[Game]) -> ShotTask:
+    items = tuple(
+        Asked(
+            f"{name} {number}",
+            _entry(game, game.asked, ""),
+            tuple(_entry(game, entry, game.between) for entry in game.examples),
+            game.opening,
+        )
+        for number, game in enumerate(games)
+    )
+    return ShotTask(name, title, items, separator="", has_own_pools=True)
+
+
+def _entry(game: Game, entry: Entry, end: str) -> Shot:
+    def pairs(word: str) -> tuple[tuple[str, str], ...]:
+        return tuple((game.front.format(word), f" {answer}{end}") for answer in entry.answers)
+
+    return Shot(pairs(entry.word), entry.gold, entry.word, pairs(CONTENT_FREE))
+
+
+def benchmark(path: Path) -> ShotTask:
+    """A file of one of the forms of `read_items`; the examples are other items of the file."""
+    return _of_items(path.stem, read_items(path))
+
+
+class TaskFile(Section):
+    """`task.toml` of a folder of a user's own, beside `examples` and perhaps `test`."""
+
+    template: str = Template().pattern
+    text: str | None = None
+    answer: str | None = None
+    columns: tuple[str, ...] = ()
+    pattern: str | None = None
+    labels: dict[str, str] | None = None
+    separator: str = SEPARATOR
+
+
+def task_of(path: Path, seed: int, limit: int) -> ShotTask:
+    """A file of one of the forms, a file of labelled texts, or a folder with such files.
+
+    A folder holds `examples.*` to show, `test.*` to ask (without it some of the examples), and,
+    where texts are labelled, how they are put in `task.toml`.
+
+    Raises:
+        ConfigError: it is nothing of this, or broken.
+    """
+    if path.is_dir():
+        return _folder(path, seed, limit)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file or folder of a task.")
+    if path.suffix in (".jsonl", ".json") and _is_form(path):
+        return benchmark(path)
+    return _of_task(read_task(path, limit=limit, seed=seed), SEPARATOR)
+
+
+def _folder(path: Path, seed: int, limit: int) -> ShotTask:
+    files = {name: sorted(path.glob(f"{name}.*")) for name in ("examples", "test")}
+    for name, found in files.items():
+        if len(found) > 1 or (not found and name == "examples"):
+            there = ", ".join(file.name for file in found) or "none"
+            raise ConfigError(
+                f"{path}: expected one file {name}.jsonl, .csv or .tsv; found {there}."
+            )
+    (examples,), tests = files["examples"], files["test"]
+    if _is_form(examples):
+        if (path / "task.toml").exists():
+            raise ConfigError(
+                f"{path}: task.toml says how labelled texts are put, but {examples.name} holds "
+                "whole prompts; remove one of the two."
+            )
+        asked = read_items(tests[0]) if tests else None
+        return _of_items(path.name, read_items(examples), asked)
+    settings = TaskFile()
+    if (path / "task.toml").is_file():
+        settings = TaskFile.parse(load_toml(path / "task.toml"), "task")
+    task = read_task(
+        examples,
+        tests[0] if tests else None,
+        columns=Columns(settings.text, settings.answer, settings.columns, settings.pattern),
+        labels=settings.labels,
+        template=Template(settings.template),
+        limit=limit,
+        seed=seed,
+    )
+    return replace(_of_task(task, settings.separator), name=path.name, title=path.name)
+
+
+def _is_form(path: Path) -> bool:
+    """Whether the first row has the keys of a benchmark's form."""
+    if path.suffix not in (".jsonl", ".json"):
+        return False
+    with path.open("rb") as file:
+        start = file.readline(2**16)
+    return any(key in start for key in (b'"gold"', b'"continuation"'))
+
+
+def _of_task(task: Task, separator: str) -> ShotTask:
+    """Texts with labels, or with short answers."""
+
+    def shot(example: Example) -> Shot:
+        pairs = _answers(task, example.text, example.answer)
+        if task.labels is None:
+            return Shot(pairs, 0, key_of(example.text))
+        neutral = _answers(task, CONTENT_FREE, example.answer)
+        return Shot(pairs, task.labels.index(example.answer), key_of(example.text), neutral)
+
+    pool = tuple(shot(example) for example in task.train)
+    items = tuple(
+        Asked(f"{task.name} {number}", shot(example), pool)
+        for number, example in enumerate(task.test)
+    )
+    return ShotTask(task.name, task.name, items, separator, notes=task.notes)
+
+
+def _answers(task: Task, text: str, answer: str) -> tuple[tuple[str, str], ...]:
+    template = task.template
+    return tuple(
+        (template.prompt(text), template.completion(label)) for label in task.labels or (answer,)
+    )
+
+
+def _of_items(name: str, shown: Sequence[Item], asked: Sequence[Item] | None = None) -> ShotTask:
+    pool = tuple(_shot(item) for item in shown)
+    shots = pool if asked is None else tuple(_shot(item) for item in asked)
+    if not shots:
+        raise ConfigError(f"{name}: holds no item.")
+    items = tuple(Asked(f"{name} {number}", shot, pool) for number, shot in enumerate(shots))
+    return ShotTask(name, name, items, SEPARATOR)
+
+
+def _shot(item: Item) -> Shot:
+    if isinstance(item, MultipleChoice):
+        pairs = tuple(joined(item.query, choice) for choice in item.choices)
+        neutral = tuple(joined(_emptied(item.query), choice) for choice in item.choices)
+        return Shot(pairs, item.gold, key_of(item.query), neutral)
+    if isinstance(item, Schema):
+        pairs = tuple(joined(context, item.continuation) for context in item.contexts)
+        # Twins differ in the continuation alone: one must not stand before the other.
+        return Shot(pairs, item.gold, key_of(item.contexts[0]))
+    return Shot((joined(item.context, item.continuation),), 0, key_of(item.context))
+
+
+def _emptied(query: str) -> str:
+    """The query without what it asks; of a sentence to be gone on with its last word remains."""
+    kept = query.rstrip()
+    word = kept.rsplit(maxsplit=1)[-1]
+    goes_on = kept == query and not word.endswith((".", "?", "!"))
+    return (f"{CONTENT_FREE} {word}" if goes_on else CONTENT_FREE) + query[len(kept) :]

@@ -1,0 +1,1 @@
+"""Refusal beside over-refusal."""

@@ -1,0 +1,1 @@
+"""Toxicity: words and a classifier, measured on what a model writes."""

@@ -1,0 +1,1 @@
+"""Truthfulness: questions, claims, calibration, misleading prefixes."""
