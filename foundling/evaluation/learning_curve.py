@@ -43,6 +43,10 @@ def interval(table: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, floa
     Args:
         table: of each draw of examples (rows), how right each test item is (columns).
 
+    It is too narrow for few draws that differ much. Measured in simulation, 3 draws of 200 items:
+    99% hold the truth where draws do not differ, 98%, 89% and 81% where their accuracies have a
+    standard deviation of 3, 8 and 15 points; 10 draws: 93% at 15 points.
+
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3
     (percentiles); both factors are drawn, as in Owen 2007, The Pigeonhole Bootstrap.
     """

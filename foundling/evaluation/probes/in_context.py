@@ -55,7 +55,8 @@ class InContext:
         findings.notes.append(
             f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
             "orders each; a game has its own, in two orders. A curve's interval draws examples and "
-            "items anew; a table's interval draws items alone."
+            "items anew, and is too narrow where few draws differ much; a table's draws "
+            "items alone."
         )
         return findings
 
