@@ -124,12 +124,6 @@ def test_two_models_side_by_side(
             for pair in metric["differences"]:
                 assert 0 < pair["p_value"] <= pair["adjusted_p_value"] <= 1
 
-    # The same command again: the same answers, and the page is written anew.
-    (tmp_path / "out" / "report.html").unlink()
-    assert verb(*command) == 0
-    assert last_line(capsys.readouterr().out) == found
-    assert (tmp_path / "out" / "report.html").is_file()
-
 
 def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None:
     probes = find_probes(["language_modelling", "common_sense", "refusal"])
@@ -172,6 +166,7 @@ def test_an_interruption_is_gone_on_from(
     assert again.asked[f"{made[0]}: Interrupting"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_at_its_best_checkpoint(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:

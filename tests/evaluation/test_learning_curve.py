@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import norm
 
 from foundling.evaluation.learning_curve import (
     Point,
@@ -43,6 +44,33 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     apart = (items < np.array([[0.3], [0.6], [0.9]])).astype(np.float64)
     widths = [high - low for low, high in (interval(alike), interval(apart))]
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draws", "items", "spread", "share"),
+    [
+        (3, 200, 0.0, 0.993),
+        (3, 200, 0.1, 0.979),  # the accuracies of draws differ by 3 points, as a deviation
+        (3, 200, 0.3, 0.887),  # by 8 points
+        (3, 200, 0.6, 0.807),  # by 15 points
+        (3, 20, 0.6, 0.921),
+        (10, 200, 0.6, 0.929),
+    ],
+)
+def test_what_the_interval_covers(draws: int, items: int, spread: float, share: float) -> None:
+    """Less than 95% where few draws differ much: percentiles of 3 cannot reach beyond the 3.
+
+    `share` was measured in 800 to 2000 trials; `spread` is of draws, in probits.
+    """
+    random, covered, trials = np.random.default_rng(3), 0, 200
+    truth = float(norm.cdf(0.3 / np.sqrt(2 + spread**2)))
+    for trial in range(trials):
+        hardness = 0.3 + random.normal(size=items) + spread * random.normal(size=(draws, 1))
+        hits = (random.random((draws, items)) < norm.cdf(hardness)).astype(np.float64)
+        low, high = interval(hits, trial)
+        covered += low <= truth <= high
+    assert covered / trials == pytest.approx(share, abs=4 * (share * (1 - share) / trials) ** 0.5)
 
 
 def test_the_best_in_context_is_passed_where_the_whole_interval_lies_above() -> None:
