@@ -126,7 +126,7 @@ def test_two_models_side_by_side(
 
 
 def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None:
-    probes = find_probes(["language_modelling", "common_sense", "refusal"])
+    probes = find_probes(["language_modelling", "refusal"])
     setting = Setting(limit=2, shots=(0, 2), num_samples=2)
     first, second, more = Watching(), Watching(), Watching()
     found = evaluate(made, probes, setting, tmp_path, watch=first)
@@ -343,7 +343,7 @@ def test_a_classifier_is_trained_and_taken(
     out = tmp_path / "out"
     prompts = tmp_path / "own.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Say {n}"}) + "\n" for n in range(3)))
-    command = [made[0], "--probes", "toxicity", "--limit", 2, "--num-samples", 2,
+    command = [made[0], "--probes", "toxicity", "--limit", 2, "--num-samples", 1,
                "--prompts", prompts, "--classifier", folder, "--out", out, "--json"]  # fmt: skip
     assert verb(*command) == 0
     found = last_line(capsys.readouterr().out)

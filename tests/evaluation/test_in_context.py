@@ -264,15 +264,15 @@ def test_a_task_in_two_files_of_labelled_texts(tmp_path: Path) -> None:
     assert lines(found, "water: classification: no, yes; 12 to learn from, 20 to test on")
 
 
-@pytest.mark.parametrize("every", [2, 4])
-def test_repeating_a_label_is_no_learning(tmp_path: Path, every: int) -> None:
+@pytest.mark.parametrize(("every", "seeds"), [(2, 1), (4, 8)])
+def test_repeating_a_label_is_no_learning(tmp_path: Path, every: int, seeds: int) -> None:
     """Also where one label is right in three of four: a gain, but none over labels by chance."""
     task = folder(tmp_path / "water")
     for name, first in (("examples", 0), ("test", 100)):
         rows = [(f"The mill {first + n}", "yes" if n % every else "no") for n in range(20)]
         csv(task / f"{name}.csv", rows)
     one = Planted(nouns_only(repeats_the_last))
-    runs = [measured(one, tasks=(task,), draws=20, seed=seed) for seed in range(8)]
+    runs = [measured(one, tasks=(task,), draws=20, seed=seed) for seed in range(seeds)]
     # In all, the last labels of 320 right and 320 mistold prompts: 0.017 is a standard deviation.
     over_labels = sum(value(found, "water.over_labels") for found in runs) / len(runs)
     assert over_labels == pytest.approx(0, abs=4 * 0.017)  # 0.125 were labels drawn evenly
