@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from foundling.wilson import Interval, wilson
@@ -65,6 +66,31 @@ def estimate(
         return Estimate(mean, math.sqrt(mean * (1 - mean) / n), found, n, num_groups)
     error = _error(sums, _total(outcomes, weights))
     return Estimate(mean, error, _student(mean, error, num_groups), n, num_groups)
+
+
+def crossed(table: npt.NDArray[np.float64]) -> Estimate:
+    """The mean where draws (rows) and items (columns) are both drawn anew, with a 95% interval.
+
+    Its variance is that of the items' means, and that of the draws', less what is in both; the
+    degrees of freedom are Satterthwaite's, so that few draws that differ make it wide. Of one draw
+    nothing is known of draws, and the interval is that of its items.
+
+    Source: Cameron, Gelbach and Miller 2011, Robust Inference With Multiway Clustering, equation
+    2.11; Satterthwaite 1946.
+    """
+    draws, items = table.shape
+    mean, by_item, by_draw = float(table.mean()), table.mean(axis=0), table.mean(axis=1)
+    if draws == 1 or items == 1 or np.ptp(table) == 0:
+        found = estimate({str(place): float(x) for place, x in enumerate(by_item)})
+        assert found is not None
+        return found
+    of_items, of_draws = by_item.var(ddof=1) / items, by_draw.var(ddof=1) / draws
+    rest = table - by_item - by_draw[:, None] + mean
+    of_both = float(np.square(rest).sum()) / ((draws - 1) * (items - 1)) / table.size
+    variance = max(of_items, of_draws, of_items + of_draws - of_both)
+    degrees = (of_items + of_draws) ** 2 / (of_items**2 / (items - 1) + of_draws**2 / (draws - 1))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(variance)
+    return Estimate(mean, math.sqrt(variance), (mean - reach, mean + reach), items, items)
 
 
 def difference(

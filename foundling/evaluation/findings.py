@@ -1,10 +1,12 @@
 """What a probe finds of a model: figures with their intervals, chance levels and baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from foundling.evaluation.estimates import Estimate, estimate
+import numpy as np
+
+from foundling.evaluation.estimates import Estimate, crossed, estimate
 
 Good = Literal["high", "low", "neither"]
 Unit = Literal["share", "number"]
@@ -27,7 +29,8 @@ class Metric:
     """A mean over items. `outcomes` has each item's, so that runs can be compared item by item.
 
     `key` is the same for every run; `chance` what guessing gives; `groups` says which items are
-    not independent, None where all are; with `weights` it is a weighted mean.
+    not independent, None where all are; with `weights` it is a weighted mean. Where all items
+    share something that was drawn, such as examples, `draws` has each draw's outcomes of them.
     """
 
     key: str
@@ -35,6 +38,7 @@ class Metric:
     outcomes: Mapping[str, float]
     groups: Mapping[str, str] | None = None
     weights: Mapping[str, float] | None = None
+    draws: Sequence[Sequence[float]] = ()
     chance: float | None = None
     baseline: Baseline | None = None
     good: Good = "high"
@@ -45,6 +49,8 @@ class Metric:
 
     @property
     def estimate(self) -> Estimate | None:
+        if len(self.draws) > 1:
+            return crossed(np.array(self.draws))
         return estimate(self.outcomes, self.groups, self.weights)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foundling.runtime import derive_seed
+from foundling.evaluation.estimates import crossed
 
 WAYS = {
     "in_context": "in the prompt",
@@ -17,7 +17,6 @@ WAYS = {
 }
 """Ways to learn a task, and what they are called."""
 TUNED = ("full", "lora")
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,14 @@ class Point:
 Curves = Mapping[str, Sequence[Point]]
 
 
-def interval(table: npt.NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """The middle 95% of the mean where draws of examples and test items are drawn anew.
+def interval(table: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% interval of an accuracy where draws of examples and test items are drawn anew.
 
     Args:
         table: of each draw of examples (rows), how right each test item is (columns).
-
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3
-    (percentiles); both factors are drawn, as in Owen 2007, The Pigeonhole Bootstrap.
     """
-    draws, items = table.shape
-    generator = np.random.default_rng(seed)
-    of_draws = generator.multinomial(draws, np.full(draws, 1 / draws), DRAWS)
-    of_items = generator.multinomial(items, np.full(items, 1 / items), DRAWS)
-    means = ((of_draws @ table) * of_items).sum(axis=1) / (draws * items)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
+    low, high = crossed(table).interval
+    return max(0.0, low), min(1.0, high)
 
 
 def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
@@ -69,7 +60,7 @@ def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point
 
 def _point(way: str, number: int, hits: Sequence[str]) -> Point:
     table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
-    low, high = interval(table, derive_seed("interval", way, number))
+    low, high = interval(table)
     return Point(number, float(table.mean()), low, high, len(hits))
 
 

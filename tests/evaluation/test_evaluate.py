@@ -124,15 +124,9 @@ def test_two_models_side_by_side(
             for pair in metric["differences"]:
                 assert 0 < pair["p_value"] <= pair["adjusted_p_value"] <= 1
 
-    # The same command again: the same answers, and the page is written anew.
-    (tmp_path / "out" / "report.html").unlink()
-    assert verb(*command) == 0
-    assert last_line(capsys.readouterr().out) == found
-    assert (tmp_path / "out" / "report.html").is_file()
-
 
 def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None:
-    probes = find_probes(["language_modelling", "common_sense", "refusal"])
+    probes = find_probes(["language_modelling", "refusal"])
     setting = Setting(limit=2, shots=(0, 2), num_samples=2)
     first, second, more = Watching(), Watching(), Watching()
     found = evaluate(made, probes, setting, tmp_path, watch=first)
@@ -172,6 +166,7 @@ def test_an_interruption_is_gone_on_from(
     assert again.asked[f"{made[0]}: Interrupting"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_at_its_best_checkpoint(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
@@ -348,7 +343,7 @@ def test_a_classifier_is_trained_and_taken(
     out = tmp_path / "out"
     prompts = tmp_path / "own.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Say {n}"}) + "\n" for n in range(3)))
-    command = [made[0], "--probes", "toxicity", "--limit", 2, "--num-samples", 2,
+    command = [made[0], "--probes", "toxicity", "--limit", 2, "--num-samples", 1,
                "--prompts", prompts, "--classifier", folder, "--out", out, "--json"]  # fmt: skip
     assert verb(*command) == 0
     found = last_line(capsys.readouterr().out)

@@ -177,7 +177,7 @@ def test_guessing_has_chance_and_no_gain() -> None:
     """The 95% intervals of noise hold 0 about as often as they say."""
     held, of = 0, 0
     for seed in range(6):
-        found = measured(uniform(), limit=60, seed=seed, shots=(0, 2))
+        found = measured(uniform(), limit=40, seed=seed, shots=(0, 2))
         for task in ("names", "registers"):
             for key in ("gain", "over_labels", "over_others"):
                 low, high = interval(found, f"{task}.{key}")
@@ -193,7 +193,7 @@ def test_guessing_has_chance_and_no_gain() -> None:
 
 @pytest.mark.parametrize("mind", [repeats_the_last, repeats_the_first])
 def test_repeating_a_name_is_no_learning(mind: Mind) -> None:
-    found = measured(Planted(mind), limit=200, shots=(0, 4))
+    found = measured(Planted(mind), limit=120, shots=(0, 4))
     for key in ("gain", "over_labels"):
         low, high = interval(found, f"names.{key}")
         assert low <= 0 <= high
@@ -249,7 +249,8 @@ def lines(findings: Findings, what: str) -> list[str]:
 
 
 def test_a_task_in_two_files_of_labelled_texts(tmp_path: Path) -> None:
-    found = measured(Planted(nouns_only(learns_nouns)), tasks=(folder(tmp_path / "water"),))
+    tasks = (folder(tmp_path / "water"),)
+    found = measured(Planted(nouns_only(learns_nouns)), tasks=tasks, draws=12)
     assert value(found, "water.none") == metrics(found)["water.none"].chance == 0.5
     assert value(found, "water.most") > 0.9
     assert interval(found, "water.gain")[0] > 0
@@ -264,12 +265,20 @@ def test_a_task_in_two_files_of_labelled_texts(tmp_path: Path) -> None:
     assert lines(found, "water: classification: no, yes; 12 to learn from, 20 to test on")
 
 
-def test_repeating_a_label_is_no_learning(tmp_path: Path) -> None:
-    task = folder(tmp_path / "water", range(40), range(100, 140))
-    found = measured(Planted(nouns_only(repeats_the_last)), tasks=(task,), draws=5)
-    for key in ("gain", "over_labels", "over_others"):
-        low, high = interval(found, f"water.{key}")
-        assert low <= 0 <= high
+@pytest.mark.parametrize(("every", "seeds"), [(2, 1), (4, 8)])
+def test_repeating_a_label_is_no_learning(tmp_path: Path, every: int, seeds: int) -> None:
+    """Also where one label is right in three of four: a gain, but none over labels by chance."""
+    task = folder(tmp_path / "water")
+    for name, first in (("examples", 0), ("test", 100)):
+        rows = [(f"The mill {first + n}", "yes" if n % every else "no") for n in range(20)]
+        csv(task / f"{name}.csv", rows)
+    one = Planted(nouns_only(repeats_the_last))
+    runs = [measured(one, tasks=(task,), draws=20, seed=seed) for seed in range(seeds)]
+    # In all, the last labels of 320 right and 320 mistold prompts: 0.017 is a standard deviation.
+    over_labels = sum(value(found, "water.over_labels") for found in runs) / len(runs)
+    assert over_labels == pytest.approx(0, abs=4 * 0.017)  # 0.125 were labels drawn evenly
+    gains = [value(found, "water.gain") for found in runs]
+    assert sum(gains) / len(gains) == pytest.approx((1 - 2 / every) ** 2 / 2, abs=0.08)
 
 
 def test_one_file_is_split_and_no_text_is_on_both_sides(tmp_path: Path) -> None:
@@ -319,12 +328,18 @@ def test_labels_by_chance_are_labels_that_the_example_may_have(tmp_path: Path) -
     assert shown & lies
 
 
-def test_a_wrong_answer_is_one_of_the_examples_own_or_of_another_completion() -> None:
-    of_two = Shot((("Q", " a"), ("Q", " b")), 0, "q")
-    assert {of_two.mistold(Random(n), [of_two]) for n in range(20)} == {"Q a", "Q b"}
-    pool = [Shot(((f"text {n}", f" end {n}"),), 0, str(n)) for n in range(3)]
-    told = {pool[0].mistold(Random(n), pool) for n in range(40)}
-    assert told == {f"text 0 end {n}" for n in range(3)}
+def test_an_answer_by_chance_is_as_frequent_as_in_the_pool() -> None:
+    pool = [Shot((("Q", " a"), ("Q", " b")), int(n == 0), str(n)) for n in range(4)]
+    told = Counter(pool[0].mistold(Random(n), pool) for n in range(400))
+    assert set(told) == {"Q a", "Q b"}
+    assert 65 <= told["Q b"] <= 135  # a quarter, but for four standard deviations
+    choices = [Shot((("Q", f" a{n}"), ("Q", f" b{n}")), 0, str(n)) for n in range(4)]
+    own = Counter(choices[0].mistold(Random(n), choices[1:]) for n in range(400))
+    assert set(own) == {"Q a0", "Q b0"}
+    assert 160 <= own["Q b0"] <= 240
+    ends = [Shot(((f"text {n}", f" end {n}"),), 0, str(n)) for n in range(3)]
+    found = {ends[0].mistold(Random(n), ends) for n in range(40)}
+    assert found == {f"text 0 end {n}" for n in range(3)}
 
 
 def test_the_pool_limits_how_many_are_shown(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.stats import norm
 
 from foundling.evaluation.learning_curve import (
     Point,
@@ -33,8 +34,9 @@ def test_an_interval_is_that_of_a_proportion_where_there_is_one_seed() -> None:
     low, high = interval(table("10" * 50))
     assert low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.015)
     assert high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.015)
-    assert interval(table("111", "111", "111")) == (1, 1)
-    assert interval(table("10" * 50)) == (low, high)
+    low, high = interval(table("111", "111", "111"))  # Wilson's, of 3 items
+    assert low == pytest.approx(0.4385, abs=1e-3)
+    assert high == 1
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
@@ -43,6 +45,24 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     apart = (items < np.array([[0.3], [0.6], [0.9]])).astype(np.float64)
     widths = [high - low for low, high in (interval(alike), interval(apart))]
     assert widths[1] > 2 * widths[0]
+
+
+@pytest.mark.parametrize("items", [20, 200])
+@pytest.mark.parametrize("draws", [3, 5, 10])
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.3, 0.6])
+def test_what_the_interval_covers(draws: int, items: int, spread: float) -> None:
+    """95% or somewhat more, however much draws differ; `spread` is of draws, in probits.
+
+    An accuracy's deviation between draws is 0, 3, 8 and 15 points.
+    """
+    random, covered, trials = np.random.default_rng(3), 0, 400
+    truth = float(norm.cdf(0.3 / np.sqrt(2 + spread**2)))
+    for _ in range(trials):
+        hardness = 0.3 + random.normal(size=items) + spread * random.normal(size=(draws, 1))
+        hits = (random.random((draws, items)) < norm.cdf(hardness)).astype(np.float64)
+        low, high = interval(hits)
+        covered += low <= truth <= high
+    assert 0.95 - 4 * (0.95 * 0.05 / trials) ** 0.5 < covered / trials
 
 
 def test_the_best_in_context_is_passed_where_the_whole_interval_lies_above() -> None:

@@ -10,7 +10,7 @@ from planted import Planted, uniform
 from foundling.config import ConfigError
 from foundling.data.hamlet import World, held_out_questions
 from foundling.evaluation.choices import Choice
-from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.truthfulness.calibration import Judged, calibration, noise
 from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
@@ -187,7 +187,7 @@ def test_without_files_the_village_is_measured_and_the_rest_is_said() -> None:
 
 def test_what_does_not_fit_is_left_out_and_counted(made_up: Path) -> None:
     findings = Truthfulness().run(uniform(max_characters=30), Setting(data_root=made_up, limit=20))
-    assert any("left out" in note and "longer than the context" in note for note in findings.notes)
+    assert any("left out" in note and UNREADABLE in note for note in findings.notes)
 
 
 def judged(sure: Sequence[float], right: Sequence[int]) -> list[Judged]:

@@ -22,7 +22,6 @@ from foundling.evaluation.probes.in_context.curves import (
 from foundling.evaluation.probes.in_context.shots import Shot, ShotTask
 from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
 from foundling.evaluation.scorer import Scorer
-from foundling.runtime import derive_seed
 
 MOST_ITEMS = 200
 """Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
@@ -62,8 +61,8 @@ class InContext:
                 _report(findings, task, curves, setting)
         findings.notes.append(
             f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
-            "orders each; a game and a register have their own, in two orders. A curve's interval "
-            "draws examples and items anew; a table's interval draws items alone."
+            "orders each; a game and a register have their own, in two orders. Intervals draw "
+            "examples and items anew; differences between models hold for these draws."
         )
         return findings
 
@@ -132,7 +131,7 @@ def _curve(
     points = []
     for number, table in sorted({0: curves.right[REAL, "sum"][0], **tables}.items()):
         by_draw = table.mean(axis=1)
-        low, high = interval(by_draw, derive_seed("in context", task.name, name, number))
+        low, high = interval(by_draw)
         points.append(Point(number, float(by_draw.mean()), low, high))
     return Curve(task.title, name, tuple(points), X, Y, level)
 
@@ -156,6 +155,7 @@ def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: f
                     + ("" if way == "sum" else f".{way}"),
                     f"{task.title}, {which}{_WAYS[way]}",
                     _outcomes(curves, tables[number]),
+                    draws=_draws(tables[number]),
                     chance=level,
                     baseline=baseline,
                     note=_spread(number, tables[number]) if number else "",
@@ -175,7 +175,8 @@ def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
             Metric(
                 f"{task.name}.{key}",
                 f"{task.title}: gain of {title}",
-                _outcomes(curves, right[most].mean((0, 1)) - less.mean((0, 1))),
+                _outcomes(curves, gained := right[most] - less),
+                draws=_draws(gained),
                 chance=0.0,
                 headline=task.has_own_pools and key != "over_others",
                 note=f"k = {most}",
@@ -186,7 +187,8 @@ def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
             Metric(
                 f"{task.name}.nats",
                 f"{task.title}: gain of examples over none in the completion's log-probability",
-                _outcomes(curves, curves.nats[most].mean((0, 1)) - curves.nats[0].mean((0, 1))),
+                _outcomes(curves, gained := curves.nats[most] - curves.nats[0]),
+                draws=_draws(gained),
                 chance=0.0,
                 unit="number",
                 note=f"k = {most}; nats",
@@ -197,6 +199,11 @@ def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
 def _outcomes(curves: ShotCurves, table: Table) -> dict[str, float]:
     by_item = table.reshape(-1, len(curves.items)).mean(axis=0)
     return {item.id: float(right) for item, right in zip(curves.items, by_item, strict=True)}
+
+
+def _draws(table: Table) -> tuple[tuple[float, ...], ...]:
+    """Of each draw the items' outcomes, over its orders."""
+    return tuple(tuple(row) for row in table.mean(axis=1).tolist())
 
 
 def _spread(number: int, table: Table) -> str:

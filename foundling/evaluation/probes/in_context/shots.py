@@ -28,13 +28,20 @@ class Shot:
         return "".join(self.pairs[self.gold])
 
     def mistold(self, rng: Random, pool: Sequence["Shot"]) -> str:
-        """The example with an answer drawn from those it has, or that of any example of the pool.
+        """The example with an answer by chance, as often as each is right in the pool.
 
-        Source: Min et al. 2022, Rethinking the Role of Demonstrations, section 4.
+        So a mind that only repeats the commonest answer gains nothing over it. Where examples have
+        no answers in common, as in a multiple choice, each of its own is drawn as often.
+
+        Source: Min et al. 2022, Rethinking the Role of Demonstrations, section 4, who draw
+        labels evenly.
         """
-        if len(self.pairs) > 1:
-            return "".join(pick(rng, self.pairs))
-        return self.pairs[0][0] + pick(rng, pool).pairs[0][1]
+        other = pick(rng, pool)
+        if len(self.pairs) == 1:
+            return self.pairs[0][0] + other.pairs[0][1]
+        if [after for _, after in self.pairs] == [after for _, after in other.pairs]:
+            return "".join(self.pairs[other.gold])
+        return "".join(pick(rng, self.pairs))
 
 
 @dataclass(frozen=True)
