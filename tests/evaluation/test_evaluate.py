@@ -265,6 +265,9 @@ def test_a_probe_that_a_package_brings(
     brought("mine", "brought_probe:OWN_NAME".replace("OWN_NAME", "Findings"))
     with pytest.raises(ConfigError, match="no probe: it must have name"):
         find_probes()
+    brought("mine", "brought_probe:GONE")
+    with pytest.raises(ConfigError, match=r"brought_probe:GONE: cannot be loaded: AttributeError"):
+        find_probes()
 
 
 def test_probes_in_the_order_given() -> None:
@@ -273,6 +276,18 @@ def test_probes_in_the_order_given() -> None:
     assert [probe.name for probe in find_probes(names)] == names
     with pytest.raises(ConfigError, match='two probes named "bias"'):
         find_probes(["bias", "bias"])
+
+
+def test_an_option_that_no_chosen_probe_reads_is_named(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("A hen.")
+    text = ["--text", tmp_path / "a.txt", "--limit", 1, "--out", tmp_path / "out"]
+    assert verb(made[0], "--probes", "bias", *text) == 0
+    said = "--text: read by language_modelling, which is not among --probes."
+    assert said in capsys.readouterr().err
+    assert verb(made[0], "--probes", "language_modelling", *text) == 0
+    assert said not in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ faults

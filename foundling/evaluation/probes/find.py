@@ -22,7 +22,13 @@ def find_probes(names: Sequence[str] | None = None) -> list[Probe]:
     """
     known = {probe.name: probe for probe in PROBES}
     for point in entry_points(group=GROUP):
-        probe = _made(point.load(), f"entry point {point.value}")
+        try:
+            value = point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"entry point {point.value}: cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        probe = _made(value, f"entry point {point.value}")
         if probe.name in known:
             raise ConfigError(f'{point.value}: a probe "{probe.name}" is already there; rename it.')
         known[probe.name] = probe
