@@ -199,7 +199,7 @@ def _train_classifier(
 
 @contextmanager
 def _bars() -> Iterator["Watch"]:
-    """A bar for each model and probe on standard error."""
+    """A bar for each model and probe on standard error; a line where that is no terminal."""
     from rich import progress as bar
     from rich.console import Console
 
@@ -211,10 +211,13 @@ def _bars() -> Iterator["Watch"]:
     )
     tasks: dict[str, Any] = {}
     totals: dict[str, int] = {}
-    with bar.Progress(*columns, console=Console(stderr=True)) as bars:
+    console = Console(stderr=True)
+    with bar.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
         def watch(what: str, asked: int, answered: int) -> None:
             if what not in tasks:
+                if not console.is_terminal:
+                    say(f"{what} …")
                 tasks[what], totals[what] = bars.add_task(what, total=None), 0
             totals[what] += asked
             bars.update(tasks[what], total=totals[what] or None, advance=answered)
