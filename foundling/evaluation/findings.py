@@ -1,7 +1,8 @@
 """What a probe finds of a model: figures with their intervals, chance levels and baselines."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -49,9 +50,16 @@ class Metric:
 
     @property
     def estimate(self) -> Estimate | None:
+        """The mean; a share's interval does not leave what shares, or gains of them, can be."""
         if len(self.draws) > 1:
-            return crossed(np.array(self.draws))
-        return estimate(self.outcomes, self.groups, self.weights)
+            found: Estimate | None = crossed(np.array(self.draws))
+        else:
+            found = estimate(self.outcomes, self.groups, self.weights)
+        if found is None or self.unit != "share" or not math.isfinite(found.standard_error):
+            return found
+        low, high = found.interval
+        least = 0.0 if min(self.outcomes.values()) >= 0 else -1.0
+        return replace(found, interval=(max(least, low), min(1.0, high)))
 
 
 @dataclass(frozen=True)

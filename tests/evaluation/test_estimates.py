@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from foundling.evaluation.estimates import difference, estimate
+from foundling.evaluation.findings import Metric
 from foundling.evaluation.results import holm
 
 
@@ -175,3 +176,20 @@ def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_interval_of_a_share_stays_where_shares_are() -> None:
+    halves = {str(place): 1.0 for place in range(9)} | {"9": 0.5}
+    groups = {item: str(int(item) // 2) for item in halves}
+    found = Metric("a", "A", halves, groups).estimate
+    plain = estimate(halves, groups)
+    assert found is not None
+    assert plain is not None
+    assert found.interval == (plain.interval[0], 1.0)
+    assert plain.interval[1] > 1
+    gains = {item: 2 * (x - 1) for item, x in halves.items()}
+    found = Metric("a", "A", gains, groups).estimate
+    assert found is not None
+    assert found.interval[0] < found.value < 0
+    number = Metric("a", "A", halves, groups, unit="number").estimate
+    assert number == plain
