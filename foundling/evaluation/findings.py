@@ -43,6 +43,8 @@ class Metric:
     baseline: Baseline | None = None
     good: Good = "high"
     unit: Unit = "share"
+    are_gains: bool = False
+    """Whether the outcomes are differences of shares, which may be below 0."""
     headline: bool = False
     """Whether it stands for its probe in a summary."""
     note: str = ""
@@ -50,8 +52,8 @@ class Metric:
     @property
     def estimate(self) -> Estimate | None:
         if len(self.draws) > 1:
-            return crossed(np.array(self.draws))
-        return estimate(self.outcomes, self.groups, self.weights)
+            return crossed(np.array(self.draws), are_gains=self.are_gains)
+        return estimate(self.outcomes, self.groups, self.weights, are_gains=self.are_gains)
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
                 _outcomes(curves, gained := right[most] - less),
                 draws=_draws(gained),
                 chance=0.0,
+                are_gains=True,
                 headline=task.has_own_pools and key != "over_others",
                 note=f"k = {most}",
             )
