@@ -12,7 +12,7 @@ Good = Literal["high", "low", "neither"]
 Unit = Literal["share", "number"]
 
 
-UNREADABLE = "longer than the model's context, or with characters that it has no token for"
+UNREADABLE = "too long for the model's context, or with characters that it has no token for"
 """Why a scorer answers None."""
 
 
