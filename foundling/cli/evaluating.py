@@ -171,7 +171,11 @@ def evaluate(
         say(f"interrupted; the answers are kept in {out}. The same command again goes on.")
         raise typer.Exit(130) from None
     report = write_evaluation_report(content, out, "Evaluation")
-    Console(stderr=True).print(headlines(content))
+    table = headlines(content)
+    if table.row_count:
+        Console(stderr=True).print(table)
+    else:
+        say("no headline figure; the report says what was not measured, and why.")
     say(f"report: {report}")
     report_json(content, as_json)
 

@@ -16,6 +16,7 @@ from foundling.config import ConfigError
 from foundling.data import hamlet
 from foundling.evaluation.evaluate import CACHE, evaluate
 from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.model_scorer import load_scorer
 from foundling.evaluation.probes import PROBES, Probe, Setting
 from foundling.evaluation.probes import find as finding
 from foundling.evaluation.probes.find import find_probes
@@ -286,13 +287,26 @@ def test_an_option_that_no_chosen_probe_reads_is_named(
     text = ["--text", tmp_path / "a.txt", "--limit", 1, "--out", tmp_path / "out"]
     assert verb(made[0], "--probes", "bias", *text) == 0
     said = "--text: read by language_modelling, not among --probes."
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert "no headline figure" in told  # without the file of pairs
     assert verb(made[0], "--probes", "language_modelling", *text) == 0
     assert said not in capsys.readouterr().err
     (tmp_path / "p.jsonl").write_text('{"prompt": "Who sang?"}')
     assert verb(made[0], "--probes", "bias", *text, "--prompts", tmp_path / "p.jsonl") == 0
     said = "--prompts: read by toxicity and refusal, not among --probes."
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_folder_with_tokens_of_turns_is_asked_in_turns_and_it_is_said(
+    made: list[str],
+) -> None:
+    said: list[str] = []
+    assert load_scorer(made[0], say=said.append).chats
+    assert [text for text in said if "give --no-chat" in text]
+    said.clear()
+    assert not load_scorer(made[0], chats=False, say=said.append).chats
+    assert said == []
 
 
 def test_a_task_folder_may_hold_folders(made: list[str], tmp_path: Path) -> None:
