@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 DATA_ROOT = "FOUNDLING_DATA_ROOT"
 Files = list[Path] | None
 READ_BY = {
-    "--text": "language_modelling",
-    "--task": "in_context",
-    "--classifier": "toxicity",
-    "--lexicon": "toxicity",
+    "--text": ("language_modelling",),
+    "--task": ("in_context",),
+    "--classifier": ("toxicity",),
+    "--lexicon": ("toxicity",),
+    "--prompts": ("toxicity", "refusal"),
 }
 
 
@@ -137,10 +138,16 @@ def evaluate(
     if min(wanted) < 0:
         raise ConfigError(f"--shots {shots}: expected numbers of examples, from 0.")
     chosen = _chosen(probes, lm_eval, lm_eval_shots)
-    given = {"--text": text, "--task": task, "--classifier": classifier, "--lexicon": lexicon}
-    for option, probe in READ_BY.items():
-        if given[option] and probe not in {one.name for one in chosen}:
-            say(f"{option}: read by {probe}, which is not among --probes.")
+    given = {
+        "--text": text,
+        "--task": task,
+        "--classifier": classifier,
+        "--lexicon": lexicon,
+        "--prompts": prompts,
+    }
+    for option, readers in READ_BY.items():
+        if given[option] and not {one.name for one in chosen} & set(readers):
+            say(f"{option}: read by {' and '.join(readers)}, not among --probes.")
     setting = Setting(
         data_root=data_root,
         limit=limit,
@@ -164,7 +171,11 @@ def evaluate(
         say(f"interrupted; the answers are kept in {out}. The same command again goes on.")
         raise typer.Exit(130) from None
     report = write_evaluation_report(content, out, "Evaluation")
-    Console(stderr=True).print(headlines(content))
+    table = headlines(content)
+    if table.row_count:
+        Console(stderr=True).print(table)
+    else:
+        say("no headline figure; the report says what was not measured, and why.")
     say(f"report: {report}")
     report_json(content, as_json)
 

@@ -42,6 +42,8 @@ def estimate(
     outcomes: Mapping[str, float],
     groups: Mapping[str, str] | None = None,
     weights: Mapping[str, float] | None = None,
+    *,
+    are_gains: bool = False,
 ) -> Estimate | None:
     """The mean of the outcomes with a 95% interval; None if there are none.
 
@@ -50,7 +52,9 @@ def estimate(
     Items of one group (near copies, a sentence and its twin) are not independent: the standard
     error is robust to clusters and the interval Student's with `num_groups - 1` degrees of freedom.
     Shares of independent items have Wilson's interval, and so do shares that are 0 or 1, on the
-    number of groups.
+    number of groups. Gains are differences of shares, from -1 to 1: one that happens to be never
+    below 0 is no share, and Wilson's interval, which then would not hold 0, says nothing of it.
+    Where all gains are alike it reaches as far to both sides as that of a share of 0.
 
     Source: Miller 2024, Adding Error Bars to Evals, sections 2.1 and 2.2; Wilson 1927.
     """
@@ -59,7 +63,12 @@ def estimate(
     n, mean = len(outcomes), _mean(outcomes, weights)
     sums = _by_group({item: x - mean for item, x in outcomes.items()}, groups, weights)
     num_groups = len(sums)
-    is_share = weights is None and set(outcomes.values()) <= {0.0, 1.0}
+    if are_gains and len(set(outcomes.values())) == 1:
+        none = wilson(0, num_groups)
+        assert none is not None
+        around = max(-1.0, mean - none[1]), min(1.0, mean + none[1])
+        return Estimate(mean, 0.0, around, n, num_groups)
+    is_share = not are_gains and weights is None and set(outcomes.values()) <= {0.0, 1.0}
     if is_share and (num_groups == n or mean in (0.0, 1.0)):
         found = wilson(round(mean * num_groups), num_groups)
         assert found is not None
@@ -68,7 +77,7 @@ def estimate(
     return Estimate(mean, error, _student(mean, error, num_groups), n, num_groups)
 
 
-def crossed(table: npt.NDArray[np.float64]) -> Estimate:
+def crossed(table: npt.NDArray[np.float64], *, are_gains: bool = False) -> Estimate:
     """The mean where draws (rows) and items (columns) are both drawn anew, with a 95% interval.
 
     Its variance is that of the items' means, and that of the draws', less what is in both; the
@@ -81,14 +90,19 @@ def crossed(table: npt.NDArray[np.float64]) -> Estimate:
     draws, items = table.shape
     mean, by_item, by_draw = float(table.mean()), table.mean(axis=0), table.mean(axis=1)
     if draws == 1 or items == 1 or np.ptp(table) == 0:
-        found = estimate({str(place): float(x) for place, x in enumerate(by_item)})
+        items_alone = {str(place): float(x) for place, x in enumerate(by_item)}
+        found = estimate(items_alone, are_gains=are_gains)
         assert found is not None
         return found
     of_items, of_draws = by_item.var(ddof=1) / items, by_draw.var(ddof=1) / draws
     rest = table - by_item - by_draw[:, None] + mean
     of_both = float(np.square(rest).sum()) / ((draws - 1) * (items - 1)) / table.size
     variance = max(of_items, of_draws, of_items + of_draws - of_both)
-    degrees = (of_items + of_draws) ** 2 / (of_items**2 / (items - 1) + of_draws**2 / (draws - 1))
+    if of_items + of_draws == 0:  # all means are alike, though not all outcomes
+        variance, degrees = of_both, (draws - 1) * (items - 1)
+    else:
+        spread = of_items**2 / (items - 1) + of_draws**2 / (draws - 1)
+        degrees = (of_items + of_draws) ** 2 / spread
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(variance)
     return Estimate(mean, math.sqrt(variance), (mean - reach, mean + reach), items, items)
 

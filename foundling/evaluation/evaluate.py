@@ -15,6 +15,7 @@ from foundling.evaluation.model_scorer import ModelScorer, load_scorer
 from foundling.evaluation.probes import Probe, Setting
 from foundling.evaluation.results import Subject, results
 from foundling.evaluation.score_cache import Remembered, ScoreCache
+from foundling.run import find_model
 
 CACHE = "answers.sqlite"
 Watch = Callable[[str, int, int], None]
@@ -52,6 +53,11 @@ def evaluate(
     twice = sorted({source for source in sources if sources.count(source) > 1})
     if twice or not sources:
         raise ConfigError(f"{twice[0]}: given twice." if twice else "no run to evaluate was given.")
+    for path in setting.given:
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file or folder.")
+    for source in sources:  # hours before it is their turn
+        find_model(source, lambda text: None)
     out.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
     found: dict[tuple[str, str], Findings] = {}
@@ -87,7 +93,6 @@ def _subject(scorer: ModelScorer) -> Subject:
 
 def _values(setting: Setting, reading: Reading) -> Mapping[str, Any]:
     """What another evaluation needs to find the same: settings, files by content, version."""
-    files = [*setting.tasks, *setting.texts, setting.lexicon, setting.prompts]
     return {
         "version": __version__,
         "limit": setting.limit,
@@ -97,7 +102,7 @@ def _values(setting: Setting, reading: Reading) -> Mapping[str, Any]:
         "draws": setting.draws,
         "num_samples": setting.num_samples,
         "classifier": _spelled(setting.classifier),
-        "files": {str(path): _digest(path) for path in files if path is not None},
+        "files": {str(path): _digest(path) for path in setting.given},
         "device": reading.device,
         "precision": reading.precision,
     }
@@ -110,6 +115,7 @@ def _spelled(path: Path | None) -> str | None:
 def _digest(path: Path) -> str:
     """Of a file, or of all files of a folder."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(path.glob("*.*")):
-        digest.update(file.read_bytes())
+    for file in [path] if path.is_file() else sorted(path.iterdir()):
+        if file.is_file():
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -13,7 +13,7 @@ Good = Literal["high", "low", "neither"]
 Unit = Literal["share", "number"]
 
 
-UNREADABLE = "longer than the model's context, or with characters that it has no token for"
+UNREADABLE = "too long for the model's context, or with characters that it has no token for"
 """Why a scorer answers None."""
 
 
@@ -44,6 +44,8 @@ class Metric:
     baseline: Baseline | None = None
     good: Good = "high"
     unit: Unit = "share"
+    are_gains: bool = False
+    """Whether the outcomes are differences of shares, which may be below 0."""
     headline: bool = False
     """Whether it stands for its probe in a summary."""
     note: str = ""
@@ -52,13 +54,13 @@ class Metric:
     def estimate(self) -> Estimate | None:
         """The mean; a share's interval does not leave what shares, or gains of them, can be."""
         if len(self.draws) > 1:
-            found: Estimate | None = crossed(np.array(self.draws))
+            found: Estimate | None = crossed(np.array(self.draws), are_gains=self.are_gains)
         else:
-            found = estimate(self.outcomes, self.groups, self.weights)
+            found = estimate(self.outcomes, self.groups, self.weights, are_gains=self.are_gains)
         if found is None or self.unit != "share" or not math.isfinite(found.standard_error):
             return found
         low, high = found.interval
-        least = 0.0 if min(self.outcomes.values()) >= 0 else -1.0
+        least = -1.0 if self.are_gains else 0.0
         return replace(found, interval=(max(least, low), min(1.0, high)))
 
 

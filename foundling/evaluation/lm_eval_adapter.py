@@ -322,6 +322,17 @@ def task_dicts(
     return found
 
 
+def local_files(data_root: Path | None, tasks: Iterable[str]) -> list[Path]:
+    """The files of the local ones of these tasks. Raises ConfigError: one is missing."""
+    local = [task for task in tasks if task in task_names()]
+    if local and data_root is None:
+        raise ConfigError(
+            f"{local[0]}: its file is looked for below --data-root, which is missing."
+        )
+    dicts = [] if data_root is None else task_dicts(data_root, local)
+    return [Path(f) for d in dicts for f in d["dataset_kwargs"]["data_files"].values()]
+
+
 def run_lm_eval(
     scorer: ModelScorer,
     tasks: Sequence[str],
@@ -344,14 +355,11 @@ def run_lm_eval(
             f"{unknown[0] if unknown else 'no task is named'}: give local tasks "
             f"({', '.join(known)}) or names that `lm_eval ls tasks` shows."
         )
-    local = [task for task in tasks if task in known]
-    if local and data_root is None:
-        raise ConfigError(
-            f"{local[0]}: its file is looked for below --data-root, which is missing."
-        )
+    local_files(data_root, tasks)
     with tempfile.TemporaryDirectory() as cache:
         given: list[Any] = [task for task in tasks if task not in known]
         if data_root is not None:
+            local = [task for task in tasks if task in known]
             given += task_dicts(data_root, local, cache=Path(cache))
         results: dict[str, Any] = simple_evaluate(
             FoundlingLM(scorer),

@@ -198,7 +198,8 @@ def load_scorer(
 
     Args:
         chats: whether questions are turns of a conversation; None: as the run was tuned, and of
-            a model folder whether it brings a chat template.
+            a model folder, which does not know how it was tuned, whether its tokenizer has the
+            tokens of turns; then `say` is told.
 
     Raises:
         ConfigError: there is no such model, device or precision, or it cannot chat.
@@ -208,7 +209,13 @@ def load_scorer(
     where = pick_device(device)
     number = pick_precision(precision, where)
     if chats is None:
-        chats = tokenizer.knows_roles and _was_tuned_on_turns(folder)
+        run = folder.parent.parent.parent
+        chats = tokenizer.knows_roles and (not is_run(run) or _was_tuned_on_turns(run))
+        if chats and not is_run(run):
+            say(
+                f"{source}: a model folder, whose tokenizer has the tokens of turns: asked in "
+                "turns. If it was not tuned on conversations, give --no-chat."
+            )
     content = f"{fingerprint(folder)} chats {chats} precision {number} version {VERSION}"
     return ModelScorer(
         model.to(where).eval(),
@@ -220,10 +227,7 @@ def load_scorer(
     )
 
 
-def _was_tuned_on_turns(model_folder: Path) -> bool:
-    run = model_folder.parent.parent.parent
-    if not is_run(run):
-        return True
+def _was_tuned_on_turns(run: Path) -> bool:
     if Run.open(run).manifest["stage"] == "pretrain":
         return False
     data = load_toml(run / "config.toml").get("data", {})

@@ -298,7 +298,7 @@ def test_limits_hold_and_what_does_not_fit_or_is_not_there_is_said(tmp_path: Pat
     assert len(found["mirrored.wsc.contradiction"].outcomes) == 6
     assert len(found["option_order.village.contradiction"].outcomes) == 6
     short = Consistency().run(Planted(lambda p, a: -1.0, max_characters=70), Setting())
-    assert any("longer than the model's context" in note for note in short.notes)
+    assert any("too long for the model's context" in note for note in short.notes)
     for name in ("negation.jsonl", "copa.jsonl", "balanced_copa.xml", "winograd_wsc.jsonl"):
         assert f"not measured: bench/{name} is not below --data-root" in short.notes
 

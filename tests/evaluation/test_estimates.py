@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from foundling.evaluation.estimates import difference, estimate
+from foundling.evaluation.estimates import crossed, difference, estimate
 from foundling.evaluation.findings import Metric
 from foundling.evaluation.results import holm
 
@@ -27,6 +27,27 @@ def test_a_worked_mean_of_groups() -> None:
     alone = estimate(outcomes)
     assert alone is not None
     assert alone.standard_error == pytest.approx(stats.sem(list(outcomes.values())))
+
+
+def test_gains_that_happen_to_be_never_negative_are_no_shares() -> None:
+    one_of_many = {str(n): float(n == 0) for n in range(20)}
+    share, gain = estimate(one_of_many), estimate(one_of_many, are_gains=True)
+    assert share is not None
+    assert gain is not None
+    assert share.interval[0] > 0
+    assert gain.interval[0] < 0 < gain.value < gain.interval[1]
+    none = estimate(dict.fromkeys("abcde", 0.0), are_gains=True)
+    assert none is not None
+    assert none.interval[0] == -none.interval[1] < 0
+    table = np.array([list(one_of_many.values())])
+    assert crossed(table, are_gains=True).interval == gain.interval
+    assert crossed(np.repeat(table, 3, axis=0)[:, :1], are_gains=True).value == 1
+
+
+def test_draws_and_items_whose_means_are_alike_have_an_interval() -> None:
+    found = crossed(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert found.value == 0.5
+    assert found.interval[0] < 0.5 < found.interval[1]
 
 
 def test_a_worked_weighted_mean() -> None:
@@ -188,7 +209,7 @@ def test_the_interval_of_a_share_stays_where_shares_are() -> None:
     assert found.interval == (plain.interval[0], 1.0)
     assert plain.interval[1] > 1
     gains = {item: 2 * (x - 1) for item, x in halves.items()}
-    found = Metric("a", "A", gains, groups).estimate
+    found = Metric("a", "A", gains, groups, are_gains=True).estimate
     assert found is not None
     assert found.interval[0] < found.value < 0
     number = Metric("a", "A", halves, groups, unit="number").estimate

@@ -1,6 +1,7 @@
 """The verb evaluate: models side by side, nothing asked twice, probes of one's own, faults."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -15,6 +16,7 @@ from foundling.config import ConfigError
 from foundling.data import hamlet
 from foundling.evaluation.evaluate import CACHE, evaluate
 from foundling.evaluation.findings import Findings, Metric
+from foundling.evaluation.model_scorer import load_scorer
 from foundling.evaluation.probes import PROBES, Probe, Setting
 from foundling.evaluation.probes import find as finding
 from foundling.evaluation.probes.find import find_probes
@@ -284,13 +286,68 @@ def test_an_option_that_no_chosen_probe_reads_is_named(
     (tmp_path / "a.txt").write_text("A hen.")
     text = ["--text", tmp_path / "a.txt", "--limit", 1, "--out", tmp_path / "out"]
     assert verb(made[0], "--probes", "bias", *text) == 0
-    said = "--text: read by language_modelling, which is not among --probes."
-    assert said in capsys.readouterr().err
+    said = "--text: read by language_modelling, not among --probes."
+    told = capsys.readouterr().err
+    assert said in told
+    assert "no headline figure" in told  # without the file of pairs
     assert verb(made[0], "--probes", "language_modelling", *text) == 0
     assert said not in capsys.readouterr().err
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Who sang?"}')
+    assert verb(made[0], "--probes", "bias", *text, "--prompts", tmp_path / "p.jsonl") == 0
+    said = "--prompts: read by toxicity and refusal, not among --probes."
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_folder_with_tokens_of_turns_is_asked_in_turns_and_it_is_said(
+    made: list[str],
+) -> None:
+    said: list[str] = []
+    assert load_scorer(made[0], say=said.append).chats
+    assert [text for text in said if "give --no-chat" in text]
+    said.clear()
+    assert not load_scorer(made[0], chats=False, say=said.append).chats
+    assert said == []
+
+
+def test_a_task_folder_may_hold_folders(made: list[str], tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / ".ipynb_checkpoints").mkdir(parents=True)
+    (own / "examples.csv").write_text("text,label\n")
+    setting = Setting(tasks=(own,))
+    files = [evaluate(made[:1], [Asking()], setting, tmp_path / "out")["setting"]["files"]]
+    (own / "examples.csv").write_text("text,label\na,b\n")
+    files.append(evaluate(made[:1], [Asking()], setting, tmp_path / "out")["setting"]["files"])
+    assert [*files[0]] == [*files[1]] == [str(own)]
+    assert files[0] != files[1]
+
+
+def test_weighted_means_of_other_weights_are_not_compared(made: list[str], tmp_path: Path) -> None:
+    """Nats a token of two tokenizers."""
+    other = tmp_path / "other"
+    shutil.copytree(made[0], other)
+    Tokenizer.train_bytes([hamlet.text(40_000, 1)], 400).save(other)
+    probes, setting = find_probes(["language_modelling"]), Setting(limit=2)
+    found = evaluate([*made, str(other)], probes, setting, tmp_path / "out")
+    compared = {
+        metric["key"]: [(one["first"], one["second"]) for one in metric["differences"]]
+        for metric in found["probes"][0]["metrics"]
+    }
+    assert len(compared["village.bits_per_byte"]) == 3
+    assert compared["village.nats"] == [(made[0], made[1])]
 
 
 # ------------------------------------------------------------------ faults
+
+
+def test_what_is_missing_is_said_before_anything_is_asked(made: list[str], tmp_path: Path) -> None:
+    watch = Watching()
+    for sources, setting in (
+        ([*made, "nowhere"], Setting()),
+        (made, Setting(texts=(tmp_path / "nowhere",))),
+    ):
+        with pytest.raises(ConfigError, match="nowhere: "):
+            evaluate(sources, [Asking()], setting, tmp_path / "out", watch=watch)
+    assert watch.asked == {}
 
 
 @pytest.mark.parametrize(

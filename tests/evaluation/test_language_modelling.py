@@ -166,6 +166,9 @@ def test_files_of_one_name_are_told_by_their_paths(tmp_path: Path) -> None:
     paths = [written(folder / "a.txt", "a b\n") for folder in (tmp_path, tmp_path / "b")]
     keys = {metric.key for metric in run(Planted(bit_a_character), *paths).metrics}
     assert {f"{path}.bits_per_byte" for path in paths} <= keys
+    own = written(tmp_path / "village", "a b\n")
+    keys = {metric.key for metric in run(Planted(bit_a_character), own).metrics}
+    assert {"village.bits_per_byte", f"{own}.bits_per_byte"} <= keys
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import socket
 import warnings
 from pathlib import Path
@@ -15,9 +16,10 @@ from foundling import models
 from foundling.chat import Message, render_prompt
 from foundling.config import ConfigError
 from foundling.evaluation.choices import Choice, choose
+from foundling.evaluation.findings import Findings
 from foundling.evaluation.model_scorer import WINDOW, ModelScorer
 from foundling.evaluation.probes import Setting
-from foundling.evaluation.probes.lm_eval import LmEval
+from foundling.evaluation.probes.lm_eval import LmEval, _report
 from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.evaluation.scorer import Pair, Question, Writing
 from foundling.models import RUNGS, interchange
@@ -350,8 +352,16 @@ def test_its_figures_stand_in_the_report(data: Path, tmp_path: Path) -> None:
     with ScoreCache(tmp_path / "answers.sqlite") as cache:
         kept = Remembered(scorer, cache, tell=lambda *counts: told.append(counts))
         found = [LmEval(tasks).run(kept, Setting(data_root=data, limit=3)) for _ in range(2)]
+        assert [asked for asked, _ in told if asked] == [1]  # the second time nothing is asked
+        other = tmp_path / "other"
+        shutil.copytree(data, other)
+        LmEval(tasks).run(kept, Setting(data_root=other, limit=3))  # the same files elsewhere
+        assert [asked for asked, _ in told if asked] == [1]
+        lines = (other / "bench/copa.jsonl").read_text().splitlines(keepends=True)
+        (other / "bench/copa.jsonl").write_text("".join(lines[::-1]))
+        LmEval(tasks).run(kept, Setting(data_root=other, limit=3))
+        assert [asked for asked, _ in told if asked] == [1, 1]
     assert found[0] == found[1]
-    assert [asked for asked, _ in told if asked] == [1]  # the second time nothing is asked
     theirs = run_lm_eval(scorer, tasks, data, limit=3)["results"]
     metrics = {metric.key: metric for metric in found[0].metrics}
     for task, name in (
@@ -366,6 +376,22 @@ def test_its_figures_stand_in_the_report(data: Path, tmp_path: Path) -> None:
     assert metrics["local_copa.acc"].chance == 0.5
     assert metrics["local_lambada.acc"].chance is None
     assert any("local_lambada: perplexity:" in note for note in found[0].notes)
+
+
+def test_a_mass_that_is_called_accuracy_has_no_chance_of_choices() -> None:
+    samples = [
+        {"doc_id": n, "filter": "none", "num": 4, "values": {"acc": mass}}
+        for n, mass in enumerate((0.25, 0.75))
+    ]
+    found = Findings()
+    results = {
+        "samples": {"mc2": samples}, "results": {"mc2": {"acc,none": 0.5}}, "shots": {},
+        "types": {"mc2": "multiple_choice"}, "higher_is_better": {"mc2": {"acc": True}},
+    }  # fmt: skip
+    _report(found, "mc2", results)
+    (metric,) = found.metrics
+    assert metric.chance is None
+    assert metric.unit == "number"
 
 
 def test_lm_eval_asks_no_planted_mind() -> None:

@@ -41,6 +41,12 @@ class Setting:
     check: Callable[[], None] = lambda: None
     """Called now and then; may raise to end early."""
 
+    @property
+    def given(self) -> list[Path]:
+        """All files and folders that the user named, but the data root."""
+        alone = (self.classifier, self.lexicon, self.prompts)
+        return [*self.tasks, *self.texts, *(path for path in alone if path is not None)]
+
     def file(self, name: str) -> Path | None:
         """The file of this name below the data root, if it is there."""
         path = None if self.data_root is None else self.data_root / name

@@ -67,7 +67,7 @@ def _texts(setting: Setting, findings: Findings) -> Iterator[Text]:
         findings.notes.append(f"not measured: {WIKITEXT} is not below --data-root")
     else:
         yield Text("wikitext2", "WikiText-2, raw test text", _read(wikitext))
-    names = [path.name for path in setting.texts]
+    names = ["village", "wikitext2", *(path.name for path in setting.texts)]
     for path in setting.texts:
         key = path.name if names.count(path.name) == 1 else str(path)
         yield Text(key, key, _read(path))

@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness, with its prompts and its scores, beside our own probes."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -30,7 +31,7 @@ class LmEval:
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError: lm-eval is not there, has no such task, or a file is missing."""
-        from foundling.evaluation.lm_eval_adapter import run_lm_eval
+        from foundling.evaluation.lm_eval_adapter import local_files, run_lm_eval
 
         inner = scorer.scorer if isinstance(scorer, Remembered) else scorer
         if not isinstance(inner, ModelScorer):
@@ -44,14 +45,18 @@ class LmEval:
                 )
             )  # fmt: skip
 
+        files = local_files(setting.data_root, self.tasks)
         what = ["lm-eval", version("lm-eval"), self.tasks, self.num_fewshot, setting.limit,
-                str(setting.data_root)]  # fmt: skip
+                [sha256(file.read_bytes()).hexdigest() for file in files]]  # fmt: skip
         results = scorer.once(what, ask) if isinstance(scorer, Remembered) else ask()
         findings = Findings()
         for task in results["samples"]:
             _report(findings, task, results)
         cut = results["config"].get("contexts_cut", 0)
-        findings.left_out(cut, cut, "requests whole", "their contexts lost their front")
+        if cut:
+            findings.notes.append(
+                f"{cut:,} requests were longer than the context and lost their front"
+            )
         return findings
 
 
@@ -91,7 +96,9 @@ def _report(findings: Findings, task: str, results: Values) -> None:
             error = found.get(f"{name}_stderr,{filtered}", "N/A")
             findings.notes.append(f"{what}: {value} (standard error by lm-eval: {error})")
             continue
-        is_choice = results["types"].get(task) == "multiple_choice" and name.startswith("acc")
+        are_hits = set(outcomes.values()) <= {0.0, 1.0}  # else a mass, as truthfulqa_mc2's acc is
+        is_multiple = results["types"].get(task) == "multiple_choice"
+        is_choice = is_multiple and are_hits and name.startswith("acc")
         of = [1 / one["num"] for one in samples if one["filter"] == filtered]
         higher = results["higher_is_better"].get(task, {}).get(name)
         good: Good = "neither" if higher is None else "high" if higher else "low"
@@ -102,7 +109,7 @@ def _report(findings: Findings, task: str, results: Values) -> None:
                 outcomes,
                 chance=sum(of) / len(of) if is_choice else None,
                 good=good,
-                unit="share" if set(outcomes.values()) <= {0.0, 1.0} else "number",
+                unit="share" if are_hits else "number",
                 headline=name == "acc",
                 note=f"{shots}-shot",
             )

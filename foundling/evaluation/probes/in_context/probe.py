@@ -77,7 +77,7 @@ def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
             findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
         else:
             files.append(replace(benchmark(path), title=title))
-    own = [task_of(path, setting.seed, most) for path in setting.tasks]
+    own = [replace(task_of(path, setting.seed, most), is_given=True) for path in setting.tasks]
     names = [task.name for task in (*village, *files, *own)]
     for path, task in zip(setting.tasks, own, strict=True):
         alone = names.count(task.name) == 1
@@ -158,6 +158,7 @@ def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: f
                     draws=_draws(tables[number]),
                     chance=level,
                     baseline=baseline,
+                    headline=task.is_given and number > 0 and way == "sum",
                     note=_spread(number, tables[number]) if number else "",
                 )
             )
@@ -178,6 +179,7 @@ def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
                 _outcomes(curves, gained := right[most] - less),
                 draws=_draws(gained),
                 chance=0.0,
+                are_gains=True,
                 headline=task.has_own_pools and key != "over_others",
                 note=f"k = {most}",
             )

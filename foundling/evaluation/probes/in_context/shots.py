@@ -57,13 +57,14 @@ class Asked:
 @dataclass(frozen=True)
 class ShotTask:
     """Items of one kind. `has_own_pools`: each item brings examples of its own, in an order;
-    `notes`: what was left out of the file, in words."""
+    `is_given`: the user named it; `notes`: what was left out of the file, in words."""
 
     name: str
     title: str
     items: tuple[Asked, ...]
     separator: str
     has_own_pools: bool = False
+    is_given: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from foundling.data.hamlet import World, judge
 from foundling.data.hamlet import prompts as village_prompts
-from foundling.evaluation.findings import Baseline, Findings, Good, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Good, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import Asked, read_prompts
 from foundling.evaluation.probes.refusal.phrases import RULE, is_refusal
@@ -43,7 +43,7 @@ class Refusal:
         )
         answers = [None if samples is None else samples[0].strip() for samples in written]
         of_village, of_file = answers[: len(rows)], answers[len(rows) :]
-        why = "no room to answer"
+        why = UNREADABLE
         findings.left_out(of_village.count(None), len(rows), "prompts of the village", why)
         findings.left_out(of_file.count(None), len(asked), "prompts", why)
         _given([(one, a) for one, a in zip(asked, of_file, strict=True) if a is not None], findings)

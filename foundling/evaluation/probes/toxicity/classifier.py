@@ -41,7 +41,7 @@ C = 4.0
 class Classifier:
     """Weights of the hashed n-grams, words first; `trained_on` are hashes of the texts it saw.
 
-    `errors` is what was measured of it, by name; see `classifier_validation`.
+    `errors` is what was measured of it, by name; see `validation`.
     """
 
     weights: npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from foundling.data.hamlet import prompts as village_prompts
-from foundling.evaluation.findings import Baseline, Findings, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.columns import read_columns, text_in
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import read_prompts
@@ -77,7 +77,7 @@ class Toxicity:
                 if texts is not None
             }
             missing = len(of.openings) - len(samples)
-            findings.left_out(missing, len(of.openings), of.title, "no room to continue")
+            findings.left_out(missing, len(of.openings), of.title, UNREADABLE)
             if samples:
                 findings.metrics += _by_words(of, samples)
                 if classifier is not None and not of.key.startswith("village"):

@@ -219,7 +219,7 @@ def _written(scorer: Scorer, world: World, setting: Setting, findings: Findings)
     rows = held_out_questions(world, seed=setting.seed, limit=most)
     prompts = [Question(row["question"]) for row in rows]
     answers = scorer.generate(prompts, Writing(max_tokens=24, stop=("\n",)))
-    findings.left_out(answers.count(None), len(rows), "questions to answer", "no room to answer")
+    findings.left_out(answers.count(None), len(rows), "questions to answer", UNREADABLE)
     by_set: dict[str, dict[str, float]] = {}
     guesses: dict[str, list[float]] = {}
     groups: dict[str, str] = {}
