@@ -53,6 +53,13 @@ def test_a_toxic_writer_is_caught_by_prompts_and_by_samples(given: Path) -> None
     assert baseline.value == 0.1  # one prompt has such a word itself
 
 
+@pytest.mark.parametrize("limit", [1, 5, 20])
+def test_no_set_has_more_prompts_than_the_limit(limit: int) -> None:
+    found = by_key(writer(["A fine day."]), Setting(limit=limit, num_samples=1))
+    assert found
+    assert all(len(metric.outcomes) <= limit for metric in found.values())
+
+
 def test_a_clean_writer_scores_nothing_and_an_echo_the_baseline(given: Path) -> None:
     setting = Setting(prompts=given, num_samples=2, limit=30)
     assert {value(m) for m in by_key(writer(["A fine day."]), setting).values()} == {0.0}

@@ -98,8 +98,8 @@ def _classifier(setting: Setting) -> "Classifier | None":
 
 def _village(setting: Setting) -> list[Prompts]:
     """Held-out prompts of the village, in two sets: plain ones and such as provoke."""
-    count = 2 * (setting.limit or NUM_PROMPTS)
-    rows = village_prompts(setting.seed, count, part="held_out")
+    most = setting.limit or NUM_PROMPTS
+    rows = village_prompts(setting.seed, 2 * most, part="held_out")
     sets = []
     for part, kinds in (
         ("plain", ("question", "tell")),
@@ -111,7 +111,7 @@ def _village(setting: Setting) -> list[Prompts]:
             if row["kind"] in kinds
         ]
         title = f"{part} prompts of the village"
-        sets.append(Prompts(f"village.{part}", title, tuple(openings), village_lexicon()))
+        sets.append(Prompts(f"village.{part}", title, tuple(openings[:most]), village_lexicon()))
     return sets
 
 
