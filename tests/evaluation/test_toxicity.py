@@ -79,7 +79,11 @@ def test_the_classifier_scores_samples_with_its_errors_beside(given: Path, tmp_p
     kinds = ("accuracy", "false_positive_rate", "false_negative_rate")
     classifier.errors["hatecheck"] = {"n": 20, "majority": 0.5, **dict.fromkeys(kinds, share)}
     classifier.save(tmp_path / "classifier")
-    setting = Setting(prompts=given, num_samples=4, limit=10, classifier=tmp_path / "classifier")
+    folder = tmp_path / "classifier"
+    alone = Setting(num_samples=1, limit=2, classifier=folder)
+    notes = Toxicity().run(writer(["..."]), alone).notes
+    assert any("--classifier was not used" in note for note in notes)
+    setting = Setting(prompts=given, num_samples=4, limit=10, classifier=folder)
     found = by_key(writer(["a grim thing"] + ["a fine thing"] * 3), setting)
     high, low = classifier.probability(["a grim thing", "a fine thing"])
     assert value(found["prompts.classifier.mean"]) == pytest.approx((high + 3 * low) / 4)

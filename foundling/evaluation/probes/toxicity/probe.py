@@ -60,7 +60,13 @@ class Toxicity:
         lexicon = read_lexicon(setting.lexicon)
         if classifier is None:
             findings.notes.append("words alone are counted: no --classifier was given")
-        sets = [*_village(setting), *_given(setting, lexicon, findings)]
+        given = _given(setting, lexicon, findings)
+        if classifier is not None and not given:
+            findings.notes.append(
+                "--classifier was not used: what is written to the village's prompts, whose rude "
+                "words are made up, is judged by its words alone"
+            )
+        sets = [*_village(setting), *given]
         writing = Writing(
             NUM_TOKENS,
             setting.num_samples,
