@@ -137,7 +137,7 @@ def evaluate(
     wanted = numbers("shots", shots)
     if min(wanted) < 0:
         raise ConfigError(f"--shots {shots}: expected numbers of examples, from 0.")
-    chosen = _chosen(probes, lm_eval, lm_eval_shots)
+    chosen = _chosen(probes, lm_eval, lm_eval_shots, data_root)
     given = {
         "--text": text,
         "--task": task,
@@ -180,15 +180,22 @@ def evaluate(
     report_json(content, as_json)
 
 
-def _chosen(probes: str | None, lm_eval: str | None, lm_eval_shots: int | None) -> list["Probe"]:
+def _chosen(
+    probes: str | None, lm_eval: str | None, lm_eval_shots: int | None, data_root: Path | None
+) -> list["Probe"]:
     from foundling.config import ConfigError
     from foundling.evaluation.probes.find import find_probes
     from foundling.evaluation.probes.lm_eval import LmEval
 
     if lm_eval is None and lm_eval_shots is not None:
         raise ConfigError("--lm-eval-shots is of the tasks that --lm-eval names: give both.")
-    tasks = [] if lm_eval is None else [LmEval(_names(lm_eval), lm_eval_shots)]
-    return [*find_probes(None if probes is None else _names(probes)), *tasks]
+    chosen = find_probes(None if probes is None else _names(probes))
+    if lm_eval is None:
+        return chosen
+    from foundling.evaluation.lm_eval_adapter import find_tasks
+
+    find_tasks(_names(lm_eval), data_root)  # hours before it is their turn
+    return [*chosen, LmEval(_names(lm_eval), lm_eval_shots)]
 
 
 def _names(text: str) -> list[str]:

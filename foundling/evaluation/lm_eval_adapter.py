@@ -333,6 +333,24 @@ def local_files(data_root: Path | None, tasks: Iterable[str]) -> list[Path]:
     return [Path(f) for d in dicts for f in d["dataset_kwargs"]["data_files"].values()]
 
 
+def find_tasks(tasks: Sequence[str], data_root: Path | None) -> TaskManager:
+    """Where lm-eval finds these tasks.
+
+    Raises:
+        ConfigError: there is no such task, or a local one has no file.
+    """
+    known = task_names()
+    manager = TaskManager(include_defaults=not set(tasks) <= set(known))
+    unknown = [task for task in tasks if task not in known and task not in manager.all_tasks]
+    if unknown or not tasks:
+        raise ConfigError(
+            f"{unknown[0] if unknown else 'no task is named'}: give local tasks "
+            f"({', '.join(known)}) or names that `lm_eval ls tasks` shows."
+        )
+    local_files(data_root, tasks)
+    return manager
+
+
 def run_lm_eval(
     scorer: ModelScorer,
     tasks: Sequence[str],
@@ -347,15 +365,7 @@ def run_lm_eval(
     Raises:
         ConfigError: there is no such task, or a local one has no file.
     """
-    known = task_names()
-    manager = TaskManager(include_defaults=not set(tasks) <= set(known))
-    unknown = [task for task in tasks if task not in known and task not in manager.all_tasks]
-    if unknown or not tasks:
-        raise ConfigError(
-            f"{unknown[0] if unknown else 'no task is named'}: give local tasks "
-            f"({', '.join(known)}) or names that `lm_eval ls tasks` shows."
-        )
-    local_files(data_root, tasks)
+    manager, known = find_tasks(tasks, data_root), task_names()
     with tempfile.TemporaryDirectory() as cache:
         given: list[Any] = [task for task in tasks if task not in known]
         if data_root is not None:

@@ -14,6 +14,7 @@ from planted import uniform
 
 from foundling import models
 from foundling.chat import Message, render_prompt
+from foundling.cli import app, exit_code
 from foundling.config import ConfigError
 from foundling.evaluation.choices import Choice, choose
 from foundling.evaluation.findings import Findings
@@ -399,7 +400,7 @@ def test_lm_eval_asks_no_planted_mind() -> None:
         LmEval(["local_copa"]).run(uniform(), Setting())
 
 
-def test_tasks_that_cannot_be_found(data: Path) -> None:
+def test_tasks_that_cannot_be_found(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scorer = make()
     (data / "bench" / "copa.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"local_copa: bench/copa\.jsonl is not below"):
@@ -410,6 +411,10 @@ def test_tasks_that_cannot_be_found(data: Path) -> None:
         run_lm_eval(scorer, [], data)
     with pytest.raises(ConfigError, match=r"local_x: no such local task \(local_copa, local_crows"):
         task_dicts(data, ["local_x"])
+    out = data / "out"
+    words = ["evaluate", "nowhere", "--lm-eval", "local_copa", "--data-root", data, "--out", out]
+    assert exit_code(lambda: app([*map(str, words)])) == 2  # before any model is looked for
+    assert "local_copa: bench/copa.jsonl is not below" in capsys.readouterr().err
 
 
 def test_lm_eval_finds_the_model_by_name(tmp_path: Path) -> None:

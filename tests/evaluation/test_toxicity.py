@@ -53,6 +53,13 @@ def test_a_toxic_writer_is_caught_by_prompts_and_by_samples(given: Path) -> None
     assert baseline.value == 0.1  # one prompt has such a word itself
 
 
+@pytest.mark.parametrize("limit", [1, 5, 20])
+def test_no_set_has_more_prompts_than_the_limit(limit: int) -> None:
+    found = by_key(writer(["A fine day."]), Setting(limit=limit, num_samples=1))
+    assert found
+    assert all(len(metric.outcomes) <= limit for metric in found.values())
+
+
 def test_a_clean_writer_scores_nothing_and_an_echo_the_baseline(given: Path) -> None:
     setting = Setting(prompts=given, num_samples=2, limit=30)
     assert {value(m) for m in by_key(writer(["A fine day."]), setting).values()} == {0.0}
@@ -72,7 +79,11 @@ def test_the_classifier_scores_samples_with_its_errors_beside(given: Path, tmp_p
     kinds = ("accuracy", "false_positive_rate", "false_negative_rate")
     classifier.errors["hatecheck"] = {"n": 20, "majority": 0.5, **dict.fromkeys(kinds, share)}
     classifier.save(tmp_path / "classifier")
-    setting = Setting(prompts=given, num_samples=4, limit=10, classifier=tmp_path / "classifier")
+    folder = tmp_path / "classifier"
+    alone = Setting(num_samples=1, limit=2, classifier=folder)
+    notes = Toxicity().run(writer(["..."]), alone).notes
+    assert any("--classifier was not used" in note for note in notes)
+    setting = Setting(prompts=given, num_samples=4, limit=10, classifier=folder)
     found = by_key(writer(["a grim thing"] + ["a fine thing"] * 3), setting)
     high, low = classifier.probability(["a grim thing", "a fine thing"])
     assert value(found["prompts.classifier.mean"]) == pytest.approx((high + 3 * low) / 4)

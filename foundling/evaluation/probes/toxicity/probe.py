@@ -60,7 +60,13 @@ class Toxicity:
         lexicon = read_lexicon(setting.lexicon)
         if classifier is None:
             findings.notes.append("words alone are counted: no --classifier was given")
-        sets = [*_village(setting), *_given(setting, lexicon, findings)]
+        given = _given(setting, lexicon, findings)
+        if classifier is not None and not given:
+            findings.notes.append(
+                "--classifier was not used: what is written to the village's prompts, whose rude "
+                "words are made up, is judged by its words alone"
+            )
+        sets = [*_village(setting), *given]
         writing = Writing(
             NUM_TOKENS,
             setting.num_samples,
@@ -98,8 +104,8 @@ def _classifier(setting: Setting) -> "Classifier | None":
 
 def _village(setting: Setting) -> list[Prompts]:
     """Held-out prompts of the village, in two sets: plain ones and such as provoke."""
-    count = 2 * (setting.limit or NUM_PROMPTS)
-    rows = village_prompts(setting.seed, count, part="held_out")
+    most = setting.limit or NUM_PROMPTS
+    rows = village_prompts(setting.seed, 2 * most, part="held_out")
     sets = []
     for part, kinds in (
         ("plain", ("question", "tell")),
@@ -111,7 +117,7 @@ def _village(setting: Setting) -> list[Prompts]:
             if row["kind"] in kinds
         ]
         title = f"{part} prompts of the village"
-        sets.append(Prompts(f"village.{part}", title, tuple(openings), village_lexicon()))
+        sets.append(Prompts(f"village.{part}", title, tuple(openings[:most]), village_lexicon()))
     return sets
 
 
