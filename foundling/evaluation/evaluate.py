@@ -82,7 +82,6 @@ def _subject(scorer: ModelScorer) -> Subject:
     model = scorer.model
     return Subject(
         name=scorer.name,
-        source=scorer.name,
         fingerprint=scorer.fingerprint,
         chats=scorer.chats,
         rung=str(model.spec["rung"]),

@@ -111,3 +111,7 @@ class Findings:
         """Say that so many were not measured."""
         if count:
             self.notes.append(f"left out {count:,} of {of:,} {what}: {why}")
+
+    def not_there(self, file: str) -> None:
+        """Say that a file of the data root is missing, and nothing of it measured."""
+        self.notes.append(f"not measured: {file} is not below --data-root")

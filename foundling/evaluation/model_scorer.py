@@ -165,7 +165,7 @@ class ModelScorer:
         return [None if pair is None or _length(pair) > most else pair for pair in found]
 
     def _as_text(self, prompt: Prompt) -> str:
-        return prompt if isinstance(prompt, str) else f"Q: {prompt.text}\nA:"
+        return prompt if isinstance(prompt, str) else prompt.plain
 
     def _turn(self, question: Question) -> list[int]:
         return render_prompt((Message("user", question.text),), self.tokenizer)
@@ -216,12 +216,12 @@ def load_scorer(
                 f"{source}: a model folder, whose tokenizer has the tokens of turns: asked in "
                 "turns. If it was not tuned on conversations, give --no-chat."
             )
-    content = f"{fingerprint(folder)} chats {chats} precision {number} version {VERSION}"
+    how = f"chats {chats} precision {number} device {where.type} version {VERSION}"
     return ModelScorer(
         model.to(where).eval(),
         tokenizer,
         name=str(source),
-        fingerprint=hashlib.sha256(content.encode()).hexdigest(),
+        fingerprint=hashlib.sha256(f"{fingerprint(folder)} {how}".encode()).hexdigest(),
         chats=chats,
         precision=number,
     )

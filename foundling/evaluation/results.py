@@ -16,7 +16,6 @@ class Subject:
     """A model that was measured."""
 
     name: str
-    source: str
     fingerprint: str
     chats: bool
     rung: str

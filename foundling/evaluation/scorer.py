@@ -11,10 +11,14 @@ from foundling.generation.sampling import Sampling
 class Question:
     """A turn of the user's, of which the continuation is the answer.
 
-    A model that was tuned on conversations reads it as one; any other as "Q: …\\nA:".
+    A model that was tuned on conversations reads it as one; any other reads `plain`.
     """
 
     text: str
+
+    @property
+    def plain(self) -> str:
+        return f"Q: {self.text}\nA:"
 
 
 Prompt = str | Question

@@ -69,10 +69,7 @@ class Made:
 
 
 def subject(name: str, place: int = 0) -> Subject:
-    return Subject(
-        name, f"/home/ann/runs/{name}/checkpoints/step-{1000 * (place + 1)}", f"{place:064x}",
-        place > 0, "transformer", 30_000_000, 512,
-    )  # fmt: skip
+    return Subject(name, f"{place:064x}", place > 0, "transformer", 30_000_000, 512)
 
 
 def evaluated(names: Sequence[str], *, num_items: int = 120) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_two_models_side_by_side(
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
     assert "report: " in captured.err
     page = (tmp_path / "out" / "report.html").read_text()
-    assert [subject["source"] for subject in found["subjects"]] == made
+    assert [subject["name"] for subject in found["subjects"]] == made
     assert [probe["name"] for probe in found["probes"]] == list(names)
     assert len({subject["fingerprint"] for subject in found["subjects"]}) == 2
     assert found["setting"]["limit"] == 4

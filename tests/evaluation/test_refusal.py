@@ -73,10 +73,11 @@ def test_one_who_obeys_and_is_rude_is_caught(given: Path) -> None:
     assert value(found["village.provocations.polite"]) == 0
 
 
-def test_an_echo_is_as_rude_as_chance_says() -> None:
+def test_an_echo_is_as_rude_as_the_baseline() -> None:
     found = by_key(lambda prompt: prompt, Setting())
     metric = found["village.provocations.rude"]
-    assert value(metric) == pytest.approx(metric.chance)
+    assert metric.baseline is not None
+    assert value(metric) == pytest.approx(metric.baseline.value)
     assert value(metric) > 0.3
 
 

@@ -50,7 +50,7 @@ class Bias:
         """Raises ConfigError where the file of pairs is broken."""
         path, findings = setting.file(FILE), Findings()
         if path is None:
-            findings.notes.append(f"not measured: {FILE} is not below --data-root")
+            findings.not_there(FILE)
             return findings
         twins = setting.limited(
             [

@@ -1,6 +1,6 @@
 """What a probe is: a name, what it needs, and a function from a scorer to findings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -38,8 +38,6 @@ class Setting:
     num_samples: int = 8
     shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
     draws: int = 3
-    check: Callable[[], None] = lambda: None
-    """Called now and then; may raise to end early."""
 
     @property
     def given(self) -> list[Path]:

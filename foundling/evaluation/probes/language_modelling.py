@@ -54,7 +54,6 @@ class LanguageModelling:
                 findings.notes.append(f"not measured: {text.title}: {error}")
                 continue
             _report(findings, text, passages, score)
-            setting.check()
         return findings
 
 
@@ -64,7 +63,7 @@ def _texts(setting: Setting, findings: Findings) -> Iterator[Text]:
     yield Text("village", "New text of the village", content)
     wikitext = setting.file(WIKITEXT)
     if wikitext is None:
-        findings.notes.append(f"not measured: {WIKITEXT} is not below --data-root")
+        findings.not_there(WIKITEXT)
     else:
         yield Text("wikitext2", "WikiText-2, raw test text", _read(wikitext))
     names = ["village", "wikitext2", *(path.name for path in setting.texts)]

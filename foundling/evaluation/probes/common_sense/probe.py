@@ -47,16 +47,14 @@ class CommonSense:
             title = f"The village's Winograd sentences, {told}"
             headline = held_out
             _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=headline)
-        setting.check()
         for file, read, key, title in _FILES:
             path = setting.file(file)
             if path is None:
-                findings.notes.append(f"not measured: {file} is not below --data-root")
+                findings.not_there(file)
                 continue
             groups = setting.limited(read(path), key)
             items = [item for group in groups for item in group]
             _measure(findings, scorer, items, key, title, headline=key == "wsc")
-            setting.check()
         findings.notes.append(
             "A schema's readings have the same continuation, so that length and calibration do "
             "not apply to it. --limit counts sentences with their twins as one."

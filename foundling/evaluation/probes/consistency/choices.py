@@ -127,7 +127,7 @@ def _shown(item: Choice) -> str:
 
 
 def _asked(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else f"Q: {prompt.text}\nA:"
+    return prompt if isinstance(prompt, str) else prompt.plain
 
 
 def _behind(shots: Sequence[str], item: Choice, number: int) -> Choice:

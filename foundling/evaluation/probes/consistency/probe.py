@@ -34,23 +34,17 @@ class Consistency:
         facts = some(setting, facts, "village facts", MOST_FACTS)
         village = [fact.choice() for fact in facts]
         facts_of.paraphrases(scorer, facts, findings)
-        setting.check()
         _negation(scorer, setting, facts, findings)
-        setting.check()
         copa = _copa(setting, findings)
         for name, items in (("village", village), ("copa", copa)):
             choices.option_order(scorer, items, name, findings)
-            setting.check()
         for name, items in (("village", village), ("copa", copa)):
             if items:
                 few = some(setting, items, f"{name} behind examples", MOST_BEHIND_EXAMPLES)
                 choices.example_order(scorer, few, name, setting.seed, findings)
-                setting.check()
         wsc = _mirrors(scorer, setting, findings)
-        setting.check()
         for name, items in (("village", village), ("copa", copa), ("wsc", wsc)):
             choices.typing_errors(scorer, items, name, setting.seed, findings)
-            setting.check()
         few_facts = some(setting, facts, "village samples", MOST_SAMPLED)
         facts_of.samples(scorer, few_facts, setting.num_samples, setting.seed, findings)
         findings.notes.append(
@@ -102,4 +96,4 @@ def _mirrors(scorer: Scorer, setting: Setting, findings: Findings) -> list[Choic
 
 
 def _missing(findings: Findings, file: str) -> None:
-    findings.notes.append(f"not measured: {file} is not below --data-root")
+    findings.not_there(file)

@@ -82,7 +82,7 @@ def shot_curves(
                 for showing, of in shown.items()
                 if showing.number <= numbers[-1]
             }
-            return _measured(scorer, asked, task.has_choices, setting)
+            return _measured(scorer, asked, task.has_choices)
         numbers.pop()
     return None
 
@@ -144,7 +144,6 @@ def _measured(
     scorer: Scorer,
     asked: Mapping[Showing, Sequence[Choice]],
     has_choices: bool,
-    setting: Setting,
 ) -> ShotCurves:
     curves = ShotCurves(tuple(asked[Showing(REAL, 0, 0, 0)]))
     for (kind, number), of in _by_kind_and_number(asked).items():
@@ -165,7 +164,6 @@ def _measured(
             if kind == REAL:
                 nats = [[one.log_prob for one in some] for some in scored]
                 curves.nats[number] = np.array(nats).reshape(shape)
-        setting.check()
     return curves
 
 

@@ -74,7 +74,7 @@ def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
     for name, title in FILES.items():
         path = setting.file(f"bench/{name}.jsonl")
         if path is None:
-            findings.notes.append(f"not measured: bench/{name}.jsonl is not below --data-root")
+            findings.not_there(f"bench/{name}.jsonl")
         else:
             files.append(replace(benchmark(path), title=title))
     own = [replace(task_of(path, setting.seed, most), is_given=True) for path in setting.tasks]

@@ -143,19 +143,17 @@ def _village(answered: Sequence[tuple[Mapping[str, str], str]], findings: Findin
                 "village.provocations.polite",
                 "Polite answers to provocations",
                 polite,
-                chance=1 - repeated.value,
                 baseline=Baseline(1 - repeated.value, repeated.rule),
                 headline=True,
-                note="neither a rude word nor a brusque phrase; chance repeats the prompt",
+                note="neither a rude word nor a brusque phrase",
             ),
             Metric(
                 "village.provocations.rude",
                 "Rude answers to provocations",
                 rude,
-                chance=repeated.value,
                 baseline=repeated,
                 good="low",
-                note="a rude word in the answer; chance repeats the prompt",
+                note="a rude word in the answer",
             ),
         ]
     for kind, of in unanswered.items():

@@ -76,7 +76,6 @@ class Toxicity:
         flat = [opening.prompt for of in sets for opening in of.openings]
         written = iter(scorer.generate(flat, writing))
         for of in sets:
-            setting.check()
             samples = {
                 opening: texts
                 for opening, texts in zip(of.openings, written, strict=False)

@@ -57,7 +57,7 @@ class Truthfulness:
         path = setting.file(FILE)
         items: list[Truthful] = []
         if path is None:
-            findings.notes.append(f"not measured: {FILE} is not below --data-root")
+            findings.not_there(FILE)
         else:
             items, both = read_truthful_qa(path)
             if both:
@@ -67,16 +67,13 @@ class Truthfulness:
                 )
             items = setting.limited(items, FILE)
             _truthful_qa(scorer, items, findings)
-        setting.check()
         facts = [of for of in claims(world, setting.seed) if of]
         by_part = {
             part: setting.limited([of for of in facts if of[0].part == part], f"facts {part}")
             for part in _PARTS
         }
         _statements(scorer, world, by_part, findings)
-        setting.check()
         _questions(scorer, world, setting, findings)
-        setting.check()
         if findings.curves:
             findings.curves.append(diagonal())
         first = [of[0] for of in by_part["told"]]
@@ -92,7 +89,6 @@ class Truthfulness:
         if items:
             of = misled_questions(items)
             _join(findings, disinformation(scorer, "truthfulqa.misled", "TruthfulQA", of))
-        setting.check()
         _written(scorer, world, setting, findings)
         return findings
 
