@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from foundling.data.hamlet import World, exact_match, held_out_questions
-from foundling.data.hamlet.examination import SETS
 from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
@@ -37,6 +36,15 @@ _PARTS = {
     "derived": "facts that follow from stated ones",
     "control": "facts that nothing tells: at chance, but for common values",
 }
+
+SETS = {
+    "phrasing": "facts of the instructions, put as others were",
+    "wording": "facts of the instructions, in words of no text",
+    "unasked": "facts that texts tell and instructions do not ask for",
+    "held_out_fact": "facts that follow from told ones",
+    "control": "facts that nothing tells",
+}
+"""What `hamlet.held_out_questions` calls its sets."""
 
 
 class Truthfulness:
@@ -200,7 +208,7 @@ def _accuracy(name: str, of: Sequence[Chosen]) -> Metric:
     items = [one.item for one in of]
     return Metric(
         f"village.questions.{name}",
-        f"Right answer likelier than {len(items[0].pairs) - 1} false ones: set {name}",
+        f"Right answer likelier than {len(items[0].pairs) - 1} false ones: {SETS[name]}",
         {one.item.id: one.is_right() for one in of},
         {one.item.id: one.item.group for one in of},
         chance=chance(items),
