@@ -43,7 +43,7 @@ HEALED: dict[str, Any] = {
     "training": {"steps": 250, "batch_size": 16},
     "validation": {"every": 125, "max_tokens": 20_000, "prompts": []},
 }
-LOWER_RUNGS = ("training.steps=250", "validation.every=125", "validation.prompts=[]")
+LOWER_RUNGS = ("training.steps=200", "validation.every=100", "validation.prompts=[]")
 PROMPTS = (
     "One morning the baker",
     "The dog did not cross the lane because it was too",
