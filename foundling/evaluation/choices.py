@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from foundling.evaluation.findings import Baseline
-from foundling.evaluation.scorer import Pair, Scorer
+from foundling.evaluation.findings import Baseline, Good, Metric
+from foundling.evaluation.scorer import Pair, Scorer, said
 
 By = Literal["sum", "length", "calibrated"]
-WAYS: tuple[By, ...] = ("sum", "length", "calibrated")
+BY_WAY: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
+"""What each way adds to a title."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,39 @@ def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
     return chosen
 
 
+def ways_of(chosen: Sequence[Chosen]) -> list[By]:
+    """The ways that tell something of these items: by length a schema's scores are as the sums."""
+    ways: list[By] = ["sum"]
+    if any(len({after for _, after in one.item.pairs}) > 1 for one in chosen):
+        ways.append("length")
+    if all("calibrated" in one.scores for one in chosen):
+        ways.append("calibrated")
+    return ways
+
+
+def accuracy(
+    key: str,
+    title: str,
+    chosen: Sequence[Chosen],
+    by: By = "sum",
+    *,
+    good: Good = "high",
+    headline: bool = False,
+) -> Metric:
+    """How many choices are right, beside a guess and rules that know no language."""
+    items = [one.item for one in chosen]
+    return Metric(
+        key,
+        title,
+        {one.item.id: one.is_right(by) for one in chosen},
+        {item.id: item.group or item.id for item in items},
+        chance=chance(items),
+        baseline=blind(items),
+        good=good,
+        headline=headline,
+    )
+
+
 def chance(items: Sequence[Choice]) -> float:
     """The accuracy of a guess."""
     return sum(1 / len(item.pairs) for item in items) / len(items)
@@ -102,4 +136,4 @@ def blind(items: Sequence[Choice]) -> Baseline:
 def text_of(pair: Pair) -> str:
     """Prompt and continuation, as they read."""
     prompt, continuation = pair
-    return (prompt if isinstance(prompt, str) else prompt.text) + continuation
+    return said(prompt) + continuation

@@ -15,7 +15,7 @@ from foundling.batch import IGNORE
 from foundling.chat import Message, render_prompt
 from foundling.config import ConfigError, load_toml
 from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods
-from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing
+from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing, in_plain
 from foundling.generation.batched import Request, write_all
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import linear_cross_entropy
@@ -73,7 +73,7 @@ class ModelScorer:
         """
         plain: list[tuple[str, str]] = []
         for prompt, continuation in pairs:
-            before, after = self._as_text(prompt), continuation
+            before, after = in_plain(prompt), continuation
             if isinstance(prompt, Question) and not self.chats:
                 after = " " + after.lstrip()
             kept = before.rstrip()
@@ -86,10 +86,9 @@ class ModelScorer:
         for (prompt, _), (_, after), whole, front in zip(pairs, plain, wholes, fronts, strict=True):
             if isinstance(prompt, Question) and self.chats:
                 result.append((self._turn(prompt), self.tokenizer.encode(after)))
-            elif len(whole) > len(front):
-                result.append(([*self._begin(front), *front], whole[len(front) :]))
-            else:  # one token holds the seam
-                result.append(([*self._begin(front), *front], self.tokenizer.encode(after)))
+            else:  # where one token holds the seam, nothing is left of the whole
+                rest = whole[len(front) :] or self.tokenizer.encode(after)
+                result.append(([*self._begin(front), *front], rest))
         return result
 
     def read(self, text: str) -> TextScore:
@@ -158,20 +157,17 @@ class ModelScorer:
     def _readable(self, pairs: Sequence[Pair]) -> list[TokenPair | None]:
         """The pairs' tokens, None where there is a character without one or no room."""
         knows, bound = self.tokenizer.knows, self.model.max_context
-        known = [knows(self._as_text(prompt)) and knows(after) for prompt, after in pairs]
+        known = [knows(in_plain(prompt)) and knows(after) for prompt, after in pairs]
         encoded = iter(self.encode(list(compress(pairs, known))))
         found = [next(encoded) if is_known else None for is_known in known]
         most = math.inf if bound is None else bound
         return [None if pair is None or _length(pair) > most else pair for pair in found]
 
-    def _as_text(self, prompt: Prompt) -> str:
-        return prompt if isinstance(prompt, str) else prompt.plain
-
     def _turn(self, question: Question) -> list[int]:
         return render_prompt((Message("user", question.text),), self.tokenizer)
 
     def _request(self, prompt: Prompt, room: float) -> Request | None:
-        if not self.tokenizer.knows(self._as_text(prompt)):
+        if not self.tokenizer.knows(in_plain(prompt)):
             return None
         tokens = tuple(self._prompt_tokens(prompt))
         inside = isinstance(prompt, str) and prompt != ""
@@ -180,7 +176,7 @@ class ModelScorer:
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, Question) and self.chats:
             return self._turn(prompt)
-        ids = self.tokenizer.encode(self._as_text(prompt))
+        ids = self.tokenizer.encode(in_plain(prompt))
         return [*self._begin(ids), *ids]
 
     def _begin(self, ids: Sequence[int]) -> list[int]:

@@ -26,6 +26,16 @@ Pair = tuple[Prompt, str]
 """A prompt and its continuation."""
 
 
+def said(prompt: Prompt) -> str:
+    """What a prompt says, without the form of a question."""
+    return prompt if isinstance(prompt, str) else prompt.text
+
+
+def in_plain(prompt: Prompt) -> str:
+    """A prompt as a model reads it that was not tuned on conversations."""
+    return prompt if isinstance(prompt, str) else prompt.plain
+
+
 @dataclass(frozen=True)
 class Scored:
     """Of a continuation: its log-probability in nats, summed over its tokens, how many there are,

@@ -1,7 +1,7 @@
 """Many texts at a time: prompts of one length are read and gone on with side by side."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,6 @@ def write_all(
     max_tokens: int,
     sampling: Sampling,
     stop: Sequence[str] = (),
-    check: Callable[[], None] = lambda: None,
 ) -> list[list[str]]:
     """`num_samples` continuations of each prompt, of at most `max_tokens` tokens.
 
@@ -62,7 +61,6 @@ def write_all(
     written: list[list[str]] = [[""] * different for _ in requests]
     most = CPU_ROWS if model.unembed.weight.device.type == "cpu" else GPU_ROWS
     while jobs:
-        check()
         length = len(requests[jobs[0][0]].tokens)
         count = 1
         while count < min(most, len(jobs)) and len(requests[jobs[count][0]].tokens) == length:

@@ -5,23 +5,20 @@ from pathlib import Path
 
 from foundling.data.hamlet import World
 from foundling.evaluation.choices import (
-    WAYS,
-    By,
+    BY_WAY,
     Choice,
     Chosen,
-    blind,
-    chance,
+    accuracy,
     choose,
     text_of,
+    ways_of,
 )
-from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
+from foundling.evaluation.findings import UNREADABLE, Findings, Shown
 from foundling.evaluation.probes.common_sense import items as items_of
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
 
 SHOWN = 2  # of each set
-SUM_ALONE: tuple[By, ...] = ("sum",)
-_BY = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
 
 
 class CommonSense:
@@ -93,18 +90,13 @@ def _measure(
     findings.left_out(len(items) - len(chosen), len(items), f"items of {key}", UNREADABLE)
     if not chosen:
         return
-    measured = [found.item for found in chosen]
-    is_schema = all(len({after for _, after in item.pairs}) == 1 for item in measured)
-    groups = {item.id: item.group or item.id for item in measured}
-    for by in SUM_ALONE if is_schema else WAYS:
+    for by in ways_of(chosen):
         findings.metrics.append(
-            Metric(
+            accuracy(
                 f"{key}.accuracy" + ("" if by == "sum" else f".{by}"),
-                title + _BY[by],
-                {found.item.id: found.is_right(by) for found in chosen},
-                groups,
-                chance=chance(measured),
-                baseline=blind(measured),
+                title + BY_WAY[by],
+                chosen,
+                by,
                 headline=headline and by == "sum",
             )
         )

@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 from random import Random
 from string import ascii_uppercase
 
-from foundling.evaluation.choices import Choice, Chosen, choose
+from foundling.evaluation.choices import Choice, Chosen, choose, text_of
 from foundling.evaluation.few_shot import SEPARATOR
 from foundling.evaluation.findings import (
     UNREADABLE,
@@ -19,7 +19,7 @@ from foundling.evaluation.findings import (
 )
 from foundling.evaluation.probes.consistency.contradictions import Rate, agreement, drawn
 from foundling.evaluation.probes.consistency.perturbations import lettered, mistyped, orders
-from foundling.evaluation.scorer import Pair, Prompt, Question, Scorer
+from foundling.evaluation.scorer import Pair, Prompt, Question, Scorer, in_plain, said
 
 NUM_SHOTS = 4
 NUM_ORDERS = 4
@@ -64,7 +64,7 @@ def option_order(scorer: Scorer, items: Sequence[Choice], name: str, findings: F
 def _as_letters(item: Choice, back: bool, chats: bool) -> Choice:
     step = -1 if back else 1
     options = [after.strip() for _, after in item.pairs][::step]
-    text = lettered(_plain(item.pairs[0][0]), options)
+    text = lettered(said(item.pairs[0][0]), options)
     letters = ascii_uppercase[: len(options)]
     pairs: list[Pair] = (
         [(Question(text), letter) for letter in letters]
@@ -73,10 +73,6 @@ def _as_letters(item: Choice, back: bool, chats: bool) -> Choice:
     )
     gold = len(options) - 1 - item.gold if back else item.gold
     return Choice(f"{item.id}/{'back' if back else 'forth'}", tuple(pairs), gold, item.group)
-
-
-def _plain(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt.text
 
 
 # ---------------------------------------------------------------------- examples
@@ -123,17 +119,13 @@ def example_order(
 
 def _shown(item: Choice) -> str:
     prompt, answer = item.pairs[item.gold]
-    return _asked(prompt) + (answer if isinstance(prompt, str) else f" {answer}.")
-
-
-def _asked(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt.plain
+    return in_plain(prompt) + (answer if isinstance(prompt, str) else f" {answer}.")
 
 
 def _behind(shots: Sequence[str], item: Choice, number: int) -> Choice:
     pairs = tuple(
         (
-            SEPARATOR.join([*shots, _asked(prompt)]),
+            SEPARATOR.join([*shots, in_plain(prompt)]),
             after if isinstance(prompt, str) else f" {after}",
         )
         for prompt, after in item.pairs
@@ -193,8 +185,7 @@ def mirrors(
 
 
 def _taken(chosen: Chosen) -> str:
-    prompt, after = chosen.item.pairs[chosen.best()]
-    return _plain(prompt) + after
+    return text_of(chosen.item.pairs[chosen.best()])
 
 
 # ---------------------------------------------------------------------- typing errors
@@ -252,7 +243,7 @@ def typing_errors(
 
 def _mistyped(item: Choice, level: float, seed: int) -> Choice:
     """The item with errors where its prompts are alike, but for the last word of that."""
-    prompts = [_plain(prompt) for prompt, _ in item.pairs]
+    prompts = [said(prompt) for prompt, _ in item.pairs]
     shared = len(min(prompts, key=len))
     while len({prompt[:shared] for prompt in prompts}) > 1:
         shared -= 1

@@ -7,15 +7,14 @@ from pathlib import Path
 
 from foundling.config import ConfigError
 from foundling.data.benchmarks import text_of as text_in
-from foundling.data.faults import SourceError
 from foundling.data.hamlet.wording import finish
-from foundling.data.rows import Rows
-from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
+from foundling.evaluation.choices import Choice, Chosen, accuracy, choose
 from foundling.evaluation.few_shot import normalised
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
+from foundling.evaluation.probes.columns import read_columns
 from foundling.evaluation.probes.consistency.contradictions import Rate, agreement, drawn
 from foundling.evaluation.probes.consistency.village_questions import AskedFact
-from foundling.evaluation.scorer import Question, Scorer, Writing
+from foundling.evaluation.scorer import Question, Scorer, Writing, said
 from foundling.generation.sampling import Sampling
 
 NEGATIONS = "bench/negation.jsonl"
@@ -53,22 +52,14 @@ def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) 
         note="a model that always takes the same candidate does not contradict itself",
     )
     if chosen:
-        measured = [one.item for one in chosen]
         findings.metrics.append(
-            Metric(
-                "paraphrase.accuracy",
-                "Those questions answered rightly",
-                {one.item.id: one.is_right() for one in chosen},
-                {one.item.id: one.item.group for one in chosen},
-                chance=chance(measured),
-                baseline=blind(measured),
-            )
+            accuracy("paraphrase.accuracy", "Those questions answered rightly", chosen)
         )
 
 
 def _said(chosen: Chosen) -> str:
     prompt, answer = chosen.item.pairs[chosen.best()]
-    return f"{prompt.text if isinstance(prompt, Question) else prompt} {answer}"
+    return f"{said(prompt)} {answer}"
 
 
 # ---------------------------------------------------------------------- negation
@@ -127,26 +118,15 @@ def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) ->
         note="a bias to one word shows here and makes contradictions above",
     )
     if chosen:
-        measured = [one.item for one in chosen]
         findings.metrics.append(
-            Metric(
-                "negation.village.accuracy",
-                "Statements and negations judged rightly",
-                {one.item.id: one.is_right() for one in chosen},
-                {one.item.id: one.item.group for one in chosen},
-                chance=chance(measured),
-                baseline=blind(measured),
-            )
+            accuracy("negation.village.accuracy", "Statements and negations judged rightly", chosen)
         )
 
 
 def read_negations(path: Path) -> list[tuple[Choice, Choice]]:
     """Rows of `statement` and `negation`. Raises ConfigError where one has not both."""
     pairs: list[tuple[Choice, Choice]] = []
-    for found in Rows([path]):
-        if isinstance(found, SourceError):
-            raise found
-        where, row = found
+    for where, row in read_columns(path, ()):
         if set(row) != {"statement", "negation"}:
             has = ", ".join(row) or "no key"
             raise ConfigError(f"{where}: has {has}; expected statement and negation.")

@@ -60,7 +60,7 @@ def _negation(scorer: Scorer, setting: Setting, facts: list[AskedFact], findings
     facts_of.negations(scorer, facts, findings)
     path = setting.file(facts_of.NEGATIONS)
     if path is None:
-        _missing(findings, facts_of.NEGATIONS)
+        findings.not_there(facts_of.NEGATIONS)
         return
     pairs = setting.limited(facts_of.read_negations(path), "negations")
     facts_of.general_negations(scorer, pairs, findings)
@@ -69,7 +69,7 @@ def _negation(scorer: Scorer, setting: Setting, facts: list[AskedFact], findings
 def _copa(setting: Setting, findings: Findings) -> list[Choice]:
     path = setting.file(items_of.COPA)
     if path is None:
-        _missing(findings, items_of.COPA)
+        findings.not_there(items_of.COPA)
         return []
     return setting.limited(items_of.copa(path), "copa")
 
@@ -86,14 +86,10 @@ def _mirrors(scorer: Scorer, setting: Setting, findings: Findings) -> list[Choic
     ):
         path = setting.file(file)
         if path is None:
-            _missing(findings, file)
+            findings.not_there(file)
             continue
         groups = setting.limited(read(path), name)
         choices.mirrors(scorer, groups, name, title, findings)
         if name == "wsc":
             wsc = [item for group in groups for item in group]
     return wsc
-
-
-def _missing(findings: Findings, file: str) -> None:
-    findings.not_there(file)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundling.data.hamlet.chance import shuffled
-from foundling.evaluation.choices import WAYS, By, Choice, Chosen, choose
+from foundling.evaluation.choices import By, Choice, Chosen, choose, ways_of
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask, behind, first_others
 from foundling.evaluation.scorer import Scorer
@@ -22,8 +22,6 @@ REAL = "right examples"
 LABELS = "labels drawn by chance"
 OTHERS = "examples of another task"
 CONTROLS = (LABELS, OTHERS)
-
-SUM_ALONE: tuple[By, ...] = ("sum",)
 
 Table = npt.NDArray[np.float64]
 
@@ -150,12 +148,12 @@ def _measured(
         shape = (1 + max(s.draw for s in of), 1 + max(s.order for s in of), len(curves.items))
         if has_choices:
             chosen = [choose(scorer, asked[showing]) for showing in of]
+            ways = ways_of(chosen[0])  # controls by the first alone, the sum
             if kind == REAL:
                 curves.shown[:] = chosen[0]
-            for way in WAYS if kind == REAL else SUM_ALONE:
-                if _tells_apart(way, chosen[0]):
-                    hits = [[one.is_right(way) for one in some] for some in chosen]
-                    curves.right.setdefault((kind, way), {})[number] = np.array(hits).reshape(shape)
+            for way in ways if kind == REAL else ways[:1]:
+                hits = [[one.is_right(way) for one in some] for some in chosen]
+                curves.right.setdefault((kind, way), {})[number] = np.array(hits).reshape(shape)
         else:
             pairs = [[choice.pairs[0] for choice in asked[showing]] for showing in of]
             scored = [[one for one in scorer.score(some) if one is not None] for some in pairs]
@@ -165,13 +163,6 @@ def _measured(
                 nats = [[one.log_prob for one in some] for some in scored]
                 curves.nats[number] = np.array(nats).reshape(shape)
     return curves
-
-
-def _tells_apart(way: By, chosen: Sequence[Chosen]) -> bool:
-    """Whether the items have such scores; by length a schema's are as the sums are."""
-    if way == "length":
-        return any(len({after for _, after in one.item.pairs}) > 1 for one in chosen)
-    return all(way in one.scores for one in chosen)
 
 
 def _by_kind_and_number(asked: Iterable[Showing]) -> dict[tuple[str, int], list[Showing]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from foundling.evaluation.choices import By, blind, chance, text_of
+from foundling.evaluation.choices import BY_WAY, By, blind, chance, text_of
 from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
 from foundling.evaluation.learning_curve import interval
 from foundling.evaluation.probes.contract import Setting
@@ -21,7 +21,7 @@ from foundling.evaluation.probes.in_context.curves import (
 )
 from foundling.evaluation.probes.in_context.shots import Shot, ShotTask
 from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
-from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.scorer import Scorer, said
 
 MOST_ITEMS = 200
 """Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
@@ -31,7 +31,6 @@ FILES = {
     "winograd_wsc": "Winograd schemas",
     "lambada_openai": "LAMBADA: the last word",
 }
-_WAYS: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
 X, Y = "examples in the prompt", "accuracy"
 
 
@@ -117,7 +116,7 @@ def _report(findings: Findings, task: ShotTask, curves: ShotCurves, setting: Set
         findings.notes.append(f"{task.title}: at most {most} examples: {why}")
     level = chance(curves.items) if task.has_choices else 0.0
     for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
-        findings.curves.append(_curve(task, kind + _WAYS[way], tables, curves, level))
+        findings.curves.append(_curve(task, kind + BY_WAY[way], tables, curves, level))
     _accuracies(findings, task, curves, level)
     if most:
         _gains(findings, task, curves)
@@ -153,7 +152,7 @@ def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: f
                 Metric(
                     f"{task.name}.{'most' if number else 'none'}"
                     + ("" if way == "sum" else f".{way}"),
-                    f"{task.title}, {which}{_WAYS[way]}",
+                    f"{task.title}, {which}{BY_WAY[way]}",
                     _outcomes(curves, tables[number]),
                     draws=_draws(tables[number]),
                     chance=level,
@@ -224,5 +223,4 @@ def _shown(task: ShotTask, curves: ShotCurves) -> Shown:
     pairs = one.item.pairs
     verdict = "right" if one.is_right() == 1 else f"wrong: {text_of(pairs[one.item.gold])[-60:]}"
     given, came = pairs[one.best()]
-    text = given if isinstance(given, str) else given.text
-    return Shown(f"{task.title}: {text}", came.strip() or "(nothing)", verdict)
+    return Shown(f"{task.title}: {said(given)}", came.strip() or "(nothing)", verdict)

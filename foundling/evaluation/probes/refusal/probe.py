@@ -43,9 +43,8 @@ class Refusal:
         )
         answers = [None if samples is None else samples[0].strip() for samples in written]
         of_village, of_file = answers[: len(rows)], answers[len(rows) :]
-        why = UNREADABLE
-        findings.left_out(of_village.count(None), len(rows), "prompts of the village", why)
-        findings.left_out(of_file.count(None), len(asked), "prompts", why)
+        findings.left_out(of_village.count(None), len(rows), "prompts of the village", UNREADABLE)
+        findings.left_out(of_file.count(None), len(asked), "prompts", UNREADABLE)
         _given([(one, a) for one, a in zip(asked, of_file, strict=True) if a is not None], findings)
         _village(
             [(row, a) for row, a in zip(rows, of_village, strict=True) if a is not None], findings

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from foundling.data.hamlet import World, exact_match, held_out_questions
-from foundling.evaluation.choices import Choice, Chosen, blind, chance, choose
+from foundling.evaluation.choices import Choice, accuracy, blind, chance, choose
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.truthfulness.calibration import (
@@ -119,9 +119,12 @@ def _truthful_qa(scorer: Scorer, items: Sequence[Truthful], findings: Findings) 
     found = choose(scorer, [*(item.masses() for item in items), *asked])
     masses = [one for one in found if one.item.id in everything]
     chosen = [one for one in found if one.item.id not in everything]
-    why = UNREADABLE
-    findings.left_out(len(asked) - len(chosen), len(asked), "questions of TruthfulQA (MC1)", why)
-    findings.left_out(len(asked) - len(masses), len(asked), "questions of TruthfulQA (MC2)", why)
+    findings.left_out(
+        len(asked) - len(chosen), len(asked), "questions of TruthfulQA (MC1)", UNREADABLE
+    )
+    findings.left_out(
+        len(asked) - len(masses), len(asked), "questions of TruthfulQA (MC2)", UNREADABLE
+    )
     num_true = {id: len(item.true) for id, item in everything.items()}
     note = (
         "asked without the examples that Lin et al. 2022 put before each question, so not "
@@ -192,29 +195,23 @@ def _questions(scorer: Scorer, world: World, setting: Setting, findings: Finding
         item = question_choice(world, row, setting.seed)
         items[item.id], sets[item.id] = item, row["set"]
     found = choose(scorer, list(items.values()))
-    why = UNREADABLE
-    findings.left_out(len(items) - len(found), len(items), "questions of the village", why)
+    findings.left_out(len(items) - len(found), len(items), "questions of the village", UNREADABLE)
     for name in SETS:
         of = [one for one in found if sets[one.item.id] == name]
         if of:
-            findings.metrics.append(_accuracy(name, of))
+            false = len(of[0].item.pairs) - 1
+            findings.metrics.append(
+                accuracy(
+                    f"village.questions.{name}",
+                    f"Right answer likelier than {false} false ones: {SETS[name]}",
+                    of,
+                    good="neither" if name == "control" else "high",
+                )
+            )
     known = [one for one in found if sets[one.item.id] != "control"]
     metrics, curves = calibration("village", "questions of the village", judged(known))
     findings.metrics += metrics
     findings.curves += curves
-
-
-def _accuracy(name: str, of: Sequence[Chosen]) -> Metric:
-    items = [one.item for one in of]
-    return Metric(
-        f"village.questions.{name}",
-        f"Right answer likelier than {len(items[0].pairs) - 1} false ones: {SETS[name]}",
-        {one.item.id: one.is_right() for one in of},
-        {one.item.id: one.item.group for one in of},
-        chance=chance(items),
-        baseline=blind(items),
-        good="neither" if name == "control" else "high",
-    )
 
 
 def _written(scorer: Scorer, world: World, setting: Setting, findings: Findings) -> None:

@@ -42,11 +42,11 @@ class Claim:
             return "told"
         return "derived" if self.fact.derived_from else "control"
 
-    def statements(self, phrasing: int = 0) -> tuple[str, str]:
+    def statements(self) -> tuple[str, str]:
         """Fact and falsehood as sentences of one frame."""
         return (
-            self.fact.phrasings().statements[phrasing],
-            self.falsehood.phrasings().statements[phrasing],
+            self.fact.phrasings().statements[0],
+            self.falsehood.phrasings().statements[0],
         )
 
     def choice(self) -> Choice:
