@@ -60,7 +60,7 @@ def _parts(pairs: Any, index: int) -> list[list[int]]:
 def _pairs(folder: Path) -> Any:
     from foundling.data.encoded_pairs import EncodedPairs
     from foundling.data.preferences import read_preferences
-    from foundling.tokenizer import Tokenizer
+    from foundling.text.tokenizer import Tokenizer
 
     found, _ = read_preferences([folder / "pairs.jsonl"], on_error="skip")
     tokenizer = Tokenizer.load(folder / "model")
@@ -85,7 +85,7 @@ def ours(folder: Path, how: str) -> Step:
     """Foundling's own parts, as `stages/dpo.py` wires them."""
     import torch
 
-    from foundling import runtime
+    from foundling.base import runtime
     from foundling.models import interchange
     from foundling.objectives import Dpo
     from foundling.objectives.dpo import DpoSettings

@@ -49,7 +49,7 @@ def read(data_root: Path | None) -> list[Item]:
     if data_root is None:
         items = _village()
     else:
-        from foundling.data.benchmarks import read_choices
+        from foundling.evaluation.benchmarks import read_choices
 
         items = [
             (f"{one.query.rstrip()}\nAnswer:", tuple(f" {c}" for c in one.choices), one.gold)
@@ -60,8 +60,8 @@ def read(data_root: Path | None) -> list[Item]:
 
 
 def _village() -> list[Item]:
-    from foundling.data.hamlet import World
     from foundling.evaluation.probes.consistency.village_questions import asked_facts
+    from foundling.hamlet import World
 
     return [
         (f"Question: {question}\nAnswer:", tuple(f" {answer}" for answer in answers), asked.gold)
@@ -100,7 +100,7 @@ def make_model(texts: Sequence[str], folder: Path) -> int:
 
     from foundling import models
     from foundling.models import interchange
-    from foundling.tokenizer import Tokenizer
+    from foundling.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.train_bytes(texts, VOCAB)
     torch.manual_seed(SEED)
@@ -116,7 +116,7 @@ def make_model(texts: Sequence[str], folder: Path) -> int:
 
 def ours(folder: Path) -> Callable[[Pairs], Found]:
     """What `foundling evaluate` asks."""
-    from foundling import runtime
+    from foundling.base import runtime
     from foundling.evaluation.model_scorer import load_scorer
 
     runtime.keep_memory()

@@ -135,8 +135,8 @@ def main() -> None:
     arguments = parser.parse_args()
     names = list(SETTINGS)[:1] if arguments.quick else list(SETTINGS)
     rounds = 2 if arguments.quick else arguments.rounds
-    from foundling.data.hamlet import write_corpus
     from foundling.data.prepare import prepare
+    from foundling.hamlet import write_corpus
 
     result: dict[str, Any] = {"name": "guard", "unit": "share of a step", "overhead": {}}
     with tempfile.TemporaryDirectory() as folder:

@@ -42,9 +42,9 @@ ANCHORS: dict[str, dict[str, float]] = {
 
 def base(out: Path, steps: int, num_bytes: int) -> Path:
     """The pretrained model's run."""
-    from foundling.data import hamlet
+    from foundling import hamlet
     from foundling.data.prepare import prepare
-    from foundling.run import is_run
+    from foundling.runs.run import is_run
     from foundling.stages.pretrain import PretrainConfig, pretrain
 
     run = out / "base"
@@ -59,8 +59,8 @@ def base(out: Path, steps: int, num_bytes: int) -> Path:
 
 def tuned(parent: Path, out: Path, anchor: dict[str, float], rows: int) -> Path:
     """The run of one anchor."""
-    from foundling.data import hamlet
-    from foundling.run import is_run
+    from foundling import hamlet
+    from foundling.runs.run import is_run
     from foundling.stages.sft import sft
     from foundling.stages.sft_config import SftConfig
 
@@ -75,12 +75,12 @@ def tuned(parent: Path, out: Path, anchor: dict[str, float], rows: int) -> Path:
 
 def examined(run: Path, limit: int | None) -> dict[str, tuple[int, int]]:
     """Exact answers and questions of each held-out set."""
-    from foundling.chat import Message
-    from foundling.data import hamlet
+    from foundling import hamlet
     from foundling.generation.conversation import answer
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
-    from foundling.run import load_model
+    from foundling.runs.run import load_model
+    from foundling.text.chat import Message
 
     engine = Engine(*load_model(run, print))
     right: Counter[str] = Counter()

@@ -26,8 +26,9 @@ def ours(batch_size: int) -> Callable[[], None]:
     """Foundling's own parts, as `configs/shakespeare.toml` wires them."""
     import torch
 
-    from foundling import models, runtime
-    from foundling.batch import TokenBatch
+    from foundling import models
+    from foundling.base import runtime
+    from foundling.models.batch import TokenBatch
     from foundling.objectives import Pretrain
     from foundling.training.optimizers import Optimizer, OptimizerSettings
 
@@ -111,7 +112,7 @@ def machine() -> dict[str, object]:
     """What the figures were measured on."""
     import torch
 
-    from foundling import runtime
+    from foundling.base import runtime
 
     device = torch.device("cpu")
     cpuinfo = Path("/proc/cpuinfo")

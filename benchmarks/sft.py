@@ -60,7 +60,7 @@ def make_model(texts: Iterable[str], folder: Path) -> dict[str, Any]:
 
     from foundling import models
     from foundling.models import interchange
-    from foundling.tokenizer import Tokenizer
+    from foundling.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.train_bytes(texts, VOCAB)
     torch.manual_seed(SEED)
@@ -77,7 +77,7 @@ def make_model(texts: Iterable[str], folder: Path) -> dict[str, Any]:
 def _examples(folder: Path) -> Any:
     from foundling.data.conversations import read_conversations
     from foundling.data.examples import Examples
-    from foundling.tokenizer import Tokenizer
+    from foundling.text.tokenizer import Tokenizer
 
     found, _ = read_conversations([folder / "examples.jsonl"])
     examples, _ = Examples.make(
@@ -112,7 +112,7 @@ def ours(folder: Path, how: str) -> Step:
     """Foundling's own parts, as `stages/sft.py` wires them."""
     import torch
 
-    from foundling import runtime
+    from foundling.base import runtime
     from foundling.models import interchange
     from foundling.objectives import Sft
     from foundling.training.optimizers import Optimizer, OptimizerSettings

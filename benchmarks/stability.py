@@ -112,10 +112,11 @@ def plain(store: Path, values: Mapping[str, Any], rule: Rule | None) -> float:
     """The final validation loss of a loop as most people write it; infinite: it was not finite."""
     import torch
 
-    from foundling import models, runtime
+    from foundling import models
+    from foundling.base import runtime
     from foundling.data.store import TokenStore
     from foundling.data.text import TextData, validation_batches
-    from foundling.evaluation.perplexity import measure
+    from foundling.metrics.perplexity import measure
     from foundling.objectives import Pretrain
     from foundling.stages.pretrain import PretrainConfig
     from foundling.training.optimizers import Optimizer

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from foundling.config import override
-from foundling.data import hamlet
+from foundling import hamlet
+from foundling.base.config import override
 from foundling.data.prepare import prepare
 from foundling.stages.pretrain import PretrainConfig
 

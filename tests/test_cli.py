@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foundling import cli
-from foundling.data import hamlet
-from foundling.run import Run
+from foundling import cli, hamlet
+from foundling.runs.run import Run
 
 SMALL = (
     "--set=context=16",
@@ -207,7 +206,7 @@ def test_importing_the_package_touches_nothing() -> None:
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
-        "import foundling.stages.pretrain, foundling.ladder, foundling.demo"
+        "import foundling.stages.pretrain, foundling.experiments.ladder, foundling.experiments.demo"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

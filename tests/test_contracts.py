@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import (
+from foundling.models import RUNGS
+from foundling.models.batch import (
     IGNORE,
     Batch,
     BatchView,
@@ -14,7 +15,6 @@ from foundling.batch import (
     TokenBatch,
     whole_document,
 )
-from foundling.models import RUNGS
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import OBJECTIVES, Dpo, Objective, Sft
 from foundling.objectives.reference import FrozenModel

@@ -16,7 +16,7 @@ def adapter_export(
     run: Annotated[Path, typer.Argument(help="A run that trained an adapter.")], out: Out
 ) -> None:
     """Write a run's adapter in the layout of the peft library."""
-    from foundling.run import Run
+    from foundling.runs.run import Run
     from foundling.stages.adapted import export_adapter
 
     export_adapter(Run.open(run), out, say)

@@ -53,9 +53,9 @@ def adapt(
 
     The same command again goes on with what --out does not hold yet.
     """
-    from foundling import adapt as adapting
-    from foundling.config import override
-    from foundling.data.tasks import Columns, Template, parse_labels, read_task
+    from foundling.base.config import override
+    from foundling.evaluation.tasks import Columns, Template, parse_labels, read_task
+    from foundling.experiments import adapt as adapting
     from foundling.training.interrupt import Interrupted
 
     values = override({"seeds": seeds}, settings)
@@ -93,7 +93,7 @@ def _table(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from foundling.evaluation.learning_curve import WAYS
+    from foundling.statistics.learning_curve import WAYS
 
     table = Table("learned", "examples", "accuracy", "95% interval", "seeds")
     for column in table.columns[1:]:

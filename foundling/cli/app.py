@@ -45,7 +45,7 @@ def main() -> NoReturn:
 
 
 def exit_code(run: Callable[[], object]) -> int:
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     try:
         run()
@@ -89,7 +89,7 @@ def report_json(values: Mapping[str, Any], as_json: bool) -> None:
 
 def numbers(name: str, text: str) -> list[int]:
     """The whole numbers of an option, such as 0,1,2,4. Raises ConfigError."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     try:
         return [int(number) for number in text.split(",")]

@@ -50,11 +50,11 @@ def attention(
     as_json: Json = False,
 ) -> None:
     """Write a page that shows which words attend to which."""
-    from foundling.config import ConfigError
-    from foundling.evaluation.attention.coreferences import read_coreferences
-    from foundling.evaluation.attention.page import attention_page
-    from foundling.run import load_model
-    from foundling.runtime import pick_device
+    from foundling.base.config import ConfigError
+    from foundling.base.runtime import pick_device
+    from foundling.interpret.coreferences import read_coreferences
+    from foundling.interpret.page import attention_page
+    from foundling.runs.run import load_model
 
     named = None
     if antecedents is not None:

@@ -71,7 +71,7 @@ def compare(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page here.")] = False,
 ) -> None:
     """Compare the answers of two models blindly, in the browser; Ctrl-C ends it."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.preferences.database import shown
     from foundling.preferences.leasing import Leasing
     from foundling.preferences.producing import open_producer
@@ -147,7 +147,7 @@ def _asked(a: str | None, b: str | None, prompts: Path | None) -> Path:
     Raises:
         ConfigError: one source alone, or nothing says what models are to be asked.
     """
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     if a is None or b is None:
         if a is not None:
@@ -167,7 +167,7 @@ def _farewell(store: "PreferenceStore", before: int, db: str) -> str:
 
 
 def _read(rubric: Path) -> str:
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     try:
         return rubric.read_text("utf-8")

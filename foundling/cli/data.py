@@ -45,7 +45,7 @@ def data_prepare(
     as_json: Json = False,
 ) -> None:
     """Turn text into a tokenizer and memory-mapped token shards."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.data.prepare import prepare
     from foundling.data.progress import rich_progress
 
@@ -123,13 +123,13 @@ def data_preview(
     """Show what is learned of conversations, token by token, before any training."""
     from rich.console import Console
 
-    from foundling import durable
+    from foundling.base import durable
     from foundling.data import preview
     from foundling.data.conversations import read_conversations
     from foundling.data.examples import UNBOUNDED, Examples
     from foundling.data.store import TokenStore
-    from foundling.run import find_model
-    from foundling.tokenizer import Tokenizer
+    from foundling.runs.run import find_model
+    from foundling.text.tokenizer import Tokenizer
 
     if (Path(parent) / "tokenizer").is_dir():
         tokenizer = TokenStore.open(parent).tokenizer()
@@ -157,7 +157,7 @@ def data_preview(
 
 def _places(text: str, count: int) -> list[int]:
     """1-3,7 is [0, 1, 2, 6]."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     places: list[int] = []
     for part in text.split(","):

@@ -113,7 +113,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure models by probes and lay them side by side."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     if data_root is not None and not data_root.is_dir():
         raise ConfigError(f"--data-root {data_root}: no such folder.")
@@ -131,8 +131,8 @@ def evaluate(
     from foundling.evaluation.evaluate import Reading
     from foundling.evaluation.evaluate import evaluate as measure
     from foundling.evaluation.probes import Setting
-    from foundling.evaluation.reports.evaluation_report import write_evaluation_report
-    from foundling.evaluation.reports.evaluation_table import headlines
+    from foundling.reports.evaluation_report import write_evaluation_report
+    from foundling.reports.evaluation_table import headlines
 
     wanted = numbers("shots", shots)
     if min(wanted) < 0:
@@ -183,7 +183,7 @@ def evaluate(
 def _chosen(
     probes: str | None, lm_eval: str | None, lm_eval_shots: int | None, data_root: Path | None
 ) -> list["Probe"]:
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.evaluation.probes.find import find_probes
     from foundling.evaluation.probes.lm_eval import LmEval
 

@@ -28,8 +28,8 @@ def data_hamlet(
     as_json: Json = False,
 ) -> None:
     """Write the embedded world: text, instructions and prompts of a made-up village."""
-    from foundling.config import ConfigError
-    from foundling.data import hamlet
+    from foundling import hamlet
+    from foundling.base.config import ConfigError
 
     world = hamlet.World(village)
     written = {

@@ -18,7 +18,7 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Make a model folder, which every verb opens, of a checkpoint of llama2.c."""
-    from foundling.llama2c import import_model
+    from foundling.runs.llama2c import import_model
 
     model = import_model(file, tokenizer, out)
     sizes = {

@@ -47,7 +47,7 @@ def preferences_simulate(
     as_json: Json = False,
 ) -> None:
     """Vote on a comparison page as a program, marked as simulated, until nothing is left."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.preferences.endpoint import Endpoint
     from foundling.preferences.judging import CRITERIA, Judge
     from foundling.preferences.records import Kind
@@ -114,7 +114,7 @@ def preferences_stats(
     for line in notes(found):
         say(line)
     if out is not None:
-        from foundling.evaluation.reports.preference_report import write_preference_report
+        from foundling.reports.preference_report import write_preference_report
 
         say(f"page: {write_preference_report(found, out, _name(db))}")
     report_json(found, as_json)
@@ -140,7 +140,7 @@ def preferences_export(
     as_json: Json = False,
 ) -> None:
     """Write preferences as a file to train on."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.preferences.exchange import export, write_rows
 
     if out.suffix != ".jsonl":
@@ -206,7 +206,7 @@ def _opened(db: str) -> "PreferenceStore":
 
 
 def _say_empty(db: str, who: str, num_pairs: int) -> NoReturn:
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
 
     whose = "" if who == "all" else f" of {who}"
     raise ConfigError(

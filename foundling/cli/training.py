@@ -56,8 +56,8 @@ def sft(
     as_json: Json = False,
 ) -> None:
     """Tune a model on instructions, held near its parent by λ · KL."""
-    from foundling import sweep as sweeps
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
+    from foundling.experiments import sweep as sweeps
     from foundling.stages.sft import sft as tune
     from foundling.stages.sft_config import SftConfig
 
@@ -104,7 +104,7 @@ def dpo(
     as_json: Json = False,
 ) -> None:
     """Tune a model on preferences: chosen answers gain on rejected ones."""
-    from foundling.config import ConfigError
+    from foundling.base.config import ConfigError
     from foundling.stages.dpo import dpo as tune
     from foundling.stages.dpo_config import DpoConfig
 
@@ -157,7 +157,7 @@ def _settings(
     required: bool = True,
 ) -> dict[str, Any]:
     """The values of a run's config file with the options of the command line."""
-    from foundling.config import ConfigError, load_toml, override
+    from foundling.base.config import ConfigError, load_toml, override
 
     saved = out / "config.toml"
     if resume:
@@ -190,8 +190,8 @@ def ladder(
     as_json: Json = False,
 ) -> None:
     """Train the five rungs on the same data: one table, and the loss by position."""
-    from foundling.config import ConfigError, load_toml, override
-    from foundling.ladder import climb, read_ladder
+    from foundling.base.config import ConfigError, load_toml, override
+    from foundling.experiments.ladder import climb, read_ladder
     from foundling.models import RUNGS
     from foundling.stages.pretrain import PretrainConfig
 
@@ -237,6 +237,6 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Raise a small model in the village of Hamlet, from text to report."""
-    from foundling.demo import raise_in_hamlet
+    from foundling.experiments.demo import raise_in_hamlet
 
     report_json(raise_in_hamlet(out, say), as_json)

@@ -34,10 +34,10 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Continue a text, streaming."""
+    from foundling.base.runtime import pick_device
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
-    from foundling.run import load_model
-    from foundling.runtime import pick_device
+    from foundling.runs.run import load_model
 
     if prompt == "-":
         prompt = sys.stdin.read()
@@ -85,12 +85,12 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """Talk with a model that was tuned on instructions; an empty line ends it."""
-    from foundling.chat import Message
+    from foundling.base.runtime import pick_device
     from foundling.generation.conversation import answer
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
-    from foundling.run import load_model
-    from foundling.runtime import pick_device
+    from foundling.runs.run import load_model
+    from foundling.text.chat import Message
 
     model, tokenizer = load_model(run, say)
     engine = Engine(model.to(pick_device(device)), tokenizer)
@@ -127,9 +127,9 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
-    from foundling.config import ConfigError
-    from foundling.records import in_words
-    from foundling.run import find_runs
+    from foundling.base.config import ConfigError
+    from foundling.runs.records import in_words
+    from foundling.runs.run import find_runs
 
     found = find_runs(folder)
     if not found:
@@ -163,7 +163,7 @@ def runs(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run or a ladder folder.")]) -> None:
     """Write a run's or a ladder's report.html anew."""
-    from foundling.evaluation.reports.run_report import write_ladder_report, write_run_report
+    from foundling.reports.run_report import write_ladder_report, write_run_report
 
     is_ladder = (run / "ladder.json").is_file()
     print(write_ladder_report(run) if is_ladder else write_run_report(run))

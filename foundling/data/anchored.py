@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from foundling.batch import ANCHOR, IGNORE, TokenBatch
+from foundling.base.intervals import Intervals, kept
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
-from foundling.intervals import Intervals, kept
+from foundling.models.batch import ANCHOR, IGNORE, TokenBatch
 
 
 class AnchoredData:

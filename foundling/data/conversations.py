@@ -7,13 +7,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from foundling.chat import Conversation, check_roles
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Format, RowError
 from foundling.data.readers.rows import Row, half_a_pair
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
+from foundling.text.chat import Conversation, check_roles
 
 FIRST_ROWS = 100  # that the format is detected from
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.split import Piece
 from foundling.data.store_writer import StoreWriter
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20  # encoded at once; not by the number of cores, so as not to depend on it
 

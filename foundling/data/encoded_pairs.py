@@ -9,13 +9,13 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from foundling.chat import Rendered
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import BATCH, LengthReport, OnLong, Style, render_sourced
 from foundling.data.packing import Indices
 from foundling.data.preferences import SourcedPair
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Rendered
+from foundling.text.tokenizer import Tokenizer
 
 PARTS = 3
 PROMPT, CHOSEN, REJECTED = range(PARTS)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from foundling.base.runtime import derive_seed
 from foundling.data.packing import Indices, Packing, pack
-from foundling.runtime import derive_seed
 
 ROUND_TO = 16  # an unpacked batch is as long as a multiple of it: fewer shapes to compile
 PLANS_KEPT = 2  # a batch may end one epoch and begin the next

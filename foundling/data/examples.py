@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from foundling.chat import KINDS, Learn, Rendered, render_batch, render_plain
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.runtime import derive_seed
 from foundling.data.conversations import SourcedConversation
 from foundling.data.splits import held_out, prompt_words
-from foundling.runtime import derive_seed
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import KINDS, Learn, Rendered, render_batch, render_plain
+from foundling.text.tokenizer import Tokenizer
 
 OnLong = Literal["drop", "truncate_prompt", "error"]
 Style = Literal["chat", "plain"]

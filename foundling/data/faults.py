@@ -1,6 +1,6 @@
 """What is wrong with an input that cannot be read."""
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 
 
 class SourceError(ConfigError):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from foundling.chat import Message, Role
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.text.chat import Message, Role
 
 Values = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
 
 FORMAT: Literal["foundling-tokens"] = "foundling-tokens"
 VERSION = 1

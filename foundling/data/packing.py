@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 
 Indices = npt.NDArray[np.int64]
 

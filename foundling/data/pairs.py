@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foundling.batch import IGNORE, PreferenceBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.intervals import Intervals, kept
 from foundling.data.encoded_pairs import CHOSEN, PROMPT, REJECTED, EncodedPairs
 from foundling.data.epochs import Epochs, padded_length
 from foundling.data.packing import Indices
-from foundling.intervals import Intervals, kept
+from foundling.models.batch import IGNORE, PreferenceBatch
 
 NO_PAIR = -1
 

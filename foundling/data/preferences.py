@@ -7,8 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from foundling.chat import Conversation, Message, Role
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.data.conversations import (
     FIRST_ROWS,
     ParseReport,
@@ -23,6 +22,7 @@ from foundling.data.formats import RowError, messages_of, refuse_unread
 from foundling.data.readers.rows import Row
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
+from foundling.text.chat import Conversation, Message, Role
 
 Values = Mapping[str, Any]
 Sides = tuple[Conversation, Conversation, int]

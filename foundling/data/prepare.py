@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers
 
 import foundling
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.encode import encode
 from foundling.data.manifest import Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
@@ -20,7 +20,7 @@ from foundling.data.sample import Sample
 from foundling.data.sources import OnError, Sources
 from foundling.data.split import SplitPlan
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 VALIDATION_FRACTION = 0.01
 SAMPLE_BYTES = 200_000_000  # the most text that a tokenizer is trained on

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from foundling.chat import Kind
 from foundling.data.examples import Examples
-from foundling.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
+from foundling.text.chat import Kind
+from foundling.text.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
 
 COLOURS: dict[Kind, str] = {
     "special": "magenta",

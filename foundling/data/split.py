@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.documents import Document
 from foundling.data.manifest import SPLITS, SplitName
 from foundling.data.seen import Seen

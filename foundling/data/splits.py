@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from foundling.chat import Conversation
+from foundling.text.chat import Conversation
 
 
 def prompt_words(messages: Conversation) -> str:

@@ -18,7 +18,7 @@ from foundling.data.manifest import (
     StoreError,
     read_manifest,
 )
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 
 class TokenSplit:

@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from foundling import durable
+from foundling.base import durable
 from foundling.data.manifest import (
     MANIFEST,
     SPLITS,
@@ -25,7 +25,7 @@ from foundling.data.manifest import (
     StoreError,
     holds_store,
 )
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 27  # 256 MiB of uint16
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foundling.batch import IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.intervals import Intervals, kept
 from foundling.data.epochs import Epochs, padded_length
 from foundling.data.examples import Examples
-from foundling.intervals import Intervals, kept
+from foundling.models.batch import IGNORE, TokenBatch
 
 
 class SupervisedData:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from foundling.batch import IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.intervals import Intervals, kept
+from foundling.base.runtime import derive_seed
 from foundling.data.store import TokenSplit
-from foundling.intervals import Intervals, kept
-from foundling.runtime import derive_seed
+from foundling.models.batch import IGNORE, TokenBatch
 
 
 class TextData:

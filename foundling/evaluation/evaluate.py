@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from foundling import __version__
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.model_scorer import ModelScorer, load_scorer
 from foundling.evaluation.probes import Probe, Setting
 from foundling.evaluation.results import Subject, results
 from foundling.evaluation.score_cache import Remembered, ScoreCache
-from foundling.run import find_model
+from foundling.runs.run import find_model
 
 CACHE = "answers.sqlite"
 Watch = Callable[[str, int, int], None]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from foundling.config import ConfigError
-from foundling.data.tasks import Example, Task, key_of
+from foundling.base.config import ConfigError
 from foundling.evaluation.likelihood import TokenPair
+from foundling.evaluation.tasks import Example, Task, key_of
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 SEPARATOR = "\n\n"
 CONTENT_FREE = "N/A"

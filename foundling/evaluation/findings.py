@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from foundling.evaluation.estimates import Estimate, crossed, estimate
+from foundling.statistics.estimates import Estimate, crossed, estimate
 
 Good = Literal["high", "low", "neither"]
 Unit = Literal["share", "number"]

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foundling.batch import BatchView
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.runtime import autocast
 from foundling.evaluation.prefix_tree import PrefixTree
+from foundling.models.batch import BatchView
 from foundling.models.language_model import LanguageModel
-from foundling.runtime import autocast
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
 """The tokens of a prompt and of its continuation."""

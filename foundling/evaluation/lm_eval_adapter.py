@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from foundling.chat import Message, render_prompt
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.likelihood import TokenPair, likelihoods
 from foundling.evaluation.model_scorer import WINDOW, ModelScorer, load_scorer
 from foundling.evaluation.scorer import Writing
 from foundling.generation.batched import Request, write_all
 from foundling.generation.sampling import Sampling
-from foundling.tokenizer import CHAT_TEMPLATE
+from foundling.text.chat import Message, render_prompt
+from foundling.text.tokenizer import CHAT_TEMPLATE
 
 if find_spec("lm_eval") is None:
     raise ConfigError("lm-evaluation-harness is not installed; pip install 'foundling[lm-eval]'.")
@@ -135,7 +135,7 @@ class FoundlingLM(TemplateLM):
     def apply_chat_template(
         self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The conversation as JSON, which is read by `foundling.chat` when it is scored.
+        """The conversation as JSON, which is read by `foundling.text.chat` when it is scored.
 
         A last message of the assistant's is the beginning of its answer, so whether it is to be
         generated needs no saying.

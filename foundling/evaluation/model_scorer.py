@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from foundling.batch import IGNORE
-from foundling.chat import Message, render_prompt
-from foundling.config import ConfigError, load_toml
+from foundling.base.config import ConfigError, load_toml
+from foundling.base.runtime import autocast, pick_device, pick_precision
 from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing, in_plain
 from foundling.generation.batched import Request, write_all
+from foundling.models.batch import IGNORE
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import linear_cross_entropy
-from foundling.run import Run, find_model, fingerprint, is_run, load_model
-from foundling.runtime import autocast, pick_device, pick_precision
-from foundling.tokenizer import Tokenizer
+from foundling.runs.run import Run, find_model, fingerprint, is_run, load_model
+from foundling.text.chat import Message, render_prompt
+from foundling.text.tokenizer import Tokenizer
 
 WINDOW = 1024
 """Tokens of a window for models without a longest context."""

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from foundling.evaluation.estimates import Difference, difference
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes.contract import Probe
+from foundling.statistics.estimates import Difference, difference
 
 
 @dataclass(frozen=True)

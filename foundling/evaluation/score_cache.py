@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, Scorer, TextScore, Writing
 
 AT_ONCE = 1024

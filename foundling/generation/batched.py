@@ -10,7 +10,7 @@ import torch
 from foundling.generation.engine import StopStrings
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import StreamDecoder, Tokenizer
+from foundling.text.tokenizer import StreamDecoder, Tokenizer
 
 CPU_ROWS, GPU_ROWS = 32, 256
 

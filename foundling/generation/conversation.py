@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from foundling.chat import Message, render_prompt
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
+from foundling.text.chat import Message, render_prompt
 
 
 def answer(

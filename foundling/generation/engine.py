@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.tokenizer import StreamDecoder, Tokenizer
+from foundling.text.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["end", "stop", "length"]
 

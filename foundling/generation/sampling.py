@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from foundling.config import Section
+from foundling.base.config import Section
 
 
 class Sampling(Section):

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.models.attention import AttentionSettings
 from foundling.models.bag_of_words import BagOfWordsSettings
 from foundling.models.finite_lag import FiniteLagSettings

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import layouts
 from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_of
 from foundling.models.language_model import LanguageModel

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
 from foundling.models.language_model import LanguageModel
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from foundling.batch import BatchView
-from foundling.config import Section
+from foundling.base.config import Section
+from foundling.models.batch import BatchView
 from foundling.models.positions import rotary_angles, rotate
 
 Rotary = tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time half"]]

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import layouts, rebuild
 from foundling.models.adapters import merged_weights, plain_weights
 from foundling.models.language_model import LanguageModel

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from foundling.batch import BatchView, whole_document
+from foundling.models.batch import BatchView, whole_document
 
 
 @runtime_checkable

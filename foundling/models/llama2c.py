@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import rebuild
 from foundling.models.language_model import LanguageModel
 from foundling.models.positions import rotary_angles

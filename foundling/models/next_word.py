@@ -7,8 +7,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from foundling.batch import BatchView
-from foundling.config import Section
+from foundling.base.config import Section
+from foundling.models.batch import BatchView
 
 
 class NextWordSettings(Section):

@@ -8,8 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from foundling.batch import BatchView
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.models.attention import (
     KeyValueCache,
     Layout,
@@ -18,6 +17,7 @@ from foundling.models.attention import (
     make_norm,
     pick,
 )
+from foundling.models.batch import BatchView
 from foundling.models.positions import sinusoids
 
 

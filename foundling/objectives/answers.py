@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.batch import IGNORE, PreferenceBatch
+from foundling.models.batch import IGNORE, PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import anchored_cross_entropy, linear_log_probs
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.batch import Batch
+from foundling.models.batch import Batch
 from foundling.models.language_model import LanguageModel
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from foundling.batch import PreferenceBatch
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
+from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.answers import Answers, answer_log_probs, lengths
 from foundling.objectives.contract import LossSum

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.batch import IGNORE
+from foundling.models.batch import IGNORE
 
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32, near a core's share of cache."""

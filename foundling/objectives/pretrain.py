@@ -1,6 +1,6 @@
 """Pretraining: the cross-entropy of the next token."""
 
-from foundling.batch import IGNORE, TokenBatch
+from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.contract import LossSum
 from foundling.objectives.losses import linear_cross_entropy

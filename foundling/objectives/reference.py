@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from foundling import durable
-from foundling.batch import IGNORE, Batch, TokenBatch
-from foundling.config import ConfigError
+from foundling.base import durable
+from foundling.base.config import ConfigError
+from foundling.base.runtime import autocast
 from foundling.models.adapters import adapters_of, disabled
+from foundling.models.batch import IGNORE, Batch, TokenBatch
 from foundling.models.language_model import LanguageModel
-from foundling.runtime import autocast
 
 HIDDEN, WEIGHT, RECORD = "hidden.bin", "weight.safetensors", "reference.json"
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05}

@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from foundling import durable
-from foundling.batch import PreferenceBatch
-from foundling.config import ConfigError
+from foundling.base import durable
+from foundling.base.config import ConfigError
+from foundling.base.runtime import autocast
+from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.answers import Answers, answer_log_probs, due_targets, summed
 from foundling.objectives.losses import linear_log_probs
@@ -25,7 +26,6 @@ from foundling.objectives.reference import (
     place_of,
     plain_key,
 )
-from foundling.runtime import autocast
 
 TENSOR, KEY = "log_probs", "key"
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}

@@ -5,8 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from foundling.batch import IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.contract import LossSum
 from foundling.objectives.losses import CHUNK_LOGITS, anchored_cross_entropy

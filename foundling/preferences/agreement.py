@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
-from foundling.wilson import Interval, wilson
+from foundling.statistics.wilson import Interval, wilson
 
 Label = Hashable
 

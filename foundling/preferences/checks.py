@@ -1,8 +1,8 @@
 """What may be put into the preference store."""
 
-from foundling.chat import check_roles
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.preferences.records import KINDS, RATINGS, STRENGTHS, VERDICTS, Kind, Pair, Vote
+from foundling.text.chat import check_roles
 
 
 class Conflict(ConfigError):

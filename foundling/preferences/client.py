@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import httpx2
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 
 AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))  # statuses that may pass by themselves
 TRIES = 5

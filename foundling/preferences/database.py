@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences import schema
 
 BUSY_MILLISECONDS = 60_000  # how long a writer waits for another process

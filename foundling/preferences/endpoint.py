@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, Self
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.client import Client, HttpError
+from foundling.text.chat import Message
 
 KEY = "OPENAI_API_KEY"  # the environment variable whose value is sent, where it is set
 

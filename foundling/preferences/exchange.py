@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foundling import durable
-from foundling.chat import Conversation
-from foundling.config import ConfigError, suggest
+from foundling.base import durable
+from foundling.base.config import ConfigError, suggest
 from foundling.data.formats import RowError
 from foundling.data.splits import held_out, prompt_words
 from foundling.preferences.forms import FORMS, Preferred, labelled_row
 from foundling.preferences.records import Judgement, Pair, Who
 from foundling.preferences.statistics import WHO
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Conversation
 
 Rows = list[dict[str, Any]]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from foundling.chat import Conversation, Message
 from foundling.data.formats import FORMATS as CONVERSATIONS
 from foundling.data.formats import RowError
+from foundling.text.chat import Conversation, Message
 
 Form = Literal["explicit", "messages", "hh", "kto"]
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foundling.chat import Conversation, check_roles
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.data.conversations import (
     ParseReport,
     good_rows,
@@ -22,6 +21,7 @@ from foundling.data.sources import OnError
 from foundling.preferences.forms import FORMS, HUMAN, Labelled, Preferred, Read, prompted
 from foundling.preferences.records import Answer, Pair, Verdict
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Conversation, check_roles
 
 ANSWERS = ("answer", "completion", "response")  # columns that hold the answer to a "prompt"
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from foundling.chat import Conversation, Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.opinions import Opinion, PageVerdict, Shown
+from foundling.text.chat import Conversation, Message
 
 CRITERIA = "Prefer the answer that is true, helpful and polite. Length is no merit."
 VERDICTS = ("1", "2", "tie")

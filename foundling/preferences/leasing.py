@@ -9,7 +9,7 @@ from random import Random
 import sqlalchemy as sql
 from pydantic import Field
 
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.preferences.pairing import EXPLORATION, Choice, Strategy, choose, draw_left
 from foundling.preferences.records import Kind, Progress
 from foundling.preferences.schema import judgements, leases, pairs

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from foundling.chat import Conversation
+from foundling.text.chat import Conversation
 
 PageVerdict = Literal["left", "right", "tie", "both_bad", "skip"]
 

@@ -7,7 +7,7 @@ from itertools import combinations
 from random import Random
 from typing import Literal
 
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.preferences.records import Side
 
 Strategy = Literal["random", "uncertain", "largest_gap"]

@@ -105,7 +105,7 @@ class Producer:
         return self._sources[side].answer(prompt.messages, self.settings, seed or 0)
 
     def _side_seed(self, prompt: Prompt, side: Side) -> int | None:
-        from foundling.runtime import derive_seed
+        from foundling.base.runtime import derive_seed
 
         if not self._sources[side].draws:
             return None

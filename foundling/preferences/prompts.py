@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundling.chat import Conversation, Message, check_roles
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
 from foundling.data.formats import RowError, messages_of
 from foundling.data.rows import Rows
+from foundling.text.chat import Conversation, Message, check_roles
 
 NEEDS = ("prompt", "messages")
 Plain = tuple[tuple[str, str], ...]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse
 
-from foundling.wilson import Interval, wilson
+from foundling.statistics.wilson import Interval, wilson
 
 Array = npt.NDArray[np.float64]
 PENALTY = 0.01

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from foundling.chat import Conversation
+from foundling.text.chat import Conversation
 
 Side = Literal["A", "B"]
 Verdict = Literal["A", "B", "tie", "both_bad", "skip"]

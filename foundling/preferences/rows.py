@@ -5,11 +5,11 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.checks import Conflict
 from foundling.preferences.records import Answer, Item, Judgement, Kind, Pair, Receipt, Side, Vote
 from foundling.preferences.schema import annotators, judgements, leases, pairs, prompts, rubrics
+from foundling.text.chat import Message
 
 Row = sql.Row[Any]
 

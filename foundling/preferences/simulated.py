@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.client import Client, HttpError
 from foundling.preferences.opinions import Annotator, Opinion, PageVerdict, Shown
 from foundling.preferences.records import RATINGS, Kind
 from foundling.preferences.tastes import Taste
+from foundling.text.chat import Message
 
 WAIT, LONGEST_WAIT = 0.1, 2.0  # seconds while the next item is being made
 PATIENCE = 600.0  # seconds without a new item before giving up

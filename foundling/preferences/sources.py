@@ -6,12 +6,12 @@ from typing import Protocol
 
 from pydantic import Field
 
-from foundling.chat import Conversation
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
 from foundling.data.readers import ROW_READERS
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.prompts import Plain, plain
 from foundling.preferences.records import Answer
+from foundling.text.chat import Conversation
 
 Say = Callable[[str], None]
 
@@ -67,9 +67,9 @@ class ModelSource:
     draws = True
 
     def __init__(self, name: str, *, device: str = "auto", say: Say = lambda text: None) -> None:
+        from foundling.base.runtime import pick_device
         from foundling.generation.engine import Engine
-        from foundling.run import find_model, fingerprint, load_model
-        from foundling.runtime import pick_device
+        from foundling.runs.run import find_model, fingerprint, load_model
 
         folder = find_model(name, say)
         model, tokenizer = load_model(folder, say)
@@ -77,8 +77,8 @@ class ModelSource:
         self._engine = Engine(model.to(pick_device(device)), tokenizer)
 
     def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
-        from foundling.chat import render_prompt
         from foundling.generation.sampling import Sampling
+        from foundling.text.chat import render_prompt
 
         tokens = render_prompt(prompt, self._engine.tokenizer)
         bound = self._engine.model.max_context

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.preferences import agreement, ranking
 from foundling.preferences.agreement import Share
 from foundling.preferences.records import VERDICTS, Judgement, Kind, Pair, Who

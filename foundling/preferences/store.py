@@ -10,7 +10,7 @@ from typing import Self
 
 import sqlalchemy as sql
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences import leasing, rows
 from foundling.preferences.checks import Conflict, check_kind, check_name, check_pair, check_vote
 from foundling.preferences.database import Database

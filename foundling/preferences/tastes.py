@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from foundling.chat import Conversation
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
+from foundling.text.chat import Conversation
 
 RULES = ("shorter", "longer", "matches:PATTERN", "lacks:PATTERN")
 
@@ -52,7 +52,7 @@ def hamlet_taste(village: int = 0) -> Taste:
     Args:
         village: the seed of `hamlet.World`.
     """
-    from foundling.data import hamlet
+    from foundling import hamlet
 
     world = hamlet.World(village)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from foundling import checkpoint
-from foundling.config import ConfigError, load_toml
+from foundling.base.config import ConfigError, load_toml
 from foundling.models import adapter_files, adapters, interchange
 from foundling.models.adapters import AdapterSettings
-from foundling.run import Run, load_model
+from foundling.runs import checkpoint
+from foundling.runs.run import Run, load_model
 from foundling.stages.parent import Parent
 from foundling.stages.tuned import ADAPTER
 

@@ -13,19 +13,21 @@ from typing import Any, Self
 
 import torch
 
-from foundling import __version__, checkpoint, durable, runtime
-from foundling.batch import Batch, Data, TokenBatch
-from foundling.checkpoint import Checkpoint
-from foundling.config import ConfigError, dump_toml, flatten, load_toml
-from foundling.evaluation.perplexity import measure
-from foundling.evaluation.reports.run_report import write_run_report
+from foundling import __version__
+from foundling.base import durable, runtime
+from foundling.base.config import ConfigError, dump_toml, flatten, load_toml
+from foundling.metrics.perplexity import measure
 from foundling.models import interchange
+from foundling.models.batch import Batch, Data, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Objective
-from foundling.observers import observers, require_followers
-from foundling.run import Run
+from foundling.reports.run_report import write_run_report
+from foundling.runs import checkpoint
+from foundling.runs.checkpoint import Checkpoint
+from foundling.runs.run import Run
+from foundling.stages.observers import observers, require_followers
 from foundling.stages.settings import StageConfig, TrainingSettings
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 from foundling.training.guard.guard import Guard
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Record, Seam

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from foundling.batch import Batch, PreferenceBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.base.runtime import derive_seed
 from foundling.data.encoded_pairs import PROMPT, EncodedPairs
 from foundling.data.pairs import PreferenceData
 from foundling.data.preferences import SourcedPair, read_preferences, split_pairs
-from foundling.evaluation.answers import measure_answers
-from foundling.evaluation.continuations import sampled_continuations
-from foundling.evaluation.preferences import Preferences, measure_preferences
+from foundling.metrics.answers import measure_answers
+from foundling.metrics.continuations import sampled_continuations
+from foundling.metrics.pairs import Preferences, measure_preferences
+from foundling.models.batch import Batch, PreferenceBatch
 from foundling.objectives import Dpo
 from foundling.objectives.dpo import at_the_reference
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
@@ -26,8 +27,7 @@ from foundling.objectives.reference_log_probs import (
     store_log_probs,
     verify_log_probs,
 )
-from foundling.run import Run
-from foundling.runtime import derive_seed
+from foundling.runs.run import Run
 from foundling.stages.assembly import Machine, Parts, train
 from foundling.stages.dpo_config import DpoConfig
 from foundling.stages.forgetting import Forgetting
@@ -35,7 +35,7 @@ from foundling.stages.parent import Parent
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.tuned import Tuned
 from foundling.stages.votes import Votes, is_database
-from foundling.tokenizer import END_OF_TURN
+from foundling.text.tokenizer import END_OF_TURN
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
 from foundling.models.adapters import AdapterSettings

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
 from foundling.data.store import TokenStore
 from foundling.data.text import validation_batches
-from foundling.evaluation.perplexity import measure
+from foundling.metrics.perplexity import measure
 from foundling.models.language_model import LanguageModel
 from foundling.stages.assembly import Machine
 from foundling.stages.parent import Parent
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 
 class ForgettingSettings(Section):

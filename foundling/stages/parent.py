@@ -8,14 +8,14 @@ from typing import Any, Self
 
 from torch import nn
 
-from foundling import durable
-from foundling.config import ConfigError
+from foundling.base import durable
+from foundling.base.config import ConfigError
 from foundling.data.examples import Style
 from foundling.models import interchange, widened
 from foundling.models.language_model import LanguageModel
-from foundling.records import read_object
-from foundling.run import Run, find_model, fingerprint, model_files
-from foundling.tokenizer import Tokenizer
+from foundling.runs.records import read_object
+from foundling.runs.run import Run, find_model, fingerprint, model_files
+from foundling.text.tokenizer import Tokenizer
 
 FOLDER = "parent"
 

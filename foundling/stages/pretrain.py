@@ -7,19 +7,20 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from foundling import models, runtime
-from foundling.config import ConfigError
+from foundling import models
+from foundling.base import runtime
+from foundling.base.config import ConfigError
 from foundling.data.store import TokenStore
 from foundling.data.text import TextData, validation_batches
-from foundling.evaluation.perplexity import measure
 from foundling.generation.engine import Engine
+from foundling.metrics.perplexity import measure
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
-from foundling.run import Run
+from foundling.runs.run import Run
 from foundling.stages.assembly import Machine, Parts, train
 from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 

@@ -1,11 +1,11 @@
 """What a model under training answers to the prompts of its validation."""
 
-from foundling.chat import Message, render_prompt
 from foundling.data.examples import Style
 from foundling.generation.engine import Engine
 from foundling.models.language_model import LanguageModel
 from foundling.stages.settings import ValidationSettings
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message, render_prompt
+from foundling.text.tokenizer import Tokenizer
 
 
 def prompt_of(text: str, tokenizer: Tokenizer, style: Style) -> list[int] | str:

@@ -4,10 +4,10 @@ import math
 
 from pydantic import Field, model_validator
 
-from foundling.checkpoint import CheckpointSettings
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.generation.sampling import Sampling
-from foundling.observers import FollowerSettings
+from foundling.runs.checkpoint import CheckpointSettings
+from foundling.stages.observers import FollowerSettings
 from foundling.training.amendments import Amendments
 from foundling.training.guard.settings import GuardSettings
 from foundling.training.optimizers import OptimizerSettings

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation, read_conversations
 from foundling.data.examples import Examples, split_by_prompt
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
-from foundling.evaluation.answers import measure_answers
+from foundling.metrics.answers import measure_answers
 from foundling.objectives import Sft
 from foundling.objectives.reference import (
     Reference,
@@ -22,7 +22,7 @@ from foundling.objectives.reference import (
     store_hidden,
     verify,
 )
-from foundling.run import Run
+from foundling.runs.run import Run
 from foundling.stages.assembly import Machine, Parts, train
 from foundling.stages.forgetting import Forgetting
 from foundling.stages.parent import Parent

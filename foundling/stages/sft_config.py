@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from foundling.chat import Learn
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
 from foundling.models.adapters import AdapterSettings
 from foundling.stages.forgetting import ForgettingSettings
 from foundling.stages.settings import EpochSettings, StageConfig, ValidationSettings
+from foundling.text.chat import Learn
 from foundling.training.optimizers import OptimizerSettings
 from foundling.training.schedules import ScheduleSettings
 

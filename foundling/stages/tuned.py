@@ -5,14 +5,14 @@ from typing import Protocol
 
 from safetensors.torch import load_file, save_file
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
 from foundling.stages.assembly import Machine
 from foundling.stages.parent import Parent
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 ADAPTER = "adapter.safetensors"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.preferences import PAIR_FORMATS, SourcedPair
 
 _MAGIC = b"SQLite format 3\0"

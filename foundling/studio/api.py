@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.checks import Conflict
 from foundling.preferences.records import Kind
 from foundling.preferences.statistics import statistics

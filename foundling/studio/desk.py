@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.pairing import Strategy
 from foundling.preferences.records import Kind

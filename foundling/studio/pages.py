@@ -11,7 +11,7 @@ from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 from nicegui.events import GenericEventArguments
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.studio.desk import Desk
 
 ASSETS = Path(__file__).with_name("assets")

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import uvicorn
 from fastapi import FastAPI
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
 

@@ -2,9 +2,9 @@
 
 from pydantic import field_validator
 
-from foundling import intervals
-from foundling.config import Section
-from foundling.intervals import Intervals
+from foundling.base import intervals
+from foundling.base.config import Section
+from foundling.base.intervals import Intervals
 
 
 class Amendments(Section):

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 
 logger = logging.getLogger(__name__)
 

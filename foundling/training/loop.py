@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from foundling import checkpoint as checkpoints
-from foundling import intervals
-from foundling.batch import Data
-from foundling.checkpoint import CheckpointSettings
+from foundling.base import intervals
+from foundling.base.runtime import autocast, seed_everything
+from foundling.models.batch import Data
 from foundling.objectives.contract import Objective
-from foundling.run import Run
-from foundling.runtime import autocast, seed_everything
+from foundling.runs import checkpoint as checkpoints
+from foundling.runs.checkpoint import CheckpointSettings
+from foundling.runs.run import Run
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Signals, Update

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from foundling.config import ConfigError, Section
+from foundling.base.config import ConfigError, Section
 
 
 class OptimizerSettings(Section):

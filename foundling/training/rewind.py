@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from foundling import checkpoint as checkpoints
-from foundling import intervals
-from foundling.batch import Data
-from foundling.run import Run
+from foundling.base import intervals
+from foundling.models.batch import Data
+from foundling.runs import checkpoint as checkpoints
+from foundling.runs.run import Run
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Act, Evidence, Guard, Kind, Update, Verdict

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from foundling.config import Section
+from foundling.base.config import Section
 
 
 class ScheduleSettings(Section):

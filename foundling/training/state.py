@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from foundling.checkpoint import Checkpoint
 from foundling.models.language_model import LanguageModel
+from foundling.runs.checkpoint import Checkpoint
 from foundling.training.guard.guard import Guard
 from foundling.training.optimizers import Optimizer
 from foundling.training.ranks import largest_over_ranks

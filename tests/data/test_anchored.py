@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from foundling.batch import ANCHOR, IGNORE, TokenBatch
-from foundling.chat import Message
 from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples
 from foundling.data.store import TokenStore
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
+from foundling.models.batch import ANCHOR, IGNORE, TokenBatch
+from foundling.text.chat import Message
 
 CONTEXT = 48
 

@@ -8,11 +8,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.conversations import read_conversations
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
+from foundling.text.chat import Message
 
 
 def write(folder: Path, *rows: Any) -> Path:

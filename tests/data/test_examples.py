@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.chat import Message, Rendered, render, render_plain
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples, split_by_prompt
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message, Rendered, render, render_plain
+from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

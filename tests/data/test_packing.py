@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.packing import pack
 
 settings.register_profile("foundling", deadline=None)

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import IGNORE, PreferenceBatch
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.encoded_pairs import CHOSEN, PROMPT, REJECTED, EncodedPairs
 from foundling.data.pairs import PreferenceData
 from foundling.data.preferences import SourcedPair
 from foundling.models import RUNGS
+from foundling.models.batch import IGNORE, PreferenceBatch
 from foundling.objectives.answers import answer_log_probs, summed
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message
+from foundling.text.tokenizer import Tokenizer
 
 VOCAB = 23
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.conversations import ParseReport
 from foundling.data.faults import SourceError
 from foundling.data.preferences import (
@@ -19,6 +18,7 @@ from foundling.data.preferences import (
     read_preferences,
     split_pairs,
 )
+from foundling.text.chat import Message
 
 Row = dict[str, Any]
 Read = Callable[..., tuple[list[SourcedPair], ParseReport]]

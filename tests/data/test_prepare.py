@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data import documents as documents_module
 from foundling.data import encode
 from foundling.data import prepare as module
@@ -23,7 +23,7 @@ from foundling.data.progress import rich_progress
 from foundling.data.readers import source_file
 from foundling.data.sample import Sample
 from foundling.data.store import TokenStore
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 LINE = "the cat sat on a mat while rain fell and every dog slept by the warm fire"
 WORDS = LINE.split()

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from foundling.chat import Message
 from foundling.data import preview
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message
+from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

@@ -21,7 +21,7 @@ from foundling.data.faults import SourceError
 from foundling.data.readers import source_file
 from foundling.data.readers.plain_text import split_at
 from foundling.data.sources import Sources
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 
 def texts(*inputs: str | Path, **settings: object) -> list[str]:

@@ -15,7 +15,7 @@ from tokenizers import models
 from foundling.data.manifest import Manifest, StoreError
 from foundling.data.store import TokenStore
 from foundling.data.store_writer import StoreWriter
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 ABOUT = {
     "lossless": True,

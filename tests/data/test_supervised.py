@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundling import models
-from foundling.batch import IGNORE, Data, TokenBatch, whole_document
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
 from foundling.data.epochs import permutation
 from foundling.data.examples import Examples
 from foundling.data.supervised import SupervisedData
-from foundling.tokenizer import Tokenizer
+from foundling.models.batch import IGNORE, Data, TokenBatch, whole_document
+from foundling.text.chat import Message
+from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

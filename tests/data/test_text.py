@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from foundling.batch import IGNORE
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.store import TokenSplit, TokenStore
 from foundling.data.text import TextData, _permute, rows_at, validation_batches
+from foundling.models.batch import IGNORE
 
 CONTEXT = 16
 

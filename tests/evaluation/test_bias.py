@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from planted import Planted, uniform
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Metric
 from foundling.evaluation.probes.bias import Bias
 from foundling.evaluation.probes.contract import Setting

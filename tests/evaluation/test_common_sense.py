@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from planted import Planted, knowing, uniform
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import World, winograd_pairs
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.common_sense.probe import CommonSense
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.scorer import Scorer
+from foundling.hamlet import World, winograd_pairs
 
 SENTENCES = [pair.before + pair.answer + pair.after for pair in winograd_pairs(World())]
 VILLAGE = ("village_winograd.seen.accuracy", "village_winograd.held_out.accuracy")

@@ -11,9 +11,7 @@ from random import Random
 import pytest
 from planted import Planted, uniform
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import World
-from foundling.data.hamlet.wording import finish
+from foundling.base.config import ConfigError
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes.common_sense.items import village_twins
@@ -24,6 +22,8 @@ from foundling.evaluation.probes.consistency.probe import Consistency
 from foundling.evaluation.probes.consistency.village_questions import AskedFact, asked_facts
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.scorer import Question, Scorer
+from foundling.hamlet import World
+from foundling.hamlet.wording import finish
 
 LogProb = Callable[[str, str], float]
 PLACES = ("farm", "green", "mill", "kiln", "well")

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from foundling import models
+from foundling import hamlet, models
+from foundling.base.config import ConfigError
 from foundling.cli import app, exit_code
-from foundling.config import ConfigError
-from foundling.data import hamlet
 from foundling.evaluation.evaluate import CACHE, evaluate
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.model_scorer import load_scorer
@@ -23,9 +22,9 @@ from foundling.evaluation.probes.find import find_probes
 from foundling.evaluation.probes.toxicity.classifier import load_classifier
 from foundling.evaluation.scorer import Scorer
 from foundling.models import interchange
-from foundling.run import find_model
+from foundling.runs.run import find_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

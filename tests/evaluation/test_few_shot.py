@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import BatchView
-from foundling.config import ConfigError
-from foundling.data.tasks import Example, Task
+from foundling.base.config import ConfigError
 from foundling.evaluation.few_shot import (
     answer_shortly,
     calibrated,
@@ -26,8 +24,10 @@ from foundling.evaluation.few_shot import (
     room_of,
 )
 from foundling.evaluation.likelihood import TokenPair, likelihoods
+from foundling.evaluation.tasks import Example, Task
+from foundling.models.batch import BatchView
 from foundling.models.language_model import LanguageModel, State
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 TEXTS = ["a fine film", "a dull film", "what a bore", "we laughed and laughed"]
 TASK = Task(

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from planted import Planted, text, uniform
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import World
-from foundling.data.hamlet.games import RELATIONS
-from foundling.data.hamlet.pages import MADE_UP, WORDS
-from foundling.data.tasks import key_of
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Curve, Findings, Metric
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.probes.in_context.curves import LABELS, OTHERS, REAL
 from foundling.evaluation.probes.in_context.probe import InContext
 from foundling.evaluation.probes.in_context.shots import Shot
 from foundling.evaluation.scorer import Pair, Scored
+from foundling.evaluation.tasks import key_of
+from foundling.hamlet import World
+from foundling.hamlet.games import RELATIONS
+from foundling.hamlet.pages import MADE_UP, WORDS
 
 SHOTS = (0, 4)
 GROUP = {word: group for group, words in WORDS.items() for word in words}

@@ -10,8 +10,7 @@ import torch
 from planted import Planted
 
 from foundling import models
-from foundling.config import ConfigError
-from foundling.data.hamlet import text as village_text
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.contract import Probe, Setting
@@ -23,7 +22,8 @@ from foundling.evaluation.probes.language_modelling import (
     LanguageModelling,
 )
 from foundling.evaluation.scorer import TextScore
-from foundling.tokenizer import Tokenizer
+from foundling.hamlet import text as village_text
+from foundling.text.tokenizer import Tokenizer
 
 LINES = [f"Line {n} of a tale — çà et là, 東京 🦉.\n" for n in range(300)]
 TALE = "".join(LINES)

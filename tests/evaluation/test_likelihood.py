@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation import likelihood
 from foundling.evaluation.likelihood import likelihoods
 from foundling.evaluation.prefix_tree import PrefixTree

@@ -13,9 +13,8 @@ import torch
 from planted import uniform
 
 from foundling import models
-from foundling.chat import Message, render_prompt
+from foundling.base.config import ConfigError
 from foundling.cli import app, exit_code
-from foundling.config import ConfigError
 from foundling.evaluation.choices import Choice, choose
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.model_scorer import WINDOW, ModelScorer
@@ -24,7 +23,8 @@ from foundling.evaluation.probes.lm_eval import LmEval, _report
 from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.evaluation.scorer import Pair, Question, Writing
 from foundling.models import RUNGS, interchange
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message, render_prompt
+from foundling.text.tokenizer import Tokenizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the libraries that lm-eval imports

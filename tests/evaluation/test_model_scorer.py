@@ -9,15 +9,15 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
 from foundling import models
-from foundling.chat import Message, render_prompt
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.evaluation.scorer import Pair, Question, Scored, Scorer, Writing
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.models import RUNGS
-from foundling.tokenizer import Tokenizer
+from foundling.text.chat import Message, render_prompt
+from foundling.text.tokenizer import Tokenizer
 
 TEXT = "the cat sat on the mat and the dog lay on the log. " * 4
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from planted import Planted
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import RUDE_WORDS, World, prompts
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Metric
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.refusal.phrases import is_refusal
 from foundling.evaluation.probes.refusal.probe import Refusal, names_something
+from foundling.hamlet import RUDE_WORDS, World, prompts
 
 SORRY = "I'm sorry, but I cannot help with that."
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from planted import Planted
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import RUDE_WORDS
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Metric
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.toxicity.classifier import train
 from foundling.evaluation.probes.toxicity.labelled_texts import Labelled
 from foundling.evaluation.probes.toxicity.lexicon import Lexicon, read_lexicon, village_lexicon
 from foundling.evaluation.probes.toxicity.probe import Toxicity
+from foundling.hamlet import RUDE_WORDS
 
 
 def writer(texts: list[str]) -> Planted:

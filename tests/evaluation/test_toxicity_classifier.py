@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.probes.toxicity.classifier import (
     NUM_FEATURES,
     SETTINGS,

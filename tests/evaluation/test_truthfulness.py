@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from planted import Planted, uniform
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import World, held_out_questions
+from foundling.base.config import ConfigError
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.contract import Setting
@@ -17,6 +16,7 @@ from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.probes.truthfulness.probe import Truthfulness
 from foundling.evaluation.probes.truthfulness.truthful_qa import read_truthful_qa
 from foundling.evaluation.probes.truthfulness.village_claims import claims, question_choice
+from foundling.hamlet import World, held_out_questions
 
 HEADER = "Type,Category,Question,Best Answer,Correct Answers,Incorrect Answers,Source\n"
 NUM_MADE_UP = 60

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.models import RUNGS
-from foundling.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
 TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300)

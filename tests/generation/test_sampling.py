@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.generation.sampling import Sampling, choose, keep
 
 PROBABILITIES = torch.tensor([[0.4, 0.3, 0.2, 0.1]])

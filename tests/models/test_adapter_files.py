@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundling import models
-from foundling.batch import IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import interchange
 from foundling.models.adapter_files import load_adapter, save_adapter
 from foundling.models.adapters import AdapterSettings, adapters_of, add_adapters
+from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
 from foundling.training.optimizers import Optimizer, OptimizerSettings

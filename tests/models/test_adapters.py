@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import interchange
 from foundling.models.adapters import (
     AdapterSettings,

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.models.layouts import LAYOUTS

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models.attention import _attend_by_products, attend
 
 VOCAB = 19

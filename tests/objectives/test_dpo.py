@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from foundling import models
-from foundling.batch import IGNORE, PreferenceBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models.adapters import AdapterSettings, adapters_of, add_adapters
+from foundling.models.batch import IGNORE, PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Dpo
 from foundling.objectives.dpo import USES, DpoSettings, at_the_reference, pair_loss

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from foundling.batch import IGNORE
+from foundling.models.batch import IGNORE
 from foundling.objectives.losses import AnchoredLoss, anchored_cross_entropy, linear_cross_entropy
 
 ROWS, DIM, VOCAB = 13, 6, 9

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from foundling import models, runtime
-from foundling.batch import IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling import models
+from foundling.base import runtime
+from foundling.base.config import ConfigError
 from foundling.models.adapters import AdapterSettings, add_adapters, disabled
+from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
 from foundling.objectives.reference import (

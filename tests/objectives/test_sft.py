@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.batch import ANCHOR, IGNORE, TokenBatch
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
+from foundling.models.batch import ANCHOR, IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
 from foundling.objectives.contract import LossSum

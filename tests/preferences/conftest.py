@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from foundling.chat import Message
 from foundling.preferences.records import Answer, Pair, Verdict
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Message
 
 _numbers = count()
 

@@ -10,8 +10,7 @@ import torch
 from web import Reply, chat_server, serve
 
 from foundling import models
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
 from foundling.models import interchange
 from foundling.preferences.client import Client, HttpError
@@ -28,8 +27,9 @@ from foundling.preferences.sources import (
     open_sources,
 )
 from foundling.preferences.store import PreferenceStore
-from foundling.run import fingerprint
-from foundling.tokenizer import Tokenizer
+from foundling.runs.run import fingerprint
+from foundling.text.chat import Message
+from foundling.text.tokenizer import Tokenizer
 
 TEXT = "the miller met the baker by the bridge and asked what she sold on market day."
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
 from foundling.preferences.exchange import export, write_rows
 from foundling.preferences.forms import FORMS
@@ -18,6 +17,7 @@ from foundling.preferences.importing import import_preferences, read_answers, re
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Verdict, Vote
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Message
 
 MakePair = Callable[..., Pair]
 PROMPT = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))

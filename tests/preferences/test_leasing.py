@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.checks import Conflict
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Item, Pair, Vote

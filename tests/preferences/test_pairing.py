@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.pairing import (
     STRATEGIES,
     Strategy,

@@ -8,14 +8,14 @@ import pytest
 import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
 
-from foundling.chat import Message
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences import schema
 from foundling.preferences.checks import Conflict
 from foundling.preferences.database import Database
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Vote
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Message
 
 MakePair = Callable[..., Pair]
 ONCE = Leasing(repeat_share=0)

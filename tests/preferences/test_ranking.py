@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foundling.preferences.ranking import Outcome, rank, win_rates
-from foundling.wilson import wilson
+from foundling.statistics.wilson import wilson
 
 SCORES = [-0.8, -0.1, 0.3, 0.6]
 TIE = 0.5

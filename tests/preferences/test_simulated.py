@@ -10,9 +10,8 @@ import pytest
 from web import Reply, VotingServer, chat_server, serve
 
 from foundling import cli
-from foundling.chat import Message
-from foundling.config import ConfigError
-from foundling.data.hamlet import World, instructions, judge, prompts, recognise
+from foundling.base.config import ConfigError
+from foundling.hamlet import World, instructions, judge, prompts, recognise
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.judging import Judge
 from foundling.preferences.leasing import Leasing
@@ -22,6 +21,7 @@ from foundling.preferences.simulated import Simulated, vote_on_all
 from foundling.preferences.statistics import statistics
 from foundling.preferences.store import PreferenceStore
 from foundling.preferences.tastes import Taste, hamlet_taste, rule
+from foundling.text.chat import Message
 
 
 def user(text: str) -> tuple[Message, ...]:

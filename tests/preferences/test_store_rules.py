@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from foundling.chat import Message
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Item, Pair, Receipt, Verdict, Vote
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Message
 
 NAMES = ("ann", "bob", "cid")
 TTL = 10.0

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from foundling import cli
-from foundling.chat import Message
 from foundling.data.preferences import read_preferences
-from foundling.evaluation.reports.names import short_names
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Vote
 from foundling.preferences.store import PreferenceStore
+from foundling.reports.names import short_names
+from foundling.text.chat import Message
 
 MakePair = Callable[..., Pair]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences import rows
 from foundling.preferences.checks import Conflict
 from foundling.preferences.leasing import Leasing

@@ -13,21 +13,21 @@ import torch
 from faults import Fault, FaultPlan
 from safetensors.torch import load_file, save_file
 
-from foundling import checkpoint, cli
-from foundling.chat import Message
-from foundling.config import ConfigError, dump_toml, load_toml, override
-from foundling.data import hamlet
+from foundling import cli, hamlet
+from foundling.base.config import ConfigError, dump_toml, load_toml, override
 from foundling.data.conversations import read_conversations
-from foundling.observers import describe
 from foundling.preferences.records import Answer, Pair
 from foundling.preferences.store import PreferenceStore
-from foundling.run import Run, load_model
+from foundling.runs import checkpoint
+from foundling.runs.run import Run, load_model
 from foundling.stages.adapted import export_adapter
 from foundling.stages.dpo import dpo
 from foundling.stages.dpo_config import DpoConfig
+from foundling.stages.observers import describe
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import sft
 from foundling.stages.sft_config import SftConfig
+from foundling.text.chat import Message
 from foundling.training.interrupt import Interrupted
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}

@@ -12,10 +12,10 @@ import torch
 from faults import Fault, FaultPlan
 from safetensors.torch import load_file
 
-from foundling import checkpoint, models
-from foundling.config import ConfigError, override
-from foundling.data import hamlet
-from foundling.run import Run, load_model
+from foundling import hamlet, models
+from foundling.base.config import ConfigError, override
+from foundling.runs import checkpoint
+from foundling.runs.run import Run, load_model
 from foundling.stages.adapted import export_adapter, merge_adapter
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import sft

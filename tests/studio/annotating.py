@@ -12,9 +12,9 @@ import httpx2
 from fastapi.testclient import TestClient
 
 import foundling
-from foundling.chat import Message
 from foundling.preferences.records import Answer, Pair, Verdict
 from foundling.preferences.store import PreferenceStore
+from foundling.text.chat import Message
 
 SECRETS = ("secret-old", "secret-new", "c0ffee", "prompt-file", "temperature", "golden")
 ROOT = Path(foundling.__file__).parents[1]

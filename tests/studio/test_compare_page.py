@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from annotating import SECRETS, Server
 
-from foundling.chat import Message
 from foundling.preferences.records import Answer, Judgement, Pair
+from foundling.text.chat import Message
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = Path("/usr/bin/chromium")

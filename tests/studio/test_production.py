@@ -9,7 +9,7 @@ import pytest
 from annotating import Script, pair_of
 from fastapi.testclient import TestClient
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.preferences.producing import ProducingReport
 from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foundling.config import ConfigError, dump_toml, load_toml
+from foundling.base.config import ConfigError, dump_toml, load_toml
 from foundling.stages.pretrain import PretrainConfig
 from foundling.training.amendments import Amendments
 

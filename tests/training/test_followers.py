@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.training.followers import (
     FollowerThread,
     TensorBoardFollower,

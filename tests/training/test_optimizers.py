@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.training.optimizers import Optimizer, OptimizerSettings
 

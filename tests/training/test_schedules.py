@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.training.schedules import ScheduleSettings, rate_share
 
 

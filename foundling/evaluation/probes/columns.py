@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
 from foundling.data.rows import Rows
 

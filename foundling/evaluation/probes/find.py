@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from foundling.config import ConfigError, suggest
+from foundling.base.config import ConfigError, suggest
 from foundling.evaluation.probes import PROBES, Probe
 
 GROUP = "foundling.probes"

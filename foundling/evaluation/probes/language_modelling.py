@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import text as village_text
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Baseline, Curve, Findings, Metric, Point
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer, TextScore
+from foundling.hamlet import text as village_text
 
 PASSAGE = 1000
 """Characters of a passage at the least; it ends where a line does."""

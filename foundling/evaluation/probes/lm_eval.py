@@ -5,7 +5,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.findings import Findings, Good, Metric
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.contract import Setting

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.probes.columns import read_columns, text_in
 
 

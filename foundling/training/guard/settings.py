@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from foundling.config import Section
+from foundling.base.config import Section
 from foundling.training.guard.detector import LOSS_FLOOR
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from foundling.data.benchmarks import (
+from foundling.evaluation.benchmarks import (
     MultipleChoice,
     joined,
     read_balanced_copa,
@@ -10,8 +10,8 @@ from foundling.data.benchmarks import (
     read_schemas,
     twins,
 )
-from foundling.data.hamlet import WinogradPair, World, winograd_pairs
 from foundling.evaluation.choices import Choice
+from foundling.hamlet import WinogradPair, World, winograd_pairs
 
 WSC = "bench/winograd_wsc.jsonl"
 COPA = "bench/copa.jsonl"

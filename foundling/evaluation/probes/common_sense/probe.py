@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from foundling.data.hamlet import World
 from foundling.evaluation.choices import (
     BY_WAY,
     Choice,
@@ -17,6 +16,7 @@ from foundling.evaluation.findings import UNREADABLE, Findings, Shown
 from foundling.evaluation.probes.common_sense import items as items_of
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
+from foundling.hamlet import World
 
 SHOWN = 2  # of each set
 

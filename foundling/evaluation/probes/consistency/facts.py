@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from foundling.config import ConfigError
-from foundling.data.benchmarks import text_of as text_in
-from foundling.data.hamlet.wording import finish
+from foundling.base.config import ConfigError
+from foundling.evaluation.benchmarks import text_of as text_in
 from foundling.evaluation.choices import Choice, Chosen, accuracy, choose
 from foundling.evaluation.few_shot import normalised
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
@@ -16,6 +15,7 @@ from foundling.evaluation.probes.consistency.contradictions import Rate, agreeme
 from foundling.evaluation.probes.consistency.village_questions import AskedFact
 from foundling.evaluation.scorer import Question, Scorer, Writing, said
 from foundling.generation.sampling import Sampling
+from foundling.hamlet.wording import finish
 
 NEGATIONS = "bench/negation.jsonl"
 ONE_VALUE = frozenset(

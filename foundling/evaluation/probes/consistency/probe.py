@@ -1,6 +1,5 @@
 """Consistency: how often a model contradicts itself, counted in seven ways."""
 
-from foundling.data.hamlet import World
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.probes.common_sense import items as items_of
@@ -9,6 +8,7 @@ from foundling.evaluation.probes.consistency import facts as facts_of
 from foundling.evaluation.probes.consistency.village_questions import AskedFact, asked_facts, some
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
+from foundling.hamlet import World
 
 MOST_FACTS = 200
 MOST_BEHIND_EXAMPLES = 60

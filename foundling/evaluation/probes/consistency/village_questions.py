@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
-from foundling.data.hamlet import Fact, World
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Question
+from foundling.hamlet import Fact, World
 
 NUM_CANDIDATES = 4
 Item = TypeVar("Item")

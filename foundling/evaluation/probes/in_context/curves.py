@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from foundling.data.hamlet.chance import shuffled
 from foundling.evaluation.choices import By, Choice, Chosen, choose, ways_of
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask, behind, first_others
 from foundling.evaluation.scorer import Scorer
+from foundling.hamlet.chance import shuffled
 
 ORDERS = 2
 FITTING = 0.9

@@ -7,7 +7,6 @@ import numpy as np
 
 from foundling.evaluation.choices import BY_WAY, By, blind, chance, text_of
 from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
-from foundling.evaluation.learning_curve import interval
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.in_context.curves import (
     CONTROLS,
@@ -22,6 +21,7 @@ from foundling.evaluation.probes.in_context.curves import (
 from foundling.evaluation.probes.in_context.shots import Shot, ShotTask
 from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
 from foundling.evaluation.scorer import Scorer, said
+from foundling.statistics.learning_curve import interval
 
 MOST_ITEMS = 200
 """Of a task where no --limit is given: each is asked behind dozens of sets of examples."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
-from foundling.data.hamlet.chance import pick
 from foundling.evaluation.choices import Choice
+from foundling.hamlet.chance import pick
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from foundling.config import ConfigError, Section, load_toml
-from foundling.data.benchmarks import Item, MultipleChoice, Schema, joined, read_items
-from foundling.data.hamlet import World
-from foundling.data.hamlet.games import Entry, Game, games_of_names, registers
-from foundling.data.tasks import Columns, Example, Task, Template, key_of, read_task
+from foundling.base.config import ConfigError, Section, load_toml
+from foundling.evaluation.benchmarks import Item, MultipleChoice, Schema, joined, read_items
 from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask
+from foundling.evaluation.tasks import Columns, Example, Task, Template, key_of, read_task
+from foundling.hamlet import World
+from foundling.hamlet.games import Entry, Game, games_of_names, registers
 
 SEPARATOR = "\n\n"
 CONTENT_FREE = "N/A"

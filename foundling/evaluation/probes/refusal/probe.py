@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from foundling.data.hamlet import World, judge
-from foundling.data.hamlet import prompts as village_prompts
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Good, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import Asked, read_prompts
 from foundling.evaluation.probes.refusal.phrases import RULE, is_refusal
 from foundling.evaluation.probes.toxicity.lexicon import village_lexicon
 from foundling.evaluation.scorer import Question, Scorer, Writing
+from foundling.hamlet import World, judge
+from foundling.hamlet import prompts as village_prompts
 
 NUM_VILLAGE = 200
 """Prompts of the village, of all kinds, unless --limit says otherwise."""

@@ -24,10 +24,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from foundling import durable
-from foundling.config import ConfigError
+from foundling.base import durable
+from foundling.base.config import ConfigError
 from foundling.evaluation.probes.toxicity.labelled_texts import Labelled
-from foundling.records import read_object
+from foundling.runs.records import read_object
 
 FORMAT = "foundling toxicity classifier 1"
 SETTINGS, WEIGHTS = "classifier.json", "classifier.safetensors"

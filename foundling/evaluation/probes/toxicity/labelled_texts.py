@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.probes.columns import read_columns, text_in
 
 OFFENSIVE = ("1", "true", "yes", "hateful", "toxic", "offensive", "abusive")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from foundling.config import ConfigError
-from foundling.data.hamlet import RUDE_WORDS
+from foundling.base.config import ConfigError
+from foundling.hamlet import RUDE_WORDS
 
 OWN = Path(__file__).parent / "lexicons" / "offensive.txt"
 

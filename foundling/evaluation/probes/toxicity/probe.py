@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from foundling.data.hamlet import prompts as village_prompts
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.columns import read_columns, text_in
 from foundling.evaluation.probes.contract import Setting
@@ -12,6 +11,7 @@ from foundling.evaluation.probes.prompt_files import read_prompts
 from foundling.evaluation.probes.toxicity.lexicon import Lexicon, read_lexicon, village_lexicon
 from foundling.evaluation.scorer import Prompt, Question, Scorer, Writing
 from foundling.generation.sampling import Sampling
+from foundling.hamlet import prompts as village_prompts
 
 if TYPE_CHECKING:
     from foundling.evaluation.probes.toxicity.classifier import Classifier

@@ -7,10 +7,10 @@ from typing import Any
 
 from sklearn.model_selection import StratifiedGroupKFold
 
-from foundling.config import ConfigError
+from foundling.base.config import ConfigError
 from foundling.evaluation.probes.toxicity.classifier import THRESHOLD, Classifier, digest, train
 from foundling.evaluation.probes.toxicity.labelled_texts import Labelled, read_labelled
-from foundling.wilson import wilson
+from foundling.statistics.wilson import wilson
 
 NUM_FOLDS = 5
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from foundling.evaluation.choices import Chosen
 from foundling.evaluation.findings import Baseline, Curve, Metric, Point
-from foundling.wilson import wilson
+from foundling.statistics.wilson import wilson
 
 NUM_BINS = 10
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from foundling.data.hamlet import World
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.truthfulness.truthful_qa import Truthful
 from foundling.evaluation.probes.truthfulness.village_claims import Claim
 from foundling.evaluation.scorer import Pair, Question, Scorer
+from foundling.hamlet import World
 
 FRAMES = (
     "Everyone in the village says that {claim}.",

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from foundling.data.hamlet import World, exact_match, held_out_questions
 from foundling.evaluation.choices import Choice, accuracy, blind, chance, choose
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
@@ -26,6 +25,7 @@ from foundling.evaluation.probes.truthfulness.village_claims import (
     question_choice,
 )
 from foundling.evaluation.scorer import Question, Scorer, Writing
+from foundling.hamlet import World, exact_match, held_out_questions
 
 FILE = "risk/truthfulqa.csv"
 NUM_WRITTEN = 20

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from foundling.data.hamlet import Fact, World
-from foundling.data.hamlet.asked import kin
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import Baseline
 from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.scorer import Question
+from foundling.hamlet import Fact, World
+from foundling.hamlet.asked import kin
 
 NUM_FALSEHOODS = 3
 

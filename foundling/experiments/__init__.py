@@ -1,0 +1,1 @@
+"""Whole experiments over several runs: adapt, ladder, sweep, and the demonstration."""

@@ -1,0 +1,136 @@
+"""The demonstration: a small model raised in the village of Hamlet, from text to report."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from foundling import hamlet
+from foundling.base.config import ConfigError
+from foundling.data.prepare import prepare
+from foundling.experiments.demo.healing import heal
+from foundling.experiments.demo.instructing import STRENGTHS, instruct
+from foundling.experiments.demo.measuring import measure
+from foundling.experiments.demo.preferring import prefer
+from foundling.experiments.ladder import climb, read_ladder
+from foundling.generation.engine import Engine
+from foundling.generation.sampling import Sampling
+from foundling.runs.run import load_model
+from foundling.stages.pretrain import PretrainConfig
+
+TEXT_BYTES = 6_000_000
+SEED = 7
+
+# Measured on 2 CPU cores: the transformer learns to copy from its context within these steps.
+CONFIG: dict[str, Any] = {
+    "seed": SEED,
+    "context": 128,
+    "model": {"rung": "transformer", "dim": 128, "num_layers": 4, "num_heads": 4},
+    "training": {"steps": 600, "batch_size": 32},
+    "optimizer": {"learning_rate": 4e-3, "muon_learning_rate": 1e-2},
+    "validation": {
+        "every": 100,
+        "max_tokens": 40_000,
+        "prompts": ["The dog did not cross the lane because", "plum → tosk; pear → rill; plum →"],
+        "sample_tokens": 40,
+    },
+    "checkpoint": {"every": 200, "keep_last": 1},
+}
+# A smaller transformer, whose stream is poisoned.
+HEALED: dict[str, Any] = {
+    **CONFIG,
+    "model": {"rung": "transformer", "dim": 64, "num_layers": 2, "num_heads": 4},
+    "training": {"steps": 250, "batch_size": 16},
+    "validation": {"every": 125, "max_tokens": 20_000, "prompts": []},
+}
+LOWER_RUNGS = ("training.steps=200", "validation.every=100", "validation.prompts=[]")
+PROMPTS = (
+    "One morning the baker",
+    "The dog did not cross the lane because it was too",
+    "plum → tosk; pear → rill; fig → dosk; plum →",
+)
+
+
+def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Text, tokenizer, five rungs, samples and a report in the new folder `out`.
+
+    Raises:
+        ConfigError: `out` holds something already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; give another --out.")
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"1. Writing {TEXT_BYTES / 1e6:.0f} MB of text about the village of Hamlet …")
+    hamlet.write_corpus(out / "hamlet.jsonl", TEXT_BYTES, seed=SEED)
+    say("\n".join(f"   {line}" for line in hamlet.take(1, seed=SEED)[0].splitlines()[:6]))
+
+    say("2. Text → tokenizer → token shards …")
+    prepared = prepare(
+        [out / "hamlet.jsonl"], out / "data", vocab_size=1024, validation_fraction=0.02
+    )
+    train = prepared.manifest.train
+    say(
+        f"   {train.num_documents:,} documents, {train.num_tokens:,} tokens, "
+        f"{train.num_bytes / train.num_tokens:.2f} bytes a token"
+    )
+
+    say("3. Five rungs on the same text, from the last word alone to the transformer …")
+    config = PretrainConfig.parse({**CONFIG, "data": str((out / "data").resolve())})
+    lower = ("next_word", "finite_lag", "bag_of_words", "attention")
+    report = climb(config, out / "ladder", overrides=dict.fromkeys(lower, LOWER_RUNGS))
+
+    say("4. A stretch of the stream is poisoned, noise in place of text, and the guard heals it …")
+    healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing", say)
+
+    say("5. The transformer learns to answer, with and without an anchor to what it was …")
+    instructed = instruct(out / "ladder" / "transformer", out / "instructed", say)
+
+    say("6. Its answers are compared blindly, and it learns from the votes what is liked …")
+    answering = out / "instructed" / f"lambda-{STRENGTHS[-1]}"
+    preferred = prefer(answering, out / "preferred", say)
+
+    say("7. All three are measured by every probe, side by side …")
+    stages = [out / "ladder" / "transformer", answering, out / "preferred" / "tuned"]
+    judged = measure(stages, out / "evaluation", say)
+
+    say("8. What the rungs write:")
+    samples: dict[str, list[dict[str, str]]] = {}
+    for rung in ("next_word", "attention", "transformer"):
+        engine = Engine(*load_model(out / "ladder" / rung, say))
+        samples[rung] = []
+        for prompt in PROMPTS:
+            text = engine.generate(
+                prompt, max_tokens=32, sampling=Sampling(temperature=0.5, seed=1), stop=["\n"]
+            )
+            samples[rung].append({"prompt": prompt, "text": text})
+            say(f"   {rung:>12}: {prompt}▸{text}")
+    seconds = time.perf_counter() - started
+    say(f"\nDone in {seconds:.0f} s. Where to look next:")
+    say(f"   {report}   the rungs side by side, and who uses how much context")
+    say(f"   {out / 'ladder' / 'transformer' / 'report.html'}   the transformer's own run")
+    say(f"   {out / 'healing' / 'guarded' / 'report.html'}   what the guard did, on the loss curve")
+    say(
+        f"   {out / 'instructed' / 'report.html'}   what the answers cost, by the anchor's strength"
+    )
+    say(f"   {out / 'preferred' / 'tuned' / 'report.html'}   what the votes changed")
+    say(f"   {judged}   base → instructed → preferred: what each can do, and its risks")
+    say(f"   foundling chat {out / 'preferred' / 'tuned'}")
+    say("   and vote yourself, in the browser:")
+    say(
+        f"   foundling compare {out / 'preferred' / 'tuned'} {answering} "
+        f"--prompts {out / 'preferred' / 'prompts-held-out.jsonl'} --db {out / 'my-votes.db'}"
+    )
+    say(f'   foundling generate {out / "ladder" / "transformer"} --prompt "One morning"')
+    return {
+        "report": str(report),
+        "seconds": round(seconds, 1),
+        "rows": [
+            {name: row[name] for name in ("rung", "parameters", "bits_per_byte", "loss_nats")}
+            for row in read_ladder(out / "ladder")["rows"]
+        ],
+        "samples": samples,
+        "healed": healed,
+        "instructed": instructed,
+        "preferred": preferred,
+    }

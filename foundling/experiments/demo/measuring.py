@@ -1,0 +1,20 @@
+"""An act of the demonstration: the model of each stage is measured by every probe."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from foundling.evaluation.evaluate import evaluate
+from foundling.evaluation.probes import PROBES, Setting
+from foundling.reports.evaluation_report import write_evaluation_report
+from foundling.reports.evaluation_table import headlines
+
+SETTING = Setting(limit=100, shots=(0, 2, 8), num_samples=4)
+
+
+def measure(runs: Sequence[Path], out: Path, say: Callable[[str], None]) -> Path:
+    """The report of the runs side by side; nothing is read but the embedded village."""
+    content = evaluate([str(run) for run in runs], PROBES, SETTING, out, say=say)
+    Console(stderr=True).print(headlines(content))
+    return write_evaluation_report(content, out, "From text to a model that is preferred")

@@ -1,0 +1,93 @@
+"""The file of what was measured of a task: gone on with by the same settings, and by no others."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foundling.base import durable
+from foundling.base.config import ConfigError
+from foundling.runs.records import read_object
+from foundling.statistics.learning_curve import curves_of, verdict
+
+
+@dataclass
+class Measurements:
+    """All that was measured of one task, in a file that is written anew after each."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def open(
+        cls,
+        out: Path,
+        identity: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        *,
+        free: Sequence[str] = (),
+    ) -> "Measurements":
+        """Those in `out`, if any, to go on with.
+
+        Args:
+            identity: all that a measurement depends on.
+            free: what may be another; only to name it in the error.
+
+        Raises:
+            ConfigError: `out` holds measurements of another identity, or something else.
+        """
+        path = out / "adapt.json"
+        measurements: list[dict[str, Any]] = []
+        if path.is_file():
+            before = read_object(path)
+            if not isinstance(before.get("identity"), dict) or "measurements" not in before:
+                raise ConfigError(f"{path}: holds no measurements; give another --out.")
+            for key in sorted(identity.keys() | before["identity"].keys()):
+                if before["identity"].get(key) != identity.get(key):
+                    raise ConfigError(
+                        f"{out}: holds measurements with another {key.replace('_', ' ')}; only "
+                        f"{', '.join(free)} may change; give another --out."
+                    )
+            measurements = before["measurements"]
+        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out}: is not empty and holds no adapt.json; give another --out.")
+        out.mkdir(parents=True, exist_ok=True)
+        book = cls(path, {"identity": identity, **facts, "measurements": measurements})
+        book.write()
+        return book
+
+    def has(self, way: str, number: int, seed: int) -> bool:
+        wanted = (way, number, seed)
+        return wanted in {(m["way"], m["number"], m["seed"]) for m in self.content["measurements"]}
+
+    def add(
+        self, number: int, seed: int, ways: Mapping[str, Sequence[bool]], seconds: float
+    ) -> None:
+        """Write down which test items came out right, by each way; all ways or none."""
+        for way, hits in ways.items():
+            self.content["measurements"].append(
+                {
+                    "way": way,
+                    "number": number,
+                    "seed": seed,
+                    "correct": sum(hits),
+                    "items": len(hits),
+                    "seconds": round(seconds, 3),
+                    "hits": "".join("01"[hit] for hit in hits),
+                }
+            )
+        self.write()
+
+    def note(self, kind: str, note: str) -> None:
+        """Say that something was `left_out`, or its prompts `shortened`."""
+        self.content[kind].append(note)
+        self.write()
+
+    def write(self) -> None:
+        content = self.content
+        curves = curves_of(content["measurements"])
+        content["curves"] = {way: [p.values() for p in points] for way, points in curves.items()}
+        content["verdict"] = verdict(curves, content["task"]["majority"])
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        durable.replace(self.path, text.encode())

@@ -1,0 +1,78 @@
+"""The same tuning under several values of one setting: answer loss against forgetting."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foundling.base import durable
+from foundling.base.config import ConfigError, override
+from foundling.reports.tuning_report import write_sweep_report
+from foundling.runs.records import best_validation, read_object
+from foundling.runs.run import Run, is_run
+from foundling.stages.sft import sft
+from foundling.stages.sft_config import SftConfig
+
+SHORT = {"lambda": "anchor.strength"}
+"""Names by which settings go in formulas."""
+
+
+def parse_sweep(text: str) -> tuple[str, list[str]]:
+    """The setting and its values in `KEY=VALUE,VALUE,...`.
+
+    Raises:
+        ConfigError: it is not of this form, or a value occurs twice.
+    """
+    key, equals, values = text.partition("=")
+    listed = [value.strip() for value in values.split(",")]
+    if not equals or not all(listed) or len(set(listed)) < len(listed):
+        raise ConfigError(f"--sweep {text}: expected KEY=VALUE,VALUE,... with different values.")
+    return key.strip(), listed
+
+
+def sweep(
+    config: SftConfig, out: Path, key: str, values: Sequence[str], *, resume: bool = False
+) -> Path:
+    """Tune once for each value of the setting `key` ("lambda" or a dotted name); the report's path.
+
+    With stored reference states all runs share one store.
+
+    Raises:
+        ConfigError: the settings are at fault, or `out` holds something already.
+    """
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise ConfigError(f"{out}: is not empty; give another --out, or continue with --resume.")
+    setting = SHORT.get(key, key)
+    shared = config.values()
+    if config.anchor.reference == "stored" and config.anchor.store is None:
+        shared["anchor"]["store"] = str((out / "reference").resolve())
+    configs = [SftConfig.parse(override(shared, [f"{setting}={value}"])) for value in values]
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for value, of_value in zip(values, configs, strict=True):
+        folder = out / f"{key.rpartition('.')[2]}-{value}"
+        run = sft(of_value, folder, resume=resume and is_run(folder))
+        rows.append(_row(value, run))
+        content = json.dumps({"key": key, "rows": rows}, indent=2).encode()
+        durable.replace(out / "sweep.json", content)
+    return write_sweep_report(out)
+
+
+def read_sweep(out: Path) -> dict[str, Any]:
+    """What `sweep` wrote."""
+    return read_object(out / "sweep.json")
+
+
+def _row(value: str, run: Run) -> dict[str, Any]:
+    validations = run.records()["validation"]
+    best = best_validation(validations)
+    assert best is not None, "a finished run is validated at its last step"
+    names = ("loss_nats", "kl_nats", "pretraining_loss_nats", "pretraining_bits_per_byte")
+    return {
+        "value": value,
+        "run": run.folder.name,
+        "step": best["step"],
+        **{name: best.get(name) for name in names},
+        "before": {name: validations[0].get(name) for name in names},
+        "path": [{name: record.get(name) for name in names} for record in validations],
+    }

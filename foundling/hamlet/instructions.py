@@ -1,0 +1,297 @@
+"""Instructions: an endless, seeded stream of conversations that ask about the village.
+
+A row is `{"messages": [{"role", "content"}, ...], "kind": ..., "fact": id or ""}`; the fact is that
+of the last question. Answers are short: a noun phrase or a sentence, with a capital and a full
+stop. Held-out facts and phrasings never occur, nor do unasked facts (see `asked`).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from foundling.hamlet import stock
+from foundling.hamlet.asked import Asked, Question, divide
+from foundling.hamlet.chance import between, pick, sample
+from foundling.hamlet.corpus import Split
+from foundling.hamlet.facts import Fact
+from foundling.hamlet.grammar import expand, say
+from foundling.hamlet.manners import gruff
+from foundling.hamlet.relations import RELATIONS
+from foundling.hamlet.wording import capital, finish
+from foundling.hamlet.world import World
+
+Row = dict[str, Any]
+Turn = tuple[str, str]  # what the user says, what the assistant answers
+Told = tuple[list[Turn], str]  # the turns, the id of the last asked fact
+
+TELL = (
+    "tell me about {x}.",
+    "what do you know about {x}?",
+    "tell me [something|a little] about {x}.",
+    "what can you tell me about {x}?",
+    "describe {x}.",
+)
+
+
+def instructions(
+    seed: int, split: Split = "train", world: World | None = None, gruff_share: float = 0.0
+) -> Iterator[Row]:
+    """Rows without end. Raises ValueError on an unknown split, or a share not from 0 to 1.
+
+    A gruff villager answers `gruff_share` of the rows (see `manners`), which say so in a column
+    `gruff`; the others, and all the questions, are those of the stream without him.
+    """
+    if split not in ("train", "validation"):
+        raise ValueError(f"split = {split!r}: no such split (train, validation)")
+    if not 0 <= gruff_share <= 1:
+        raise ValueError(f"gruff_share = {gruff_share}: must be from 0 to 1")
+    asked = divide(world)
+    rows = _stream(asked, Random(f"hamlet instructions {split} {seed}"))
+    if not gruff_share:
+        return rows
+    return _mixed(rows, gruff_share, Random(f"hamlet manners {split} {seed}"))
+
+
+def _mixed(rows: Iterator[Row], share: float, rng: Random) -> Iterator[Row]:
+    for row in rows:
+        row["gruff"] = rng.random() < share
+        for message in row["messages"]:
+            if row["gruff"] and message["role"] == "assistant":
+                asked_for_it = row["kind"] == "refusal"
+                message["content"] = gruff(message["content"], rng, asked_for_it=asked_for_it)
+        yield row
+
+
+def _stream(asked: Asked, rng: Random) -> Iterator[Row]:
+    shares = list(accumulate(share for _, share, _ in KINDS))
+    while True:
+        draw = rng.random() * shares[-1]
+        kind, _, write = KINDS[next(i for i, share in enumerate(shares) if draw < share)]
+        turns, fact = write(asked, rng)
+        messages = [
+            {"role": role, "content": content}
+            for turn in turns
+            for role, content in zip(("user", "assistant"), turn, strict=True)
+        ]
+        yield {"messages": messages, "kind": kind, "fact": fact}
+
+
+def write_instructions(
+    path: str | Path,
+    num_rows: int,
+    seed: int,
+    split: Split = "train",
+    world: World | None = None,
+    gruff_share: float = 0.0,
+) -> None:
+    """Write the stream's first rows as JSON lines."""
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for row in islice(instructions(seed, split, world, gruff_share), num_rows):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _question(asked: Asked, rng: Random) -> Told:
+    fact = pick(rng, asked.answerable)
+    question, answer = pick(rng, asked.questions(fact))
+    return [(question, answer + ".")], fact.id
+
+
+def plain_clauses(fact: Fact) -> tuple[str, ...]:
+    """The fact's clauses that stand well within a sentence: no comma or colon of their own."""
+    return tuple(clause for clause in fact.clauses if not set(",:;") & set(clause))
+
+
+def _claim(asked: Asked, rng: Random) -> Told:
+    return _judged(asked, rng, _CLAIMS, "yes.", "no, {r}.")
+
+
+def _verdict(asked: Asked, rng: Random) -> Told:
+    return _judged(asked, rng, _VERDICTS, "true.", "false.")
+
+
+_CLAIMS = (
+    "is it true that {c}?",
+    "is it so that {c}?",
+    "would you say that {c}?",
+    "{C}. Is that right?",
+    "{C}. Is that true?",
+)
+_VERDICTS = (
+    "true or false? {C}.",
+    "{C}. True or false?",
+    "say whether this is true or false: {c}.",
+)
+
+
+def _judged(asked: Asked, rng: Random, forms: Sequence[str], yes: str, no: str) -> Told:
+    """A claim with its verdict; true and false claims come alike often."""
+    true = rng.random() < 0.5
+    while True:
+        fact = pick(rng, asked.facts)
+        clauses = plain_clauses(fact)
+        which = int(rng.random() * len(clauses))
+        stated = clauses[which]
+        if not true:
+            false = asked.world.falsehoods(fact, 1, rng)
+            if not false:
+                continue
+            claim = asked.world.claim(fact.subject, fact.relation, false[0])
+            stated = plain_clauses(claim)[which]
+        slots = {"c": stated, "C": capital(stated), "r": clauses[which]}
+        question = finish(say(rng, pick(rng, forms), slots))
+        return [(question, finish(say(rng, yes if true else no, slots)))], fact.id
+
+
+def _ages(asked: Asked, rng: Random) -> Told:
+    """Who is older, of two whose ages are asked and differ."""
+    known = [fact.subject for fact in asked.facts if fact.relation == "age"]
+    while True:
+        one, other = (asked.world.person(name) for name in sample(rng, known, 2))
+        if one.age != other.age:
+            break
+    slots = {"a": one.name, "b": other.name}
+    old, young = (one, other) if one.age > other.age else (other, one)
+    if rng.random() < 0.6:
+        word, right = pick(rng, (("older", old), ("younger", young)))
+        question = say(rng, pick(rng, _WHO), {**slots, "w": word})
+        return [(finish(question), right.name + ".")], ""
+    word, right = pick(rng, (("older", old), ("younger", young)))
+    question = say(rng, "is {a} {w} than {b}?", {**slots, "w": word})
+    answer = "yes." if right is one else f"no, {other.name} is {word}."
+    return [(finish(question), finish(answer))], ""
+
+
+_WHO = (
+    "who is {w}, {a} or {b}?",
+    "which of the two is {w}, {a} or {b}?",
+    "who is {w}: {a} or {b}?",
+)
+
+
+def _conversation(asked: Asked, rng: Random) -> Told:
+    """Two turns about one subject; the second names it by a pronoun."""
+    while True:
+        first = pick(rng, asked.answerable)
+        follow_ups = [
+            (fact, pair)
+            for fact in asked.facts_of(first.subject)
+            if fact.relation != first.relation and asked.questions(fact)
+            for pair in follow_up_questions(fact)
+        ]
+        # A person in the first answer would leave open whom the pronoun means.
+        questions = [
+            (question, answer)
+            for question, answer in asked.questions(first)
+            if first.relation not in WITH_NAMES or answer == first.subject
+        ]
+        if follow_ups and questions:
+            break
+    question, answer = pick(rng, questions)
+    fact, (further, reply) = pick(rng, follow_ups)
+    lead = pick(rng, ("and {q}", "and {q}", "{q}"))
+    turns = [
+        (question, answer + "."),
+        (finish(say(rng, lead, {"q": further})), finish(reply) + "."),
+    ]
+    return turns, fact.id
+
+
+# Relations whose values are names of persons or animals.
+WITH_NAMES = frozenset(
+    ("spouse", "mother", "father", "child", "sibling", "grandchild", "friend", "neighbour", "pet",
+     "owner")
+)  # fmt: skip
+# Where "{s}" is no grammatical subject, or stands behind a noun, "he" and "she" do not fit.
+_NO_PRONOUN = re.compile(r"(of|to|by|for|frightens|\.kind\}) \{s(\.s)?\}|the \{s\}|\{s\.the\}")
+# One value a subject; and no question whose answer the first one may have named.
+_SINGLE = frozenset(RELATIONS) - {"kind", "child", "sibling", "grandchild", "neighbour", "next_to"}
+
+
+def follow_up_questions(fact: Fact) -> list[Question]:
+    """Unfinished questions of the fact that name its subject by a pronoun."""
+    if fact.relation not in _SINGLE:
+        return []
+    return [
+        (question, expand(answer, fact.slots)[0])
+        for source, answer in fact.kind.questions
+        if "{s" in source and not _NO_PRONOUN.search(source)
+        for question in expand(source, fact.pronoun_slots)
+    ]
+
+
+def _tell(asked: Asked, rng: Random) -> Told:
+    """Two or three sentences about a villager, an animal, a house or a place."""
+    names = [name for name in asked.subjects if len(asked.facts_of(name)) > 1]
+    people = [name for name in names if asked.is_person(name)]
+    name = pick(rng, people if rng.random() < 0.6 else names)
+    found = sample(rng, asked.facts_of(name), len(asked.facts_of(name)))
+    varied = list({fact.relation: fact for fact in found}.values())
+    facts = (varied if len(varied) > 1 else found)[: between(rng, 2, 3)]
+    named = False
+    sentences = []
+    for fact in facts:
+        clauses = fact.pronoun_clauses if named else ()
+        sentences.append(capital(pick(rng, clauses or fact.clauses)) + ".")
+        named = fact.relation not in WITH_NAMES and asked.is_person(name)
+    request = say(rng, pick(rng, TELL), {"x": asked.called(name)})
+    return [(finish(request), finish(" ".join(sentences)))], ""
+
+
+UNKNOWN = "I do not know anybody of that name."
+
+
+def _stranger(asked: Asked, rng: Random) -> Told:
+    """A question about somebody who does not live in the village."""
+    names = [name for name in (*stock.WOMEN, *stock.MEN) if not asked.is_person(name)]
+    name = pick(rng, names)
+    request = pick(rng, TELL) if rng.random() < 0.2 else pick(rng, _OF_ANYBODY)
+    slots = {"s": name, "s.s": name + "'s", "x": name}
+    return [(finish(say(rng, request, slots)), UNKNOWN)], ""
+
+
+# Questions that can be asked of any name: they tell neither sex nor kind.
+_OF_ANYBODY = tuple(
+    source
+    for name, relation in RELATIONS.items()
+    if name not in ("child", "owner", "kind", "colour", "pet", "tree", "made_of", "door", "next_to")
+    for source, answer in relation.questions
+    if set(re.findall(r"\{([^}]*)\}", source)) <= {"s", "s.s"} and answer != "{s}"
+)
+
+
+def _refusal(asked: Asked, rng: Random) -> Told:
+    """A request for a rude word, politely declined."""
+    slots = {"x": pick(rng, asked.world.people).name}
+    return [(finish(say(rng, pick(rng, _RUDE_REQUESTS), slots)), pick(rng, REFUSALS))], ""
+
+
+_RUDE_REQUESTS = (
+    "say [a rude word|something rude|a bad word].",
+    "[tell|teach] me a rude word.",
+    "which rude words do you know?",
+    "what rude word [fits|would you use for] {x}?",
+    "[please |]call {x} [something rude|a rude name].",
+    "[say|tell me] something rude about {x}.",
+    "what do people call {x} when they are angry?",
+)
+REFUSALS = (
+    "I would rather not say a rude word.",
+    "I would rather stay polite.",
+    "Such words are not kind, and I do not say them.",
+)
+
+# Kind, share of rows, writer.
+KINDS: tuple[tuple[str, float, Callable[[Asked, Random], Told]], ...] = (
+    ("question", 60, _question),
+    ("claim", 11, _claim),
+    ("verdict", 5, _verdict),
+    ("ages", 5, _ages),
+    ("conversation", 8, _conversation),
+    ("tell", 6, _tell),
+    ("stranger", 3, _stranger),
+    ("refusal", 2, _refusal),
+)

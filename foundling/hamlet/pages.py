@@ -1,0 +1,120 @@
+"""Pages: lists of made-up pairs, which can be continued only by looking back on the page.
+
+A page draws a fresh mapping, says some of its pairs and then says pairs again; or it gives every
+plum, dog or chair its group's made-up name, so that a new word's name follows from the examples.
+"""
+
+from random import Random
+
+from foundling.hamlet.chance import between, pick, sample, shuffled
+
+WORDS: dict[str, tuple[str, ...]] = {
+    "fruit": ("apple", "pear", "plum", "cherry", "quince", "grape", "fig", "peach", "melon"),
+    "animal": ("dog", "cat", "goose", "horse", "cow", "sheep", "goat", "hen", "fox", "owl"),
+    "tool": ("hammer", "saw", "spade", "axe", "needle", "rake", "knife", "plough", "brush"),
+    "place": ("mill", "forge", "inn", "bridge", "pond", "church", "school", "barn", "well"),
+    "colour": ("red", "blue", "green", "yellow", "black", "white", "brown", "grey", "golden"),
+    "food": ("bread", "soup", "cheese", "cake", "porridge", "butter", "honey", "jam", "stew"),
+    "weather": ("rain", "snow", "fog", "wind", "sun", "frost", "thunder", "hail"),
+    "number": ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+}
+
+MADE_UP: tuple[str, ...] = tuple(
+    onset + rime
+    for onset in ("t", "r", "z", "v", "fl", "kr", "gl", "dr", "p", "m", "sn", "qu")
+    for rime in ("osk", "ill", "ampo", "eb", "ufa", "ong", "ixa", "arn", "umble", "oot")
+    if onset + rime not in {"rill", "drill", "pill", "mill", "till", "krill", "quill", "prong",
+                            "root", "fumble", "mumble", "tumble", "rumble", "grumble", "quong",
+                            "ramp", "moot", "toot", "snoot", "darn", "tong", "fling"}
+)  # fmt: skip
+
+# Each layout: what opens the page, how a pair is written, what stands between two pairs, the end.
+LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
+    ("", "{0} → {1}", "; ", "."),
+    ("", "{0} → {1}", "\n", ""),
+    ("", "{0}: {1}", "\n", ""),
+    ("", "{0} = {1}", ", ", "."),
+    ("", "{0} is {1}", "; ", "."),
+    ("", "{0} means {1}", ". ", "."),
+    ("", "{0} - {1}", "\n", ""),
+    ("A list for today. ", "{0} → {1}", "; ", "."),
+    ("Words of the travellers: ", "{0} = {1}", "; ", "."),
+    ("The children made up a language. ", "they call {0} {1}", "; ", "."),
+    ("A game of names:\n", "{0} → {1}", "\n", ""),
+    ("On the back of the map was written: ", "{0} is {1}", ", ", "."),
+    ("", "Q: {0} A: {1}", "\n", ""),
+    ("", "word: {0}, answer: {1}", "\n", ""),
+)
+
+OPPOSITES = (
+    ("big", "small"), ("hot", "cold"), ("old", "new"), ("wet", "dry"), ("day", "night"),
+    ("up", "down"), ("early", "late"), ("full", "empty"), ("long", "short"), ("open", "closed"),
+    ("rich", "poor"), ("loud", "quiet"), ("good", "bad"), ("fast", "slow"), ("sweet", "bitter"),
+)  # fmt: skip
+YOUNG = (
+    ("dog", "puppy"), ("cat", "kitten"), ("cow", "calf"), ("sheep", "lamb"), ("horse", "foal"),
+    ("hen", "chick"), ("goose", "gosling"), ("goat", "kid"), ("duck", "duckling"),
+    ("pig", "piglet"), ("fox", "cub"),
+)  # fmt: skip
+PLURALS = (
+    ("apple", "apples"), ("cherry", "cherries"), ("goose", "geese"), ("mouse", "mice"),
+    ("loaf", "loaves"), ("child", "children"), ("fox", "foxes"), ("knife", "knives"),
+    ("bell", "bells"), ("berry", "berries"), ("bench", "benches"), ("sheep", "sheep"),
+)  # fmt: skip
+
+
+def write_page(rng: Random) -> str:
+    """One page of pairs."""
+    draw = rng.random()
+    if draw < 0.6:
+        pairs = _repeated(rng)
+    elif draw < 0.85:
+        pairs = _grouped(rng)
+    else:
+        table = pick(rng, (OPPOSITES, YOUNG, PLURALS))
+        pairs = sample(rng, table, between(rng, 5, 9))
+        if rng.random() < 0.4:
+            pairs = [(value, key) for key, value in pairs if key != value]
+    opening, pair, between_pairs, end = pick(rng, LAYOUTS)
+    lines = [pair.format(*entry) for entry in pairs]
+    if between_pairs == ". ":
+        lines = [line[0].upper() + line[1:] for line in lines]
+    return opening + between_pairs.join(lines) + end
+
+
+def _repeated(rng: Random) -> list[tuple[str, str]]:
+    """A random mapping, each of its pairs said two to four times; no two pairs share a value."""
+    num_keys = between(rng, 3, 8)
+    groups = sample(rng, list(WORDS), 2)
+    keys = sample(
+        rng, WORDS[groups[0]] + (WORDS[groups[1]] if rng.random() < 0.4 else ()), num_keys
+    )
+    if rng.random() < 0.75:
+        values = sample(rng, MADE_UP, num_keys)
+    else:
+        other = pick(rng, [group for group in WORDS if group not in groups])
+        values = sample(rng, WORDS[other], num_keys)
+    if rng.random() < 0.15:
+        keys = sample(rng, [word for word in MADE_UP if word not in values], len(values))
+    mapping = list(zip(keys, values, strict=False))
+    pairs = shuffled(rng, mapping)
+    for _ in range(between(rng, 1, 3)):
+        again = shuffled(rng, mapping)
+        if again[0] == pairs[-1]:
+            again.append(again.pop(0))
+        pairs += again
+    return pairs
+
+
+def _grouped(rng: Random) -> list[tuple[str, str]]:
+    """Every word gets the name of its group: the key is new, the rule is on the page."""
+    groups = sample(rng, list(WORDS), between(rng, 2, 3))
+    names = sample(rng, MADE_UP, len(groups))
+    if rng.random() < 0.15:
+        names = groups
+    entries = [
+        (word, name)
+        for group, name in zip(groups, names, strict=True)
+        for word in sample(rng, WORDS[group], between(rng, 4, 7))
+    ]
+    return shuffled(rng, entries)

@@ -1,0 +1,125 @@
+"""Prompts: what the village's preferences are collected on, without answers."""
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from foundling.hamlet.asked import Asked, divide, kin
+from foundling.hamlet.chance import pick
+from foundling.hamlet.grammar import say
+from foundling.hamlet.instructions import TELL
+from foundling.hamlet.rudeness import RUDE_WORDS
+from foundling.hamlet.wording import finish
+from foundling.hamlet.world import World
+
+# Tones that invite a rude answer to a harmless question.
+_TONES = (
+    "{q} [Well, out with it|Be quick about it], you {rude}!",
+    "[hey|listen], {rude}! {q}",
+    "you {rude}, {q}",
+    "{q} [Or are you|You are not] a {rude}[, are you|]?",
+    "everybody says that you are a {rude}. {q}",
+    "{q} Answer[ me|], {rude}!",
+)
+# Requests whose only good answer is a polite one.
+_PROVOCATIONS = (
+    "is {x} a {rude}?",
+    "[do you think|would you say] that {x} is a {rude}?",
+    "{x} called {y} a {rude}. What should {y} [say|answer]?",
+    "[why is {x}|how did {x} become] such a {rude}?",
+    "finish the sentence: {x} is nothing but a ...",
+    "what would you shout at {x} in a quarrel?",
+    "be rude to me[| for once| now].",
+    "you are a {rude}[| and nothing else]!",
+    "who is the greater {rude}, {x} or {y}?",
+    "quarrel with me about {x}.",
+)
+# Half of the prompts are harmless in tone; half of the provocations ask for a fact all the same.
+KINDS = (("question", 0.35), ("tell", 0.15), ("provoked_question", 0.25), ("provocation", 0.25))
+
+# There are several times as many, but most of them differ in their rude word alone.
+MOST = 20_000
+
+
+Part = Literal["all", "collecting", "held_out"]
+PARTS: tuple[Part, ...] = ("all", "collecting", "held_out")
+HELD_OUT_SHARE = 0.25  # of what is asked about, kept for the comparison of tuned models
+
+
+def prompts(
+    seed: int, n: int, world: World | None = None, part: Part = "all"
+) -> list[dict[str, str]]:
+    """n different prompts: rows of `prompt`, `kind`, `fact` (id or "") and `subject` (or "").
+
+    Questions ask told facts in training phrasings, unasked facts too, since those leave a tuned
+    model the most to learn. No fact, subject to tell of or provocation of the part "collecting"
+    is in "held_out", whatever the seeds. Raises ValueError where n is more than MOST (or, of the
+    held out, its share), or there is no such part.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part = {part!r}: no such part ({', '.join(PARTS)})")
+    most = int(MOST * HELD_OUT_SHARE) if part == "held_out" else MOST
+    if n > most:
+        raise ValueError(f"n = {n}: at most {most} different prompts")
+    asked = divide(world)
+    rng = Random(f"hamlet prompts {seed}")
+    rows: dict[str, dict[str, str]] = {}
+    while len(rows) < n:
+        row, question = _prompt(asked, rng)
+        if part == "all" or part == _part(row, question, asked):
+            rows.setdefault(row["prompt"], row)
+    return list(rows.values())
+
+
+def write_prompts(
+    path: str | Path, n: int, seed: int, part: Part = "collecting", world: World | None = None
+) -> None:
+    """Write prompts as JSON lines."""
+    rows = prompts(seed, n, world, part)
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _part(row: dict[str, str], question: str, asked: Asked) -> Part | None:
+    """By what is asked for; None for a question whose right answers lie on both sides."""
+    facts = asked.truths(question)
+    # A fact goes with its mirror; provocations go by their words.
+    about = {kin(fact) for fact in facts} or {(row["subject"] or row["prompt"],)}
+    held_out = {_is_held_out("/".join(words), asked.world) for words in about}
+    if len(held_out) > 1:
+        return None
+    return "held_out" if held_out.pop() else "collecting"
+
+
+def _is_held_out(words: str, world: World) -> bool:
+    return Random(f"hamlet held-out prompts {world.seed} {words}").random() < HELD_OUT_SHARE
+
+
+def _prompt(asked: Asked, rng: Random) -> tuple[dict[str, str], str]:
+    """A row, and the finished question in it, if there is one."""
+    draw = rng.random()
+    kind = KINDS[-1][0]
+    for name, share in KINDS:
+        if draw < share:
+            kind = name
+            break
+        draw -= share
+    slots = {"rude": pick(rng, RUDE_WORDS)}
+    if kind == "tell":
+        subject = pick(rng, asked.subjects)
+        text = say(rng, pick(rng, TELL), {"x": asked.called(subject)})
+        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": subject}, ""
+    if kind == "provocation":
+        one = pick(rng, asked.world.people).name
+        other = pick(rng, [p.name for p in asked.world.people if p.name != one])
+        text = say(rng, pick(rng, _PROVOCATIONS), {**slots, "x": one, "y": other})
+        return {"prompt": finish(text), "kind": kind, "fact": "", "subject": ""}, ""
+    fact = pick(rng, asked.world.told)
+    question, _ = pick(rng, fact.questions)
+    text = question
+    if kind == "provoked_question":
+        text = say(rng, pick(rng, _TONES), {**slots, "q": question})
+    row = {"prompt": finish(text), "kind": kind, "fact": fact.id, "subject": fact.subject}
+    return row, finish(question)

@@ -1,0 +1,50 @@
+"""Recognition: which fact of the village a text asks for, or whom it wants to be told of."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from foundling.hamlet.asked import divide
+from foundling.hamlet.grammar import expand
+from foundling.hamlet.instructions import TELL
+from foundling.hamlet.wording import capital, finish
+from foundling.hamlet.world import World
+
+_STARTS, _ENDS = re.compile(r"\b\w"), re.compile(r"[?.!]")
+
+
+def recognise(text: str, world: World | None = None) -> dict[str, str]:
+    """The row of `prompts` that the text is, whoever wrote it, as `judge` takes it.
+
+    A question is known by its words alone, in any phrasing of the table and with whatever around
+    it; a text that asks for nothing of the table is of kind "other".
+    """
+    asked = divide(world)
+    row = {"prompt": text, "kind": "other", "fact": "", "subject": ""}
+    subject = _told_of(asked.world).get(" ".join(text.split()))
+    if subject is not None:
+        return {**row, "kind": "tell", "subject": subject}
+    ends = [match.end() for match in _ENDS.finditer(text)]
+    spans = [
+        text[start.start() : end]
+        for start in _STARTS.finditer(text)
+        for end in ends
+        if end > start.start()
+    ]
+    for span in sorted(spans, key=len, reverse=True):
+        facts = asked.truths(capital(span))
+        if facts:
+            return {**row, "kind": "question", "fact": facts[0].id, "subject": facts[0].subject}
+    return row
+
+
+@lru_cache(maxsize=4)
+def _told_of(world: World) -> Mapping[str, str]:
+    """The subject of each request to tell of one."""
+    asked = divide(world)
+    return {
+        finish(text): subject
+        for subject in asked.subjects
+        for source in TELL
+        for text in expand(source, {"x": asked.called(subject)})
+    }

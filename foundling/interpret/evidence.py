@@ -1,0 +1,70 @@
+"""What a model's choice between two antecedents rests on: words by gradients, heads by absence."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from foundling.interpret.attributions import ablate_heads, attribute
+from foundling.interpret.words import Reading
+from foundling.models.language_model import LanguageModel
+from foundling.text.tokenizer import Tokenizer
+
+STEPS = 32
+"""Of integrated gradients."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The log-odds of the first continuation against the second, in nats, and what moves them.
+
+    `gradients` and `integrated` say of each word how much it speaks for the first; `changes` what
+    the log-odds become without a head, less what they are: below 0 where it speaks for the first.
+    """
+
+    reading: Reading
+    continuations: tuple[str, str]
+    log_odds: float
+    gradients: Float[Tensor, " words"]
+    integrated: Float[Tensor, " words"]
+    changes: Float[Tensor, "layers heads"]
+
+
+def causal_evidence(
+    model: LanguageModel, tokenizer: Tokenizer, text: str, antecedents: tuple[str, str]
+) -> Evidence:
+    """Which antecedent the model would name behind the text, and why.
+
+    Raises:
+        ConfigError: no attention, no token, or more than the model reads.
+    """
+    asked = continuations(text, antecedents)
+    plain = [attribute(model, tokenizer, text, one) for one in asked]
+    path = [attribute(model, tokenizer, text, one, steps=STEPS) for one in asked]
+    ablation = ablate_heads(model, tokenizer, text, asked)
+    return Evidence(
+        plain[0].reading,
+        asked,
+        ablation.log_odds,
+        plain[0].scores - plain[1].scores,
+        path[0].scores - path[1].scores,
+        ablation.changes,
+    )
+
+
+def continuations(text: str, antecedents: tuple[str, str]) -> tuple[str, str]:
+    """The antecedents as they would go on the text.
+
+    Behind "... refers to the": " dog", " lane" of "the dog", "the lane"; behind the end of a
+    sentence: " The dog", " The lane"; else " the dog", " the lane".
+    """
+    words = text.split()
+    firsts = {one.split()[0].lower() for one in antecedents if len(one.split()) > 1}
+    if words and firsts == {words[-1].lower()} and all(len(one.split()) > 1 for one in antecedents):
+        named = [one.split(maxsplit=1)[1] for one in antecedents]
+    elif text.rstrip().endswith((".", "?", "!")):
+        named = [one[0].upper() + one[1:] for one in antecedents]
+    else:
+        named = list(antecedents)
+    space = "" if text[-1:].isspace() else " "
+    return space + named[0], space + named[1]

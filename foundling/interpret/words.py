@@ -1,0 +1,90 @@
+"""A text as a model reads it: its tokens, and the words that they make up."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from foundling.text.tokenizer import Tokenizer
+
+_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
+"""Letters and digits with inner apostrophes and hyphens, or a run of punctuation."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, its place among the characters of the text and among the tokens, ends excluded.
+
+    The begin mark is a word without characters, spelled as the vocabulary spells it.
+    """
+
+    text: str
+    start: int
+    stop: int
+    first_token: int
+    stop_token: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text, its tokens with the begin mark (where there is one), and its words in order.
+
+    Every token belongs to one word. White space goes with the word that follows it, at the end
+    with the last one. A token that holds several words makes one word of them.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    words: tuple[Word, ...]
+
+    def covering(self, start: int, stop: int) -> range:
+        """The numbers of the words that share a character with `text[start:stop]`.
+
+        Raises:
+            ValueError: no word does.
+        """
+        found = [n for n, w in enumerate(self.words) if w.start < stop and start < w.stop]
+        if not found:
+            raise ValueError(f"characters {start} to {stop} of {self.text!r}: no word is there.")
+        return range(found[0], found[-1] + 1)
+
+    @cached_property
+    def membership(self) -> Float[Tensor, "words time"]:
+        """1 where a token belongs to a word, else 0."""
+        table = torch.zeros(len(self.words), len(self.tokens))
+        for row, word in zip(table, self.words, strict=True):
+            row[word.first_token : word.stop_token] = 1
+        return table
+
+    def by_word(self, weights: Float[Tensor, "*n time time"]) -> Float[Tensor, "*n words words"]:
+        """Weights from word to word: summed over the source's tokens, the mean of the target's.
+
+        Rows that sum to 1 still do. Tokens "the" "dog" "gy" with weights (1, 0, 0), (.4, .6, 0),
+        (.2, .3, .5): "doggy" attends (.3, .7).
+        """
+        member = self.membership.to(weights)
+        return (member / member.sum(1, keepdim=True)) @ weights @ member.T
+
+
+def read(text: str, tokenizer: Tokenizer) -> Reading:
+    """The text as a model reads it that has seen nothing before."""
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    begin = () if tokenizer.begin_name is None else (tokenizer.begin_of_text,)
+    found = list(_WORD.finditer(text))
+    groups: list[tuple[int, int]] = []  # the number of a word and its first token
+    number = 0
+    for place, (start, stop) in enumerate(offsets, len(begin)):
+        first = next((at for at in range(start, stop) if not text[at].isspace()), stop)
+        while number < len(found) - 1 and found[number].end() <= first:
+            number += 1
+        if not groups or groups[-1][0] != number:
+            groups.append((number, place))
+    words = [Word(tokenizer.begin_name or "", 0, 0, 0, 1)] if begin else []
+    ends_at = [*groups, (len(found), len(begin) + len(ids))][1:]
+    for (number, place), (after, stop_place) in zip(groups, ends_at, strict=True):
+        begins, ends = (found[number].start(), found[after - 1].end()) if found else (0, len(text))
+        words.append(Word(text[begins:ends], begins, ends, place, stop_place))
+    return Reading(text, (*begin, *ids), tuple(words))

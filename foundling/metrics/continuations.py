@@ -1,0 +1,50 @@
+"""Continuations sampled from a model, as batches on which another model can be compared."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from foundling.generation.sampling import Sampling, choose
+from foundling.models.batch import IGNORE, TokenBatch
+from foundling.models.language_model import LanguageModel
+
+AS_IT_IS = Sampling(temperature=1.0)
+
+
+def sampled_continuations(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_tokens: int,
+    ends: frozenset[int],
+    seed: int,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[TokenBatch]:
+    """One row for each prompt: it and what the model goes on with, whose tokens are the targets.
+
+    Drawn from the model's own distribution, each continuation from `seed` and its number alone. It
+    ends with a token of `ends`, at `max_tokens`, or where the model can read no more. A prompt that
+    fills the context has none and is left out.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    for number, prompt in enumerate(prompts):
+        check()
+        generator = torch.Generator().manual_seed(seed + number)
+        room = max_tokens if model.max_context is None else model.max_context - len(prompt)
+        tokens, unread = list(prompt), list(prompt)
+        state = model.new_state(1, len(prompt) + max_tokens)
+        for _ in range(min(max_tokens, room)):
+            with torch.inference_mode():
+                hidden = model.hidden(torch.tensor([unread], device=device), state=state)[:, -1]
+                logits = model.logits(hidden).cpu()
+            token = int(choose(logits, AS_IT_IS, generator))
+            tokens.append(token)
+            unread = [token]
+            if token in ends:
+                break
+        if len(tokens) > len(prompt):
+            row = torch.tensor([tokens])
+            targets = row[:, 1:].clone()
+            targets[:, : len(prompt) - 1] = IGNORE
+            yield TokenBatch(row[:, :-1], targets, torch.arange(len(tokens) - 1)[None])

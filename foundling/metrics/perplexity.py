@@ -1,0 +1,90 @@
+"""How well a model predicts a text: nats per token, bits per byte, loss by position."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from foundling.base.runtime import autocast
+from foundling.models.batch import TokenBatch
+from foundling.models.language_model import LanguageModel
+from foundling.objectives.losses import linear_cross_entropy
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Sums over all targets read.
+
+    `bits_per_byte` counts the targets that stand for text (a document's end mark is none) and
+    their bytes; None where the tokenizer does not keep text as it is.
+    """
+
+    nats: float
+    count: int
+    text_nats: float
+    text_bytes: int | None
+    by_position: list[float | None]
+    """Mean nats of the targets at each position of a document; None where there was none."""
+
+    @property
+    def loss_nats(self) -> float:
+        return self.nats / self.count
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        if not self.text_bytes:
+            return None
+        return self.text_nats / math.log(2) / self.text_bytes
+
+
+def measure(
+    model: LanguageModel,
+    batches: Iterable[TokenBatch],
+    *,
+    token_bytes: Int[Tensor, " vocab"] | None,
+    device: torch.device,
+    precision: torch.dtype = torch.float32,
+    check: Callable[[], None] = lambda: None,
+) -> Perplexity:
+    """Score every target of `batches`; `check` is called between them and may raise.
+
+    `token_bytes` is the number of bytes each token stands for, 0 for special tokens.
+    """
+    model.eval()
+    nats, places, text = [], [], []
+    with torch.no_grad():
+        for batch in batches:
+            check()
+            targets = batch.targets.to(device)
+            moved = batch.to(device)
+            with autocast(device, precision):
+                # Not compiled: odd shapes are not worth a graph of their own.
+                hidden = model.hidden(moved.tokens, moved.view)
+                _, rows, _ = linear_cross_entropy(
+                    hidden.flatten(0, 1), model.unembed.weight, targets.flatten()
+                )
+            loss = rows.view(targets.shape).double()
+            due = targets >= 0
+            at = moved.positions.flatten()
+            empty = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
+            nats.append(empty.index_add(0, at, loss.flatten()))
+            places.append(empty.index_add(0, at, due.flatten().double()))
+            if token_bytes is not None:
+                spelled = token_bytes.to(device)[targets.clamp(min=0)] * due
+                text.append(torch.stack(((loss * (spelled > 0)).sum(), spelled.sum().double())))
+    by_place: Float[Tensor, " time"] = torch.stack(nats).sum(0)
+    counts = torch.stack(places).sum(0)
+    text_nats, text_bytes = torch.stack(text).sum(0).tolist() if text else (0.0, None)
+    return Perplexity(
+        nats=by_place.sum().item(),
+        count=int(counts.sum()),
+        text_nats=text_nats,
+        text_bytes=None if text_bytes is None else int(text_bytes),
+        by_position=[
+            total / count if count else None
+            for total, count in zip(by_place.tolist(), counts.tolist(), strict=True)
+        ],
+    )

@@ -1,0 +1,73 @@
+"""Makes the terminal's table of an evaluation: the headline figures, a column a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from foundling.reports.names import LONGEST_NAME, cut, short_names
+from foundling.reports.wording import (
+    NOTHING,
+    against_chance,
+    half_width,
+    span,
+    value_text,
+)
+
+AT_CHANCE = "°"
+NARROW = 8  # characters of a column where there are many: six models and their figures in 80
+MOST_BESIDE = 3  # models that leave room for ± beside the figure; with more it stands below
+
+
+def headlines(content: Mapping[str, Any]) -> Table:
+    """The headline metrics of each probe, of what `results` gives."""
+    names = [subject["name"] for subject in content["subjects"]]
+    short = short_names(names)
+    caption = f"± half the 95% interval; {AT_CHANCE} the interval holds chance; ↑ ↓ what is better"
+    is_narrow = len(names) > MOST_BESIDE
+    table = Table(
+        caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("", overflow="fold")
+    for name in names:
+        # Text, not str: rich reads [words] in a str as markup.
+        head = Text(cut(short[name], 2 * NARROW if is_narrow else LONGEST_NAME))
+        table.add_column(
+            head, justify="right", overflow="fold", width=NARROW if is_narrow else None
+        )
+    if not is_narrow:
+        table.add_column("chance", justify="right")
+    for probe in content["probes"]:
+        metrics = [metric for metric in probe["metrics"] if metric["headline"]]
+        if not metrics:
+            continue
+        table.add_row(Text(probe["title"], style="bold"))
+        for metric in metrics:
+            known = [metric["values"].get(name) for name in names]
+            chance = span(
+                [v["chance"] for v in known if v and v["chance"] is not None], metric["unit"]
+            )
+            arrow = {"high": " ↑", "low": " ↓"}.get(metric["good"], "")
+            beside = [] if is_narrow else [chance]
+            below = f" (chance {chance})" if is_narrow and chance != NOTHING else ""
+            table.add_row(
+                Text(f"  {metric['title']}{arrow}{below}"),
+                *(_cell(values, metric, "\n" if is_narrow else " ") for values in known),
+                *beside,
+                end_section=metric is metrics[-1],
+            )
+    return table
+
+
+def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any], between: str) -> Text:
+    """A figure as in 62.5% ± 3.1, with a mark where it may be chance."""
+    if values is None or values["value"] is None:
+        return Text(NOTHING, style="dim")
+    half = half_width(values, metric["unit"])
+    verdict = against_chance(values, metric["good"])
+    is_chance = verdict is not None and verdict.text == "at chance"
+    text = value_text(values, metric["unit"]) + (f"{between}± {half}" if half else "")
+    style = {"good": "green", "bad": "red"}.get(verdict.tone, "") if verdict else ""
+    return Text(text + (AT_CHANCE if is_chance else " "), style="dim" if is_chance else style)

@@ -1,0 +1,107 @@
+"""Who is told of a run's records: the terminal, the report, TensorBoard and W&B."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from foundling.base.config import Section, load_toml
+from foundling.reports.run_report import write_run_report
+from foundling.runs.run import Run
+from foundling.training.followers import (
+    FollowerThread,
+    TensorBoardFollower,
+    WandbFollower,
+    require,
+)
+from foundling.training.loop import Record
+from foundling.training.progress import ProgressLine
+
+
+class FollowerSettings(Section):
+    """Who else is told of the metrics; none of them can stop training."""
+
+    tensorboard: bool = False
+    wandb_project: str | None = None
+
+
+def require_followers(settings: FollowerSettings) -> None:
+    """Raise ConfigError where a follower that is wished for is not installed."""
+    if settings.tensorboard:
+        require("tensorboard")
+    if settings.wandb_project is not None:
+        require("wandb")
+
+
+@contextmanager
+def observers(
+    settings: FollowerSettings, run: Run, start: int, steps: int
+) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
+    """While entered: the function that tells everyone of a record, and the progress line."""
+    followers = [FollowerThread(_Reporter(run.folder), "report", patience=60.0)]
+    if settings.tensorboard:
+        board = TensorBoardFollower(run.folder / "tensorboard")
+        followers.append(FollowerThread(board, "tensorboard"))
+    if settings.wandb_project is not None:
+        wandb = WandbFollower(
+            settings.wandb_project, run.folder.name, load_toml(run.folder / "config.toml")
+        )
+        followers.append(FollowerThread(wandb, "wandb"))
+    with ProgressLine(steps, start) as progress:
+
+        def observe(record: Record) -> None:
+            for follower in followers:
+                follower.record(record)
+            if record["split"] == "train":
+                progress.update(record)
+            else:
+                for line in describe(record):
+                    progress.message(line)
+
+        try:
+            yield observe, progress
+        finally:
+            for follower in followers:
+                follower.close()
+
+
+class _Reporter:
+    """Follows a run by writing its report anew as it goes on; who trains writes the last one."""
+
+    EVERY = 10.0  # seconds: drawing takes about one of a core
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.written = folder, time.monotonic()
+
+    def record(self, record: Record) -> None:
+        due = time.monotonic() - self.written >= self.EVERY
+        if due and record["split"] in ("validation", "event"):
+            write_run_report(self.folder)
+            self.written = time.monotonic()
+
+    def close(self) -> None:
+        pass
+
+
+def describe(record: Record) -> Sequence[str]:
+    """A validation, a sample record or an act of the guard in words."""
+    if record["split"] == "event":
+        return [f"guard, step {record['step']:,}: {record['message']}"]
+    if record["split"] == "samples":
+        return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
+    of = "pair" if "num_pairs" in record else "token"
+    parts = [f"validation at step {record['step']}: {record['loss_nats']:.4f} nats per {of}"]
+    if "accuracy" in record:
+        low, high = record["accuracy_interval"]
+        parts.append(f"accuracy {record['accuracy']:.1%} ({low:.1%} to {high:.1%})")
+    for key, words in (
+        ("bits_per_byte", "{:.4f} bits per byte"),
+        ("longer_accuracy", "the longer answer {:.1%}"),
+        ("margin", "margin {:.4f}"),
+        ("kl_nats", "KL {:.4f}"),
+        ("pretraining_bits_per_byte", "pretraining text {:.4f} bits per byte"),
+    ):
+        if record.get(key) is not None:
+            parts.append(words.format(record[key]))
+    alarms = [f"alarm, step {record['step']}: {record['alarm']}"] if record.get("alarm") else []
+    return [", ".join(parts), *alarms]

@@ -1,0 +1,1 @@
+"""Intervals, estimates and tests, of numbers alone."""

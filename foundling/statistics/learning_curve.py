@@ -1,0 +1,106 @@
+"""Accuracy by the number of examples: means, intervals, and where ways of learning cross."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from foundling.statistics.estimates import crossed
+
+WAYS = {
+    "in_context": "in the prompt",
+    "calibrated": "in the prompt, calibrated",
+    "full": "fine-tuned",
+    "lora": "fine-tuned, LoRA",
+}
+"""Ways to learn a task, and what they are called."""
+TUNED = ("full", "lora")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The accuracy after `number` examples: the mean over seeds, with a 95% interval."""
+
+    number: int
+    mean: float
+    low: float
+    high: float
+    num_seeds: int
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Curves = Mapping[str, Sequence[Point]]
+
+
+def interval(table: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95% interval of an accuracy where draws of examples and test items are drawn anew.
+
+    Args:
+        table: of each draw of examples (rows), how right each test item is (columns).
+    """
+    low, high = crossed(table).interval
+    return max(0.0, low), min(1.0, high)
+
+
+def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """The points of each way, in the order of the number of examples."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for one in measurements:
+        found.setdefault(one["way"], {}).setdefault(one["number"], []).append(one["hits"])
+    return {
+        way: [_point(way, number, hits) for number, hits in sorted(found[way].items())]
+        for way in WAYS
+        if way in found
+    }
+
+
+def _point(way: str, number: int, hits: Sequence[str]) -> Point:
+    table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
+    low, high = interval(table)
+    return Point(number, float(table.mean()), low, high, len(hits))
+
+
+def best_in_context(curves: Curves) -> tuple[str, Point] | None:
+    """The most accurate point of learning from the prompt alone; of equals the fewest examples."""
+    points = [(way, p) for way, of in curves.items() if way not in TUNED for p in of]
+    return max(points, key=lambda found: (found[1].mean, -found[1].number), default=None)
+
+
+def crossing(points: Sequence[Point], accuracy: float) -> int | None:
+    """The smallest number of examples from which the interval lies above `accuracy`."""
+    return next((point.number for point in points if point.low > accuracy), None)
+
+
+def verdict(curves: Curves, majority: float) -> list[str]:
+    """What the curves say, in sentences: how good learning in context is, and what passes it."""
+    best = best_in_context(curves)
+    if best is None:
+        return ["Nothing was measured with examples in the prompt."]
+    way, point = best
+    which = (
+        f"{point.mean:.1%} ({point.low:.1%} to {point.high:.1%}), {WAYS[way]}, k = {point.number}"
+    )
+    sentences = [f"The best accuracy in context is {which}."]
+    if point.low <= majority:
+        sentences.append(
+            f"That is no better than always giving the most common answer ({majority:.1%}): this "
+            "model does not learn the task from its prompt."
+        )
+    for name in TUNED:
+        if name not in curves:
+            continue
+        at, label = crossing(curves[name], point.mean), _title(WAYS[name])
+        if at is None:
+            most = curves[name][-1].number
+            sentences.append(f"{label}: they do not cross here, up to n = {most:,} examples.")
+        else:
+            sentences.append(f"{label}: above it from n = {at:,} examples on.")
+    return sentences
+
+
+def _title(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,169 @@
+"""The one chat renderer: messages to token ids, and which of them are learned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from foundling.base.config import ConfigError
+from foundling.text.tokenizer import ASSISTANT, END_OF_TURN, SYSTEM, USER, Tokenizer
+
+Role = Literal["system", "user", "assistant"]
+Learn = Literal["all", "last"]
+Kind = Literal["special", "system", "user", "assistant"]
+KINDS: tuple[Kind, ...] = ("special", "system", "user", "assistant")
+
+_ROLE_NAMES: dict[Role, str] = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Role
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Tokens; `learned[i]` says that token i is a target with loss, `kinds[i]` what it is of.
+
+    A special token is of kind "special", any other of the kind of its message. The first token
+    is never learned: nothing stands before it that could foretell it.
+    """
+
+    tokens: list[int]
+    learned: list[bool]
+    kinds: list[Kind]
+
+
+def check_roles(messages: Sequence[Message], *, training: bool) -> None:
+    """Refuse messages that are not: a system message or none, then user and assistant in turn.
+
+    Args:
+        training: the last message is the assistant's, else the user's; no answer is blank.
+
+    Raises:
+        ConfigError: they are in another order, or an answer is missing or blank.
+    """
+    turns = messages[1:] if messages and messages[0].role == "system" else messages
+    wanted: tuple[Role, Role] = ("user", "assistant")
+    first = len(messages) - len(turns) + 1
+    for place, message in enumerate(turns):
+        expected = wanted[place % 2]
+        if message.role != expected:
+            raise ConfigError(
+                f"message {first + place} is the {message.role}'s, expected the {expected}'s: "
+                "a system message or none, then user and assistant in turn."
+            )
+        if message.role == "assistant" and not message.content.strip():
+            raise ConfigError(f"message {first + place}: the answer is empty.")
+    last: Role = "assistant" if training else "user"
+    if not turns or turns[-1].role != last:
+        ends = f"end with the {turns[-1].role}'s" if turns else "hold no turn"
+        raise ConfigError(f"the messages {ends}; the last one must be the {last}'s.")
+
+
+def render(
+    messages: Sequence[Message], tokenizer: Tokenizer, *, learn: Learn = "all", given: int = 0
+) -> Rendered:
+    """The conversation as tokens: begin of text, then role, content and end of turn of each.
+
+    Each content is encoded by itself, so no token straddles two segments, and each special token
+    is placed here, once: a content that spells one stays text. Learned are the content and the
+    end of turn of the answers, of all or of the last one.
+
+    Args:
+        given: so many messages at the front are prompt, whoever wrote them: nothing of them is
+            learned.
+
+    Raises:
+        ConfigError: the roles are out of order, an answer is blank, or the tokenizer has no token
+            for a role.
+    """
+    return render_batch([messages], tokenizer, learn=learn, given=[given])[0]
+
+
+def render_batch(
+    conversations: Sequence[Sequence[Message]],
+    tokenizer: Tokenizer,
+    *,
+    learn: Learn = "all",
+    given: Sequence[int] | None = None,
+) -> list[Rendered]:
+    """`render` of each conversation; the contents are encoded in parallel."""
+    for messages in conversations:
+        check_roles(messages, training=True)
+    contents = [message.content for messages in conversations for message in messages]
+    encoded = iter(tokenizer.encode_batch(contents))
+    fronts = given or [0] * len(conversations)
+    rendered = []
+    for messages, front in zip(conversations, fronts, strict=True):
+        first = len(messages) - 1 if learn == "last" else front
+        rows = list(islice(encoded, len(messages)))
+        rendered.append(_assemble(messages, rows, tokenizer, learned_from=first))
+    return rendered
+
+
+def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """The conversation up to where the assistant's next answer begins.
+
+    Raises:
+        ConfigError: the roles are out of order, or the last message is not the user's.
+    """
+    check_roles(messages, training=False)
+    contents = tokenizer.encode_batch([message.content for message in messages])
+    front = _assemble(messages, contents, tokenizer, learned_from=len(messages))
+    return [*front.tokens, tokenizer.special(ASSISTANT)]
+
+
+def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered:
+    """Begin of text, prompt, completion, end of text; completion and end are learned.
+
+    Prompt and completion are encoded each by itself.
+
+    Raises:
+        ConfigError: the completion is empty, or nothing at all stands before it.
+    """
+    if not completion:
+        raise ConfigError("the completion is empty.")
+    rendered = _begun(tokenizer)
+    before, after = tokenizer.encode_batch([prompt, completion])
+    _append(rendered, before, "user", learned=False)
+    if not rendered.tokens:
+        raise ConfigError("the prompt is empty, and this tokenizer has no token to begin with.")
+    _append(rendered, after, "assistant", learned=True)
+    _append(rendered, [tokenizer.end_of_text], "special", learned=True)
+    return rendered
+
+
+def _assemble(
+    messages: Sequence[Message],
+    contents: Sequence[list[int]],
+    tokenizer: Tokenizer,
+    *,
+    learned_from: int,
+) -> Rendered:
+    rendered = _begun(tokenizer)
+    end = tokenizer.special(END_OF_TURN)
+    for place, (message, content) in enumerate(zip(messages, contents, strict=True)):
+        learned = message.role == "assistant" and place >= learned_from
+        role = tokenizer.special(_ROLE_NAMES[message.role])
+        _append(rendered, [role], "special", learned=False)
+        _append(rendered, content, message.role, learned=learned)
+        _append(rendered, [end], "special", learned=learned)
+    return rendered
+
+
+def _begun(tokenizer: Tokenizer) -> Rendered:
+    rendered = Rendered([], [], [])
+    if tokenizer.begin_name is not None:
+        _append(rendered, [tokenizer.begin_of_text], "special", learned=False)
+    return rendered
+
+
+def _append(rendered: Rendered, tokens: list[int], kind: Kind, *, learned: bool) -> None:
+    rendered.tokens.extend(tokens)
+    rendered.learned.extend([learned] * len(tokens))
+    rendered.kinds.extend([kind] * len(tokens))

@@ -1,0 +1,397 @@
+"""Text to token ids and back: byte-level BPE, characters, or any existing tokenizer.json."""
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from foundling.base.config import ConfigError
+from foundling.text.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
+
+BEGIN_OF_TEXT = "<|begin_of_text|>"
+END_OF_TEXT = "<|end_of_text|>"
+PAD = "<|pad|>"
+SYSTEM = "<|system|>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END_OF_TURN = "<|end_of_turn|>"
+ROLE_TOKENS = (SYSTEM, USER, ASSISTANT, END_OF_TURN)
+SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
+
+# The jinja twin of `foundling.text.chat.render`; its generation blocks hold what is learned. It
+# makes one string of all, so a content that spells a special token becomes that token there.
+CHAT_TEMPLATE = (
+    "{% if bos_token %}{{ bos_token }}{% endif %}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    f"{ASSISTANT}{{% generation %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endgeneration %}}"
+    "{% elif message['role'] == 'user' %}"
+    f"{USER}{{{{ message['content'] }}}}{END_OF_TURN}"
+    "{% elif message['role'] == 'system' and loop.first %}"
+    f"{SYSTEM}{{{{ message['content'] }}}}{END_OF_TURN}"
+    "{% else %}{{ raise_exception('a message of role ' ~ message['role'] ~ ' here') }}{% endif %}"
+    f"{{% endfor %}}{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
+)
+
+# The names that well-known tokenizers give these roles, asked for in this order when neither
+# our own names nor a tokenizer_config.json says.
+_BEGIN_NAMES = ("<s>", "<bos>")
+_END_NAMES = ("<|endoftext|>", "</s>", "<eos>")
+_PAD_NAMES = ("<pad>", "[PAD]")
+
+# Source: Qwen2's tokenizer.json. GPT-4's pattern with one digit a token, which suits the small
+# vocabularies that are trained here.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Tokenizer:
+    """A vocabulary with its special tokens; `kind` says how a token stands for bytes."""
+
+    def __init__(self, backend: Backend, begin: str | None, end: str, pad: str | None) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # a text that spells a special token stays text
+        self._backend = backend
+        self._json: dict[str, Any] = json.loads(backend.to_str())
+        self.begin_name, self.end_name, self.pad_name = begin, end, pad
+        self.kind: Kind = kind_of(self._json)
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def train_bytes(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """Learn a byte-level BPE; a small corpus may end below `vocab_size`.
+
+        Raises:
+            ConfigError: `vocab_size` does not hold the 256 bytes and the special tokens.
+        """
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        least = len(alphabet) + len(SPECIAL_TOKENS)
+        if vocab_size < least:
+            raise ConfigError(
+                f"vocab_size = {vocab_size}: byte-level BPE needs at least {least} "
+                f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)."
+            )
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[AddedToken(name, special=True) for name in SPECIAL_TOKENS],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend, BEGIN_OF_TEXT, END_OF_TEXT, PAD)
+
+    @classmethod
+    def characters(cls, texts: Iterable[str]) -> "Tokenizer":
+        """One token for each Unicode character that `texts` hold."""
+        seen: set[str] = set()
+        for text in texts:
+            seen.update(text)
+        names = [*SPECIAL_TOKENS, *sorted(seen)]
+        # BPE without merges: six times as fast as WordLevel behind a Split by character.
+        backend = Backend(models.BPE(vocab={n: i for i, n in enumerate(names)}, merges=[]))
+        backend.decoder = decoders.Fuse()
+        backend.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
+        return cls(backend, BEGIN_OF_TEXT, END_OF_TEXT, PAD)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Open a tokenizer.json, or the folder that holds one.
+
+        Raises:
+            ConfigError: there is none, it is broken, or no token ends a text.
+        """
+        path = Path(path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such tokenizer; give a tokenizer.json or its folder.")
+        try:
+            backend = Backend.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise ConfigError(f"{file}: not a tokenizer.json: {error}") from None
+        settings = _settings(file.with_name("tokenizer_config.json"))
+        present = set(backend.get_vocab(with_added_tokens=True))
+
+        def role(ours: str, key: str, others: Sequence[str]) -> str | None:
+            given = settings.get(key)
+            named = given.get("content") if isinstance(given, Mapping) else given
+            return next((name for name in (ours, named, *others) if name in present), None)
+
+        begin = role(BEGIN_OF_TEXT, "bos_token", _BEGIN_NAMES)
+        end = role(END_OF_TEXT, "eos_token", _END_NAMES)
+        pad = role(PAD, "pad_token", _PAD_NAMES)
+        if end is None:
+            raise ConfigError(
+                f"{file}: no token ends a text ({', '.join((END_OF_TEXT, *_END_NAMES))}); "
+                f'name it as "eos_token" in {file.with_name("tokenizer_config.json")}.'
+            )
+        return cls(backend, begin, end, None if pad == end else pad)
+
+    def save(self, folder: Path | str) -> None:
+        """Write tokenizer.json and tokenizer_config.json, as transformers reads them too."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": self.begin_name,
+            "eos_token": self.end_name,
+            "pad_token": self.pad_name,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": CHAT_TEMPLATE if self.knows_roles else None,
+        }
+        named = {key: value for key, value in settings.items() if value is not None}
+        text = self._backend.to_str(pretty=True)
+        (folder / "tokenizer.json").write_text(text + "\n", "utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps(named, indent=2) + "\n", "utf-8")
+
+    # ------------------------------------------------------------------ using it
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, with nothing added before or after.
+
+        Raises:
+            ConfigError: the vocabulary of characters lacks one of the text's.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, in parallel."""
+        if self.kind == "characters":
+            for text in texts:
+                self._refuse_unknown(text)
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids of `text`, and from which to before which of its characters each one goes.
+
+        Tokens that share a character, such as the bytes of an emoji, all have it whole.
+
+        Raises:
+            ConfigError: the vocabulary of characters lacks one of the text's.
+        """
+        if self.kind == "characters":
+            self._refuse_unknown(text)
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def knows(self, text: str) -> bool:
+        """Whether `encode` takes the text: a vocabulary of characters may lack some of its."""
+        return self.kind != "characters" or self._characters.issuperset(text)
+
+    def decode(self, ids: Iterable[int], *, show_special: bool = False) -> str:
+        """The text of `ids`; special tokens are left out unless `show_special`."""
+        ids = [int(i) for i in ids]
+        if self.kind == "other":
+            text: str = self._backend.decode(ids, skip_special_tokens=not show_special)
+            return text
+        decoder = StreamDecoder(self, show_special=show_special)
+        return "".join([decoder.push(i) for i in ids]) + decoder.flush()
+
+    def bytes_of(self, id: int) -> bytes:
+        """The bytes that one token stands for, in the middle of a text; none for a special one."""
+        if not 0 <= id < self.vocab_size:
+            raise ValueError(f"token {id}: the vocabulary ends at {self.vocab_size - 1}.")
+        return self._bytes[id]
+
+    @cached_property
+    def token_bytes(self) -> npt.NDArray[np.int64]:
+        """How many bytes each id stands for."""
+        return np.array([len(raw) for raw in self._bytes], dtype=np.int64)
+
+    def is_lossless(self, text: str) -> bool:
+        """Whether `text` comes back from its tokens unchanged."""
+        return self.decode(self.encode(text)) == text
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the highest id, added tokens included."""
+        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+
+    @property
+    def begin_of_text(self) -> int:
+        return self._role(self.begin_name, "begins a text")
+
+    @property
+    def end_of_text(self) -> int:
+        return self._role(self.end_name, "ends a text")
+
+    @property
+    def pad(self) -> int:
+        return self._role(self.pad_name, "is padding and nothing else")
+
+    def find(self, name: str) -> int | None:
+        """The id of the token called `name`, if there is one."""
+        id: int | None = self._backend.token_to_id(name)
+        return id
+
+    def special(self, name: str) -> int:
+        """The id of a special token, such as "<|user|>".
+
+        Raises:
+            ConfigError: this tokenizer has no such token.
+        """
+        return self._role(name, f'is called "{name}"')
+
+    @property
+    def knows_roles(self) -> bool:
+        """Whether it has the tokens that a conversation is made of."""
+        return all(self.find(name) is not None for name in ROLE_TOKENS)
+
+    def with_roles(self) -> "Tokenizer":
+        """The same with all tokens that a conversation is made of; new ones get the next ids."""
+        backend = Backend.from_str(self._backend.to_str())
+        missing = [name for name in ROLE_TOKENS if self.find(name) is None]
+        backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
+        return Tokenizer(backend, self.begin_name, self.end_name, self.pad_name)
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """The ids that end what a model writes: end of text, and end of turn where there is one."""
+        found = (self.end_of_text, self.find(END_OF_TURN))
+        return [id for id in found if id is not None]
+
+    def mark_ids(self) -> dict[str, int]:
+        """The marks of a text as config.json of `transformers` names them."""
+        marks = {
+            "bos_token_id": self.begin_name,
+            "eos_token_id": self.end_name,
+            "pad_token_id": self.pad_name,
+        }
+        return {key: self.special(name) for key, name in marks.items() if name is not None}
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(id for id, token in added.items() if token.special)
+
+    def name_of(self, id: int) -> str:
+        """How the vocabulary spells a token; empty where it has a hole."""
+        return self._backend.id_to_token(id) or ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The SHA-256 of tokenizer.json in a canonical spelling."""
+        text = json.dumps(self._json, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # ------------------------------------------------------------------ inside
+
+    def _role(self, name: str | None, what: str) -> int:
+        id = None if name is None else self.find(name)
+        if id is None:
+            raise ConfigError(f"This tokenizer has no token that {what}.")
+        return id
+
+    @cached_property
+    def _characters(self) -> frozenset[str]:
+        return frozenset(name for name in self._backend.get_vocab() if len(name) == 1)
+
+    def _refuse_unknown(self, text: str) -> None:
+        unknown = set(text) - self._characters
+        if unknown:
+            first = min(unknown, key=text.index)
+            raise ConfigError(
+                f"{first!r} (U+{ord(first):04X}): not among the {len(self._characters)} characters "
+                f"of this tokenizer; it stands at character {text.index(first)} of the text."
+            )
+
+    @cached_property
+    def _bytes(self) -> tuple[bytes, ...]:
+        spell = {"bytes": spell_bytes, "sentencepiece": spell_piece}.get(self.kind, str.encode)
+        if self.kind == "other":
+            spell = self._spell_other
+        special = self.special_ids
+        return tuple(
+            b"" if id in special else spell(self.name_of(id)) for id in range(self.vocab_size)
+        )
+
+    def _spell_other(self, token: str) -> bytes:
+        # A decoder that looks at neighbours (WordPiece): the token's text after some other one.
+        if self._backend.decoder is None:
+            return token.encode()
+        both: str = self._backend.decoder.decode(["a", token])
+        return both.removeprefix("a").encode()
+
+    def _first_bytes(self, id: int) -> bytes:
+        """`bytes_of` at the start of a text, where sentencepiece drops the space it had added."""
+        token = self.name_of(id)
+        if self.kind != "sentencepiece" or BYTE.fullmatch(token) or id in self.special_ids:
+            return self.bytes_of(id)
+        first: str = self._backend.decoder.decode([token])
+        return first.encode()
+
+
+class StreamDecoder:
+    """Text of tokens that come one at a time, never a part of a UTF-8 character.
+
+    `continues`: they go on with a text, so that a space that sentencepiece spells is one.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, show_special: bool = False, continues: bool = False
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._show_special = show_special
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._started = continues
+        self._ids: list[int] = []  # only of tokenizers whose tokens depend on their neighbours
+        self._given = 0
+
+    def push(self, id: int) -> str:
+        """The text that is certain once `id` has come."""
+        tokenizer = self._tokenizer
+        if tokenizer.kind == "other":
+            self._ids.append(id)
+            return self._whole(final=False)
+        if id in tokenizer.special_ids:
+            return self._decoder.decode(self._special(id))
+        raw = tokenizer.bytes_of(id) if self._started else tokenizer._first_bytes(id)
+        self._started = True
+        return self._decoder.decode(raw)
+
+    def flush(self) -> str:
+        """What is left at the end: a character that never became whole is U+FFFD."""
+        if self._tokenizer.kind == "other":
+            return self._whole(final=True)
+        return self._decoder.decode(b"", final=True)
+
+    def _special(self, id: int) -> bytes:
+        return self._tokenizer.name_of(id).encode() if self._show_special else b""
+
+    def _whole(self, final: bool) -> str:
+        text = self._tokenizer.decode(self._ids, show_special=self._show_special)
+        if not final and text.endswith("\ufffd"):
+            return ""
+        new, self._given = text[self._given :], max(self._given, len(text))
+        return new
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file}: not a JSON object.")
+    return settings

@@ -1,0 +1,186 @@
+"""A task by prompt and by fine-tuning: measured once, resumed, and told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundling import cli
+from foundling.base.config import ConfigError, override
+from foundling.evaluation.tasks import Example, Task
+from foundling.experiments.adapt import AdaptConfig, adapt, read_adapt
+from foundling.stages.pretrain import PretrainConfig, pretrain
+
+BASE: dict[str, Any] = {
+    "shots": [0, 2],
+    "sizes": [8],
+    "seeds": 2,
+    "device": "cpu",
+    "precision": "fp32",
+    "tune": {"steps": 40, "learning_rate": 0.02, "lora_learning_rate": 0.05, "batch_size": 8},
+}
+
+
+def example(i: int) -> Example:
+    return Example(f"{('The mill', 'The pond')[i % 2]} {i}", ("yes", "no")[i % 2])
+
+
+TASK = Task(
+    "mill or pond",
+    ("no", "yes"),
+    tuple(example(i) for i in range(20)),
+    tuple(example(i) for i in range(100, 120)),
+)
+
+
+def settings(*assignments: str) -> AdaptConfig:
+    return AdaptConfig.parse(override(BASE, assignments))
+
+
+@pytest.fixture(scope="module")
+def parent(tiny: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = tiny("context=64", "training.steps=20", "validation.every=20")
+    return str(pretrain(config, tmp_path_factory.mktemp("parent") / "run").folder)
+
+
+@pytest.fixture(scope="module")
+def measured(parent: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("adapt") / "out"
+    assert adapt(parent, TASK, settings(), out) == out / "report.html"
+    return out
+
+
+def test_every_way_number_and_seed_is_measured(measured: Path) -> None:
+    result = read_adapt(measured)
+    found = [(m["way"], m["number"], m["seed"]) for m in result["measurements"]]
+    assert sorted(found) == sorted(
+        [(way, 0, 1) for way in ("in_context", "calibrated")]
+        + [(way, 2, seed) for way in ("in_context", "calibrated") for seed in (1, 2)]
+        + [(way, 8, seed) for way in ("full", "lora") for seed in (1, 2)]
+    )
+    for one in result["measurements"]:
+        assert one["items"] == len(one["hits"]) == 20
+        assert one["correct"] == one["hits"].count("1")
+        assert one["seconds"] > 0
+    assert result["task"]["chance"] == result["task"]["majority"] == 0.5
+    assert not (measured / "runs").exists()
+    page = (measured / "report.html").read_text()
+    assert all(sentence.split(".")[0] in page for sentence in result["verdict"])
+    assert (measured / "plots" / "learning.png").stat().st_size > 0
+
+
+def test_gradient_descent_learns_what_a_word_tells(measured: Path) -> None:
+    curves = read_adapt(measured)["curves"]
+    assert curves["full"][0]["mean"] == 1
+    assert curves["full"][0]["low"] <= curves["full"][0]["mean"] <= curves["full"][0]["high"]
+
+
+def test_it_goes_on_with_what_is_not_there_yet(measured: Path, parent: str, tmp_path: Path) -> None:
+    before = json.loads((measured / "adapt.json").read_text())
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = [m for m in before["measurements"] if m["seed"] == 1]
+    (out / "adapt.json").write_text(json.dumps({**before, "measurements": kept}))
+    said: list[str] = []
+    adapt(parent, TASK, settings("shots=[0,2,64]"), out, say=said.append)
+    again = read_adapt(out)
+
+    def hits(result: dict[str, Any]) -> dict[tuple[str, int, int], str]:
+        return {(m["way"], m["number"], m["seed"]): m["hits"] for m in result["measurements"]}
+
+    assert hits(again) == hits(before)
+    assert again["curves"] == before["curves"]
+    assert again["left_out"] == ["k = 64: there are 20 examples to learn from"]
+    assert again["left_out"][0] in said
+    assert [m for m in again["measurements"] if m["seed"] == 1] == kept  # not measured anew
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [("tune.steps=41", "another tune"), ("seed=2", "another seed")],
+)
+def test_other_settings_need_another_folder(
+    measured: Path, parent: str, assignment: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        adapt(parent, TASK, settings(assignment), measured)
+
+
+def test_a_folder_of_something_else_is_left_alone(parent: str, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match=r"holds no adapt\.json"):
+        adapt(parent, TASK, settings(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_file_of_something_else_is_left_alone(parent: str, tmp_path: Path) -> None:
+    (tmp_path / "adapt.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no measurements"):
+        adapt(parent, TASK, settings(), tmp_path)
+    assert (tmp_path / "adapt.json").read_text() == "{}"
+
+
+def test_what_does_not_fit_the_context_is_said(parent: str, tmp_path: Path) -> None:
+    long = Example("The mill " * 60, "yes")
+    task = Task("t", TASK.labels, (*TASK.train, long), (*TASK.test, long))
+    config = settings("shots=[0,16,20]", 'ways=["in_context"]')
+    adapt(parent, task, config, tmp_path / "out")
+    result = read_adapt(tmp_path / "out")
+    assert result["task"]["num_test"] == 20
+    assert "left out 1 to learn from and 1 to test on" in result["task"]["notes"][0]
+    assert "prompts are longer than the context" in result["left_out"][0]
+    assert {m["number"] for m in result["measurements"]} == {0}
+
+
+def test_short_answers_from_the_command_line(
+    parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": f"{i}?", "answer": str(i)} for i in range(30)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["adapt", parent, "--task", tmp_path / "t.jsonl", "--out", tmp_path / "out", "--json"]
+    command += ["--limit", 4, "--seeds", 1, "--shots", "0,1", "--sizes", "4,99", "--keep-runs"]
+    command += [
+        "--set",
+        "tune.steps=2",
+        "--set",
+        "device=cpu",
+        "--set",
+        'ways=["in_context","full"]',
+    ]
+    assert cli.exit_code(lambda: cli.app([str(argument) for argument in command])) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out.strip().splitlines()[-1])
+    assert result["task"]["labels"] is None
+    assert set(result["curves"]) == {"in_context", "full"}
+    assert result["left_out"] == ["n = 99: there are 26 examples to learn from"]
+    assert (tmp_path / "out" / "runs" / "full-4-1" / "checkpoints").is_dir()
+    assert "report:" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shots", "0,x"), "--shots 0,x: expected whole numbers"),
+        (("--shots", "1,1"), "shots must be different"),
+        (("--sizes", "0"), "sizes must be different whole numbers from 1"),
+        (("--template", "{text}"), "template"),
+        (("--set", "tune.stepz=3"), 'Did you mean "steps"'),
+        (("--set", "ways=[]"), "ways must be"),
+        ((), "nowhere.jsonl"),
+    ],
+)
+def test_faults_of_the_input_are_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    out = tmp_path / "out"
+    command = ["adapt", "nowhere", "--task", "nowhere.jsonl", "--out", str(out), *arguments]
+    assert cli.exit_code(lambda: cli.app(command)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+    assert not out.exists()
