@@ -13,7 +13,7 @@ from foundling.cli import (
     training,
     using,
 )
-from foundling.cli.app import app, exit_code, main
+from foundling.cli.app import app, exit_code
 
 __all__ = [
     "adapters",
@@ -26,7 +26,6 @@ __all__ = [
     "exit_code",
     "hamlet",
     "importing",
-    "main",
     "preferences",
     "training",
     "using",

@@ -4,16 +4,41 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from foundling import __version__
+from foundling.base.process import INTERRUPTED, interruptible, require_single
 
 # Everything heavy is imported inside the verbs: `--help` answers at once.
 
+
+class Verbs(TyperGroup):
+    """What holds for every verb: arguments are text, one process, and Ctrl-C ends it cleanly."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for argument in args:
+            if any("\ud800" <= mark <= "\udfff" for mark in argument):
+                from foundling.base.config import ConfigError
+
+                raise ConfigError(f"argument {argument!a}: not UTF-8 text.")
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        require_single()
+        try:
+            with interruptible():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="foundling",
+    cls=Verbs,
     help="Raise a language model, from text to one that follows instructions, all measured.",
     no_args_is_help=True,
     add_completion=False,
@@ -39,12 +64,8 @@ From = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 
 
-def main() -> NoReturn:
-    """Run a verb; faults of the input are one line and exit code 2, never a traceback."""
-    sys.exit(exit_code(app))
-
-
 def exit_code(run: Callable[[], object]) -> int:
+    """What the process is to end with; a fault of the input is one line, never a traceback."""
     from foundling.base.config import ConfigError
 
     try:
@@ -60,9 +81,6 @@ def exit_code(run: Callable[[], object]) -> int:
     except OSError as error:
         say(f"error: {error.filename or 'a file'}: {error.strerror or error}.")
         return 2
-    except KeyboardInterrupt:
-        say("interrupted.")
-        return 130
     except Exception as error:
         # Imported only now: the loop imports torch, and only its verbs can raise these.
         from foundling.training.interrupt import Interrupted
@@ -70,12 +88,24 @@ def exit_code(run: Callable[[], object]) -> int:
 
         if isinstance(error, Interrupted):
             say("interrupted; everything is saved. Go on with --resume.")
-            return 130
+            return INTERRUPTED
         if isinstance(error, TrainingStopped):
             say(f"training stopped itself: {error}")
             return 3
         raise
     return 0
+
+
+def read_stdin(line: bool = False) -> str:
+    """Standard input, or its next line. Raises ConfigError where it is not UTF-8 text."""
+    from foundling.base.config import ConfigError
+
+    try:
+        text = sys.stdin.readline() if line else sys.stdin.read()
+        text.encode()  # some locales let other bytes in as halves of surrogate pairs
+    except UnicodeError:
+        raise ConfigError("standard input: not UTF-8 text.") from None
+    return text
 
 
 def say(text: str) -> None:

@@ -1,12 +1,11 @@
 """The verb that shows which words attend to which."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from foundling.cli.app import Json, app, report_json, say
+from foundling.cli.app import Json, app, read_stdin, report_json, say
 
 
 @app.command()
@@ -67,8 +66,8 @@ def attention(
         named = (names[0], names[1])
     if text == compare == "-":
         raise ConfigError("--text and --compare cannot both be standard input.")
-    text = sys.stdin.read().strip() if text == "-" else text
-    compare = sys.stdin.read().strip() if compare == "-" else compare
+    text = read_stdin().strip() if text == "-" else text
+    compare = read_stdin().strip() if compare == "-" else compare
     examples = None if winograd is None else read_coreferences(winograd)
     model, tokenizer = load_model(run, say)
     page = attention_page(

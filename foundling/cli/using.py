@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foundling.cli.app import Json, app, report_json, say
+from foundling.cli.app import Json, app, read_stdin, report_json, say
 
 
 @app.command()
@@ -40,7 +40,7 @@ def generate(
     from foundling.runs.run import load_model
 
     if prompt == "-":
-        prompt = sys.stdin.read()
+        prompt = read_stdin()
     model, tokenizer = load_model(run, say)
     engine = Engine(model.to(pick_device(device)), tokenizer)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -96,7 +96,7 @@ def chat(
     engine = Engine(model.to(pick_device(device)), tokenizer)
     sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
     messages = [Message("system", system)] if system else []
-    single = sys.stdin.read() if message == "-" else message
+    single = read_stdin() if message == "-" else message
     while asked := single if single is not None else _ask():
         messages.append(Message("user", asked))
         pieces = []
@@ -115,7 +115,7 @@ def chat(
 
 def _ask() -> str:
     print("> ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    return read_stdin(line=True).strip()
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 
 from foundling import __version__
-from foundling.base import durable, runtime
+from foundling.base import durable, process, runtime
 from foundling.base.config import ConfigError, dump_toml, flatten, load_toml
 from foundling.metrics.perplexity import measure
 from foundling.models import interchange
@@ -64,8 +64,9 @@ class Machine:
         """Make the machine ready for training.
 
         Raises:
-            ConfigError: there is no such device here.
+            ConfigError: there is no such device here, or several processes were started.
         """
+        process.require_single()
         runtime.keep_memory()
         runtime.use_threads(settings.threads)
         device = runtime.pick_device(settings.device)
