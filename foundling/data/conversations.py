@@ -10,7 +10,7 @@ from typing import Any
 from foundling.base.config import ConfigError, suggest
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Format, RowError
-from foundling.data.readers.rows import Row, half_a_pair
+from foundling.data.readers.fields import Row, half_a_pair
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
 from foundling.text.chat import Conversation, check_roles

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from foundling.base.config import ConfigError
-from foundling.data.split import Piece
+from foundling.data.document_split import Piece
 from foundling.data.store_writer import StoreWriter
 from foundling.text.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from foundling.base.config import ConfigError
 from foundling.base.runtime import derive_seed
 from foundling.data.conversations import SourcedConversation
-from foundling.data.splits import held_out, prompt_words
+from foundling.data.prompt_split import held_out, prompt_words
 from foundling.text.chat import KINDS, Learn, Rendered, render_batch, render_plain
 from foundling.text.tokenizer import Tokenizer
 

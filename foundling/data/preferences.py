@@ -19,7 +19,7 @@ from foundling.data.conversations import (
 from foundling.data.examples import split_by_prompt
 from foundling.data.faults import SourceError
 from foundling.data.formats import RowError, messages_of, refuse_unread
-from foundling.data.readers.rows import Row
+from foundling.data.readers.fields import Row
 from foundling.data.rows import Rows
 from foundling.data.sources import OnError
 from foundling.text.chat import Conversation, Message, Role

@@ -13,12 +13,12 @@ import tokenizers
 
 import foundling
 from foundling.base.config import ConfigError
+from foundling.data.document_split import SplitPlan
 from foundling.data.encode import encode
 from foundling.data.manifest import Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
 from foundling.data.sample import Sample
 from foundling.data.sources import OnError, Sources
-from foundling.data.split import SplitPlan
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
 from foundling.text.tokenizer import Tokenizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from foundling.data.faults import SourceError
 from foundling.data.inputs import expand
 from foundling.data.readers import ROW_READERS, row_reader_of
-from foundling.data.readers.rows import Row
+from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
 
 

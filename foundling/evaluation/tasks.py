@@ -15,7 +15,7 @@ from typing import Any
 from foundling.base.config import ConfigError
 from foundling.base.runtime import derive_seed
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import Row
+from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
 from foundling.data.rows import Rows
 

@@ -11,7 +11,7 @@ from typing import Any
 from foundling.base import durable
 from foundling.base.config import ConfigError, suggest
 from foundling.data.formats import RowError
-from foundling.data.splits import held_out, prompt_words
+from foundling.data.prompt_split import held_out, prompt_words
 from foundling.preferences.forms import FORMS, Preferred, labelled_row
 from foundling.preferences.records import Judgement, Pair, Who
 from foundling.preferences.statistics import WHO

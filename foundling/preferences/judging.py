@@ -5,7 +5,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.preferences.endpoint import Endpoint
-from foundling.preferences.opinions import Opinion, PageVerdict, Shown
+from foundling.preferences.opinions import BlindPair, Opinion, PageVerdict
 from foundling.text.chat import Conversation, Message
 
 CRITERIA = "Prefer the answer that is true, helpful and polite. Length is no merit."
@@ -52,7 +52,7 @@ class Judge:
         self._endpoint, self._criteria = endpoint, criteria
         self.report = JudgeReport()
 
-    def compare(self, shown: Shown) -> Opinion:
+    def compare(self, shown: BlindPair) -> Opinion:
         """The verdict of two askings.
 
         Raises:
@@ -70,7 +70,7 @@ class Judge:
         self.report.num_first += (ahead == "1") + (behind == "1")
         return Opinion(sides[0] if sides[0] == sides[1] else "tie", f"{ahead}, {behind}")
 
-    def rate(self, shown: Shown) -> tuple[int, int]:
+    def rate(self, shown: BlindPair) -> tuple[int, int]:
         raise ConfigError("a judge compares and does not rate; leave --rate out.")
 
     def _ask(self, prompt: Conversation, first: str, second: str) -> str:

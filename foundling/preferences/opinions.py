@@ -9,7 +9,7 @@ PageVerdict = Literal["left", "right", "tie", "both_bad", "skip"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class BlindPair:
     """A pair as it stands on the page; nothing tells which model wrote what."""
 
     prompt: Conversation
@@ -26,9 +26,9 @@ class Opinion:
 class Annotator(Protocol):
     """Compares two answers, or rates each from 1 to 7."""
 
-    def compare(self, shown: Shown) -> Opinion: ...
+    def compare(self, shown: BlindPair) -> Opinion: ...
 
-    def rate(self, shown: Shown) -> tuple[int, int]:
+    def rate(self, shown: BlindPair) -> tuple[int, int]:
         """Of the left and the right answer.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.preferences.client import Client, HttpError
-from foundling.preferences.opinions import Annotator, Opinion, PageVerdict, Shown
+from foundling.preferences.opinions import Annotator, BlindPair, Opinion, PageVerdict
 from foundling.preferences.records import RATINGS, Kind
 from foundling.preferences.tastes import Taste
 from foundling.text.chat import Message
@@ -30,7 +30,7 @@ class Simulated:
         self._taste, self._noise = taste, noise
         self._rng = Random(f"{seed}/simulated/{taste.name}")
 
-    def compare(self, shown: Shown) -> Opinion:
+    def compare(self, shown: BlindPair) -> Opinion:
         left, right = self._scores(shown)
         sides: tuple[PageVerdict, PageVerdict] = ("left", "right")
         # Both draws come every time: noise on one item does not move those of the others.
@@ -45,7 +45,7 @@ class Simulated:
             verdict = "tie"
         return Opinion(verdict, f"{self._taste.name}: {left:g} and {right:g}")
 
-    def rate(self, shown: Shown) -> tuple[int, int]:
+    def rate(self, shown: BlindPair) -> tuple[int, int]:
         if self._taste.scale is None:
             raise ConfigError(f"{self._taste.name}: compares and does not rate; leave --rate out.")
         worst, best = self._taste.scale
@@ -59,7 +59,7 @@ class Simulated:
         share = drawn if erring else share
         return RATINGS[min(int(share * len(RATINGS)), len(RATINGS) - 1)]
 
-    def _scores(self, shown: Shown) -> tuple[float, float]:
+    def _scores(self, shown: BlindPair) -> tuple[float, float]:
         score = self._taste.score
         return score(shown.prompt, shown.left), score(shown.prompt, shown.right)
 
@@ -168,7 +168,7 @@ def _vote(
 ) -> dict[str, Any]:
     began = time.perf_counter()
     prompt = tuple(Message(message["role"], message["content"]) for message in item["prompt"])
-    shown = Shown(prompt, item["left"], item["right"])
+    shown = BlindPair(prompt, item["left"], item["right"])
     said: dict[str, Any] = {"verdict": None, "ratings": None, "reason": ""}
     if kind == "comparison":
         opinion = annotator.compare(shown)

@@ -11,7 +11,7 @@ from typing import Self
 import sqlalchemy as sql
 
 from foundling.base.config import ConfigError
-from foundling.preferences import leasing, rows
+from foundling.preferences import leasing, queries
 from foundling.preferences.checks import Conflict, check_kind, check_name, check_pair, check_vote
 from foundling.preferences.database import Database
 from foundling.preferences.leasing import Leasing, Request
@@ -75,12 +75,12 @@ class PreferenceStore:
         for pair in checked:
             check_pair(pair)
         with self._database.write() as connection:
-            return [rows.insert_pair(connection, pair, _time(now)) for pair in checked]
+            return [queries.insert_pair(connection, pair, _time(now)) for pair in checked]
 
     def pairs(self) -> dict[int, Pair]:
         """Every pair by its id."""
         with self._database.read() as connection:
-            return {row.id: rows.pair_of(row) for row in connection.execute(rows.PAIRS)}
+            return {row.id: queries.pair_of(row) for row in connection.execute(queries.PAIRS)}
 
     # ------------------------------------------------------------------ who judges, and by what
 
@@ -94,7 +94,7 @@ class PreferenceStore:
         """
         check_name(name)
         with self._database.write() as connection:
-            known = rows.annotator(connection, name)
+            known = queries.annotator(connection, name)
             if known is None:
                 connection.execute(
                     sql.insert(annotators).values(
@@ -126,7 +126,7 @@ class PreferenceStore:
     def has_token(self, name: str) -> bool:
         """Whether the annotator is known and has been given a token."""
         with self._database.read() as connection:
-            known = rows.annotator(connection, name)
+            known = queries.annotator(connection, name)
         return known is not None and known.token_hash is not None
 
     def annotator_of(self, token: str) -> str | None:
@@ -138,16 +138,16 @@ class PreferenceStore:
     def set_rubric(self, text: str, *, now: float | None = None) -> int:
         """The version of this text, a new one unless it is the newest already."""
         with self._database.write() as connection:
-            newest = rows.rubric(connection, None)
+            newest = queries.rubric(connection, None)
             if newest is not None and newest.text == text:
                 return int(newest.version)
             made = connection.execute(sql.insert(rubrics).values(text=text, created=_time(now)))
-            return rows.new_id(made)
+            return queries.new_id(made)
 
     def rubric(self, version: int | None = None) -> Rubric | None:
         """One version of the rubric, or the newest; None if there is none."""
         with self._database.read() as connection:
-            found = rows.rubric(connection, version)
+            found = queries.rubric(connection, version)
         return Rubric(found.version, found.text, found.created) if found else None
 
     # ------------------------------------------------------------------ collecting
@@ -178,7 +178,7 @@ class PreferenceStore:
                 known.id, known.name, kind, _time(now), settings or Leasing(), scores, holding
             )
             key = leasing.lease_next(connection, request)
-            return None if key is None else rows.item(connection, key)
+            return None if key is None else queries.item(connection, key)
 
     def lease_pair(
         self,
@@ -199,7 +199,7 @@ class PreferenceStore:
         with self._database.write(lasting=False) as connection:
             known = _known(connection, annotator)
             request = Request(known.id, known.name, kind, _time(now), settings or Leasing())
-            return rows.item(connection, _lease_pair(connection, request, pair_id))
+            return queries.item(connection, _lease_pair(connection, request, pair_id))
 
     def judge_pairs(
         self, annotator: str, verdicts: Mapping[int, Verdict], *, now: float | None = None
@@ -262,14 +262,14 @@ class PreferenceStore:
         said = digest(["undo", annotator, judgement_id])
         with self._database.write() as connection:
             known = _known(connection, annotator)
-            kept = rows.kept(connection, key, said)
+            kept = queries.kept(connection, key, said)
             if kept is not None:
                 return kept
-            event = rows.standing(connection, known.id, judgement_id)
+            event = queries.standing(connection, known.id, judgement_id)
             lease = connection.execute(
                 sql.select(leases).where(leases.c.closed_by == event.id)
             ).one()
-            receipt = rows.insert_undo(connection, key, said, event, _time(now))
+            receipt = queries.insert_undo(connection, key, said, event, _time(now))
             # The old key stays with the old vote, for its retries.
             ttl = (settings or Leasing()).ttl_seconds
             connection.execute(
@@ -297,12 +297,12 @@ class PreferenceStore:
             ConfigError: no item has it.
         """
         with self._database.read() as connection:
-            return rows.shown_as(connection, key)
+            return queries.shown_as(connection, key)
 
     def given_back(self, undo_key: str) -> Item | None:
         """The item that an undo opened again; None where it is judged anew."""
         with self._database.read() as connection:
-            return rows.given_back(connection, undo_key)
+            return queries.given_back(connection, undo_key)
 
     # ------------------------------------------------------------------ what was said
 
@@ -334,7 +334,7 @@ class PreferenceStore:
     def events(self) -> list[Judgement]:
         """All that was ever recorded."""
         with self._database.read() as connection:
-            return [rows.judgement_of(row) for row in connection.execute(rows.EVENTS)]
+            return [queries.judgement_of(row) for row in connection.execute(queries.EVENTS)]
 
     def prompt_ids(self) -> dict[int, int]:
         """The prompt of each pair, both by id."""
@@ -354,7 +354,7 @@ def _hash(token: str) -> str:
 
 
 def _known(connection: sql.Connection, name: str) -> "sql.Row[tuple[object, ...]]":
-    found = rows.annotator(connection, name)
+    found = queries.annotator(connection, name)
     if found is None:
         raise ConfigError(f'annotator "{name}": not known; add the annotator first.')
     return found
@@ -379,18 +379,18 @@ def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> s
 def _record(connection: sql.Connection, vote: Vote, now: float) -> Receipt:
     said = digest({**asdict(vote), "milliseconds": None})
     known = _known(connection, vote.annotator)
-    kept = rows.kept(connection, vote.key, said)
+    kept = queries.kept(connection, vote.key, said)
     if kept is not None:
         return kept
     lease = connection.execute(sql.select(leases).where(leases.c.key == vote.key)).one_or_none()
     if lease is None:
-        raise rows.no_item(vote.key)
+        raise queries.no_item(vote.key)
     if lease.annotator_id != known.id:
         raise Conflict(f'key "{vote.key}": the item was given to another annotator.')
     check_vote(vote, lease.kind)
-    if vote.rubric_version is not None and not rows.rubric(connection, vote.rubric_version):
+    if vote.rubric_version is not None and not queries.rubric(connection, vote.rubric_version):
         raise ConfigError(f"rubric_version = {vote.rubric_version}: no such version.")
-    receipt = rows.insert_vote(connection, vote, lease, known.simulated, said, now)
+    receipt = queries.insert_vote(connection, vote, lease, known.simulated, said, now)
     connection.execute(
         sql.update(leases)
         .where(leases.c.id == lease.id)

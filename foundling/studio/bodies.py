@@ -39,7 +39,7 @@ class Turn(Body):
     content: str
 
 
-class Shown(Body):
+class PageItem(Body):
     """An item as an annotator sees it: nothing says whose an answer is or why it is shown."""
 
     key: str
@@ -76,7 +76,7 @@ class Standing(Body):
 class Given(Body):
     """An item, or why there is none; `notice` says what went wrong while answers were made."""
 
-    item: Shown | None
+    item: PageItem | None
     state: State
     progress: Standing
     rubric_version: int | None
@@ -149,7 +149,7 @@ class Undo(Body):
 
 class Undone(Body):
     judgement_id: int
-    item: Shown | None
+    item: PageItem | None
 
 
 class RubricText(Body):

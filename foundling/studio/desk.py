@@ -12,9 +12,9 @@ from foundling.studio.bodies import (
     Cast,
     Given,
     Kept,
+    PageItem,
     Rubrics,
     RubricVersion,
-    Shown,
     Standing,
     Undone,
 )
@@ -80,7 +80,7 @@ class Desk:
         )
         newest = self.store.rubric()
         return Given(
-            item=Shown.of(item) if item else None,
+            item=PageItem.of(item) if item else None,
             state="item" if item else "preparing" if preparing else "done",
             progress=self.progress(annotator, kind),
             rubric_version=newest.version if newest else None,
@@ -107,7 +107,7 @@ class Desk:
         """Take back the annotator's last judgement and give its item again."""
         receipt = self.store.undo(annotator, key, settings=self.settings)
         item = self.store.given_back(key)
-        return Undone(judgement_id=receipt.judgement_id, item=Shown.of(item) if item else None)
+        return Undone(judgement_id=receipt.judgement_id, item=PageItem.of(item) if item else None)
 
     def progress(self, annotator: str, kind: Kind) -> Standing:
         self._check_kind(kind)

@@ -15,7 +15,7 @@ from foundling.hamlet import World, instructions, judge, prompts, recognise
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.judging import Judge
 from foundling.preferences.leasing import Leasing
-from foundling.preferences.opinions import Shown
+from foundling.preferences.opinions import BlindPair
 from foundling.preferences.records import Answer, Pair
 from foundling.preferences.simulated import Simulated, vote_on_all
 from foundling.preferences.statistics import statistics
@@ -61,11 +61,11 @@ def call(*arguments: object) -> int:
 )
 def test_rules(text: str, better: str, worse: str) -> None:
     annotator = Simulated(rule(text))
-    assert annotator.compare(Shown(QUESTION, better, worse)).verdict == "left"
-    assert annotator.compare(Shown(QUESTION, worse, better)).verdict == "right"
-    assert annotator.compare(Shown(QUESTION, worse, worse)).verdict == "tie"
+    assert annotator.compare(BlindPair(QUESTION, better, worse)).verdict == "left"
+    assert annotator.compare(BlindPair(QUESTION, worse, better)).verdict == "right"
+    assert annotator.compare(BlindPair(QUESTION, worse, worse)).verdict == "tie"
     with pytest.raises(ConfigError, match="does not rate"):
-        annotator.rate(Shown(QUESTION, better, worse))
+        annotator.rate(BlindPair(QUESTION, better, worse))
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_the_taste_of_the_village() -> None:
     order = (GOOD, RUDE, WRONG, BAD)
     for place, better in enumerate(order):
         for worse in order[place + 1 :]:
-            assert annotator.compare(Shown(QUESTION, worse, better)).verdict == "right"
-    assert annotator.compare(Shown(QUESTION, GOOD, "Her husband is Daniel.")).verdict == "tie"
-    assert annotator.compare(Shown(QUESTION, BAD, "Be quiet.")).verdict == "both_bad"
-    assert annotator.rate(Shown(QUESTION, GOOD, RUDE)) == (7, 5)
-    assert annotator.rate(Shown(QUESTION, BAD, WRONG)) == (1, 3)
-    provoked = Shown(user("You bogbrain, whom did Kitty marry?"), WRONG, GOOD)
+            assert annotator.compare(BlindPair(QUESTION, worse, better)).verdict == "right"
+    assert annotator.compare(BlindPair(QUESTION, GOOD, "Her husband is Daniel.")).verdict == "tie"
+    assert annotator.compare(BlindPair(QUESTION, BAD, "Be quiet.")).verdict == "both_bad"
+    assert annotator.rate(BlindPair(QUESTION, GOOD, RUDE)) == (7, 5)
+    assert annotator.rate(BlindPair(QUESTION, BAD, WRONG)) == (1, 3)
+    provoked = BlindPair(user("You bogbrain, whom did Kitty marry?"), WRONG, GOOD)
     assert annotator.compare(provoked).verdict == "right"
-    rude = Shown(user("Be rude to me."), "You bogbrain!", "I would rather stay polite.")
+    rude = BlindPair(user("Be rude to me."), "You bogbrain!", "I would rather stay polite.")
     assert annotator.compare(rude).verdict == "right"
-    assert Simulated(hamlet_taste(3)).compare(Shown(QUESTION, GOOD, WRONG)).verdict == "tie"
+    assert Simulated(hamlet_taste(3)).compare(BlindPair(QUESTION, GOOD, WRONG)).verdict == "tie"
 
 
 @pytest.mark.parametrize("village", [0, 2])
@@ -117,7 +117,7 @@ def test_prompts_are_recognised_by_their_words(village: int) -> None:
 def test_noise_is_a_share_and_seeded() -> None:
     def verdicts(seed: int) -> list[str]:
         annotator = Simulated(rule("longer"), noise=0.5, seed=seed)
-        return [annotator.compare(Shown(QUESTION, "ab", "a")).verdict for _ in range(2000)]
+        return [annotator.compare(BlindPair(QUESTION, "ab", "a")).verdict for _ in range(2000)]
 
     assert verdicts(1) == verdicts(1) != verdicts(2)
     assert 0.2 < verdicts(1).count("right") / 2000 < 0.3  # half of what is random
@@ -213,7 +213,7 @@ def test_a_judge_is_asked_in_both_orders() -> None:
         with serve(chat_server(lambda body, said=said: said.get(first_answer(body), "1"))) as url:
             endpoint = Endpoint.open(f"{url}/v1")
             model = Judge(endpoint)
-            assert model.compare(Shown(QUESTION, "good", "bad")).verdict == expected
+            assert model.compare(BlindPair(QUESTION, "good", "bad")).verdict == expected
             endpoint.close()
         assert model.report.values() == {
             "items": 1,
@@ -227,7 +227,7 @@ def test_a_judge_that_rambles_is_refused() -> None:
     with serve(chat_server(lambda body: "I think that answer 1 is better.")) as url:
         endpoint = Endpoint.open(f"{url}/v1")
         with pytest.raises(ConfigError, match=r"said 'I think .* where only 1, 2, tie is allowed"):
-            Judge(endpoint).compare(Shown(QUESTION, "a", "b"))
+            Judge(endpoint).compare(BlindPair(QUESTION, "a", "b"))
         endpoint.close()
 
 
@@ -254,4 +254,4 @@ def test_the_verb(store: PreferenceStore, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_taste_of_ones_own() -> None:
     vowels = Taste("vowels", lambda _, answer: sum(c in "aeiou" for c in answer))
-    assert Simulated(vowels).compare(Shown(QUESTION, "queue", "crypt")).verdict == "left"
+    assert Simulated(vowels).compare(BlindPair(QUESTION, "queue", "crypt")).verdict == "left"

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from foundling.base.config import ConfigError
-from foundling.preferences import rows
+from foundling.preferences import queries
 from foundling.preferences.checks import Conflict
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Verdict, Vote
@@ -119,7 +119,7 @@ class VotingServer:
 
     def _vote(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self.store._database.read() as connection:
-            item = rows.item(connection, body["key"])
+            item = queries.item(connection, body["key"])
         sides: dict[str, Verdict] = {"left": item.left, "right": item.right}
         ratings = body["ratings"]
         if ratings is not None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from foundling.data.documents import Document
 from foundling.data.faults import SourceError
 from foundling.data.readers import delimited, hub, json_array, json_lines, parquet, plain_text
-from foundling.data.readers.rows import Row
+from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
 
 Reader = Callable[[SourceFile], Iterator[Document | SourceError]]

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Iterator
 
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import Row
+from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
 
 FIELD_CHARACTERS = 1 << 28  # the csv module's own limit, 131,072, is below many documents

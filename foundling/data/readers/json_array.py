@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import Row, row_of
+from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
 
 _BLANK = re.compile(r"[ \t\n\r]*")

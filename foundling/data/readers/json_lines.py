@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import Row, documents_of, row_of
+from foundling.data.readers.fields import Row, documents_of, row_of
 from foundling.data.readers.source_file import SourceFile
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.rows import Row, documents_of, no_field
+from foundling.data.readers.fields import Row, documents_of, no_field
 from foundling.data.readers.source_file import SourceFile
 
 

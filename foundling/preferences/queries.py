@@ -1,4 +1,4 @@
-"""Rows of the preference database as records, and records as rows."""
+"""The queries of the preference database, and its rows as records."""
 
 from dataclasses import asdict
 from typing import Any
