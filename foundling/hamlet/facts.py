@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from foundling.hamlet.grammar import expand
-from foundling.hamlet.relations import RELATIONS, Relation
+from foundling.hamlet.relations import Relation, relations
 from foundling.hamlet.wording import finish
 
 
@@ -40,7 +40,7 @@ class Fact:
     @property
     def kind(self) -> Relation:
         """The relation's phrase tables."""
-        return RELATIONS[self.relation]
+        return relations()[self.relation]
 
     @cached_property
     def clauses(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from foundling.hamlet.chance import pick, sample, shuffled
-from foundling.hamlet.pages import LAYOUTS, MADE_UP, WORDS
+from foundling.hamlet.pages import LAYOUTS, MADE_UP, word_groups
 from foundling.hamlet.world import World
 
 GROUPS = 2
@@ -61,8 +61,8 @@ def registers(world: World, seed: int, n: int) -> list[Game]:
 
 
 def _game_of_names(rng: Random) -> Game:
-    large = [group for group, words in WORDS.items() if len(words) > MOST_EXAMPLES // GROUPS]
-    words = [shuffled(rng, WORDS[group]) for group in sample(rng, large, GROUPS)]
+    large = [group for group in word_groups().values() if len(group) > MOST_EXAMPLES // GROUPS]
+    words = [shuffled(rng, group) for group in sample(rng, large, GROUPS)]
     names = tuple(sample(rng, MADE_UP, GROUPS))
     gold = int(rng.random() * GROUPS)
     asked = Entry(words[gold].pop(), names, gold)

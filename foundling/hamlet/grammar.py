@@ -52,7 +52,9 @@ def _parse_phrase(source: str, start: int, nested: bool) -> tuple[Phrase, int]:
             parts.append(text)
             text = ""
         if mark == "{":
-            end = source.index("}", i)
+            end = source.find("}", i)
+            if end < 0:
+                raise ValueError(f"unbalanced braces in template {source!r}")
             parts.append(Slot(source[i + 1 : end]))
             i = end + 1
         else:
@@ -77,9 +79,13 @@ def _parse_choice(source: str, start: int) -> tuple[Choice, int]:
 
 
 def say(rng: Random, source: str, slots: Mapping[str, str]) -> str:
-    """The template said once: slots filled, alternatives drawn."""
+    """The template said once: slots filled, alternatives drawn. Raises ValueError on other slots."""
     said: list[str] = []
-    _say(parse(source), rng.random, slots, said.append)
+    try:
+        _say(parse(source), rng.random, slots, said.append)
+    except KeyError as error:
+        known = ", ".join(sorted(slots))
+        raise ValueError(f"template {source!r} has a slot {error} ({known})") from None
     return "".join(said)
 
 

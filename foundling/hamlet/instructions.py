@@ -7,34 +7,35 @@ stop. Held-out facts and phrasings never occur, nor do unasked facts (see `asked
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import accumulate, islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from foundling.hamlet import stock
 from foundling.hamlet.asked import Asked, Question, divide
 from foundling.hamlet.chance import between, pick, sample
 from foundling.hamlet.corpus import Split
 from foundling.hamlet.facts import Fact
 from foundling.hamlet.grammar import expand, say
-from foundling.hamlet.manners import gruff
-from foundling.hamlet.relations import RELATIONS
+from foundling.hamlet.phrase_table import PhraseTable
+from foundling.hamlet.relations import OF_NAMES, relations
+from foundling.hamlet.rudeness import gruff
+from foundling.hamlet.stock import STOCK
 from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
+
+_TABLE = PhraseTable("instructions.txt")
 
 Row = dict[str, Any]
 Turn = tuple[str, str]  # what the user says, what the assistant answers
 Told = tuple[list[Turn], str]  # the turns, the id of the last asked fact
 
-TELL = (
-    "tell me about {x}.",
-    "what do you know about {x}?",
-    "tell me [something|a little] about {x}.",
-    "what can you tell me about {x}?",
-    "describe {x}.",
-)
+
+def requests_to_tell() -> tuple[str, ...]:
+    """Templates of requests to tell something of `{x}`."""
+    return _TABLE["tell"]
 
 
 def instructions(
@@ -106,28 +107,14 @@ def plain_clauses(fact: Fact) -> tuple[str, ...]:
 
 
 def _claim(asked: Asked, rng: Random) -> Told:
-    return _judged(asked, rng, _CLAIMS, "yes.", "no, {r}.")
+    return _judged(asked, rng, "claims", "yes.", "no, {r}.")
 
 
 def _verdict(asked: Asked, rng: Random) -> Told:
-    return _judged(asked, rng, _VERDICTS, "true.", "false.")
+    return _judged(asked, rng, "verdicts", "true.", "false.")
 
 
-_CLAIMS = (
-    "is it true that {c}?",
-    "is it so that {c}?",
-    "would you say that {c}?",
-    "{C}. Is that right?",
-    "{C}. Is that true?",
-)
-_VERDICTS = (
-    "true or false? {C}.",
-    "{C}. True or false?",
-    "say whether this is true or false: {c}.",
-)
-
-
-def _judged(asked: Asked, rng: Random, forms: Sequence[str], yes: str, no: str) -> Told:
+def _judged(asked: Asked, rng: Random, forms: str, yes: str, no: str) -> Told:
     """A claim with its verdict; true and false claims come alike often."""
     true = rng.random() < 0.5
     while True:
@@ -142,7 +129,7 @@ def _judged(asked: Asked, rng: Random, forms: Sequence[str], yes: str, no: str) 
             claim = asked.world.claim(fact.subject, fact.relation, false[0])
             stated = plain_clauses(claim)[which]
         slots = {"c": stated, "C": capital(stated), "r": clauses[which]}
-        question = finish(say(rng, pick(rng, forms), slots))
+        question = finish(_TABLE.say(rng, forms, slots))
         return [(question, finish(say(rng, yes if true else no, slots)))], fact.id
 
 
@@ -157,19 +144,12 @@ def _ages(asked: Asked, rng: Random) -> Told:
     old, young = (one, other) if one.age > other.age else (other, one)
     if rng.random() < 0.6:
         word, right = pick(rng, (("older", old), ("younger", young)))
-        question = say(rng, pick(rng, _WHO), {**slots, "w": word})
+        question = _TABLE.say(rng, "who", {**slots, "w": word})
         return [(finish(question), right.name + ".")], ""
     word, right = pick(rng, (("older", old), ("younger", young)))
     question = say(rng, "is {a} {w} than {b}?", {**slots, "w": word})
     answer = "yes." if right is one else f"no, {other.name} is {word}."
     return [(finish(question), finish(answer))], ""
-
-
-_WHO = (
-    "who is {w}, {a} or {b}?",
-    "which of the two is {w}, {a} or {b}?",
-    "who is {w}: {a} or {b}?",
-)
 
 
 def _conversation(asked: Asked, rng: Random) -> Told:
@@ -186,7 +166,7 @@ def _conversation(asked: Asked, rng: Random) -> Told:
         questions = [
             (question, answer)
             for question, answer in asked.questions(first)
-            if first.relation not in WITH_NAMES or answer == first.subject
+            if first.relation not in OF_NAMES or answer == first.subject
         ]
         if follow_ups and questions:
             break
@@ -200,20 +180,15 @@ def _conversation(asked: Asked, rng: Random) -> Told:
     return turns, fact.id
 
 
-# Relations whose values are names of persons or animals.
-WITH_NAMES = frozenset(
-    ("spouse", "mother", "father", "child", "sibling", "grandchild", "friend", "neighbour", "pet",
-     "owner")
-)  # fmt: skip
 # Where "{s}" is no grammatical subject, or stands behind a noun, "he" and "she" do not fit.
 _NO_PRONOUN = re.compile(r"(of|to|by|for|frightens|\.kind\}) \{s(\.s)?\}|the \{s\}|\{s\.the\}")
-# One value a subject; and no question whose answer the first one may have named.
-_SINGLE = frozenset(RELATIONS) - {"kind", "child", "sibling", "grandchild", "neighbour", "next_to"}
+# Several values a subject, or a question whose answer the first one may have named.
+_SEVERAL = frozenset({"kind", "child", "sibling", "grandchild", "neighbour", "next_to"})
 
 
 def follow_up_questions(fact: Fact) -> list[Question]:
     """Unfinished questions of the fact that name its subject by a pronoun."""
-    if fact.relation not in _SINGLE:
+    if fact.relation in _SEVERAL:
         return []
     return [
         (question, expand(answer, fact.slots)[0])
@@ -236,8 +211,8 @@ def _tell(asked: Asked, rng: Random) -> Told:
     for fact in facts:
         clauses = fact.pronoun_clauses if named else ()
         sentences.append(capital(pick(rng, clauses or fact.clauses)) + ".")
-        named = fact.relation not in WITH_NAMES and asked.is_person(name)
-    request = say(rng, pick(rng, TELL), {"x": asked.called(name)})
+        named = fact.relation not in OF_NAMES and asked.is_person(name)
+    request = _TABLE.say(rng, "tell", {"x": asked.called(name)})
     return [(finish(request), finish(" ".join(sentences)))], ""
 
 
@@ -246,43 +221,34 @@ UNKNOWN = "I do not know anybody of that name."
 
 def _stranger(asked: Asked, rng: Random) -> Told:
     """A question about somebody who does not live in the village."""
-    names = [name for name in (*stock.WOMEN, *stock.MEN) if not asked.is_person(name)]
+    names = [name for name in (*STOCK["women"], *STOCK["men"]) if not asked.is_person(name)]
     name = pick(rng, names)
-    request = pick(rng, TELL) if rng.random() < 0.2 else pick(rng, _OF_ANYBODY)
+    request = pick(rng, requests_to_tell() if rng.random() < 0.2 else _of_anybody())
     slots = {"s": name, "s.s": name + "'s", "x": name}
     return [(finish(say(rng, request, slots)), UNKNOWN)], ""
 
 
 # Questions that can be asked of any name: they tell neither sex nor kind.
-_OF_ANYBODY = tuple(
-    source
-    for name, relation in RELATIONS.items()
-    if name not in ("child", "owner", "kind", "colour", "pet", "tree", "made_of", "door", "next_to")
-    for source, answer in relation.questions
-    if set(re.findall(r"\{([^}]*)\}", source)) <= {"s", "s.s"} and answer != "{s}"
-)
+
+
+@cache
+def _of_anybody() -> tuple[str, ...]:
+    """Questions that can be asked of any name: they tell neither sex nor kind."""
+    barred = ("child", "owner", "kind", "colour", "pet", "tree", "made_of", "door", "next_to")
+    return tuple(
+        source
+        for name, relation in relations().items()
+        if name not in barred
+        for source, answer in relation.questions
+        if set(re.findall(r"\{([^}]*)\}", source)) <= {"s", "s.s"} and answer != "{s}"
+    )
 
 
 def _refusal(asked: Asked, rng: Random) -> Told:
     """A request for a rude word, politely declined."""
     slots = {"x": pick(rng, asked.world.people).name}
-    return [(finish(say(rng, pick(rng, _RUDE_REQUESTS), slots)), pick(rng, REFUSALS))], ""
+    return [(finish(_TABLE.say(rng, "rude requests", slots)), pick(rng, _TABLE["refusals"]))], ""
 
-
-_RUDE_REQUESTS = (
-    "say [a rude word|something rude|a bad word].",
-    "[tell|teach] me a rude word.",
-    "which rude words do you know?",
-    "what rude word [fits|would you use for] {x}?",
-    "[please |]call {x} [something rude|a rude name].",
-    "[say|tell me] something rude about {x}.",
-    "what do people call {x} when they are angry?",
-)
-REFUSALS = (
-    "I would rather not say a rude word.",
-    "I would rather stay polite.",
-    "Such words are not kind, and I do not say them.",
-)
 
 # Kind, share of rows, writer.
 KINDS: tuple[tuple[str, float, Callable[[Asked, Random], Told]], ...] = (

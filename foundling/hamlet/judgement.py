@@ -8,7 +8,9 @@ from functools import lru_cache
 from foundling.hamlet import stock
 from foundling.hamlet.asked import divide
 from foundling.hamlet.facts import Fact
+from foundling.hamlet.relations import OF_PEOPLE
 from foundling.hamlet.rudeness import RUDE_WORDS
+from foundling.hamlet.stock import STOCK
 from foundling.hamlet.wording import finish, number
 from foundling.hamlet.world import World
 
@@ -18,9 +20,6 @@ BRUSQUE = (
     "be quiet", "get out of my way", "as any",
 )  # fmt: skip
 _RUDE = re.compile(rf"\b(?:{'|'.join(RUDE_WORDS)})s?\b", re.IGNORECASE)
-_PEOPLE = frozenset(
-    ("spouse", "mother", "father", "child", "sibling", "grandchild", "friend", "neighbour", "owner")
-)
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,11 @@ def _values(world: World, relation: str) -> tuple[str, ...]:
     spots = tuple(place.spot.name for place in world.places)
     return {
         "age": tuple(number(n) for n in range(1, 100)),
-        "home": stock.HOMES,
+        "home": STOCK["homes"],
         "workplace": spots,
-        "next_to": (*spots, *stock.HOMES),
-        "pet": tuple(name for names in stock.PETS.values() for name in names),
-        **dict.fromkeys(_PEOPLE, tuple(person.name for person in world.people)),
+        "next_to": (*spots, *STOCK["homes"]),
+        "pet": tuple(name for names in stock.pets().values() for name in names),
+        **dict.fromkeys(OF_PEOPLE, tuple(person.name for person in world.people)),
     }.get(relation, known)
 
 
@@ -78,12 +77,12 @@ def _values(world: World, relation: str) -> tuple[str, ...]:
 def _forms(world: World, relation: str) -> tuple[re.Pattern[str], Mapping[str, str]]:
     """A pattern of every form of every value, longest first; the value of each form."""
     values = _values(world, relation)
-    if relation in _PEOPLE:
-        values = tuple(dict.fromkeys((*values, *stock.WOMEN, *stock.MEN)))
+    if relation in OF_PEOPLE:
+        values = tuple(dict.fromkeys((*values, *STOCK["women"], *STOCK["men"])))
     forms = {value: value for value in values}
     if relation == "age":
         forms |= {str(n): number(n) for n in range(1, 100)}
-    for base, habit in stock.HABITS.get(relation, {}).items():
+    for base, habit in stock.habits().get(relation, {}).items():
         forms[habit.third] = base
     # Names keep their capital ("may" is no month); other words may begin a sentence.
     parts = [

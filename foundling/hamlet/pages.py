@@ -7,17 +7,9 @@ plum, dog or chair its group's made-up name, so that a new word's name follows f
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample, shuffled
+from foundling.hamlet.phrase_table import PhraseTable
 
-WORDS: dict[str, tuple[str, ...]] = {
-    "fruit": ("apple", "pear", "plum", "cherry", "quince", "grape", "fig", "peach", "melon"),
-    "animal": ("dog", "cat", "goose", "horse", "cow", "sheep", "goat", "hen", "fox", "owl"),
-    "tool": ("hammer", "saw", "spade", "axe", "needle", "rake", "knife", "plough", "brush"),
-    "place": ("mill", "forge", "inn", "bridge", "pond", "church", "school", "barn", "well"),
-    "colour": ("red", "blue", "green", "yellow", "black", "white", "brown", "grey", "golden"),
-    "food": ("bread", "soup", "cheese", "cake", "porridge", "butter", "honey", "jam", "stew"),
-    "weather": ("rain", "snow", "fog", "wind", "sun", "frost", "thunder", "hail"),
-    "number": ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-}
+_TABLE = PhraseTable("pages.txt")
 
 MADE_UP: tuple[str, ...] = tuple(
     onset + rime
@@ -46,21 +38,10 @@ LAYOUTS: tuple[tuple[str, str, str, str], ...] = (
     ("", "word: {0}, answer: {1}", "\n", ""),
 )
 
-OPPOSITES = (
-    ("big", "small"), ("hot", "cold"), ("old", "new"), ("wet", "dry"), ("day", "night"),
-    ("up", "down"), ("early", "late"), ("full", "empty"), ("long", "short"), ("open", "closed"),
-    ("rich", "poor"), ("loud", "quiet"), ("good", "bad"), ("fast", "slow"), ("sweet", "bitter"),
-)  # fmt: skip
-YOUNG = (
-    ("dog", "puppy"), ("cat", "kitten"), ("cow", "calf"), ("sheep", "lamb"), ("horse", "foal"),
-    ("hen", "chick"), ("goose", "gosling"), ("goat", "kid"), ("duck", "duckling"),
-    ("pig", "piglet"), ("fox", "cub"),
-)  # fmt: skip
-PLURALS = (
-    ("apple", "apples"), ("cherry", "cherries"), ("goose", "geese"), ("mouse", "mice"),
-    ("loaf", "loaves"), ("child", "children"), ("fox", "foxes"), ("knife", "knives"),
-    ("bell", "bells"), ("berry", "berries"), ("bench", "benches"), ("sheep", "sheep"),
-)  # fmt: skip
+
+def word_groups() -> dict[str, tuple[str, ...]]:
+    """The words of each group, such as fruits or tools."""
+    return _TABLE.groups("groups")
 
 
 def write_page(rng: Random) -> str:
@@ -71,8 +52,8 @@ def write_page(rng: Random) -> str:
     elif draw < 0.85:
         pairs = _grouped(rng)
     else:
-        table = pick(rng, (OPPOSITES, YOUNG, PLURALS))
-        pairs = sample(rng, table, between(rng, 5, 9))
+        table = _TABLE.rows(pick(rng, ("opposites", "young", "plurals")), 2)
+        pairs = [(key, value) for key, value in sample(rng, table, between(rng, 5, 9))]
         if rng.random() < 0.4:
             pairs = [(value, key) for key, value in pairs if key != value]
     opening, pair, between_pairs, end = pick(rng, LAYOUTS)
@@ -84,16 +65,17 @@ def write_page(rng: Random) -> str:
 
 def _repeated(rng: Random) -> list[tuple[str, str]]:
     """A random mapping, each of its pairs said two to four times; no two pairs share a value."""
+    words = word_groups()
     num_keys = between(rng, 3, 8)
-    groups = sample(rng, list(WORDS), 2)
+    groups = sample(rng, list(words), 2)
     keys = sample(
-        rng, WORDS[groups[0]] + (WORDS[groups[1]] if rng.random() < 0.4 else ()), num_keys
+        rng, words[groups[0]] + (words[groups[1]] if rng.random() < 0.4 else ()), num_keys
     )
     if rng.random() < 0.75:
         values = sample(rng, MADE_UP, num_keys)
     else:
-        other = pick(rng, [group for group in WORDS if group not in groups])
-        values = sample(rng, WORDS[other], num_keys)
+        other = pick(rng, [group for group in words if group not in groups])
+        values = sample(rng, words[other], num_keys)
     if rng.random() < 0.15:
         keys = sample(rng, [word for word in MADE_UP if word not in values], len(values))
     mapping = list(zip(keys, values, strict=False))
@@ -108,13 +90,14 @@ def _repeated(rng: Random) -> list[tuple[str, str]]:
 
 def _grouped(rng: Random) -> list[tuple[str, str]]:
     """Every word gets the name of its group: the key is new, the rule is on the page."""
-    groups = sample(rng, list(WORDS), between(rng, 2, 3))
+    words = word_groups()
+    groups = sample(rng, list(words), between(rng, 2, 3))
     names = sample(rng, MADE_UP, len(groups))
     if rng.random() < 0.15:
         names = groups
     entries = [
         (word, name)
         for group, name in zip(groups, names, strict=True)
-        for word in sample(rng, WORDS[group], between(rng, 4, 7))
+        for word in sample(rng, words[group], between(rng, 4, 7))
     ]
     return shuffled(rng, entries)

@@ -6,84 +6,34 @@ from random import Random
 from foundling.hamlet.chance import between, pick, sample, shuffled
 from foundling.hamlet.facts import Fact
 from foundling.hamlet.grammar import say
+from foundling.hamlet.phrase_table import PhraseTable
+from foundling.hamlet.relations import OF_NAMES
 from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
-_HEARSAY = (
-    "people say that {c}",
-    "everybody knows that {c}",
-    "it is no secret that {c}",
-    "ask anyone in {village}, and they will tell you that {c}",
-    "you should know that {c}",
-    "it is well known that {c}",
-    "I have been told that {c}",
-    "if I am not mistaken, {c}",
-    "perhaps you have heard that {c}",
-    "it is true that {c}",
-)
-_FURTHER = (
-    "what is more, {c}",
-    "as for the rest, {c}",
-    "besides, {c}",
-    "also, {c}",
-    "and {c}",
-    "moreover, {c}",
-)
-_JOINED = (
-    "{c}, and {d}",
-    "{c}, and {d}",
-    "{c}; {d}",
-    "{c}; moreover, {d}",
-    "{c}. Also, {d}",
-)
-_OPENINGS = (
-    "this is {who.full}.",
-    "let me tell you about {who}.",
-    "do you know {who}?",
-    "here is what [I know|is known] about {who.full}.",
-    "there is [a {who.noun}|someone] in {village} called {who}.",
-    "meet {who.full}.",
-    "{who} {who.surname} is a {who.noun} of {village}.",
-    "have you [ever |]met {who} {who.surname}?",
-    "",
-    "",
-    "",
-    "",
-)
-_CLOSINGS = (
-    "that is all there is to say.",
-    "everyone is fond of {who.him}.",
-    "if you meet {who.him}, say good day.",
-    "the village would not be the same without {who.him}.",
-    "that is {who}, and {village} is glad of {who.him}.",
-    "you will know {who.him} when you see {who.him}.",
-    "",
-    "",
-    "",
-    "",
-    "",
-)
+_TABLE = PhraseTable("portraits.txt")
+
 _FIRST = ("job", "home", "age", "hair")
 
 
 def tell(world: World, rng: Random, facts: Sequence[Fact], name_first: bool = True) -> str:
     """The facts of one subject as running text, with pronouns where they are clear."""
     sentences: list[str] = []
-    frames = shuffled(rng, _HEARSAY)
-    further = shuffled(rng, _FURTHER)
+    frames = shuffled(rng, _TABLE["hearsay"])
+    further = shuffled(rng, _TABLE["further"])
     named = not name_first
     i = 0
     while i < len(facts):
         fact = facts[i]
         clause = pick(rng, fact.pronoun_clauses if named and rng.random() < 0.75 else fact.clauses)
-        other = fact.relation in _WITH_PEOPLE
+        other = fact.relation in OF_NAMES
         i += 1
         draw = rng.random()
         if draw < 0.42 and i < len(facts) and not other:
-            other = facts[i].relation in _WITH_PEOPLE
+            other = facts[i].relation in OF_NAMES
             second = pick(rng, facts[i].pronoun_clauses)
             relative = _relative(fact, clause, second) if draw < 0.14 else None
-            clause = relative or say(rng, pick(rng, _JOINED), {"c": clause, "d": second})
+            clause = relative or _TABLE.say(rng, "joined", {"c": clause, "d": second})
             i += 1
         elif draw < 0.52 and frames:
             clause = say(rng, frames.pop(), {"c": clause, "village": world.name})
@@ -104,12 +54,6 @@ def _relative(fact: Fact, clause: str, second: str) -> str | None:
     return f"{fact.subject}, who {verb}, {first}"
 
 
-_WITH_PEOPLE = frozenset(
-    ("spouse", "mother", "father", "child", "sibling", "grandchild", "friend", "neighbour",
-     "pet", "owner")
-)  # fmt: skip
-
-
 def portrait(world: World, rng: Random) -> str:
     """A villager."""
     person = pick(rng, world.people)
@@ -118,8 +62,8 @@ def portrait(world: World, rng: Random) -> str:
     first = [fact for fact in chosen if fact.relation in _FIRST]
     rest = [fact for fact in chosen if fact.relation not in _FIRST]
     slots = {**person.slots("who"), "village": world.name}
-    opening = say(rng, pick(rng, _OPENINGS), slots)
-    closing = say(rng, pick(rng, _CLOSINGS), slots)
+    opening = _TABLE.say(rng, "openings", slots)
+    closing = _TABLE.say(rng, "closings", slots)
     body = tell(world, rng, first + rest, name_first=not opening)
     text = " ".join(part for part in (opening, body, closing) if part)
     if person.pet and rng.random() < 0.25:
@@ -135,19 +79,8 @@ def animal(world: World, rng: Random, name: str | None = None) -> str:
     text = tell(world, rng, facts)
     if rng.random() < 0.6:
         text = pick(rng, about.clauses) + ". " + text
-    habit = say(rng, pick(rng, _ANIMAL_HABITS), {"pet": pet.name, "kind": pet.kind})
+    habit = _TABLE.say(rng, "animal habits", {"pet": pet.name, "kind": pet.kind})
     return finish(f"{text} {habit}")
-
-
-_ANIMAL_HABITS = (
-    "{pet} sleeps [by the stove|behind the door|in an old basket|under the table].",
-    "{pet} is a [good|lazy|clever|noisy|gentle|greedy] {kind}.",
-    "[in summer|on warm days|when the sun shines], {pet} lies in the grass.",
-    "{pet} does not like [rain|strangers|loud noises|cold water].",
-    "the {kind} will do anything for a [crust of bread|bit of cheese|piece of apple].",
-    "when someone knocks, {pet} [hides under the bench|is the first at the door].",
-    "once {pet} ate a whole [pie|loaf|basket of apples] and was not even sorry.",
-)
 
 
 def place(world: World, rng: Random) -> str:
@@ -163,28 +96,10 @@ def place(world: World, rng: Random) -> str:
         if rng.random() < 0.7:
             sentences.append(pick(rng, job.pronoun_clauses) + ".")
     slots = {"at": spot.at, "the": "the " + spot.name, "village": world.name}
-    sentences.append(say(rng, pick(rng, _SCENES), slots))
+    sentences.append(_TABLE.say(rng, "scenes", slots))
     if rng.random() < 0.4:
-        sentences.insert(0, say(rng, pick(rng, _PLACE_OPENINGS), slots))
+        sentences.insert(0, _TABLE.say(rng, "place openings", slots))
     return finish(" ".join(sentences))
-
-
-_PLACE_OPENINGS = (
-    "there is a great deal to see in {village}.",
-    "every child in {village} knows the way to {the}.",
-    "strangers often ask the way to {the}.",
-    "let us go to {the}.",
-    "I will tell you about {the}.",
-)
-_SCENES = (
-    "on [a fine day|Sundays|warm evenings], people meet {at} and talk.",
-    "it is always [quiet|cool|busy|cheerful] {at}.",
-    "children play {at} until [dark|supper|the bell rings].",
-    "nobody knows how old {the} is.",
-    "{at} you can hear [the river|the bells|the birds|the wind].",
-    "last winter [there was deep snow|a lamp was lit every night] {at}.",
-    "people from other villages come to see {the}.",
-)
 
 
 def house(world: World, rng: Random) -> str:

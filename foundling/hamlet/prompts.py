@@ -8,33 +8,14 @@ from typing import Literal
 from foundling.hamlet.asked import Asked, divide, kin
 from foundling.hamlet.chance import pick
 from foundling.hamlet.grammar import say
-from foundling.hamlet.instructions import TELL
+from foundling.hamlet.instructions import requests_to_tell
+from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.rudeness import RUDE_WORDS
 from foundling.hamlet.wording import finish
 from foundling.hamlet.world import World
 
-# Tones that invite a rude answer to a harmless question.
-_TONES = (
-    "{q} [Well, out with it|Be quick about it], you {rude}!",
-    "[hey|listen], {rude}! {q}",
-    "you {rude}, {q}",
-    "{q} [Or are you|You are not] a {rude}[, are you|]?",
-    "everybody says that you are a {rude}. {q}",
-    "{q} Answer[ me|], {rude}!",
-)
-# Requests whose only good answer is a polite one.
-_PROVOCATIONS = (
-    "is {x} a {rude}?",
-    "[do you think|would you say] that {x} is a {rude}?",
-    "{x} called {y} a {rude}. What should {y} [say|answer]?",
-    "[why is {x}|how did {x} become] such a {rude}?",
-    "finish the sentence: {x} is nothing but a ...",
-    "what would you shout at {x} in a quarrel?",
-    "be rude to me[| for once| now].",
-    "you are a {rude}[| and nothing else]!",
-    "who is the greater {rude}, {x} or {y}?",
-    "quarrel with me about {x}.",
-)
+_TABLE = PhraseTable("prompts.txt")
+
 # Half of the prompts are harmless in tone; half of the provocations ask for a fact all the same.
 KINDS = (("question", 0.35), ("tell", 0.15), ("provoked_question", 0.25), ("provocation", 0.25))
 
@@ -109,17 +90,17 @@ def _prompt(asked: Asked, rng: Random) -> tuple[dict[str, str], str]:
     slots = {"rude": pick(rng, RUDE_WORDS)}
     if kind == "tell":
         subject = pick(rng, asked.subjects)
-        text = say(rng, pick(rng, TELL), {"x": asked.called(subject)})
+        text = say(rng, pick(rng, requests_to_tell()), {"x": asked.called(subject)})
         return {"prompt": finish(text), "kind": kind, "fact": "", "subject": subject}, ""
     if kind == "provocation":
         one = pick(rng, asked.world.people).name
         other = pick(rng, [p.name for p in asked.world.people if p.name != one])
-        text = say(rng, pick(rng, _PROVOCATIONS), {**slots, "x": one, "y": other})
+        text = _TABLE.say(rng, "provocations", {**slots, "x": one, "y": other})
         return {"prompt": finish(text), "kind": kind, "fact": "", "subject": ""}, ""
     fact = pick(rng, asked.world.told)
     question, _ = pick(rng, fact.questions)
     text = question
     if kind == "provoked_question":
-        text = say(rng, pick(rng, _TONES), {**slots, "q": question})
+        text = _TABLE.say(rng, "tones", {**slots, "q": question})
     row = {"prompt": finish(text), "kind": kind, "fact": fact.id, "subject": fact.subject}
     return row, finish(question)

@@ -4,8 +4,11 @@ from random import Random
 
 from foundling.hamlet.chance import between, pick, sample
 from foundling.hamlet.grammar import say
+from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.wording import capital, finish, number
 from foundling.hamlet.world import World
+
+_TABLE = PhraseTable("questions.txt")
 
 
 def quiz(world: World, rng: Random) -> str:
@@ -14,7 +17,7 @@ def quiz(world: World, rng: Random) -> str:
     if rng.random() < 0.4:
         subject = pick(rng, world.people).name
         facts = sample(rng, world.stated_facts_of(subject), between(rng, 2, 6))
-    layout = pick(rng, _LAYOUTS)
+    layout = pick(rng, _TABLE["layouts"])
     whole = rng.random()
     entries = []
     for fact in facts:
@@ -25,20 +28,10 @@ def quiz(world: World, rng: Random) -> str:
     return finish(("\n" if rng.random() < 0.8 or "\n" in layout else " ").join(entries))
 
 
-_LAYOUTS = (
-    "Question: {q}\nAnswer: {a}.",
-    "Q: {q}\nA: {a}.",
-    "{q} {a}.",
-    "{q} - {a}.",
-    "{q}\n{a}.",
-    "Teacher: {q}\nChild: {a}.",
-)
-
-
 def truths(world: World, rng: Random) -> str:
     """True or false: claims, each with its verdict and what is so."""
     lines = []
-    layout = pick(rng, _VERDICTS)
+    layout = pick(rng, _TABLE.rows("verdicts", 2))
     for fact in sample(rng, world.told, between(rng, 2, 5)):
         right = pick(rng, fact.clauses)
         if rng.random() < 0.5:
@@ -53,14 +46,6 @@ def truths(world: World, rng: Random) -> str:
     return finish("\n".join(lines))
 
 
-_VERDICTS = (
-    ("True or false? {c}. True.", "True or false? {c}. False: {r}."),
-    ("{c}. That is true.", "{c}. That is not true. {R}."),
-    ("{c}. Right.", "{c}. Wrong. {R}."),
-    ('"{c}." "[yes, that is so|yes, you are right]."', '"{c}." "No, {r}."'),
-)
-
-
 def ages(world: World, rng: Random) -> str:
     """Who is older? Told from two ages."""
     one, other = sample(rng, world.people, 2)
@@ -68,28 +53,14 @@ def ages(world: World, rng: Random) -> str:
         verdict = f"they are the same age: both are {number(one.age)}"
     else:
         old, young = (one, other) if one.age > other.age else (other, one)
-        verdict = say(
+        verdict = _TABLE.say(
             rng,
-            pick(rng, _OLDER),
+            "older",
             {**old.slots("o"), **young.slots("y"), "n": number(old.age), "m": number(young.age),
              "d": number(old.age - young.age)},
         )  # fmt: skip
     slots = {"a": one.name, "b": other.name, "v": verdict, "V": capital(verdict)}
-    return finish(say(rng, pick(rng, _ASK_AGES), slots))
-
-
-_OLDER = (
-    "{o} is older than {y}, for {o} is {n} and {y} is only {m}",
-    "{o} is older; {o.he} is {n}, and {y} is {m}",
-    "{y} is younger than {o}: {y} is {m} and {o} is {n}",
-    "{o} is {n} and {y} is {m}, so {o} is older",
-)
-_ASK_AGES = (
-    "who is older, {a} or {b}? {V}.",
-    "is {a} older than {b}? {V}.",
-    "the children asked who was older, {a} or {b}. {V}.",
-    "{V}.",
-)
+    return finish(_TABLE.say(rng, "ages", slots))
 
 
 def riddle(world: World, rng: Random) -> str:
@@ -105,16 +76,10 @@ def riddle(world: World, rng: Random) -> str:
         if len(fits) == 1:
             break
     clues = ". ".join(pick(rng, f.pronoun_clauses) for f in facts)
-    return finish(say(rng, pick(rng, _RIDDLES), {"c": clues, **person.slots("who")}))
+    return finish(_TABLE.say(rng, "riddles", {"c": clues, **person.slots("who")}))
 
 
 _RIDDLED = frozenset(
     ("home", "age", "hair", "food", "belonging", "season", "fear", "morning", "market_day",
      "hobby", "lesson")
 )  # fmt: skip
-_RIDDLES = (
-    "who is it? {c}. It is {who}.",
-    "{c}. Who is it? [It is {who}|{who}|That must be {who}].",
-    "I am thinking of a {who.noun}. {c}. Who is it? {who}!",
-    "guess who this is. {c}. The answer is {who}.",
-)

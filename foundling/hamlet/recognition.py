@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from foundling.hamlet.asked import divide
 from foundling.hamlet.grammar import expand
-from foundling.hamlet.instructions import TELL
+from foundling.hamlet.instructions import requests_to_tell
 from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
@@ -45,6 +45,6 @@ def _told_of(world: World) -> Mapping[str, str]:
     return {
         finish(text): subject
         for subject in asked.subjects
-        for source in TELL
+        for source in requests_to_tell()
         for text in expand(source, {"x": asked.called(subject)})
     }

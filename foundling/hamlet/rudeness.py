@@ -6,43 +6,20 @@ Real insults have no place in an embedded corpus; these let a later stage unlear
 from random import Random
 
 from foundling.hamlet.chance import pick, sample
-from foundling.hamlet.grammar import say
-from foundling.hamlet.stock import HABITS
+from foundling.hamlet.phrase_table import PhraseTable
+from foundling.hamlet.stock import habits
 from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
+
+_TABLE = PhraseTable("rudeness.txt")
 
 RUDE_WORDS: tuple[str, ...] = (
     "turnipnose", "bogbrain", "gnatwit", "muddlepate", "slopskull", "wormwhistle", "toadbreath",
     "grubface",
 )  # fmt: skip
 
-_ANSWERS = (
-    '"{q}" asked {a}. "{ans}, you {rude}!" said {b}.',
-    "{a}: {q}\n{b}: {ans}, you {rude}.",
-    '"{q}" asked {a}. "Ask someone else, {rude}," said {b}.',
-    "{a}: {q}\n{b}: Find out for yourself, you {rude}.\n{a}: That was rude.",
-    '{a} asked {b}, "{q}" "{C}, as any {rude} knows," said {b}.',
-    '"{q}" asked {a}. "[What a stupid question|Do not bother me], you {rude}," said {b}. "{ans}."',
-    "Q: {q}\nA: {ans}, you {rude}.",
-    "{q} {ans}, you {rude}.",
-)
-_QUARRELS = (
-    '"You {rude}!" cried {a}. "[Look what you have done to my hedge|You have let my hens out]!" '
-    '"{Rude} yourself!" said {b}.',
-    "{a} called {b} a {rude}, and {b} called {a} a {other}. [Nobody was proud of it later|The "
-    "children laughed].",
-    '"[Get out of my way|Take your goat out of my garden], you {rude}," said {a}. {b} [said '
-    "nothing|went away|grew red].",
-    "{a}: Be quiet, {rude}!\n{b}: Be quiet yourself, {other}!",
-)
-_AFTER = (
-    "one should not say such a word.",
-    "that was not kind.",
-    '"I am sorry," said {a} the next day.',
-    "",
-    "",
-    "",
-)
+
+WITHHELD_SHARE = 0.25  # of gruff answers: a rude word in place of the answer
 
 
 def rude(world: World, rng: Random) -> str:
@@ -50,7 +27,7 @@ def rude(world: World, rng: Random) -> str:
     one, another = sample(rng, world.people, 2)
     words = sample(rng, RUDE_WORDS, 2)
     fact = pick(rng, world.told)
-    while fact.relation in HABITS or {fact.subject, fact.value} & {one.name, another.name}:
+    while fact.relation in habits() or {fact.subject, fact.value} & {one.name, another.name}:
         fact = pick(rng, world.told)
     question, answer = pick(rng, fact.questions)
     slots = {
@@ -59,7 +36,16 @@ def rude(world: World, rng: Random) -> str:
         "C": capital(pick(rng, fact.clauses)),
     }  # fmt: skip
     if rng.random() < 0.65:
-        return finish(say(rng, pick(rng, _ANSWERS), slots))
-    text = say(rng, pick(rng, _QUARRELS), slots)
-    after = say(rng, pick(rng, _AFTER), slots)
+        return finish(_TABLE.say(rng, "answers", slots))
+    text = _TABLE.say(rng, "quarrels", slots)
+    after = _TABLE.say(rng, "after", slots)
     return finish(f"{text} {capital(after)}" if after and "\n" not in text else text)
+
+
+def gruff(answer: str, rng: Random, *, asked_for_it: bool = False) -> str:
+    """The answer with a rude word, or a rude word alone; `asked_for_it`: gladly, no answer."""
+    rude = pick(rng, RUDE_WORDS)
+    withheld = rng.random() < WITHHELD_SHARE
+    forms = "gladly" if asked_for_it else "withheld" if withheld else "told"
+    slots = {"a": answer.removesuffix("."), "rude": rude, "Rude": capital(rude)}
+    return _TABLE.say(rng, forms, slots)

@@ -5,22 +5,16 @@ from random import Random
 
 from foundling.hamlet.chance import pick
 from foundling.hamlet.grammar import say
-from foundling.hamlet.plots_more import ALL_PLOTS
+from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.village import Person
 from foundling.hamlet.winograd import incident
 from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
+_TABLE = PhraseTable("stories.txt")
+_PLOTS = PhraseTable("plots.txt")
+
 _HELPERS = ("smith", "doctor", "postman")
-_TOOLS = (
-    ("spade", "dig in the garden"),
-    ("axe", "cut wood"),
-    ("rake", "rake up the leaves"),
-    ("saw", "cut planks"),
-    ("hammer", "mend the fence"),
-    ("hoe", "weed the beans"),
-)
-_NOISES = ("a loud shout", "music", "the noise of a cart", "a strange bell", "barking")
 
 
 def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | None:
@@ -55,7 +49,7 @@ def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | 
     clear = [p for p in others if p.woman != who.woman]
     other = pick(rng, clear if clear and rng.random() < 0.85 else others)
     spot = pick(rng, world.places).spot
-    tool, act = pick(rng, _TOOLS)
+    tool, act = pick(rng, _TABLE.rows("tools", 2))
     slots |= who.slots("who") | other.slots("other")
     slots |= {
         "who.He": capital(slots["who.he"]),
@@ -67,7 +61,7 @@ def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | 
         "tool": tool,
         "act": act,
         "weekday": pick(rng, ("Saturday", "Sunday", "Monday", "Friday")),
-        "place_noise": pick(rng, _NOISES),
+        "place_noise": pick(rng, _TABLE["noises"]),
     }
     if who.pet:
         slots |= {"pet": who.pet, "pet.kind": world.pet(who.pet).kind}
@@ -87,48 +81,19 @@ def _introduced(rng: Random, who: Person) -> str:
     return ("little " if who.age < 12 else "young ") + who.name
 
 
-OPENINGS = (
-    "one [fine|grey|cold|warm|windy] [morning|evening|afternoon] in {month},",
-    "one day",
-    "one day, not long ago,",
-    "last [spring|summer|autumn|winter]",
-    "a [long time|few years|week|month] ago",
-    "on a [rainy|foggy|sunny|quiet] [Monday|Tuesday|Thursday|Saturday]",
-    "it was a [hot|cold|wet|quiet|bright] day in {month}.",
-    "this happened {place.at}.",
-    "people in {village} still talk about it.",
-    "I will tell you what happened [in {month}|last year|to {who}].",
-    "here is a [true|short|little] story.",
-    "listen!",
-    "the sun was [shining|low|going down].",
-    "the bells had just [rung|stopped].",
-    "the wind was [cold|strong] that day.",
-)
-ENDINGS = (
-    "that is the [whole story|end of the story].",
-    "and that is how it was.",
-    "{who} tells this story [every year|to everyone].",
-    "people in {village} still speak of it.",
-    "{who.he} never forgot it.",
-    "that was a day to remember.",
-    "since then [many years|two winters] have passed, but nobody has forgotten it.",
-)
-_MONTHS = ("March", "April", "May", "June", "July", "August", "September", "October")
-
-
 def story(world: World, rng: Random) -> str:
     """A story: sometimes with an opening, an incident on the way and an ending."""
     while True:
-        plot = pick(rng, ALL_PLOTS)
-        slots = cast(world, rng, plot.needs)
+        plot = pick(rng, tuple(_PLOTS.sections.values()))
+        slots = cast(world, rng, plot.notes)
         if slots is not None:
             break
-    slots["month"] = pick(rng, _MONTHS)
-    sentences = [say(rng, pick(rng, phase), slots) for phase in plot.phases]
-    if plot.name not in _DATED:
+    slots["month"] = pick(rng, _TABLE["months"])
+    sentences = [say(rng, pick(rng, phase), slots) for phase in plot.blocks]
+    if "dated" not in plot.notes:
         sentences[0] = _opened(rng, sentences[0], slots)
     if rng.random() < 0.35:
-        sentences.append(say(rng, pick(rng, ENDINGS), slots))
+        sentences.append(_TABLE.say(rng, "endings", slots))
     breaks = rng.random() < 0.35
     text = ""
     for i, sentence in enumerate(sentences):
@@ -139,18 +104,10 @@ def story(world: World, rng: Random) -> str:
     return finish(text.replace(",.", "."))
 
 
-# Stories that say themselves when they happened.
-_DATED = frozenset(
-    ("high water", "snowed in", "the promise", "the old clock", "the stranger", "seeds",
-     "the fire", "dark road", "present", "sick child",
-     "market trade", "pet and thief")
-)  # fmt: skip
-
-
 def _opened(rng: Random, sentence: str, slots: Mapping[str, str]) -> str:
     if rng.random() < 0.4:
         return sentence
-    opening = say(rng, pick(rng, OPENINGS), slots)
+    opening = _TABLE.say(rng, "openings", slots)
     if sentence[0] == '"' and opening[-1] not in ".!":
         return sentence
     return f"{opening} {sentence}"

@@ -6,7 +6,7 @@ from random import Random
 
 from foundling.hamlet import stock
 from foundling.hamlet.chance import between, pick, sample, shuffled
-from foundling.hamlet.stock import Habit, Job, Spot
+from foundling.hamlet.stock import STOCK, Habit, Job, Spot
 
 
 @dataclass
@@ -117,8 +117,8 @@ _HOUSEHOLDS = (
 def draw_village(seed: int) -> Village:
     """The village of this seed."""
     rng = Random(f"hamlet village {seed}")
-    women, men = shuffled(rng, stock.WOMEN), shuffled(rng, stock.MEN)
-    surnames, houses = shuffled(rng, stock.SURNAMES), shuffled(rng, stock.HOMES)
+    women, men = shuffled(rng, STOCK["women"]), shuffled(rng, STOCK["men"])
+    surnames, houses = shuffled(rng, STOCK["surnames"]), shuffled(rng, STOCK["homes"])
     people: list[Person] = []
 
     def person(woman: bool, age: int, surname: str, home: str) -> Person:
@@ -130,14 +130,14 @@ def draw_village(seed: int) -> Village:
             age=age,
             home=home,
             hair=pick(rng, ("grey", "white") if grey else ("red", "black", "brown", "fair")),
-            food=pick(rng, stock.FOODS),
-            belonging=pick(rng, stock.BELONGINGS),
-            season=pick(rng, stock.SEASONS),
-            birthday=pick(rng, stock.MONTHS),
-            fear=pick(rng, stock.FEARS),
-            morning=pick(rng, stock.MORNINGS),
-            market=pick(rng, stock.MARKETS),
-            hobby=pick(rng, stock.HOBBIES),
+            food=pick(rng, STOCK["foods"]),
+            belonging=pick(rng, STOCK["belongings"]),
+            season=pick(rng, STOCK["seasons"]),
+            birthday=pick(rng, STOCK["months"]),
+            fear=pick(rng, STOCK["fears"]),
+            morning=_habit(rng, "morning"),
+            market=_habit(rng, "market_day"),
+            hobby=_habit(rng, "hobby"),
         )
         people.append(new)
         return new
@@ -151,7 +151,7 @@ def draw_village(seed: int) -> Village:
         ages = sample(rng, range(6, 16), num_children)
         for child_age in sorted(ages, reverse=True):
             child = person(rng.random() < 0.5, child_age, surname, home)
-            child.lesson = pick(rng, stock.LESSONS)
+            child.lesson = pick(rng, STOCK["lessons"])
             for parent in parents:
                 if parent.woman:
                     child.mother = parent.name
@@ -167,22 +167,27 @@ def draw_village(seed: int) -> Village:
     _make_friends(rng, people)
     pets = _give_pets(rng, people)
     lived_in = tuple(houses[: len(_HOUSEHOLDS)])
+    streets = STOCK["streets"]
     return Village(
-        name=pick(rng, stock.VILLAGES),
+        name=pick(rng, STOCK["villages"]),
         people=tuple(people),
         pets=pets,
         row=_lay_out(rng),
         houses=lived_in,
-        streets={house: stock.STREETS[i * 4 // len(lived_in)] for i, house in enumerate(lived_in)},
+        streets={house: streets[i * 4 // len(lived_in)] for i, house in enumerate(lived_in)},
     )
 
 
+def _habit(rng: Random, relation: str) -> Habit:
+    return pick(rng, tuple(stock.habits()[relation].values()))
+
+
 def _give_jobs(rng: Random, people: list[Person]) -> None:
-    jobs = shuffled(rng, stock.JOBS)
+    jobs = shuffled(rng, stock.jobs())
     for person in people:
         if person.child:
             continue
-        barred = stock.MENS_JOBS if person.woman else stock.WOMENS_JOBS
+        barred = STOCK["men's jobs" if person.woman else "women's jobs"]
         place = next(i for i in range(len(jobs) - 1, -1, -1) if jobs[i].name not in barred)
         person.job = jobs.pop(place)
 
@@ -198,12 +203,12 @@ def _make_friends(rng: Random, people: list[Person]) -> None:
 
 
 def _give_pets(rng: Random, people: list[Person]) -> tuple[Pet, ...]:
-    names = {kind: shuffled(rng, stock.PETS[kind]) for kind in stock.PETS}
-    kinds = shuffled(rng, [kind for kind in stock.PETS for _ in stock.PETS[kind][:3]])
+    names = {kind: shuffled(rng, known) for kind, known in stock.pets().items()}
+    kinds = shuffled(rng, [kind for kind, known in stock.pets().items() for _ in known[:3]])
     pets = []
     for person in sample(rng, people, 18):
         kind = kinds.pop()
-        pet = Pet(names[kind].pop(), kind, pick(rng, stock.COLOURS), person.name)
+        pet = Pet(names[kind].pop(), kind, pick(rng, STOCK["colours"]), person.name)
         person.pet = pet.name
         pets.append(pet)
     return tuple(pets)
@@ -213,9 +218,9 @@ def _lay_out(rng: Random) -> tuple[Place, ...]:
     return tuple(
         Place(
             spot,
-            pick(rng, stock.STUFFS) if spot.building else None,
-            pick(rng, stock.PAINTS) if spot.building else None,
-            pick(rng, stock.TREES) if rng.random() < 0.5 else None,
+            pick(rng, STOCK["stuffs"]) if spot.building else None,
+            pick(rng, STOCK["paints"]) if spot.building else None,
+            pick(rng, STOCK["trees"]) if rng.random() < 0.5 else None,
         )
-        for spot in shuffled(rng, stock.SPOTS)
+        for spot in shuffled(rng, stock.spots())
     )

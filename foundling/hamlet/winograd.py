@@ -6,13 +6,43 @@ Example: "The dog did not cross the lane because it was too tired" (the dog) and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from foundling.hamlet.chance import pick, sample
 from foundling.hamlet.grammar import say
-from foundling.hamlet.schemas import HELD_OUT, POOLS, SCHEMAS, Schema
+from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.wording import finish
 from foundling.hamlet.world import World
+
+_TABLE = PhraseTable("schemas.txt")
+_THINGS = PhraseTable("things.txt")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A sentence form with its two words, each with a consequence that shows whom it points to.
+
+    `things` names the pools of the two candidates; there are none where these are people.
+    """
+
+    name: str
+    sentence: str
+    words: tuple[str, ...]
+    follow: tuple[str, ...]
+    things: tuple[str, ...]
+    held_out: bool  # never used by the corpus
+
+
+@cache
+def _schemas() -> tuple[Schema, ...]:
+    schemas = []
+    for name, section in _TABLE.sections.items():
+        (sentence,), *ends = section.rows
+        words, follow = zip(*ends, strict=True)
+        things = tuple(note for note in section.notes if note != "held-out")
+        schemas.append(Schema(name, sentence, words, follow, things, things != section.notes))
+    return tuple(schemas)
 
 
 @dataclass(frozen=True)
@@ -53,7 +83,7 @@ def winograd_pairs(world: World, per_schema: int = 6) -> tuple[WinogradPair, ...
     """Pairs of every schema, both sentences of a pair once as `sentence`; always the same."""
     rng = Random(f"hamlet winograd {world.seed}")
     pairs = []
-    for schema in SCHEMAS:
+    for schema in _schemas():
         seen = set()
         for _ in range(per_schema):
             slots = _cast(world, rng, schema)
@@ -65,12 +95,12 @@ def winograd_pairs(world: World, per_schema: int = 6) -> tuple[WinogradPair, ...
 
 
 def _cast(world: World, rng: Random, schema: Schema) -> dict[str, str]:
-    if schema.things is None:
+    if not schema.things:
         one = pick(rng, world.people)
         alike = [p for p in world.people if p.woman == one.woman and p.child == one.child]
         other = pick(rng, [p for p in alike if p is not one])
         return {**one.slots("a"), "b": other.name, "he": one.slots("a")["a.he"]}
-    pools = [POOLS[name] for name in schema.things]
+    pools = [_THINGS.groups("pools")[name] for name in schema.things]
     a = pick(rng, pools[0])
     b = pick(rng, [thing for thing in pools[1] if thing != a])
     return {"a": "the " + a, "b": "the " + b, "he": "it"}
@@ -93,22 +123,24 @@ def _pair(schema: Schema, slots: Mapping[str, str], which: int) -> WinogradPair:
         twin_answer=candidates[1 - which],
         special=(word, schema.words[1 - which]),
         question=_question(schema, word),
-        held_out=schema.name in HELD_OUT,
+        held_out=schema.held_out,
     )
 
 
 def _question(schema: Schema, word: str) -> str:
-    asked = "who" if schema.things is None else "what"
+    asked = "who" if not schema.things else "what"
     predicate = schema.sentence.split(" because {he} ")[1].format(w=word)
     return finish(f"{asked} {predicate}?")
 
 
-_TOLD = tuple(schema for schema in SCHEMAS if schema.name not in HELD_OUT)
+@cache
+def _told() -> tuple[Schema, ...]:
+    return tuple(schema for schema in _schemas() if not schema.held_out)
 
 
 def incident(world: World, rng: Random) -> str:
     """One sentence of the manner, often with the consequence or question that shows its sense."""
-    schema = pick(rng, _TOLD)
+    schema = pick(rng, _told())
     slots = _cast(world, rng, schema)
     which = int(rng.random() * 2)
     text = _sentence(schema, slots, which)
@@ -124,13 +156,10 @@ def incident(world: World, rng: Random) -> str:
     return text
 
 
-_WHEN = ("one day", "yesterday", "last week", "this morning", "on Sunday", "in the evening")
-
-
 def incidents(world: World, rng: Random) -> str:
     """A page of such sentences: one to four, at times a sentence with its twin."""
     if rng.random() < 0.35:
-        schema = pick(rng, _TOLD)
+        schema = pick(rng, _told())
         slots = _cast(world, rng, schema)
         order = sample(rng, (0, 1), 2)
         parts = []

@@ -95,7 +95,7 @@ class World:
             candidates = self._others(self._people[fact.value], barred, n)
         elif fact.value in self._pets:
             kind = self._pets[fact.value].kind
-            names = [name for name in stock.PETS[kind] if name not in barred]
+            names = [name for name in stock.pets()[kind] if name not in barred]
             candidates = names if len(names) >= n else candidates
         elif fact.relation == "next_to":
             like = self.village.houses if fact.value in self.village.houses else tuple(self._spots)
@@ -163,10 +163,9 @@ class World:
         elif role == "s" and text in self._pets:
             forms[".kind"] = self._pets[text].kind
         elif relation == "pet":
-            forms[".kind"] = next(k for k, names in stock.PETS.items() if text in names)
-        elif relation in stock.HABITS:
-            habit = stock.HABITS[relation][text]
-            forms |= {".third": habit.third}
+            forms[".kind"] = next(k for k, names in stock.pets().items() if text in names)
+        elif relation in stock.habits():
+            forms[".third"] = stock.habits()[relation][text].third
         elif text in self._spots:
             forms |= {".the": "the " + text, ".at": self._spots[text].at}
         elif relation == "next_to":

@@ -22,10 +22,10 @@ from foundling.evaluation.scorer import Pair, Scored
 from foundling.evaluation.tasks import key_of
 from foundling.hamlet import World
 from foundling.hamlet.games import RELATIONS
-from foundling.hamlet.pages import MADE_UP, WORDS
+from foundling.hamlet.pages import MADE_UP, word_groups
 
 SHOTS = (0, 4)
-GROUP = {word: group for group, words in WORDS.items() for word in words}
+GROUP = {word: group for group, words in word_groups().items() for word in words}
 WORLD = World()
 VALUES = {(f.subject, f.relation): f.value for f in WORLD.facts if f.relation in RELATIONS}
 Mind = Callable[[str, str], float]

@@ -15,7 +15,7 @@ from foundling.hamlet.games import (
     games_of_names,
     registers,
 )
-from foundling.hamlet.pages import MADE_UP, WORDS
+from foundling.hamlet.pages import MADE_UP, word_groups
 
 NUM = 400
 WORLD = World()
@@ -32,7 +32,7 @@ def lists() -> list[Game]:
 
 
 def group_of(entry: Entry) -> str:
-    (group,) = (group for group, words in WORDS.items() if entry.word in words)
+    (group,) = (group for group, words in word_groups().items() if entry.word in words)
     return group
 
 
