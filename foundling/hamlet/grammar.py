@@ -79,7 +79,7 @@ def _parse_choice(source: str, start: int) -> tuple[Choice, int]:
 
 
 def say(rng: Random, source: str, slots: Mapping[str, str]) -> str:
-    """The template said once: slots filled, alternatives drawn. Raises ValueError on other slots."""
+    """The template said once: slots filled, alternatives drawn. A missing slot is a ValueError."""
     said: list[str] = []
     try:
         _say(parse(source), rng.random, slots, said.append)
