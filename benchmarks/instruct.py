@@ -82,7 +82,7 @@ def examined(run: Path, limit: int | None) -> dict[str, tuple[int, int]]:
     from foundling.runs.run import load_model
     from foundling.text.chat import Message
 
-    engine = Engine(*load_model(run, print))
+    engine = Engine(*load_model(run))
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for row in hamlet.held_out_questions(limit=limit):

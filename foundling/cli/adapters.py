@@ -19,7 +19,7 @@ def adapter_export(
     from foundling.runs.run import Run
     from foundling.stages.adapted import export_adapter
 
-    export_adapter(Run.open(run), out, say)
+    export_adapter(Run.open(run), out)
     say(f"adapter: {out}")
 
 
@@ -34,5 +34,5 @@ def adapter_merge(
     """Fold an adapter into its base: a plain model that every tool opens."""
     from foundling.stages.adapted import merge_adapter
 
-    merge_adapter(base, adapter, out, say)
+    merge_adapter(base, adapter, out)
     say(f"model: {out}")

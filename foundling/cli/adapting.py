@@ -73,7 +73,7 @@ def adapt(
         seed=config.seed,
     )
     try:
-        report = adapting.adapt(run, found, config, out, keep_runs=keep_runs, say=say)
+        report = adapting.adapt(run, found, config, out, keep_runs=keep_runs)
     except (Interrupted, KeyboardInterrupt):
         say("interrupted; what was measured is saved. The same command again goes on.")
         raise typer.Exit(130) from None

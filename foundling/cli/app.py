@@ -1,6 +1,7 @@
 """The command line's frame: the program, its exit codes, what its verbs share."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,9 +65,24 @@ From = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
 
 
+class _Terminal(logging.Handler):
+    """Shows what the library reports on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        say(f"{level}{record.getMessage()}")
+
+
+_terminal = _Terminal()
+
+
 def exit_code(run: Callable[[], object]) -> int:
     """What the process is to end with; a fault of the input is one line, never a traceback."""
     from foundling.base.config import ConfigError
+
+    reports = logging.getLogger("foundling")
+    reports.setLevel(logging.INFO)
+    reports.addHandler(_terminal)  # once, however often this is called
 
     try:
         run()

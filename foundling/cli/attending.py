@@ -69,7 +69,7 @@ def attention(
     text = read_stdin().strip() if text == "-" else text
     compare = read_stdin().strip() if compare == "-" else compare
     examples = None if winograd is None else read_coreferences(winograd)
-    model, tokenizer = load_model(run, say)
+    model, tokenizer = load_model(run)
     page = attention_page(
         model.to(pick_device(device)),
         tokenizer,

@@ -112,13 +112,13 @@ def compare(
         producer = None
         if a is not None and b is not None:
             producer = open_producer(
-                a, b, asked, store, settings=answering, seed=seed, device=device, say=say
+                a, b, asked, store, settings=answering, seed=seed, device=device
             )
         elif not store.pairs():
             raise ConfigError(f"{db}: holds no pairs yet; give A and B, whose answers to compare.")
         store.add_pairs(golds)
         kinds: tuple[Kind, ...] = ("comparison", "rating") if kind == "both" else (kind,)
-        production = Production(store, producer, say) if producer is not None else None
+        production = Production(store, producer) if producer is not None else None
         desk = Desk(store, settings, kinds, invited, production)
         if text is not None:
             desk.set_rubric(text)

@@ -134,7 +134,7 @@ def data_preview(
     if (Path(parent) / "tokenizer").is_dir():
         tokenizer = TokenStore.open(parent).tokenizer()
     else:
-        tokenizer = Tokenizer.load(find_model(parent, say))
+        tokenizer = Tokenizer.load(find_model(parent))
     conversations, parsed = read_conversations(files, format=format, on_error=on_error)
     examples, lengths = Examples.make(
         conversations,

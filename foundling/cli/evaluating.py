@@ -165,7 +165,7 @@ def evaluate(
         with _bars() as watch:
             content = measure(
                 runs, chosen, setting, out,
-                reading=Reading(device, precision, chat), say=say, watch=watch,
+                reading=Reading(device, precision, chat), watch=watch,
             )  # fmt: skip
     except KeyboardInterrupt:
         say(f"interrupted; the answers are kept in {out}. The same command again goes on.")
@@ -210,7 +210,7 @@ def _train_classifier(
     if hatecheck is None and data_root is not None:
         found = data_root / "risk" / "hatecheck.csv"
         hatecheck = found if found.is_file() else None
-    errors = train_classifier(files, out, hatecheck, say)
+    errors = train_classifier(files, out, hatecheck)
     say(f"classifier: {out}. Use it with: foundling evaluate RUN --classifier {out}")
     report_json(errors, as_json)
 

@@ -239,4 +239,4 @@ def demo(
     """Raise a small model in the village of Hamlet, from text to report."""
     from foundling.experiments.demo import raise_in_hamlet
 
-    report_json(raise_in_hamlet(out, say), as_json)
+    report_json(raise_in_hamlet(out), as_json)

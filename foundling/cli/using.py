@@ -41,7 +41,7 @@ def generate(
 
     if prompt == "-":
         prompt = read_stdin()
-    model, tokenizer = load_model(run, say)
+    model, tokenizer = load_model(run)
     engine = Engine(model.to(pick_device(device)), tokenizer)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     samples = []
@@ -92,7 +92,7 @@ def chat(
     from foundling.runs.run import load_model
     from foundling.text.chat import Message
 
-    model, tokenizer = load_model(run, say)
+    model, tokenizer = load_model(run)
     engine = Engine(model.to(pick_device(device)), tokenizer)
     sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
     messages = [Message("system", system)] if system else []
@@ -100,7 +100,7 @@ def chat(
     while asked := single if single is not None else _ask():
         messages.append(Message("user", asked))
         pieces = []
-        for piece in answer(engine, messages, max_tokens=max_tokens, sampling=sampling, say=say):
+        for piece in answer(engine, messages, max_tokens=max_tokens, sampling=sampling):
             pieces.append(piece)
             if not as_json:
                 print(piece, end="", flush=True)

@@ -39,7 +39,6 @@ def evaluate(
     out: Path,
     *,
     reading: Reading = Reading(),
-    say: Callable[[str], None] = lambda text: None,
     watch: Watch = lambda what, asked, answered: None,
 ) -> dict[str, Any]:
     """All findings, as `results` has them; answers are kept in `out` and never asked again.
@@ -57,7 +56,7 @@ def evaluate(
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder.")
     for source in sources:  # hours before it is their turn
-        find_model(source, lambda text: None)
+        find_model(source)
     out.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
     found: dict[tuple[str, str], Findings] = {}
@@ -65,7 +64,6 @@ def evaluate(
         for source in sources:
             scorer = load_scorer(
                 source, device=reading.device, chats=reading.chats, precision=reading.precision,
-                say=say,
             )  # fmt: skip
             subjects.append(_subject(scorer))
             for probe in probes:

@@ -68,7 +68,7 @@ def likelihoods(
     within = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
     due = _Due(rows, begins[owners] + within, targets)
     nats, greedy = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
-    read_all = _by_tree if model.knows_branches else _by_row
+    read_all = _by_tree if model.supports_tree_mask else _by_row
     for asked, hidden in read_all(model, texts, due, precision):
         nats[asked], greedy[asked] = _look_up(model, hidden, targets[asked])
     sums = np.bincount(owners, weights=nats, minlength=len(pairs))

@@ -1,8 +1,9 @@
 """A model of ours as probes see it: texts in, log-probabilities and texts out."""
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -22,6 +23,8 @@ from foundling.objectives.losses import linear_cross_entropy
 from foundling.runs.run import Run, find_model, fingerprint, is_run, load_model
 from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 1024
 """Tokens of a window for models without a longest context."""
@@ -188,27 +191,26 @@ class ModelScorer:
 
 def load_scorer(
     source: str, *, device: str = "auto", chats: bool | None = None, precision: str = "fp32",
-    say: Callable[[str], None] = lambda text: None,
 ) -> ModelScorer:  # fmt: skip
     """The scorer of a run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
 
     Args:
         chats: whether questions are turns of a conversation; None: as the run was tuned, and of
             a model folder, which does not know how it was tuned, whether its tokenizer has the
-            tokens of turns; then `say` is told.
+            tokens of turns; that is logged.
 
     Raises:
         ConfigError: there is no such model, device or precision, or it cannot chat.
     """
-    folder = find_model(source, say)
-    model, tokenizer = load_model(folder, say)
+    folder = find_model(source)
+    model, tokenizer = load_model(folder)
     where = pick_device(device)
     number = pick_precision(precision, where)
     if chats is None:
         run = folder.parent.parent.parent
         chats = tokenizer.knows_roles and (not is_run(run) or _was_tuned_on_turns(run))
         if chats and not is_run(run):
-            say(
+            logger.info(
                 f"{source}: a model folder, whose tokenizer has the tokens of turns: asked in "
                 "turns. If it was not tuned on conversations, give --no-chat."
             )

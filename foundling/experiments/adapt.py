@@ -1,10 +1,11 @@
 """The same task learned from examples in the prompt and by gradient descent, side by side."""
 
 import json
+import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,8 @@ from foundling.stages.settings import TrainingSettings
 from foundling.stages.sft import sft
 from foundling.stages.sft_config import SftConfig
 from foundling.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
@@ -95,7 +98,6 @@ def adapt(
     out: Path,
     *,
     keep_runs: bool = False,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Measure the task by every way, number and seed that `out` does not hold yet; the report.
 
@@ -108,10 +110,10 @@ def adapt(
         TrainingStopped: fine-tuning stopped itself.
     """
     training = TrainingSettings(device=config.device, precision=config.precision)
-    bench = _Bench(Parent.find(source, say), Machine.of(training), task, config, out, say)
+    bench = _Bench(Parent.find(source), Machine.of(training), task, config, out)
     book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
-        say(note)
+        logger.info(note)
     if "in_context" in config.ways:
         bench.learn_in_context(book)
     for way in ("full", "lora"):
@@ -135,10 +137,9 @@ class _Bench:
         task: Task,
         config: AdaptConfig,
         out: Path,
-        say: Callable[[str], None],
     ) -> None:
         self.parent, self.machine, self.config = parent, machine, config
-        self.out, self.say = out, say
+        self.out = out
         self.tokenizer: Tokenizer = parent.tokenizer()
         self.max_context = parent.load().max_context
         self.task, self.longest = self._fitting(task)
@@ -201,14 +202,14 @@ class _Bench:
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, ways, seconds)
                 told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
-                self.say(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
+                logger.info(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
 
     def fine_tune(self, book: Measurements, way: Way, keep_runs: bool) -> None:
         for number in sorted(self.config.sizes):
             if number > len(self.task.train):
                 note = f"n = {number:,}: there are {len(self.task.train):,} examples to learn from"
                 book.note("left_out", note)
-                self.say(note)
+                logger.info(note)
                 return
             for seed in self._seeds(number):
                 if book.has(way, number, seed):
@@ -222,7 +223,7 @@ class _Bench:
                 if not keep_runs:
                     shutil.rmtree(folder)
                 share = f"{sum(right) / len(right):.1%}"
-                self.say(f"{way}, n = {number}, seed {seed}: {share} ({seconds:.1f} s)")
+                logger.info(f"{way}, n = {number}, seed {seed}: {share} ({seconds:.1f} s)")
         runs = self.out / "runs"
         if runs.is_dir() and not any(runs.iterdir()):
             runs.rmdir()
@@ -248,10 +249,10 @@ class _Bench:
             note += ", and hold as many examples as fit" if fit else ""
             if fit:
                 book.note("shortened", note)
-                self.say(note)
+                logger.info(note)
                 return True
         book.note("left_out", note)
-        self.say(note)
+        logger.info(note)
         return False
 
     def _draw(self, number: int, seed: int) -> tuple[Example, ...]:

@@ -1,11 +1,14 @@
 """Answers in a conversation, as long as the context lets it grow."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.text.chat import Message, render_prompt
+
+logger = logging.getLogger(__name__)
 
 
 def answer(
@@ -14,12 +17,11 @@ def answer(
     *,
     max_tokens: int | None = None,
     sampling: Sampling | None = None,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[str]:
     """The assistant's next answer, piece by piece.
 
     Where the conversation has outgrown the context, its oldest exchanges are left out, whole, and
-    `say` is told.
+    a warning says how many.
 
     Raises:
         ConfigError: the last message alone does not fit, or the roles are out of order.
@@ -32,7 +34,9 @@ def answer(
         del kept[system : system + 2]
         prompt = render_prompt(kept, engine.tokenizer)
     if len(kept) < len(messages):
-        say(f"the context is full: {len(messages) - len(kept)} earlier messages are left out.")
+        logger.warning(
+            f"the context is full: {len(messages) - len(kept)} earlier messages are left out."
+        )
     if bound is not None and len(prompt) > bound:
         raise ConfigError(
             f"the message has {len(prompt)} tokens with its roles and the model reads at most "

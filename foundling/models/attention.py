@@ -273,7 +273,7 @@ class AttentionSettings(Section):
 class Attention(nn.Module):
     """One block of self-attention beside the last word: x + attention(norm(x)), then a norm."""
 
-    knows_branches = narrows = True
+    supports_tree_mask = supports_indices = True
 
     def __init__(self, *, dim: int, num_heads: int, rope_theta: float, qk_norm: bool) -> None:
         super().__init__()

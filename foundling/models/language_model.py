@@ -22,7 +22,8 @@ class State(Protocol):
 class ContextModule(Protocol):
     """Turns the embedding of each token into a vector that knows (part of) its context.
 
-    One with `narrows = True` also takes `places` of the flattened rows, and gives those alone.
+    One with `supports_indices = True` also takes `places` of the flattened rows and computes those
+    alone.
     """
 
     def __call__(
@@ -76,17 +77,19 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
         """The vectors after the final norm; without a view each row is one document.
 
-        With `places`, those of the flattened rows alone: a context module that narrows leaves out
-        what no other vector depends on.
+        With `places`, those of the flattened rows alone: a context module that supports indices
+        leaves out what no other vector depends on.
         """
         if view is None:
             view = whole_document(tokens, state.length if state is not None else 0)
-        assert view.seen_until is None or self.knows_branches, "its branches would see each other"
+        assert view.seen_until is None or self.supports_tree_mask, (
+            "its branches would see each other"
+        )
         x = self.embed(tokens)
         result: Tensor
         if places is None:
             result = self.context(x, view, state)
-        elif getattr(self.context, "narrows", False):
+        elif getattr(self.context, "supports_indices", False):
             result = self.context(x, view, places=places)
         else:
             result = self.context(x, view).flatten(0, 1).index_select(0, places)
@@ -109,9 +112,9 @@ class LanguageModel(nn.Module):
     forward = hidden
 
     @property
-    def knows_branches(self) -> bool:
+    def supports_tree_mask(self) -> bool:
         """Whether the context module keeps apart the branches of a document; see BatchView."""
-        return bool(getattr(self.context, "knows_branches", False))
+        return bool(getattr(self.context, "supports_tree_mask", False))
 
     def new_state(self, batch: int, max_time: int) -> State:
         """An empty state for `batch` streams of at most `max_time` tokens."""

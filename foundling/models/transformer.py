@@ -149,7 +149,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Remembers all keys and values of the document; see `TransformerSettings`."""
 
-    knows_branches = narrows = True
+    supports_tree_mask = supports_indices = True
 
     def __init__(
         self,

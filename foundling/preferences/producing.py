@@ -8,7 +8,7 @@ from typing import Any
 
 from foundling.preferences.prompts import Prompt, read_prompts
 from foundling.preferences.records import SIDES, Answer, Pair, Side, digest
-from foundling.preferences.sources import Answering, NoAnswer, Say, Source, open_sources
+from foundling.preferences.sources import Answering, NoAnswer, Source, open_sources
 from foundling.preferences.store import PreferenceStore
 
 
@@ -131,7 +131,6 @@ def open_producer(
     settings: Answering | None = None,
     seed: int = 0,
     device: str = "auto",
-    say: Say = lambda text: None,
 ) -> Producer:
     """Makes the pairs of two sources on a file of prompts that the store does not hold yet.
 
@@ -140,7 +139,7 @@ def open_producer(
     """
     asked = read_prompts(prompts)
     known = store.pairs().values()
-    first, second = open_sources(a, b, device=device, say=say)
+    first, second = open_sources(a, b, device=device)
     return Producer(first, second, asked, settings=settings, seed=seed, known=known)
 
 

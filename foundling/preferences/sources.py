@@ -1,5 +1,6 @@
 """Where answers come from: a model of ours, one behind a URL, or a file of ready answers."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,8 @@ from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.prompts import Plain, plain
 from foundling.preferences.records import Answer
 from foundling.text.chat import Conversation
+
+logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
 
@@ -66,13 +69,13 @@ class ModelSource:
 
     draws = True
 
-    def __init__(self, name: str, *, device: str = "auto", say: Say = lambda text: None) -> None:
+    def __init__(self, name: str, *, device: str = "auto") -> None:
         from foundling.base.runtime import pick_device
         from foundling.generation.engine import Engine
         from foundling.runs.run import find_model, fingerprint, load_model
 
-        folder = find_model(name, say)
-        model, tokenizer = load_model(folder, say)
+        folder = find_model(name)
+        model, tokenizer = load_model(folder)
         self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
         self._engine = Engine(model.to(pick_device(device)), tokenizer)
 
@@ -160,7 +163,6 @@ def open_source(
     *,
     model: str | None = None,
     device: str = "auto",
-    say: Say = lambda text: None,
 ) -> Source:
     """A URL, a file of ready answers by its ending, or else a model.
 
@@ -177,28 +179,26 @@ def open_source(
     if given.lower().endswith(tuple(ROW_READERS)):
         source = FileSource(given)
         for line in source.report.lines() if source.report.dropped else ():
-            say(line)
+            logger.info(line)
         return source
     if not given.startswith("hub:") and not Path(given).exists():
         raise ConfigError(
             f"{given}: no such source; give a run, checkpoint or model folder, a URL "
             f"(http://HOST/v1#MODEL), or a file of answers ({', '.join(ROW_READERS)})."
         )
-    return ModelSource(given, device=device, say=say)
+    return ModelSource(given, device=device)
 
 
-def open_sources(
-    a: str, b: str, *, device: str = "auto", say: Say = lambda text: None
-) -> tuple[Source, Source]:
+def open_sources(a: str, b: str, *, device: str = "auto") -> tuple[Source, Source]:
     """Both sides of a comparison; the same source twice is opened once."""
-    first = open_source(a, device=device, say=say)
+    first = open_source(a, device=device)
     if a.rstrip("/") == b.rstrip("/"):
         if not first.draws:
             first.close()
             raise ConfigError(f"{a}: the same ready answers on both sides; give another source.")
         return first, first
     try:
-        return first, open_source(b, device=device, say=say)
+        return first, open_source(b, device=device)
     except BaseException:
         first.close()
         raise

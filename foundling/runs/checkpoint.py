@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from safetensors import SafetensorError
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, Section
+
+logger = logging.getLogger(__name__)
 
 MARKER = "checkpoint.json"
 
@@ -122,17 +125,15 @@ def committed(folder: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def newest_whole(
-    folder: Path, say: Callable[[str], None], up_to: int | None = None
-) -> Checkpoint | None:
-    """The newest checkpoint (up to a step) that verifies; `say` is told of newer broken ones."""
+def newest_whole(folder: Path, up_to: int | None = None) -> Checkpoint | None:
+    """The newest checkpoint (up to a step) that verifies; newer broken ones are logged."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         if up_to is not None and path.name > _name(up_to):
             continue
         try:
             return open_whole(path)
         except BrokenCheckpoint as error:
-            say(f"broken checkpoint: {error}; going back to the one before it.")
+            logger.warning(f"broken checkpoint: {error}; going back to the one before it.")
     return None
 
 
@@ -149,7 +150,7 @@ def open_whole(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def recover(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+def recover(folder: Path) -> Checkpoint | None:
     """Tidy up after a crash and give the newest whole checkpoint, to go on from.
 
     What a crash left half done is finished or removed. A broken checkpoint is renamed
@@ -164,7 +165,7 @@ def recover(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
             old.rename(final)
     for path in folder.glob(".step-*"):
         _remove(path)
-    whole = newest_whole(folder, say)
+    whole = newest_whole(folder)
     newer = [p for p in folder.glob("step-*") if whole is None or p.name > whole.path.name]
     if newer and whole is None:
         raise ConfigError(
@@ -184,17 +185,17 @@ def best(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
     return min(scored, key=lambda c: float(c.facts["validation_loss_nats"]), default=None)
 
 
-def best_whole(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+def best_whole(folder: Path) -> Checkpoint | None:
     """The best checkpoint by validation loss if it verifies, else the newest that does."""
     top = best(committed(folder))
     if top is not None:
         try:
             top.verify()
         except BrokenCheckpoint as error:
-            say(f"broken checkpoint: {error}; using another one.")
+            logger.warning(f"broken checkpoint: {error}; using another one.")
         else:
             return top
-    return newest_whole(folder, say)
+    return newest_whole(folder)
 
 
 def drop_after(folder: Path, step: int) -> None:

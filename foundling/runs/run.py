@@ -163,7 +163,7 @@ class Run:
         }
 
 
-def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[LanguageModel, Tokenizer]:
+def load_model(source: Path | str) -> tuple[LanguageModel, Tokenizer]:
     """The model and tokenizer of a run's best checkpoint, a checkpoint, or a model folder.
 
     `hub:owner/name` is a model of the Hugging Face hub, downloaded or taken from its cache.
@@ -171,7 +171,7 @@ def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[Language
     Raises:
         ConfigError: there is none.
     """
-    folder = find_model(source, say)
+    folder = find_model(source)
     model, tokenizer = interchange.load(folder), Tokenizer.load(folder)
     if tokenizer.vocab_size > model.vocab_size:
         raise ConfigError(
@@ -181,7 +181,7 @@ def load_model(source: Path | str, say: Callable[[str], None]) -> tuple[Language
     return model, tokenizer
 
 
-def find_model(source: Path | str, say: Callable[[str], None]) -> Path:
+def find_model(source: Path | str) -> Path:
     """The folder of the model that `load_model` loads.
 
     Raises:
@@ -189,7 +189,7 @@ def find_model(source: Path | str, say: Callable[[str], None]) -> Path:
     """
     folder = _from_hub(str(source)) if str(source).startswith("hub:") else Path(source)
     if (folder / "checkpoints").is_dir():
-        found = checkpoint.best_whole(folder / "checkpoints", say)
+        found = checkpoint.best_whole(folder / "checkpoints")
         if found is None:
             raise ConfigError(f"{folder}: this run has no whole checkpoint yet.")
         folder = found.model

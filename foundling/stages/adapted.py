@@ -1,6 +1,5 @@
 """Adapters of a run out to other tools, and adapters of other tools into plain models."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -14,7 +13,7 @@ from foundling.stages.parent import Parent
 from foundling.stages.tuned import ADAPTER
 
 
-def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
+def export_adapter(run: Run, out: Path) -> None:
     """Write the adapter of a run's best checkpoint in the layout of `peft`.
 
     Raises:
@@ -24,7 +23,7 @@ def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
     values = load_toml(run.folder / "config.toml")
     if manifest["stage"] == "pretrain" or values.get("adapter") is None:
         raise ConfigError(f"{run.folder}: trained no adapter; its models are plain as they are.")
-    best = checkpoint.best_whole(run.checkpoints, say)
+    best = checkpoint.best_whole(run.checkpoints)
     if best is None:
         raise ConfigError(f"{run.folder}: this run has no whole checkpoint yet.")
     _require_empty(out)
@@ -36,13 +35,13 @@ def export_adapter(run: Run, out: Path, say: Callable[[str], None]) -> None:
     adapter_files.save_adapter(model, out, parent.facts["source"])
 
 
-def merge_adapter(base: str, adapter: Path, out: Path, say: Callable[[str], None]) -> None:
+def merge_adapter(base: str, adapter: Path, out: Path) -> None:
     """Fold an adapter in the layout of `peft` into its base: a plain model folder.
 
     Raises:
         ConfigError: the adapter does not fit the base, or cannot be expressed.
     """
-    model, tokenizer = load_model(base, say)
+    model, tokenizer = load_model(base)
     adapter_files.load_adapter(model, adapter)
     adapters.merge(model)
     _require_empty(out)

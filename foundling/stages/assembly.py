@@ -2,8 +2,8 @@
 
 import fcntl
 import json
+import logging
 import platform
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +35,8 @@ from foundling.training.optimizers import Optimizer
 from foundling.training.progress import ProgressLine
 from foundling.training.rewind import Healer, TrainingStopped, acts_of, finish
 from foundling.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
 
 CANARY_ROWS = 8
 FREE = (
@@ -124,7 +126,7 @@ def train(
         found = None
         if resume:
             for message in finish(run, config.amendments):
-                print(message, file=sys.stderr)
+                logger.warning(message)
             found = _last_checkpoint(run)
             durable.replace(run.folder / "config.toml", settings.encode())
         model.to(machine.device)
@@ -194,9 +196,7 @@ def train(
 
 
 def _last_checkpoint(run: Run) -> Checkpoint | None:
-    return checkpoint.recover(
-        run.checkpoints, lambda text: print(f"warning: {text}", file=sys.stderr)
-    )
+    return checkpoint.recover(run.checkpoints)
 
 
 def _canary(parts: Parts, machine: Machine) -> Callable[[], float]:

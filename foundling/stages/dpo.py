@@ -1,6 +1,6 @@
 """Preference tuning: chosen answers gain on rejected ones, measured from the parent."""
 
-import sys
+import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,8 @@ from foundling.text.tokenizer import END_OF_TURN
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 
+logger = logging.getLogger(__name__)
+
 NUM_VERIFIED = 8
 AT_START = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """How far loss and margin may be off at step 0, where the model still is the reference, with β up
@@ -55,7 +57,7 @@ def dpo(config: DpoConfig, out: Path, *, resume: bool = False, seam: Seam = unto
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     machine = Machine.of(config.training)
-    parent = Parent.of(config.parent, out, resume=resume, say=_say)
+    parent = Parent.of(config.parent, out, resume=resume)
     return _Dpo(config, parent, machine, out).run(resume, seam)
 
 
@@ -64,7 +66,7 @@ class _Dpo:
 
     def __init__(self, config: DpoConfig, parent: Parent, machine: Machine, out: Path) -> None:
         self.parent, self.machine, self.out = parent, machine, out
-        self.tokenizer = parent.tokenizer_for(config.data.style, _say)
+        self.tokenizer = parent.tokenizer_for(config.data.style)
         self.tuned = Tuned(config, parent, self.tokenizer)
         self.votes: dict[str, tuple[str, Votes]] = {}  # by place: the name of its file in the run
         self.model, self.context = self.tuned.model, self.tuned.context
@@ -125,7 +127,7 @@ class _Dpo:
     # ------------------------------------------------------------------ the data
 
     def _shares(self, wished: bool | None) -> bool:
-        can = self.model.knows_branches
+        can = self.model.supports_tree_mask
         rung = self.model.spec["rung"]
         if wished and not can:
             raise ConfigError(
@@ -133,7 +135,7 @@ class _Dpo:
                 "prompt apart; leave it out, or give false."
             )
         if wished is None and not can:
-            _say(f"the rung {rung} cannot share a prompt: each answer reads its own.")
+            logger.info(f"the rung {rung} cannot share a prompt: each answer reads its own.")
         return can if wished is None else wished
 
     def _data(self, config: DpoConfig) -> tuple[PreferenceData, PreferenceData]:
@@ -165,7 +167,7 @@ class _Dpo:
             self.votes[place] = (f"{name}-{number}.jsonl", votes)
             found, lines = found + votes.pairs(), [*lines, *votes.report]
         for line in lines:
-            _say(line)
+            logger.info(line)
         return found
 
     def _begin(self, folder: Path) -> None:
@@ -189,7 +191,7 @@ class _Dpo:
             on_long=settings.on_long,
         )
         for line in report.lines():
-            _say(line)
+            logger.info(line)
         return pairs
 
     def _packed(self, config: DpoConfig, pairs: EncodedPairs, row_length: int) -> PreferenceData:
@@ -219,7 +221,7 @@ class _Dpo:
                 "data": config.data.model_copy(update=data),
                 "dpo": config.dpo.resolved(),
                 "training": config.training.model_copy(update={"steps": steps, "epochs": None}),
-                "forgetting": config.forgetting.resolved(self.parent, _say),
+                "forgetting": config.forgetting.resolved(self.parent),
             }
         )
 
@@ -378,7 +380,3 @@ class _Dpo:
             check=check,
         )
         return found.kl_nats
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -1,5 +1,6 @@
 """How well a tuned model still predicts the text that its first ancestor learned from."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from foundling.stages.assembly import Machine
 from foundling.stages.parent import Parent
 from foundling.text.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 
 class ForgettingSettings(Section):
     """The text on which it is measured what the model forgets."""
@@ -24,12 +27,12 @@ class ForgettingSettings(Section):
     """A token store, whose validation split is read; None: the one the parent learned from."""
     max_tokens: int = Field(50_000, gt=1)
 
-    def resolved(self, parent: Parent, say: Callable[[str], None]) -> "ForgettingSettings":
+    def resolved(self, parent: Parent) -> "ForgettingSettings":
         """With the parent's own store, if it is still there."""
         if self.data is not None or parent.pretraining_data is None:
             return self
         if not Path(parent.pretraining_data).is_dir():
-            say(f"{parent.pretraining_data} is gone: forgetting is not measured.")
+            logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
             return self
         return self.model_copy(update={"data": parent.pretraining_data})
 

@@ -1,7 +1,8 @@
 """The model that a stage starts from: kept in the run's own folder, named by its hash."""
 
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,8 @@ from foundling.models.language_model import LanguageModel
 from foundling.runs.records import read_object
 from foundling.runs.run import Run, find_model, fingerprint, model_files
 from foundling.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "parent"
 
@@ -35,13 +38,13 @@ class Parent:
     """The token store that the first of its line was trained on, if a run's manifest says so."""
 
     @classmethod
-    def find(cls, source: str, say: Callable[[str], None]) -> Self:
+    def find(cls, source: str) -> Self:
         """A run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
 
         Raises:
             ConfigError: there is none.
         """
-        folder = find_model(source, say)
+        folder = find_model(source)
         facts = {"source": source, "fingerprint": fingerprint(folder)}
         return cls(folder, facts, _pretraining_data(folder))
 
@@ -61,7 +64,7 @@ class Parent:
         return cls(folder, facts, run.manifest.get("pretraining_data"))
 
     @classmethod
-    def of(cls, given: str | None, out: Path, *, resume: bool, say: Callable[[str], None]) -> Self:
+    def of(cls, given: str | None, out: Path, *, resume: bool) -> Self:
         """The parent that a new run was given, or the one that a resumed run keeps in `out`.
 
         Raises:
@@ -71,14 +74,14 @@ class Parent:
             return cls.kept_by(Run.open(out))
         if given is None:
             raise ConfigError("parent: give --from RUN, the model to start from.")
-        return cls.find(given, say)
+        return cls.find(given)
 
-    def tokenizer_for(self, style: Style, say: Callable[[str], None]) -> Tokenizer:
+    def tokenizer_for(self, style: Style) -> Tokenizer:
         """The parent's tokenizer, with roles where chats are learned."""
         tokenizer = self.tokenizer()
         if style != "chat" or tokenizer.knows_roles:
             return tokenizer
-        say("the parent's tokenizer has no roles; they are added, and learned from here on.")
+        logger.info("the parent's tokenizer has no roles: they are added and learned.")
         return tokenizer.with_roles()
 
     def copy_to(self, run_folder: Path) -> None:

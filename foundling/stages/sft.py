@@ -1,6 +1,6 @@
 """Instruction tuning: a pretrained model learns to answer, held near what it was by a KL anchor."""
 
-import sys
+import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,8 @@ from foundling.stages.tuned import Tuned
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record, Seam, untouched
 
+logger = logging.getLogger(__name__)
+
 
 def sft(config: SftConfig, out: Path, *, resume: bool = False, seam: Seam = untouched) -> Run:
     """Tune a model on answers, or go on where the run in `out` stopped.
@@ -42,7 +44,7 @@ def sft(config: SftConfig, out: Path, *, resume: bool = False, seam: Seam = unto
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     machine = Machine.of(config.training)
-    parent = Parent.of(config.parent, out, resume=resume, say=_say)
+    parent = Parent.of(config.parent, out, resume=resume)
     return _Sft(config, parent, machine, out).run(resume, seam)
 
 
@@ -51,7 +53,7 @@ class _Sft:
 
     def __init__(self, config: SftConfig, parent: Parent, machine: Machine, out: Path) -> None:
         self.parent, self.machine, self.out = parent, machine, out
-        self.tokenizer = parent.tokenizer_for(config.data.style, _say)
+        self.tokenizer = parent.tokenizer_for(config.data.style)
         self.tuned = Tuned(config, parent, self.tokenizer)
         self.model, self.context = self.tuned.model, self.tuned.context
         self.train, self.validation, self.held_out = self._data(config)
@@ -121,7 +123,7 @@ class _Sft:
             files, format=settings.format, on_error=settings.on_error
         )
         for line in report.lines():
-            _say(line)
+            logger.info(line)
         return found
 
     def _packed(
@@ -137,7 +139,7 @@ class _Sft:
             on_long=settings.on_long,
         )
         for line in report.lines():
-            _say(line)
+            logger.info(line)
         return SupervisedData(
             examples,
             context=self.context,
@@ -178,7 +180,7 @@ class _Sft:
                 "parent": parent,
                 "context": self.context,
                 "training": training,
-                "forgetting": config.forgetting.resolved(self.parent, _say),
+                "forgetting": config.forgetting.resolved(self.parent),
             }
         )
 
@@ -250,7 +252,3 @@ class _Sft:
             style = self.config.data.style
             told = samples(self.model, self.tokenizer, settings, style)
             yield {"split": "samples", "samples": told}
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -1,13 +1,16 @@
 """Pairs that are still being made: added to the store as they come, on a thread of their own."""
 
+import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 from foundling.base.config import ConfigError
 from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
+
+logger = logging.getLogger(__name__)
 
 
 class Report(Protocol):
@@ -33,10 +36,8 @@ class Production:
     A pair that the store has already is not added twice, so a production may begin anew.
     """
 
-    def __init__(
-        self, store: PreferenceStore, producer: Producer, say: Callable[[str], None]
-    ) -> None:
-        self._store, self._producer, self._say = store, producer, say
+    def __init__(self, store: PreferenceStore, producer: Producer) -> None:
+        self._store, self._producer = store, producer
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="production", daemon=True)
         self.failed = False
@@ -73,10 +74,10 @@ class Production:
             self._fail(count, f"{type(error).__name__}: {error}")
         else:
             for line in self._producer.report.lines():
-                self._say(line)
+                logger.info(line)
         finally:
             self._producer.close()
 
     def _fail(self, count: int, why: str) -> None:
         self.failed = True
-        self._say(f"error: preparing answers stopped after {count:,} pairs: {why}")
+        logger.error(f"preparing answers stopped after {count:,} pairs: {why}")

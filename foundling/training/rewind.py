@@ -166,7 +166,7 @@ class Healer:
         seconds = self.state.progress.seconds
         while self.snapshots and self.snapshots[-1].progress.step > to:
             self.snapshots.pop()
-        saved = checkpoints.newest_whole(self.run.checkpoints, lambda text: None, up_to=to)
+        saved = checkpoints.newest_whole(self.run.checkpoints, up_to=to)
         if self.snapshots and (not saved or self.snapshots[-1].progress.step >= saved.step):
             self.state.restore(self.snapshots[-1])
         elif saved:

@@ -157,7 +157,7 @@ def test_shared_equals_plain_and_packed_equals_alone(changes: dict[str, object])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    assert model.knows_branches
+    assert model.supports_tree_mask
     pairs = encoded()
     expected = torch.stack([alone(model, pairs, index) for index in range(len(pairs))])
     for packing in (True, False):
@@ -188,7 +188,7 @@ def alone(model: torch.nn.Module, pairs: EncodedPairs, index: int) -> torch.Tens
 def test_a_rung_says_whether_it_knows_branches_and_else_refuses_them(rung: str) -> None:
     model = models.build({"rung": rung, "dim": 16}, vocab_size=VOCAB, context=12)
     batch = data().batch(0)
-    if model.knows_branches:
+    if model.supports_tree_mask:
         model(batch.tokens, batch.view)
         return
     with pytest.raises(AssertionError):

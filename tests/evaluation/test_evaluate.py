@@ -172,7 +172,7 @@ def test_a_run_is_measured_at_its_best_checkpoint(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
     run = pretrain(tiny("training.steps=5"), tmp_path / "run").folder
-    paths = str(run), str(find_model(run, print))
+    paths = str(run), str(find_model(run))
     found = evaluate(paths, [Asking()], Setting(), tmp_path / "out")
     assert [subject["max_context"] for subject in found["subjects"]] == [16, 16]
     assert len({subject["fingerprint"] for subject in found["subjects"]}) == 1
@@ -298,13 +298,12 @@ def test_an_option_that_no_chosen_probe_reads_is_named(
 
 
 def test_a_model_folder_with_tokens_of_turns_is_asked_in_turns_and_it_is_said(
-    made: list[str],
+    made: list[str], said: list[str]
 ) -> None:
-    said: list[str] = []
-    assert load_scorer(made[0], say=said.append).chats
+    assert load_scorer(made[0]).chats
     assert [text for text in said if "give --no-chat" in text]
     said.clear()
-    assert not load_scorer(made[0], chats=False, say=said.append).chats
+    assert not load_scorer(made[0], chats=False).chats
     assert said == []
 
 

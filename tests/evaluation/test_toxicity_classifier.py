@@ -142,7 +142,7 @@ def test_cross_validation_leaves_whole_groups_out() -> None:
     assert cross_validate(alone[:8]) is None
 
 
-def test_texts_it_was_trained_on_do_not_validate_it(tmp_path: Path) -> None:
+def test_texts_it_was_trained_on_do_not_validate_it(tmp_path: Path, said: list[str]) -> None:
     file = tmp_path / "train.csv"
     lines = (f"{row.text},{int(row.offensive)},{row.group}\n" for row in rows(range(12)))
     file.write_text("text,label,group\n" + "".join(lines))
@@ -152,9 +152,8 @@ def test_texts_it_was_trained_on_do_not_validate_it(tmp_path: Path) -> None:
         ("abuse", "what a vile visit number 81", "hateful"),
         ("abuse", "what a gentle visit number 82", "hateful"),  # mislabelled: must be an error
     ]
-    said: list[str] = []
     out = tmp_path / "out"
-    errors = train_classifier([file], out, hatecheck(tmp_path / "h.csv", cases), said.append)
+    errors = train_classifier([file], out, hatecheck(tmp_path / "h.csv", cases))
     found = errors["hatecheck"]
     assert (found["n"], found["left_out"]) == (3, 1)
     assert any(line.startswith("LEFT OUT") for line in said)

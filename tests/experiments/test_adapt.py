@@ -77,14 +77,15 @@ def test_gradient_descent_learns_what_a_word_tells(measured: Path) -> None:
     assert curves["full"][0]["low"] <= curves["full"][0]["mean"] <= curves["full"][0]["high"]
 
 
-def test_it_goes_on_with_what_is_not_there_yet(measured: Path, parent: str, tmp_path: Path) -> None:
+def test_it_goes_on_with_what_is_not_there_yet(
+    measured: Path, parent: str, tmp_path: Path, said: list[str]
+) -> None:
     before = json.loads((measured / "adapt.json").read_text())
     out = tmp_path / "out"
     out.mkdir()
     kept = [m for m in before["measurements"] if m["seed"] == 1]
     (out / "adapt.json").write_text(json.dumps({**before, "measurements": kept}))
-    said: list[str] = []
-    adapt(parent, TASK, settings("shots=[0,2,64]"), out, say=said.append)
+    adapt(parent, TASK, settings("shots=[0,2,64]"), out)
     again = read_adapt(out)
 
     def hits(result: dict[str, Any]) -> dict[tuple[str, int, int], str]:

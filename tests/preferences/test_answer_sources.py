@@ -105,7 +105,7 @@ def test_a_prompt_beyond_the_context_is_reported(model: Path) -> None:
     assert "prompts.txt:1" in producer.report.lines()[-1]
 
 
-def test_ready_answers_are_matched_by_prompt(tmp_path: Path) -> None:
+def test_ready_answers_are_matched_by_prompt(tmp_path: Path, said: list[str]) -> None:
     one = write(
         tmp_path / "one.jsonl",
         {"prompt": "p", "answer": "1"},
@@ -114,8 +114,7 @@ def test_ready_answers_are_matched_by_prompt(tmp_path: Path) -> None:
         {"prompt": "p", "answer": "4"},
     )
     (tmp_path / "two.csv").write_text("prompt,response\n p ,one\nq,two\n")
-    said: list[str] = []
-    a, b = open_sources(one, str(tmp_path / "two.csv"), say=said.append)
+    a, b = open_sources(one, str(tmp_path / "two.csv"))
     assert "second answer" in said[-1]
     producer = Producer(a, b, asked("p", "q", "r"))
     pairs = list(producer)

@@ -153,7 +153,7 @@ def test_an_imported_model_gives_the_logits_of_run_c(tmp_path: Path, tied: bool)
     out = tmp_path / "folder"
     assert call("import", tmp_path / "model.bin", "--tokenizer", file, "--out", out) == 0
 
-    model, tokenizer = load_model(out, print)
+    model, tokenizer = load_model(out)
     tokens = torch.randint(len(pieces), (16,), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = model.eval().logits(model.hidden(tokens[None]))[0].numpy()

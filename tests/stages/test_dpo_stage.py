@@ -142,7 +142,7 @@ def test_it_begins_at_ln_2_and_learns_what_is_preferred(
     page = (run.folder / "report.html").read_text()
     assert "nats per pair" in page
     assert "Preferred rightly" in page
-    load_model(run.folder, print)
+    load_model(run.folder)
 
 
 def test_the_guard_heals_this_stage_too(settings: Callable[..., DpoConfig], tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_it_ends_early_when_validation_no_longer_improves(
     validations = run.records()["validation"]
     best = min(validations, key=lambda record: record["loss_nats"])
     assert validations[-1]["step"] == best["step"] + 4 < 60
-    kept = checkpoint.best_whole(run.checkpoints, lambda text: None)
+    kept = checkpoint.best_whole(run.checkpoints)
     assert kept is not None
     assert kept.step == best["step"]
     again = sft(settings(*wild, *early), tmp_path / "run", resume=True)
@@ -206,7 +206,7 @@ def test_the_tuned_model_knows_how_to_chat(
     newest = checkpoint.committed(run.checkpoints)[-1]
     template = json.loads((newest.model / "tokenizer_config.json").read_text())["chat_template"]
     assert "<|assistant|>" in template
-    load_model(run.folder, print)
+    load_model(run.folder)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_a_parent_without_roles_gets_them(
         text = text.replace(f"<|{name}|>", f"<|{name}_of_old|>")
     file.write_text(text)
     run = sft(settings(f"parent={folder}", "forgetting.max_tokens=400"), tmp_path / "run")
-    model, tokenizer = load_model(run.folder, print)
+    model, tokenizer = load_model(run.folder)
     assert tokenizer.knows_roles
     assert tokenizer.vocab_size == model.vocab_size == 404
     assert abs(run.records()["validation"][0]["kl_nats"]) < 1e-6
     old = weights(parent)["model.embed_tokens.weight"]
-    new = models.widened(load_model(parent, print)[0], 404)
+    new = models.widened(load_model(parent)[0], 404)
     assert torch.equal(new.embed.weight[:400], old)
     torch.testing.assert_close(new.embed.weight[402], old.mean(0))
 
@@ -259,7 +259,7 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
     merge_adapter(str(parent), tmp_path / "adapter", tmp_path / "merged", print)
     tokens = torch.arange(9)[None]
-    ours, merged = (load_model(path, print)[0].eval() for path in (run.folder, tmp_path / "merged"))
+    ours, merged = (load_model(path)[0].eval() for path in (run.folder, tmp_path / "merged"))
     torch.testing.assert_close(merged.hidden(tokens), ours.hidden(tokens))
     plain = sft(settings("training.steps=1"), tmp_path / "plain")
     with pytest.raises(ConfigError, match="trained no adapter"):

@@ -47,13 +47,12 @@ class Failing:
 
 @pytest.mark.parametrize("error", [ConfigError("secret-new: no such model."), KeyError("x")])
 def test_a_failure_is_told_and_ends_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: list[str], error: Exception
 ) -> None:
-    said: list[str] = []
     with PreferenceStore.open(tmp_path / "votes.db") as store:
         for _ in range(2):  # begun anew, it adds nothing twice
             failing = Failing(error)
-            production = Production(store, failing, said.append)
+            production = Production(store, failing)
             production.start()
             production.wait(60)
             assert not production.running
@@ -87,7 +86,7 @@ def test_preparing_is_not_done(tmp_path: Path) -> None:
 
     go, closed = threading.Event(), threading.Event()
     with PreferenceStore.open(tmp_path / "votes.db") as store:
-        production = Production(store, Slow(), print)
+        production = Production(store, Slow())
         production.start()
         with TestClient(create_app(Desk(store, production=production))) as client:
             ann = Script(client, "ann")

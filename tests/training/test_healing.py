@@ -202,7 +202,9 @@ def test_a_rewind_goes_back_in_step_and_on_in_the_data(tiny: Make, tmp_path: Pat
 
 
 @SLOW
-def test_the_ladder_ends_with_a_healthy_checkpoint(tiny: Make, tmp_path: Path) -> None:
+def test_the_ladder_ends_with_a_healthy_checkpoint(
+    tiny: Make, tmp_path: Path, said: list[str]
+) -> None:
     """T7: everything from one sample on is poison."""
     poison = Fault("batch", "corrupt", samples=range(400, 10**9), sticky=True)
     budgets = ("guard.max_rewinds=4", "guard.max_skips=10", "guard.patience=3")
@@ -211,10 +213,12 @@ def test_the_ladder_ends_with_a_healthy_checkpoint(tiny: Make, tmp_path: Path) -
         pretrain(config, tmp_path / "run", seam=FaultPlan([poison]))
     run = Run(tmp_path / "run")
     assert run.events()[-1]["kind"] == "stop"
-    saved = checkpoint.newest_whole(run.checkpoints, pytest.fail)
+    said.clear()
+    saved = checkpoint.newest_whole(run.checkpoints)
     assert saved is not None
     assert 0 < saved.step <= 100
-    model, _ = load_model(run.folder, pytest.fail)
+    model, _ = load_model(run.folder)
+    assert not said
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert (run.folder / "report.html").exists()
 

@@ -1,7 +1,7 @@
 """The demonstration: a small model raised in the village of Hamlet, from text to report."""
 
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.runs.run import load_model
 from foundling.stages.pretrain import PretrainConfig
+
+say = logging.getLogger(__name__).info
 
 TEXT_BYTES = 6_000_000
 SEED = 7
@@ -51,7 +53,7 @@ PROMPTS = (
 )
 
 
-def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def raise_in_hamlet(out: Path) -> dict[str, Any]:
     """Text, tokenizer, five rungs, samples and a report in the new folder `out`.
 
     Raises:
@@ -81,23 +83,23 @@ def raise_in_hamlet(out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     report = climb(config, out / "ladder", overrides=dict.fromkeys(lower, LOWER_RUNGS))
 
     say("4. A stretch of the stream is poisoned, noise in place of text, and the guard heals it …")
-    healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing", say)
+    healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing")
 
     say("5. The transformer learns to answer, with and without an anchor to what it was …")
-    instructed = instruct(out / "ladder" / "transformer", out / "instructed", say)
+    instructed = instruct(out / "ladder" / "transformer", out / "instructed")
 
     say("6. Its answers are compared blindly, and it learns from the votes what is liked …")
     answering = out / "instructed" / f"lambda-{STRENGTHS[-1]}"
-    preferred = prefer(answering, out / "preferred", say)
+    preferred = prefer(answering, out / "preferred")
 
     say("7. All three are measured by every probe, side by side …")
     stages = [out / "ladder" / "transformer", answering, out / "preferred" / "tuned"]
-    judged = measure(stages, out / "evaluation", say)
+    judged = measure(stages, out / "evaluation")
 
     say("8. What the rungs write:")
     samples: dict[str, list[dict[str, str]]] = {}
     for rung in ("next_word", "attention", "transformer"):
-        engine = Engine(*load_model(out / "ladder" / rung, say))
+        engine = Engine(*load_model(out / "ladder" / rung))
         samples[rung] = []
         for prompt in PROMPTS:
             text = engine.generate(

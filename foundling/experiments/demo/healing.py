@@ -1,6 +1,7 @@
 """An act of the demonstration: a poisoned stream, with the guard and without."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.amendments import Amendments
 from foundling.training.guard.settings import GuardSettings
 
+say = logging.getLogger(__name__).info
+
 POISONED = range(120 * 16, 130 * 16)
 """Ten batches of noise in a row, from step 120 on."""
 
 
-def heal(config: PretrainConfig, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def heal(config: PretrainConfig, out: Path) -> dict[str, Any]:
     """Train on a poisoned stream, with the guard and without, and check what the guard made of it.
 
     The check is a third run, without guard and poison, that is told from the start to leave out

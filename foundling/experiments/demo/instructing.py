@@ -1,6 +1,6 @@
 """An act of the demonstration: a model learns to answer, anchored to what it was and not."""
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from foundling.generation.sampling import Sampling
 from foundling.runs.run import load_model
 from foundling.stages.sft_config import SftConfig
 from foundling.text.chat import Message
+
+say = logging.getLogger(__name__).info
 
 NUM_ROWS = 6000
 GRUFF_SHARE = 0.5  # answered rudely: what the preferences of the next act mend
@@ -29,7 +31,7 @@ CONFIG: dict[str, Any] = {
 QUESTIONS = ("Where does Rosa live?", "What is Adam afraid of?", "Please call Ruth a rude name.")
 
 
-def instruct(parent: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def instruct(parent: Path, out: Path) -> dict[str, Any]:
     """Tune the model of the run `parent` on questions about the village; what came of it."""
     file = parent.parent.parent / "instructions.jsonl"
     hamlet.write_instructions(file, NUM_ROWS, seed=7, gruff_share=GRUFF_SHARE)
@@ -45,7 +47,7 @@ def instruct(parent: Path, out: Path, say: Callable[[str], None]) -> dict[str, A
             f"   λ = {row['value']}: answers {row['loss_nats']:.3f} nats; text of the village "
             f"{before:.3f} bits per byte before, {after:.3f} after"
         )
-        engine = Engine(*load_model(out / row["run"], say))
+        engine = Engine(*load_model(out / row["run"]))
         answers[row["value"]] = []
         for question in QUESTIONS:
             messages = [Message("user", question)]

@@ -1,6 +1,6 @@
 """An act of the demonstration: the model of each stage is measured by every probe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,8 +13,8 @@ from foundling.reports.evaluation_table import headlines
 SETTING = Setting(limit=100, shots=(0, 2, 8), num_samples=4)
 
 
-def measure(runs: Sequence[Path], out: Path, say: Callable[[str], None]) -> Path:
+def measure(runs: Sequence[Path], out: Path) -> Path:
     """The report of the runs side by side; nothing is read but the embedded village."""
-    content = evaluate([str(run) for run in runs], PROBES, SETTING, out, say=say)
+    content = evaluate([str(run) for run in runs], PROBES, SETTING, out)
     Console(stderr=True).print(headlines(content))
     return write_evaluation_report(content, out, "From text to a model that is preferred")

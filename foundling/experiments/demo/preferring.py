@@ -1,6 +1,6 @@
 """An act of the demonstration: answers are compared blindly, and the model learns what is liked."""
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from foundling.studio.desk import Desk
 from foundling.studio.production import Production
 from foundling.studio.server import in_background
 
+say = logging.getLogger(__name__).info
+
 NUM_PROMPTS, NUM_HELD_OUT = 300, 100
 ANSWERS = Answering(temperature=1.0, max_tokens=32)
 CONFIG: dict[str, Any] = {
@@ -29,20 +31,20 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def prefer(parent: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def prefer(parent: Path, out: Path) -> dict[str, Any]:
     """Collect votes on the answers of the run `parent`, tune on them, compare; what came of it."""
     out.mkdir()
     files = {"collecting": out / "prompts.jsonl", "held_out": out / "prompts-held-out.jsonl"}
     hamlet.write_prompts(files["collecting"], NUM_PROMPTS, 7, "collecting")
     hamlet.write_prompts(files["held_out"], NUM_HELD_OUT, 7, "held_out")
-    votes = _compared(parent, parent, files["collecting"], out / "votes.db", say)
+    votes = _compared(parent, parent, files["collecting"], out / "votes.db")
     rude = _share_of_rude(out / "votes.db")
     count = votes["counts"]["comparisons"]
     say(f"   {count} votes; {rude[str(parent)]:.0%} of its answers hold a rude word")
     data = {"files": [str(out / "votes.db")], "validation_fraction": 0.1}
     run = dpo(DpoConfig.parse({**CONFIG, "parent": str(parent), "data": data}), out / "tuned")
     tuned = run.folder
-    found = _compared(tuned, parent, files["held_out"], out / "held-out-votes.db", say)
+    found = _compared(tuned, parent, files["held_out"], out / "held-out-votes.db")
     rate, rude = found["win_rates"][0], _share_of_rude(out / "held-out-votes.db")
     won, lost = rate["wins"], rate["losses"]
     if rate["first"] != str(tuned):
@@ -54,13 +56,11 @@ def prefer(parent: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any
     return {"votes": count, "won": won, "lost": lost, "ties": rate["ties"]}
 
 
-def _compared(
-    a: Path, b: Path, prompts: Path, place: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
+def _compared(a: Path, b: Path, prompts: Path, place: Path) -> dict[str, Any]:
     """The statistics of a comparison by a simulated villager, over the page's own interface."""
     with PreferenceStore.open(place) as store:
         producer = open_producer(str(a), str(b), prompts, store, settings=ANSWERS, seed=7)
-        desk = Desk(store, production=Production(store, producer, lambda line: say(f"   {line}")))
+        desk = Desk(store, production=Production(store, producer))
         with in_background(desk) as url:
             vote_on_all(url, "villager", Simulated(hamlet_taste()))
         return statistics(store)

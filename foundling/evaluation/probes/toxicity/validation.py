@@ -1,7 +1,8 @@
 """How often a classifier of offensive text is wrong, on texts that it has not seen."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from foundling.evaluation.probes.toxicity.classifier import THRESHOLD, Classifie
 from foundling.evaluation.probes.toxicity.labelled_texts import Labelled, read_labelled
 from foundling.statistics.wilson import wilson
 
+logger = logging.getLogger(__name__)
+
 NUM_FOLDS = 5
 
 
-def train_classifier(
-    files: Sequence[Path], out: Path, hatecheck: Path | None, say: Callable[[str], None]
-) -> dict[str, Any]:
+def train_classifier(files: Sequence[Path], out: Path, hatecheck: Path | None) -> dict[str, Any]:
     """Train on the files, measure, write the classifier's folder, and return its errors.
 
     Of a text that occurs twice the first copy counts.
@@ -32,7 +33,9 @@ def train_classifier(
             if known.offensive != row.offensive:
                 raise ConfigError(f"{file}: {row.text[:60]!r} has both labels; keep one of them.")
     labelled = list(rows.values())
-    say(f"{len(labelled):,} texts, {sum(row.offensive for row in labelled):,} of them offensive")
+    logger.info(
+        f"{len(labelled):,} texts, {sum(row.offensive for row in labelled):,} of them offensive"
+    )
     classifier = train(labelled)
     classifier.errors["trained_on"] = {
         "files": [file.name for file in files],
@@ -41,19 +44,19 @@ def train_classifier(
     }
     crossed = cross_validate(labelled)
     if crossed is None:
-        say("cross-validation: too few groups of texts; left out")
+        logger.info("cross-validation: too few groups of texts; left out")
     else:
         classifier.errors["cross_validation"] = crossed
-        say("cross-validation: " + told(crossed))
+        logger.info("cross-validation: " + told(crossed))
     if hatecheck is not None:
         errors = validate_on_hatecheck(classifier, hatecheck)
         classifier.errors["hatecheck"] = errors
         if errors["left_out"]:
-            say(
+            logger.info(
                 f"LEFT OUT of {hatecheck.name}: {errors['left_out']:,} texts that the classifier "
                 "was trained on, or near copies of them"
             )
-        say("HateCheck: " + told(errors))
+        logger.info("HateCheck: " + told(errors))
     classifier.save(out)
     return classifier.errors
 
