@@ -173,4 +173,4 @@ def test_training_needs_both_labels_and_no_contradiction(tmp_path: Path) -> None
     file = tmp_path / "both.csv"
     file.write_text("text,label\nA fine day,0\na  fine day,1\n")
     with pytest.raises(ConfigError, match="has both labels"):
-        train_classifier([file], tmp_path / "out", None, print)
+        train_classifier([file], tmp_path / "out", None)

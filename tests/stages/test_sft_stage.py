@@ -255,17 +255,17 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
     settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
 ) -> None:
     run = sft(settings("adapter.rank=2"), tmp_path / "run")
-    export_adapter(run, tmp_path / "adapter", print)
+    export_adapter(run, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
-    merge_adapter(str(parent), tmp_path / "adapter", tmp_path / "merged", print)
+    merge_adapter(str(parent), tmp_path / "adapter", tmp_path / "merged")
     tokens = torch.arange(9)[None]
     ours, merged = (load_model(path)[0].eval() for path in (run.folder, tmp_path / "merged"))
     torch.testing.assert_close(merged.hidden(tokens), ours.hidden(tokens))
     plain = sft(settings("training.steps=1"), tmp_path / "plain")
     with pytest.raises(ConfigError, match="trained no adapter"):
-        export_adapter(plain, tmp_path / "none", print)
+        export_adapter(plain, tmp_path / "none")
     with pytest.raises(ConfigError, match="not empty"):
-        export_adapter(run, tmp_path / "adapter", print)
+        export_adapter(run, tmp_path / "adapter")
 
 
 def test_rows_of_text_hold_it_nearer_to_what_it_knew(
