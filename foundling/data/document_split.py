@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 
 from foundling.base.config import ConfigError
@@ -11,6 +12,8 @@ from foundling.data.documents import Document
 from foundling.data.manifest import SPLITS, SplitName
 from foundling.data.seen import Seen
 from foundling.data.sources import Sources
+
+CONTEXT_CHARACTERS = 1024  # so far may what stands around a piece decide about its tokens
 
 _ONE_DOCUMENT = (
     "The input is one document, which cannot be parted by document: use validation_tail (0.1 "
@@ -27,11 +30,16 @@ class Piece:
     digest: bytes  # of the whole document
     number: int
     text: str
-    ends: bool
+    before: str  # the end of the piece before it
+    after: str  # the beginning of the one after it
 
     @property
     def begins(self) -> bool:
-        return self.number == 0
+        return not self.before
+
+    @property
+    def ends(self) -> bool:
+        return not self.after
 
     @property
     def key(self) -> int:
@@ -142,13 +150,11 @@ class SplitPlan:
 
 
 def _pieces(split: SplitName, document: Document, start: int, stop: int | None) -> Iterator[Piece]:
-    texts = document.pieces(start, stop)
-    text: str | None = next(texts)
-    number = 0
-    while text is not None:
-        following = next(texts, None)
-        yield Piece(split, document.source, document.digest, number, text, following is None)
-        text, number = following, number + 1
+    before = ""
+    for number, (text, following) in enumerate(pairwise(chain(document.pieces(start, stop), [""]))):
+        after = following[:CONTEXT_CHARACTERS]
+        yield Piece(split, document.source, document.digest, number, text, before, after)
+        before = text[-CONTEXT_CHARACTERS:]
 
 
 def _random(raw: bytes) -> int:

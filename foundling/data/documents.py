@@ -87,9 +87,8 @@ def gathered(
 def cut(strings: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[str]:
     """The same text in pieces of at most `size` characters, wherever the input was cut.
 
-    A piece begins with the first character of a line or with the space before a word, where the
-    pre-tokenizer of our byte-level BPE begins a word too: the tokens of the pieces, one after the
-    other, are those of the whole. Text without such a place is cut anyhow.
+    A piece begins with the first character of a line or with the space before a word; text without
+    such a place is cut anyhow.
     """
     buffer, start = "", 0
     for string in strings:
@@ -100,6 +99,13 @@ def cut(strings: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[str]:
             start = end
     if start < len(buffer):
         yield buffer[start:]
+
+
+def begins_word(before: str, text: str) -> bool:
+    """Whether `text`, which follows on `before`, begins with a line or with the space of a word."""
+    if before.endswith("\n"):
+        return not text[:1].isspace()
+    return text.startswith(" ") and not (before[-1:].isspace() or text[1:2].isspace())
 
 
 def _border(text: str, low: int, high: int) -> int:

@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -83,12 +84,7 @@ class Tokenizer:
                 f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)."
             )
         backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
+        backend.pre_tokenizer = _word_splitter()
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
@@ -180,6 +176,25 @@ class Tokenizer:
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def encode_within(self, windows: Sequence[tuple[str, str, str]]) -> list[list[int]]:
+        """The tokens that begin in each text, where it stands between a text before and one after.
+
+        Raises:
+            ConfigError: the vocabulary of characters lacks one of a text's.
+        """
+        if self.kind == "characters" or not any(b or a for b, _, a in windows):
+            return self.encode_batch([text for _, text, _ in windows])
+        encodings = self._backend.encode_batch(
+            list(map("".join, windows)), add_special_tokens=False
+        )
+        found = []
+        for (before, text, _), encoding in zip(windows, encodings, strict=True):
+            offsets = encoding.offsets
+            low = bisect_left(offsets, (len(before),))
+            high = bisect_left(offsets, (len(before) + len(text),))
+            found.append(encoding.ids[low:high])
+        return found
+
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of `text`, and from which to before which of its characters each one goes.
 
@@ -197,13 +212,19 @@ class Tokenizer:
         """Whether `encode` takes the text: a vocabulary of characters may lack some of its."""
         return self.kind != "characters" or self._characters.issuperset(text)
 
-    def decode(self, ids: Iterable[int], *, show_special: bool = False) -> str:
-        """The text of `ids`; special tokens are left out unless `show_special`."""
+    def decode(
+        self, ids: Iterable[int], *, show_special: bool = False, continues: bool = False
+    ) -> str:
+        """The text of `ids`; special tokens are left out unless `show_special`.
+
+        Args:
+            continues: other text stands before it, so that no space of the tokenizer's own goes.
+        """
         ids = [int(i) for i in ids]
         if self.kind == "other":
             text: str = self._backend.decode(ids, skip_special_tokens=not show_special)
             return text
-        decoder = StreamDecoder(self, show_special=show_special)
+        decoder = StreamDecoder(self, show_special=show_special, continues=continues)
         return "".join([decoder.push(i) for i in ids]) + decoder.flush()
 
     def bytes_of(self, id: int) -> bytes:
@@ -211,6 +232,16 @@ class Tokenizer:
         if not 0 <= id < self.vocab_size:
             raise ValueError(f"token {id}: the vocabulary ends at {self.vocab_size - 1}.")
         return self._bytes[id]
+
+    @cached_property
+    def splits_at_words(self) -> bool:
+        """Whether a text that is cut where a word or a line begins keeps its tokens."""
+        settings = self._json
+        return (
+            settings["pre_tokenizer"] == json.loads(_word_splitter().__getstate__())
+            and settings["normalizer"] is None
+            and all(token["special"] for token in settings["added_tokens"])
+        )
 
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64]:
@@ -383,6 +414,15 @@ class StreamDecoder:
             return ""
         new, self._given = text[self._given :], max(self._given, len(text))
         return new
+
+
+def _word_splitter() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def _settings(file: Path) -> dict[str, Any]:
