@@ -86,6 +86,7 @@ def ours(folder: Path, how: str) -> Step:
     import torch
 
     from foundling.base import runtime
+    from foundling.base.precision import PRECISIONS, autocast
     from foundling.models import interchange
     from foundling.objectives import Dpo
     from foundling.objectives.dpo import DpoSettings
@@ -97,7 +98,7 @@ def ours(folder: Path, how: str) -> Step:
     runtime.keep_memory()
     device = torch.device("cpu")
     runtime.use_deterministic_sums(device)
-    dtype = runtime.PRECISIONS[precision]
+    dtype = PRECISIONS[precision]
     data = _data(folder, _pairs(folder))
     model, frozen = (interchange.load(folder / "model") for _ in range(2))
     reference: Any = LiveLogProbs(FrozenModel(frozen))
@@ -113,7 +114,7 @@ def ours(folder: Path, how: str) -> Step:
         batch = data.batch(next(steps))
         optimizer.zero_grad()
         model.train()
-        with runtime.autocast(device, dtype):
+        with autocast(device, dtype):
             loss = objective(model, batch)
         loss.total.backward()
         optimizer.finish_gradients(float(loss.count))

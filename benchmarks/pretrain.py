@@ -28,6 +28,7 @@ def ours(batch_size: int) -> Callable[[], None]:
 
     from foundling import models
     from foundling.base import runtime
+    from foundling.base.precision import autocast
     from foundling.models.batch import TokenBatch
     from foundling.objectives import Pretrain
     from foundling.training.optimizers import Optimizer, OptimizerSettings
@@ -50,7 +51,7 @@ def ours(batch_size: int) -> Callable[[], None]:
         tokens = torch.randint(0, VOCAB, (batch_size, CONTEXT + 1))
         batch = TokenBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), positions)
         optimizer.zero_grad()
-        with runtime.autocast(device, torch.bfloat16):
+        with autocast(device, torch.bfloat16):
             loss = objective(model, batch)
         loss.total.backward()
         optimizer.finish_gradients(float(loss.count))

@@ -113,6 +113,7 @@ def ours(folder: Path, how: str) -> Step:
     import torch
 
     from foundling.base import runtime
+    from foundling.base.precision import PRECISIONS, autocast
     from foundling.models import interchange
     from foundling.objectives import Sft
     from foundling.training.optimizers import Optimizer, OptimizerSettings
@@ -121,7 +122,7 @@ def ours(folder: Path, how: str) -> Step:
     runtime.keep_memory()
     device = torch.device("cpu")
     runtime.use_deterministic_sums(device)
-    dtype = runtime.PRECISIONS[precision]
+    dtype = PRECISIONS[precision]
     data = _data(folder)
     model = interchange.load(folder / "model")
     reference = _reference(folder, anchor, data, dtype)
@@ -136,7 +137,7 @@ def ours(folder: Path, how: str) -> Step:
         batch = data.batch(index)
         optimizer.zero_grad()
         model.train()
-        with runtime.autocast(device, dtype):
+        with autocast(device, dtype):
             loss = objective(model, batch)
         loss.total.backward()
         optimizer.finish_gradients(float(loss.count))

@@ -61,6 +61,14 @@ def said() -> Iterator[list[str]]:
     logger.setLevel(level)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is measured of this machine out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def village(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A token store of a few hundred documents."""

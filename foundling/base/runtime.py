@@ -1,18 +1,14 @@
-"""The machine: device, precision, threads, memory allocator, seeds, and its matrix rate."""
+"""The machine: device, threads, memory allocator, seeds, and its matrix rate."""
 
 import ctypes
 import hashlib
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from foundling.base.config import ConfigError, suggest
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -38,35 +34,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f'device = "{name}": there are {torch.cuda.device_count()} CUDA devices.')
     return device
-
-
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the hardware multiplies it natively, else fp32."""
-    if name == "auto":
-        return torch.bfloat16 if multiplies_bf16(device) else torch.float32
-    if name not in PRECISIONS:
-        raise ConfigError(
-            f'precision = "{name}": no such precision {suggest(name, ["auto", *PRECISIONS])}'
-        )
-    return PRECISIONS[name]
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """CUDA from Ampere on; CPUs with AMX or AVX512-BF16."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
-    """Matrix products in `precision`; fp32 leaves everything as it is."""
-    if precision == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=precision)
 
 
 def keep_memory() -> bool:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foundling.base.config import ConfigError
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.evaluation.prefix_tree import PrefixTree
 from foundling.models.batch import BatchView
 from foundling.models.language_model import LanguageModel

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from foundling.base.config import ConfigError, load_toml
-from foundling.base.runtime import autocast, pick_device, pick_precision
+from foundling.base.precision import autocast, pick_precision
+from foundling.base.runtime import pick_device
 from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing, in_plain
 from foundling.generation.batched import Request, write_all
@@ -205,7 +206,7 @@ def load_scorer(
     folder = find_model(source)
     model, tokenizer = load_model(folder)
     where = pick_device(device)
-    number = pick_precision(precision, where)
+    number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:
         run = folder.parent.parent.parent
         chats = tokenizer.knows_roles and (not is_run(run) or _was_tuned_on_turns(run))

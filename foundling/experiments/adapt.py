@@ -110,7 +110,10 @@ def adapt(
         TrainingStopped: fine-tuning stopped itself.
     """
     training = TrainingSettings(device=config.device, precision=config.precision)
-    bench = _Bench(Parent.find(source), Machine.of(training), task, config, out)
+    parent = Parent.find(source)
+    model = parent.load()
+    machine = Machine.of(training, model, model.max_context or 256)
+    bench = _Bench(parent, machine, task, config, out)
     book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
         logger.info(note)
@@ -308,7 +311,7 @@ class _Bench:
                 "steps": steps,
                 "batch_size": batch_size,
                 "device": self.config.device,
-                "precision": self.config.precision,
+                "precision": self.machine.values["precision"],
             },
             "optimizer": {"kind": "adamw", "learning_rate": rates[way]},
             "schedule": {"warmup_steps": steps // 10, "decay_share": 1.0},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.models.batch import TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft

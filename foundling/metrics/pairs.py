@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Dpo

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.models.batch import TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import linear_cross_entropy

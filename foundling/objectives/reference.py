@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foundling.base import durable
 from foundling.base.config import ConfigError
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.models.adapters import adapters_of, disabled
 from foundling.models.batch import IGNORE, Batch, TokenBatch
 from foundling.models.language_model import LanguageModel

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foundling.base import durable
 from foundling.base.config import ConfigError
-from foundling.base.runtime import autocast
+from foundling.base.precision import autocast
 from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.answers import Answers, answer_log_probs, due_targets, summed

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import nn
 
 from foundling import __version__
 from foundling.base import durable, process, runtime
 from foundling.base.config import ConfigError, dump_toml, flatten, load_toml
+from foundling.base.precision import PRECISIONS, pick_precision
 from foundling.metrics.perplexity import measure
 from foundling.models import interchange
 from foundling.models.batch import Batch, Data, TokenBatch
@@ -62,8 +64,12 @@ class Machine:
     precision: torch.dtype
 
     @classmethod
-    def of(cls, settings: TrainingSettings) -> Self:
-        """Make the machine ready for training.
+    def of(
+        cls, settings: TrainingSettings, model: nn.Module, context: int, run: Path | None = None
+    ) -> Self:
+        """Make the machine ready to train `model`.
+
+        Where the precision is `auto`, a run that is resumed (`run`) keeps the one it began with.
 
         Raises:
             ConfigError: there is no such device here, or several processes were started.
@@ -72,9 +78,20 @@ class Machine:
         runtime.keep_memory()
         runtime.use_threads(settings.threads)
         device = runtime.pick_device(settings.device)
-        precision = runtime.pick_precision(settings.precision, device)
         runtime.use_deterministic_sums(device)
-        return cls(device, precision)
+        name = settings.precision
+        if name == "auto" and run is not None:
+            began = Run.open(run).manifest
+            if began.get("device") == device.type:
+                name = began["precision"]
+        num_tokens = (settings.micro_batch_size or settings.batch_size) * context
+        return cls(device, pick_precision(name, device, model, num_tokens))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """For the manifest."""
+        (precision,) = (name for name, kind in PRECISIONS.items() if kind == self.precision)
+        return {"device": self.device.type, "precision": precision}
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,7 @@ def train(
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     model = parts.model
-    facts = _manifest(config, parts)
+    facts = _manifest(config, parts, machine)
     require_followers(config.followers)
     settings = dump_toml(config.values())
     run = _continue(out, config, facts) if resume else Run.create(out, settings, facts, parts.begin)
@@ -221,7 +238,7 @@ def _canary(parts: Parts, machine: Machine) -> Callable[[], float]:
 
 def _announce(progress: ProgressLine, config: StageConfig, parts: Parts, machine: Machine) -> None:
     training, model = config.training, parts.model
-    name = {torch.float32: "fp32", torch.bfloat16: "bf16"}[machine.precision]
+    name = machine.values["precision"]
     why = " (auto)" if training.precision == "auto" else ""
     size, trained = model.num_parameters(), model.num_trained_parameters()
     share = "" if trained == size else f" of which {trained:,} learn,"
@@ -271,7 +288,7 @@ def _continue(out: Path, config: StageConfig, facts: Mapping[str, Any]) -> Run:
     return run
 
 
-def _manifest(config: StageConfig, parts: Parts) -> dict[str, Any]:
+def _manifest(config: StageConfig, parts: Parts, machine: Machine) -> dict[str, Any]:
     return {
         "stage": parts.stage,
         "seed": config.seed,
@@ -280,6 +297,7 @@ def _manifest(config: StageConfig, parts: Parts) -> dict[str, Any]:
         "tokenizer_fingerprint": parts.tokenizer.fingerprint,
         "model": parts.model.spec,
         "num_parameters": parts.model.num_parameters(),
+        **machine.values,
         "versions": {
             "foundling": __version__,
             "python": platform.python_version(),

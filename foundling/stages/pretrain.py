@@ -72,7 +72,6 @@ def pretrain(
     config = config.resolved()
     if config.data is None:
         raise ConfigError("data: give --data DIR, a folder that `foundling data prepare` wrote.")
-    machine = Machine.of(config.training)
     store = TokenStore.open(Path(config.data))
     tokenizer = store.tokenizer()
     data = TextData(
@@ -88,6 +87,7 @@ def pretrain(
         return models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
 
     model = build()
+    machine = Machine.of(config.training, model, config.context, out if resume else None)
     for prompt in config.validation.prompts:
         tokenizer.encode(prompt)  # one that cannot be encoded is an error now, not hours later
     epochs = config.training.steps * config.training.batch_size / data.rows_per_epoch

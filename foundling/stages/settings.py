@@ -23,7 +23,7 @@ class TrainingSettings(Section):
     """Rows worked at a time; None: the whole batch."""
     device: str = "auto"
     precision: str = "auto"
-    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+    """auto: bf16 where a measurement on the model's own shapes finds it faster, else fp32."""
     compile: bool = False
     """Compile by torch.compile: a minute at the start, then faster steps."""
     threads: int | None = Field(None, gt=0)

@@ -43,19 +43,20 @@ def sft(config: SftConfig, out: Path, *, resume: bool = False, seam: Seam = unto
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
-    machine = Machine.of(config.training)
     parent = Parent.of(config.parent, out, resume=resume)
-    return _Sft(config, parent, machine, out).run(resume, seam)
+    return _Sft(config, parent, out, resume).run(resume, seam)
 
 
 class _Sft:
     """The parts of one run, each made when it is first needed."""
 
-    def __init__(self, config: SftConfig, parent: Parent, machine: Machine, out: Path) -> None:
-        self.parent, self.machine, self.out = parent, machine, out
+    def __init__(self, config: SftConfig, parent: Parent, out: Path, resume: bool) -> None:
+        self.parent, self.out = parent, out
         self.tokenizer = parent.tokenizer_for(config.data.style)
         self.tuned = Tuned(config, parent, self.tokenizer)
         self.model, self.context = self.tuned.model, self.tuned.context
+        run = out if resume else None
+        self.machine = Machine.of(config.training, self.model, self.context, run)
         self.train, self.validation, self.held_out = self._data(config)
         self.config = self._resolved(config)
         self.forgetting = Forgetting(
@@ -64,7 +65,7 @@ class _Sft:
             self.tokenizer,
             self.context,
             config.validation.batch_size,
-            machine,
+            self.machine,
         )
 
     def run(self, resume: bool, seam: Seam) -> Run:

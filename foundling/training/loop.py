@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from foundling.base import intervals
-from foundling.base.runtime import autocast, seed_everything
+from foundling.base.precision import autocast
+from foundling.base.runtime import seed_everything
 from foundling.models.batch import Data
 from foundling.objectives.contract import Objective
 from foundling.runs import checkpoint as checkpoints

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from foundling import models
-from foundling.base import runtime
 from foundling.base.config import ConfigError
+from foundling.base.precision import autocast
 from foundling.models.adapters import AdapterSettings, add_adapters, disabled
 from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
@@ -141,7 +141,7 @@ def test_stored_vectors_give_the_loss_of_the_live_reference(
     for batch in batches():
         found = []
         for reference in (FrozenModel(build(7)), StoredHidden.open(tmp_path, KEY)):
-            with runtime.autocast(CPU, precision):
+            with autocast(CPU, precision):
                 loss = Sft(0.5, reference)(policy, batch)
             loss.total.backward()
             found.append([loss.total, loss.rows, loss.metrics["kl"], policy.embed.weight.grad])

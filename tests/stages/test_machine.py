@@ -1,0 +1,40 @@
+"""The machine that a run computes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from foundling.base.config import ConfigError
+from foundling.stages.assembly import Machine
+from foundling.stages.settings import TrainingSettings
+
+AUTO = TrainingSettings(device="cpu")
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_a_resumed_run_keeps_the_precision_that_auto_chose(name: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "manifest.json").write_text(json.dumps({"device": "cpu", "precision": name}))
+    machine = Machine.of(AUTO, nn.Linear(4, 4), 16, tmp_path)
+    assert machine.values == {"device": "cpu", "precision": name}
+
+
+def test_a_run_that_moves_to_another_device_is_measured_there(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "manifest.json").write_text('{"device": "cuda", "precision": "bf16"}')
+    moved = Machine.of(AUTO, nn.Linear(4, 4), 16, tmp_path)
+    assert moved == Machine.of(AUTO, nn.Linear(4, 4), 16)
+
+
+def test_one_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="WORLD_SIZE = 2"):
+        Machine.of(AUTO, nn.Linear(4, 4), 16)
+
+
+def test_a_named_precision_holds() -> None:
+    settings = TrainingSettings(device="cpu", precision="bf16")
+    assert Machine.of(settings, nn.Linear(4, 4), 16).precision == torch.bfloat16
