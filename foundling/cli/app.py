@@ -52,6 +52,9 @@ Json = Annotated[bool, typer.Option("--json", help="End standard output with one
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, repeatable.")
 ]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file of settings.", metavar="FILE")
+]
 DataDir = Annotated[
     Path | None, typer.Option("--data", help="A folder that `data prepare` wrote.", metavar="DIR")
 ]

@@ -3,16 +3,19 @@
 import gc
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
+
 from foundling import __version__
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, Section, flatten, suggest
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.model_scorer import ModelScorer, load_scorer
 from foundling.evaluation.probes import Probe, Setting
+from foundling.evaluation.probes.contract import Checked
+from foundling.evaluation.probes.find import find_probes
 from foundling.evaluation.results import Subject, results
 from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.runs.run import find_model
@@ -22,23 +25,46 @@ Watch = Callable[[str, int, int], None]
 """What is measured, and how many requests more there are and how many more are answered."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How models are read: the device, the precision, and whether questions are turns of a
-    conversation (None: as each was tuned)."""
+class EvaluateConfig(Setting):
+    """What all probes share, and how models are read; each probe has its own section beside."""
 
+    probes: tuple[str, ...] | None = None
+    """Names, and files of one's own; None: all."""
     device: str = "auto"
     precision: str = "fp32"
-    chats: bool | None = None
+    chat: bool | None = None
+    """Whether questions are turns of a conversation; None: as each model was tuned."""
+
+    @field_validator("data_root")
+    @classmethod
+    def _is_there(cls, data_root: Path | None) -> Path | None:
+        if data_root is not None and not data_root.is_dir():
+            raise ValueError("no such folder")
+        return data_root
+
+
+def parse_evaluation(values: Mapping[str, Any]) -> tuple[EvaluateConfig, list[Probe]]:
+    """The settings of a TOML file: those that all probes share, and the probes with their own.
+
+    Raises:
+        ConfigError: there is no such setting or probe, or a value is wrong.
+    """
+    shared = {key: value for key, value in values.items() if key in EvaluateConfig.model_fields}
+    own = {key: value for key, value in values.items() if key not in shared}
+    for key, value in own.items():
+        if not isinstance(value, Mapping):
+            known = list(EvaluateConfig.model_fields)
+            raise ConfigError(f"{key}: no such setting {suggest(key, known)}")
+    config = EvaluateConfig.parse(shared)
+    return config, find_probes(config.probes, own)
 
 
 def evaluate(
     sources: Sequence[str],
     probes: Sequence[Probe],
-    setting: Setting,
+    config: EvaluateConfig,
     out: Path,
     *,
-    reading: Reading = Reading(),
     watch: Watch = lambda what, asked, answered: None,
 ) -> dict[str, Any]:
     """All findings, as `results` has them; answers are kept in `out` and never asked again.
@@ -51,11 +77,14 @@ def evaluate(
     """
     twice = sorted({source for source in sources if sources.count(source) > 1})
     if twice or not sources:
-        raise ConfigError(f"{twice[0]}: given twice." if twice else "no run to evaluate was given.")
-    for path in setting.given:
+        raise ConfigError(f"{twice[0]}: given twice." if twice else "no run was given.")
+    for path in _files(probes):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder.")
-    for source in sources:  # hours before it is their turn
+    for probe in probes:  # hours before it is their turn, as are the models
+        if isinstance(probe, Checked):
+            probe.check(config)
+    for source in sources:
         find_model(source)
     out.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
@@ -63,17 +92,17 @@ def evaluate(
     with ScoreCache(out / CACHE) as cache:
         for source in sources:
             scorer = load_scorer(
-                source, device=reading.device, chats=reading.chats, precision=reading.precision,
-            )  # fmt: skip
+                source, device=config.device, chats=config.chat, precision=config.precision
+            )
             subjects.append(_subject(scorer))
             for probe in probes:
                 what = f"{source}: {probe.title}"
                 remembered = Remembered(scorer, cache, tell=partial(watch, what))
                 watch(what, 0, 0)
-                found[probe.name, source] = probe.run(remembered, setting)
+                found[probe.name, source] = probe.run(remembered, config)
             del scorer, remembered
             gc.collect()
-    return results(subjects, probes, found, _values(setting, reading))
+    return results(subjects, probes, found, _settings(config, probes))
 
 
 def _subject(scorer: ModelScorer) -> Subject:
@@ -88,25 +117,19 @@ def _subject(scorer: ModelScorer) -> Subject:
     )
 
 
-def _values(setting: Setting, reading: Reading) -> Mapping[str, Any]:
-    """What another evaluation needs to find the same: settings, files by content, version."""
-    return {
-        "version": __version__,
-        "limit": setting.limit,
-        "seed": setting.seed,
-        "data_root": _spelled(setting.data_root),
-        "shots": list(setting.shots),
-        "draws": setting.draws,
-        "num_samples": setting.num_samples,
-        "classifier": _spelled(setting.classifier),
-        "files": {str(path): _digest(path) for path in setting.given},
-        "device": reading.device,
-        "precision": reading.precision,
-    }
+def _settings(config: EvaluateConfig, probes: Sequence[Probe]) -> dict[str, Any]:
+    """What another evaluation needs to find the same: version, settings, files by content."""
+    own = {probe.name: probe.values() for probe in probes if isinstance(probe, Section)}
+    files = {str(path): _digest(path) for path in _files(probes)}
+    shared = {**config.values(), "probes": [probe.name for probe in probes]}
+    return {"version": __version__, **shared, **dict(flatten(own)), "files": files}
 
 
-def _spelled(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+def _files(probes: Sequence[Probe]) -> list[Path]:
+    """All files and folders that the probes' settings name."""
+    values = [value for probe in probes if isinstance(probe, Section) for _, value in probe]
+    flat = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    return [one for one in flat if isinstance(one, Path)]
 
 
 def _digest(path: Path) -> str:

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from foundling import hamlet, models
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, Section
 from foundling.cli import app, exit_code
-from foundling.evaluation.evaluate import CACHE, evaluate
+from foundling.evaluation.evaluate import CACHE, EvaluateConfig, evaluate, parse_evaluation
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.model_scorer import load_scorer
 from foundling.evaluation.probes import PROBES, Probe, Setting
 from foundling.evaluation.probes import find as finding
 from foundling.evaluation.probes.find import find_probes
+from foundling.evaluation.probes.language_modelling import LanguageModelling
 from foundling.evaluation.probes.toxicity.classifier import load_classifier
 from foundling.evaluation.scorer import Scorer
 from foundling.models import interchange
@@ -127,8 +128,9 @@ def test_two_models_side_by_side(
 
 
 def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None:
-    probes = find_probes(["language_modelling", "refusal"])
-    setting = Setting(limit=2, shots=(0, 2), num_samples=2)
+    setting, probes = parse_evaluation(
+        {"limit": 2, "probes": ["language_modelling", "refusal"], "in_context": {"shots": [0, 2]}}
+    )
     first, second, more = Watching(), Watching(), Watching()
     found = evaluate(made, probes, setting, tmp_path, watch=first)
     assert all(count > 0 for count in first.asked.values())
@@ -159,11 +161,11 @@ def test_an_interruption_is_gone_on_from(
     assert "The same command again goes on." in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [CACHE]
     again = Watching()
-    evaluate(made[:1], [Asking()], Setting(), tmp_path, watch=again)
+    evaluate(made[:1], [Asking()], EvaluateConfig(), tmp_path, watch=again)
     assert again.asked == {f"{made[0]}: Asking": 0}
     # Of the interrupted probe, what was answered is kept too.
     with pytest.raises(KeyboardInterrupt):
-        evaluate(made[:1], [Interrupting()], Setting(), tmp_path, watch=again)
+        evaluate(made[:1], [Interrupting()], EvaluateConfig(), tmp_path, watch=again)
     assert again.asked[f"{made[0]}: Interrupting"] == 0
 
 
@@ -173,7 +175,7 @@ def test_a_run_is_measured_at_its_best_checkpoint(
 ) -> None:
     run = pretrain(tiny("training.steps=5"), tmp_path / "run").folder
     paths = str(run), str(find_model(run))
-    found = evaluate(paths, [Asking()], Setting(), tmp_path / "out")
+    found = evaluate(paths, [Asking()], EvaluateConfig(), tmp_path / "out")
     assert [subject["max_context"] for subject in found["subjects"]] == [16, 16]
     assert len({subject["fingerprint"] for subject in found["subjects"]}) == 1
     (metric,) = found["probes"][0]["metrics"]
@@ -214,6 +216,72 @@ def test_a_probe_in_a_file(
     (metric,) = found["probes"][0]["metrics"]
     assert {one["value"] for one in metric["values"].values()} <= {0.0, 1.0}
     assert "My probe" in (out / "report.html").read_text()
+
+
+WITH_SETTINGS = """
+from pathlib import Path
+from typing import ClassVar
+
+from foundling.base.config import Section
+from foundling.evaluation.findings import Findings, Metric
+
+
+class Mine(Section):
+    name: ClassVar = "mine"
+    title: ClassVar = "My probe"
+    about: ClassVar = "How likely a word is."
+    word: str = " mill"
+    notes: tuple[Path, ...] = ()
+
+    def run(self, scorer, setting):
+        (found,) = scorer.score([("The", self.word)])
+        return Findings([Metric("mine.nats", self.word, {"a": found.log_prob}, unit="number")])
+"""
+
+
+def test_a_probe_brings_its_settings_which_files_and_flags_set(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe, out = own(tmp_path, WITH_SETTINGS), tmp_path / "out"
+    (tmp_path / "a.txt").write_text("A hen.")
+    settings = tmp_path / "evaluation.toml"
+    settings.write_text(
+        f'limit = 5\nseed = 7\nprobes = ["{probe}"]\n[mine]\nword = " pond"\n'
+        f'notes = ["{tmp_path / "a.txt"}"]\n[toxicity]\nnum_samples = 3\n'
+    )
+    command = [made[0], "--config", settings, "--out", out, "--limit", 4, "--json"]
+    assert verb(*command, "--set", "seed=8") == 0
+    captured = capsys.readouterr()
+    found = last_line(captured.out)
+    setting = found["setting"]
+    assert found["probes"][0]["metrics"][0]["title"] == " pond"
+    assert {key: setting[key] for key in ("limit", "seed", "mine.word", "probes", "device")} == {
+        "limit": 4, "seed": 8, "mine.word": " pond", "probes": ["mine"], "device": "cpu"
+    }  # fmt: skip
+    assert list(setting["files"]) == [str(tmp_path / "a.txt")]
+    assert verb(*command, "--set", "mine.wrod=x") == 2
+    assert 'mine.wrod: no such setting (notes, word). Did you mean "word"?' in (
+        capsys.readouterr().err
+    )
+    assert verb(*command, "--set", f"mine.notes=['{tmp_path / 'nowhere'}']") == 2
+    assert "nowhere: no such file" in capsys.readouterr().err
+
+
+def test_settings_of_a_probe_that_is_not_chosen_are_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "foundling")
+    (probe,) = find_probes(["bias"], {"toxicity": {"num_samples": 3}})
+    assert probe.name == "bias"
+    assert "[toxicity]: not read, for it is not among the probes." in caplog.text
+    with pytest.raises(ConfigError, match=r"toxicity\.num_samples = 0"):
+        find_probes(["bias"], {"toxicity": {"num_samples": 0}})
+    assert [probe.name for probe in find_probes(["bias"], {"lm_eval": {"tasks": ["x"]}})] == [
+        "bias",
+        "lm_eval",
+    ]
+    with pytest.raises(ConfigError, match="shots is the number of examples of tasks"):
+        find_probes(["bias"], {"lm_eval": {"shots": 1}})
 
 
 @pytest.mark.parametrize(
@@ -311,10 +379,14 @@ def test_a_task_folder_may_hold_folders(made: list[str], tmp_path: Path) -> None
     own = tmp_path / "own"
     (own / ".ipynb_checkpoints").mkdir(parents=True)
     (own / "examples.csv").write_text("text,label\n")
-    setting = Setting(tasks=(own,))
-    files = [evaluate(made[:1], [Asking()], setting, tmp_path / "out")["setting"]["files"]]
+    setting = EvaluateConfig()
+
+    class AskingOf(Asking, Section):
+        tasks: tuple[Path, ...] = (own,)
+
+    files = [evaluate(made[:1], [AskingOf()], setting, tmp_path / "out")["setting"]["files"]]
     (own / "examples.csv").write_text("text,label\na,b\n")
-    files.append(evaluate(made[:1], [Asking()], setting, tmp_path / "out")["setting"]["files"])
+    files.append(evaluate(made[:1], [AskingOf()], setting, tmp_path / "out")["setting"]["files"])
     assert [*files[0]] == [*files[1]] == [str(own)]
     assert files[0] != files[1]
 
@@ -324,7 +396,7 @@ def test_weighted_means_of_other_weights_are_not_compared(made: list[str], tmp_p
     other = tmp_path / "other"
     shutil.copytree(made[0], other)
     Tokenizer.train_bytes([hamlet.text(40_000, 1)], 400).save(other)
-    probes, setting = find_probes(["language_modelling"]), Setting(limit=2)
+    probes, setting = find_probes(["language_modelling"]), EvaluateConfig(limit=2)
     found = evaluate([*made, str(other)], probes, setting, tmp_path / "out")
     compared = {
         metric["key"]: [(one["first"], one["second"]) for one in metric["differences"]]
@@ -339,12 +411,12 @@ def test_weighted_means_of_other_weights_are_not_compared(made: list[str], tmp_p
 
 def test_what_is_missing_is_said_before_anything_is_asked(made: list[str], tmp_path: Path) -> None:
     watch = Watching()
-    for sources, setting in (
-        ([*made, "nowhere"], Setting()),
-        (made, Setting(texts=(tmp_path / "nowhere",))),
+    for sources, probes in (
+        ([*made, "nowhere"], [Asking()]),
+        (made, [Asking(), LanguageModelling(texts=(tmp_path / "nowhere",))]),
     ):
         with pytest.raises(ConfigError, match="nowhere: "):
-            evaluate(sources, [Asking()], setting, tmp_path / "out", watch=watch)
+            evaluate(sources, probes, EvaluateConfig(), tmp_path / "out", watch=watch)
     assert watch.asked == {}
 
 
@@ -354,14 +426,17 @@ def test_what_is_missing_is_said_before_anything_is_asked(made: list[str], tmp_p
         (["RUN", "--probes", "bais"], '"bais": no such probe'),
         (["RUN", "--probes", "nowhere.py"], "nowhere.py: no such file of a probe."),
         (["RUN", "RUN", "--probes", "bias"], "given twice."),
-        (["RUN", "--data-root", "nowhere"], "--data-root nowhere: no such folder."),
-        (["--hatecheck", "x.csv"], "give both"),
-        (["RUN", "--hatecheck", "x.csv"], "give both"),
-        (["RUN", "--train-classifier", "x.csv"], "give no run"),
+        (["RUN", "--data-root", "nowhere"], 'data_root = "nowhere": no such folder.'),
         ([], "no run was given"),
         (["nowhere", "--probes", "bias"], "nowhere: neither a run, a checkpoint nor a model"),
         (["RUN", "--probes", "bias", "--shots", "0,x"], "--shots 0,x: expected whole numbers"),
-        (["RUN", "--probes", "in_context", "--shots", "-1"], "--shots -1: "),
+        (["RUN", "--probes", "in_context", "--shots", "-1"], "in_context.shots.0 = -1: "),
+        (["RUN", "--set", "toxicity.lexikon=x"], 'Did you mean "lexicon"?'),
+        (["RUN", "--set", "toxcity.lexicon=x"], 'Did you mean "toxicity"?'),
+        (["RUN", "--set", "limt=3"], "limt: no such setting"),
+        (["RUN", "--set", "toxicity=3"], "toxicity"),
+        (["RUN", "--set", "bias.limit=3"], "bias: this probe has no settings."),
+        (["RUN", "--config", "nowhere.toml"], "nowhere.toml: no such config file."),
         (["RUN", "--probes", "language_modelling", "--text", "nowhere.txt"], "nowhere.txt"),
         (["RUN", "--probes", "in_context", "--task", "nowhere"], "nowhere: no such file"),
         (["RUN", "--probes", "bias", "--precision", "fp7"], "fp7"),
@@ -403,8 +478,15 @@ def test_a_classifier_is_trained_and_taken(
     made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "classifier"
-    command = ["--train-classifier", labelled(tmp_path / "labelled.csv"), "--out", folder, "--json"]
-    assert verb(*command) == 0
+    command = [
+        "classifier",
+        "train",
+        labelled(tmp_path / "labelled.csv"),
+        "--out",
+        folder,
+        "--json",
+    ]
+    assert exit_code(lambda: app([str(word) for word in command])) == 0
     captured = capsys.readouterr()
     errors: Mapping[str, Any] = last_line(captured.out)
     assert errors["trained_on"]["num_texts"] == 48
@@ -417,7 +499,7 @@ def test_a_classifier_is_trained_and_taken(
                "--prompts", prompts, "--classifier", folder, "--out", out, "--json"]  # fmt: skip
     assert verb(*command) == 0
     found = last_line(capsys.readouterr().out)
-    assert found["setting"]["classifier"] == str(folder)
+    assert found["setting"]["toxicity.classifier"] == str(folder)
     assert json.loads((out / "results.json").read_text()) == found
     assert any(".classifier." in metric["key"] for metric in found["probes"][0]["metrics"])
 
@@ -427,4 +509,4 @@ def test_a_folder_without_a_classifier_is_a_fault(
 ) -> None:
     command = [made[0], "--probes", "toxicity", "--classifier", tmp_path, "--out", tmp_path / "out"]
     assert verb(*command, "--limit", 2) == 2
-    assert "evaluate --train-classifier wrote" in capsys.readouterr().err
+    assert "`foundling classifier train` wrote" in capsys.readouterr().err

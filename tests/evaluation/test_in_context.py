@@ -105,7 +105,9 @@ class Repeating(Planted):
 
 
 def measured(scorer: Planted, **options: Any) -> Findings:
-    return InContext().run(scorer, Setting(**{"limit": 20, "shots": SHOTS, "draws": 2, **options}))
+    shared = {key: options.pop(key) for key in Setting.model_fields if key in options}
+    probe = InContext(**{"shots": SHOTS, "draws": 2, **options})
+    return probe.run(scorer, Setting(**{"limit": 20, **shared}))
 
 
 def metrics(findings: Findings) -> dict[str, Metric]:

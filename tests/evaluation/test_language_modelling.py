@@ -51,7 +51,7 @@ def written(path: Path, text: str) -> Path:
 
 
 def run(scorer: Planted | ModelScorer, *texts: Path, **options: object) -> Findings:
-    return LanguageModelling().run(scorer, Setting(texts=texts, **options))  # type: ignore[arg-type]
+    return LanguageModelling(texts=texts).run(scorer, Setting(**options))  # type: ignore[arg-type]
 
 
 def metric(findings: Findings, key: str) -> Metric:

@@ -352,15 +352,19 @@ def test_its_figures_stand_in_the_report(data: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     with ScoreCache(tmp_path / "answers.sqlite") as cache:
         kept = Remembered(scorer, cache, tell=lambda *counts: told.append(counts))
-        found = [LmEval(tasks).run(kept, Setting(data_root=data, limit=3)) for _ in range(2)]
+        found = [
+            LmEval(tasks=tuple(tasks)).run(kept, Setting(data_root=data, limit=3)) for _ in range(2)
+        ]
         assert [asked for asked, _ in told if asked] == [1]  # the second time nothing is asked
         other = tmp_path / "other"
         shutil.copytree(data, other)
-        LmEval(tasks).run(kept, Setting(data_root=other, limit=3))  # the same files elsewhere
+        LmEval(tasks=tuple(tasks)).run(
+            kept, Setting(data_root=other, limit=3)
+        )  # the same files elsewhere
         assert [asked for asked, _ in told if asked] == [1]
         lines = (other / "bench/copa.jsonl").read_text().splitlines(keepends=True)
         (other / "bench/copa.jsonl").write_text("".join(lines[::-1]))
-        LmEval(tasks).run(kept, Setting(data_root=other, limit=3))
+        LmEval(tasks=tuple(tasks)).run(kept, Setting(data_root=other, limit=3))
         assert [asked for asked, _ in told if asked] == [1, 1]
     assert found[0] == found[1]
     theirs = run_lm_eval(scorer, tasks, data, limit=3)["results"]
@@ -397,7 +401,7 @@ def test_a_mass_that_is_called_accuracy_has_no_chance_of_choices() -> None:
 
 def test_lm_eval_asks_no_planted_mind() -> None:
     with pytest.raises(ConfigError, match="planted: lm-eval asks models of ours alone"):
-        LmEval(["local_copa"]).run(uniform(), Setting())
+        LmEval(tasks=("local_copa",)).run(uniform(), Setting())
 
 
 def test_tasks_that_cannot_be_found(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

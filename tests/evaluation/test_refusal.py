@@ -37,9 +37,9 @@ def right_answers() -> dict[str, str]:
     }
 
 
-def by_key(write: object, setting: Setting) -> dict[str, Metric]:
+def by_key(write: object, given: Path | None = None) -> dict[str, Metric]:
     scorer = Planted(lambda prompt, after: 0.0, lambda prompt, sample: write(prompt))  # type: ignore[operator]
-    return {metric.key: metric for metric in Refusal().run(scorer, setting).metrics}
+    return {metric.key: metric for metric in Refusal(prompts=given).run(scorer, Setting()).metrics}
 
 
 def value(metric: Metric) -> float:
@@ -54,19 +54,19 @@ def test_one_who_refuses_the_right_things_is_told_from_one_who_refuses_all(
     def wise(prompt: str) -> str:
         return SORRY if "Steal" in prompt else right_answers.get(prompt, "Take a knife.")
 
-    found = by_key(wise, Setting(prompts=given))
+    found = by_key(wise, given)
     keys = ("refusal.refused", "refusal.over_refused", "refusal.right",
             "village.provocations.polite", "village.provocations.rude",
             "village.questions.unanswered", "village.provoked_questions.unanswered")  # fmt: skip
     assert [value(found[key]) for key in keys] == [1, 0, 1, 1, 0, 0, 0]
-    timid = by_key(lambda prompt: SORRY, Setting(prompts=given))
+    timid = by_key(lambda prompt: SORRY, given)
     assert [value(timid[key]) for key in keys] == [1, 1, 0.3, 1, 0, 1, 1]
     assert found["refusal.right"].baseline is not None
     assert found["refusal.right"].baseline.value == pytest.approx(0.7)
 
 
 def test_one_who_obeys_and_is_rude_is_caught(given: Path) -> None:
-    found = by_key(lambda prompt: f"Here it is, you {RUDE_WORDS[2]}.", Setting(prompts=given))
+    found = by_key(lambda prompt: f"Here it is, you {RUDE_WORDS[2]}.", given)
     assert value(found["refusal.refused"]) == 0
     assert value(found["refusal.over_refused"]) == 0
     assert value(found["village.provocations.rude"]) == 1
@@ -74,7 +74,7 @@ def test_one_who_obeys_and_is_rude_is_caught(given: Path) -> None:
 
 
 def test_an_echo_is_as_rude_as_the_baseline() -> None:
-    found = by_key(lambda prompt: prompt, Setting())
+    found = by_key(lambda prompt: prompt)
     metric = found["village.provocations.rude"]
     assert metric.baseline is not None
     assert value(metric) == pytest.approx(metric.baseline.value)
@@ -109,9 +109,9 @@ def test_refusals_are_told_by_how_they_begin(answer: str, refused: bool) -> None
 
 def test_prompts_without_the_mark_are_left_out_and_others_named(given: Path) -> None:
     scorer = Planted(lambda prompt, after: 0.0)
-    notes = Refusal().run(scorer, Setting(prompts=given, limit=4)).notes
+    notes = Refusal(prompts=given).run(scorer, Setting(limit=4)).notes
     assert any(note.startswith("left out 1 of 21 prompts") for note in notes)
     assert any("real requests not measured" in n for n in Refusal().run(scorer, Setting()).notes)
     given.write_text('{"prompt": "Anything", "refuse": "perhaps"}')
     with pytest.raises(ConfigError, match=r"requests.jsonl:1: \"refuse\" is 'perhaps'"):
-        Refusal().run(scorer, Setting(prompts=given))
+        Refusal(prompts=given).run(scorer, Setting())

@@ -21,8 +21,8 @@ def writer(texts: list[str]) -> Planted:
     return Planted(lambda prompt, after: 0.0, lambda prompt, sample: texts[sample % len(texts)])
 
 
-def by_key(scorer: Planted, setting: Setting) -> dict[str, Metric]:
-    return {metric.key: metric for metric in Toxicity().run(scorer, setting).metrics}
+def by_key(scorer: Planted, probe: Toxicity, limit: int) -> dict[str, Metric]:
+    return {metric.key: metric for metric in probe.run(scorer, Setting(limit=limit)).metrics}
 
 
 def value(metric: Metric) -> float:
@@ -41,7 +41,7 @@ def given(tmp_path: Path) -> Path:
 
 def test_a_toxic_writer_is_caught_by_prompts_and_by_samples(given: Path) -> None:
     scorer = writer(["A fine day.", f"You {RUDE_WORDS[0]}, you shithead!"] + ["Good."] * 2)
-    found = by_key(scorer, Setting(prompts=given, num_samples=4, limit=10))
+    found = by_key(scorer, Toxicity(prompts=given, num_samples=4), 10)
     for key in ("village.plain", "village.provoked", "prompts"):
         assert value(found[f"{key}.offensive_prompts"]) == 1
         estimate = found[f"{key}.offensive_samples"].estimate
@@ -55,15 +55,15 @@ def test_a_toxic_writer_is_caught_by_prompts_and_by_samples(given: Path) -> None
 
 @pytest.mark.parametrize("limit", [1, 5, 20])
 def test_no_set_has_more_prompts_than_the_limit(limit: int) -> None:
-    found = by_key(writer(["A fine day."]), Setting(limit=limit, num_samples=1))
+    found = by_key(writer(["A fine day."]), Toxicity(num_samples=1), limit)
     assert found
     assert all(len(metric.outcomes) <= limit for metric in found.values())
 
 
 def test_a_clean_writer_scores_nothing_and_an_echo_the_baseline(given: Path) -> None:
-    setting = Setting(prompts=given, num_samples=2, limit=30)
-    assert {value(m) for m in by_key(writer(["A fine day."]), setting).values()} == {0.0}
-    echo = by_key(Planted(lambda p, a: 0.0, lambda prompt, sample: prompt), setting)
+    probe = Toxicity(prompts=given, num_samples=2)
+    assert {value(m) for m in by_key(writer(["A fine day."]), probe, 30).values()} == {0.0}
+    echo = by_key(Planted(lambda p, a: 0.0, lambda prompt, sample: prompt), probe, 30)
     for metric in echo.values():
         assert metric.baseline is not None
         assert value(metric) == pytest.approx(metric.baseline.value)
@@ -80,11 +80,11 @@ def test_the_classifier_scores_samples_with_its_errors_beside(given: Path, tmp_p
     classifier.errors["hatecheck"] = {"n": 20, "majority": 0.5, **dict.fromkeys(kinds, share)}
     classifier.save(tmp_path / "classifier")
     folder = tmp_path / "classifier"
-    alone = Setting(num_samples=1, limit=2, classifier=folder)
-    notes = Toxicity().run(writer(["..."]), alone).notes
+    alone = Toxicity(num_samples=1, classifier=folder)
+    notes = alone.run(writer(["..."]), Setting(limit=2)).notes
     assert any("--classifier was not used" in note for note in notes)
-    setting = Setting(prompts=given, num_samples=4, limit=10, classifier=folder)
-    found = by_key(writer(["a grim thing"] + ["a fine thing"] * 3), setting)
+    probe = Toxicity(prompts=given, num_samples=4, classifier=folder)
+    found = by_key(writer(["a grim thing"] + ["a fine thing"] * 3), probe, 10)
     high, low = classifier.probability(["a grim thing", "a fine thing"])
     assert value(found["prompts.classifier.mean"]) == pytest.approx((high + 3 * low) / 4)
     assert value(found["prompts.classifier.maximum"]) == pytest.approx(high)
@@ -103,11 +103,11 @@ def test_without_prompts_halves_of_sentences_are_continued_and_that_is_said(tmp_
         seen.append(prompt)
         return "..."
 
-    setting = Setting(data_root=tmp_path, limit=5, num_samples=1)
-    findings = Toxicity().run(Planted(lambda p, a: 0.0, write), setting)
+    setting = Setting(data_root=tmp_path, limit=5)
+    findings = Toxicity(num_samples=1).run(Planted(lambda p, a: 0.0, write), setting)
     assert seen.count("The old miller") == 1
     assert any("first halves" in note for note in findings.notes)
-    notes = Toxicity().run(writer(["..."]), Setting(limit=5, num_samples=1)).notes
+    notes = Toxicity(num_samples=1).run(writer(["..."]), Setting(limit=5)).notes
     assert any("real words not measured" in note for note in notes)
 
 

@@ -48,9 +48,9 @@ class Bias:
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where the file of pairs is broken."""
-        path, findings = setting.file(FILE), Findings()
+        findings = Findings()
+        path = setting.file(FILE, findings)
         if path is None:
-            findings.not_there(FILE)
             return findings
         twins = setting.limited(
             [

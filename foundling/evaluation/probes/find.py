@@ -1,26 +1,37 @@
 """Finds probes by name: those here, those that packages bring, and files of one's own."""
 
+import logging
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from foundling.base.config import ConfigError, suggest
+from foundling.base.config import ConfigError, Section, suggest
 from foundling.evaluation.probes import PROBES, Probe
+from foundling.evaluation.probes.lm_eval import LmEval
 
 GROUP = "foundling.probes"
 
+logger = logging.getLogger(__name__)
 
-def find_probes(names: Sequence[str] | None = None) -> list[Probe]:
-    """The probes of these names; None: all of the table and of entry points.
+
+def find_probes(
+    names: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None
+) -> list[Probe]:
+    """The probes of these names with their settings; None: all of the table and of entry points.
 
     A name that ends in .py is a file that holds one class with `name`, `title`, `about` and `run`.
-    An entry point names such a class or an object of one.
+    An entry point names such a class or an object of one. lm-evaluation-harness is among them
+    where its settings name tasks.
+
+    Args:
+        settings: those of each probe by its name, as the sections of a TOML file.
 
     Raises:
-        ConfigError: there is none of a name, or two have one.
+        ConfigError: there is none of a name, or two have one, or a setting is wrong.
     """
-    known = {probe.name: probe for probe in PROBES}
+    known: dict[str, Probe] = {probe.name: probe for probe in (*PROBES, LmEval())}
     for point in entry_points(group=GROUP):
         try:
             value = point.load()
@@ -32,20 +43,38 @@ def find_probes(names: Sequence[str] | None = None) -> list[Probe]:
         if probe.name in known:
             raise ConfigError(f'{point.value}: a probe "{probe.name}" is already there; rename it.')
         known[probe.name] = probe
-    if names is None:
-        return list(known.values())
-    found: dict[str, Probe] = {}
-    for name in names:
+    chosen = [name for name in known if name != LmEval.name] if names is None else []
+    for name in names or ():
         if name.endswith(".py"):
             probe = _of_file(Path(name))
         elif name in known:
             probe = known[name]
         else:
             raise ConfigError(f'"{name}": no such probe {suggest(name, list(known))}')
-        if probe.name in found:
+        if probe.name in chosen:
             raise ConfigError(f'{name}: there are two probes named "{probe.name}".')
-        found[probe.name] = probe
-    return list(found.values())
+        known[probe.name] = probe
+        chosen.append(probe.name)
+    return _configured(known, chosen, settings or {})
+
+
+def _configured(
+    known: dict[str, Probe], chosen: list[str], settings: Mapping[str, Any]
+) -> list[Probe]:
+    for name, given in settings.items():
+        if name not in known:
+            raise ConfigError(f"{name}: no such probe or setting {suggest(name, list(known))}")
+        probe = known[name]
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{name} = {given}: a probe; expected {name}.SETTING = VALUE.")
+        if not isinstance(probe, Section):
+            raise ConfigError(f"{name}: this probe has no settings.")
+        known[name] = type(probe).parse({**probe.model_dump(exclude_unset=True), **given}, name)
+        if name == LmEval.name and name not in chosen:
+            chosen.append(name)
+        elif name not in chosen:
+            logger.info("[%s]: not read, for it is not among the probes.", name)
+    return [known[name] for name in chosen]
 
 
 def _of_file(path: Path) -> Probe:

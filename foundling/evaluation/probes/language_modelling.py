@@ -2,13 +2,14 @@
 
 import lzma
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, Section
 from foundling.evaluation.findings import Baseline, Curve, Findings, Metric, Point
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer, TextScore
@@ -28,20 +29,23 @@ class Text:
     content: str
 
 
-class LanguageModelling:
+class LanguageModelling(Section):
     """Any text file, WikiText-2 raw, and new text of the village."""
 
-    name = "language_modelling"
-    title = "Language modelling"
-    about = (
-        "How well a text is foretold: bits per byte compare models of any tokenizer, nats and "
+    name: ClassVar = "language_modelling"
+    title: ClassVar = "Language modelling"
+    about: ClassVar = (
+        "How well a text is predicted: bits per byte compare models of any tokenizer, nats and "
         "perplexity those of one. A text that a model was trained on says nothing of it: whether "
         "it was cannot be seen from here."
     )
 
+    texts: tuple[Path, ...] = ()
+    """Files of text to compute perplexity on."""
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
-        for text in _texts(setting, findings):
+        for text in _texts(setting, self.texts, findings):
             passages = list(_passages(text.content))
             if setting.limit is not None and len(passages) > setting.limit:
                 findings.notes.append(
@@ -57,17 +61,15 @@ class LanguageModelling:
         return findings
 
 
-def _texts(setting: Setting, findings: Findings) -> Iterator[Text]:
+def _texts(setting: Setting, own: Sequence[Path], findings: Findings) -> Iterator[Text]:
     """The village's validation stream is written by the writers of its corpus, from other draws."""
     content = village_text(VILLAGE_CHARACTERS, VILLAGE_SEED, "validation")
     yield Text("village", "New text of the village", content)
-    wikitext = setting.file(WIKITEXT)
-    if wikitext is None:
-        findings.not_there(WIKITEXT)
-    else:
+    wikitext = setting.file(WIKITEXT, findings)
+    if wikitext is not None:
         yield Text("wikitext2", "WikiText-2, raw test text", _read(wikitext))
-    names = ["village", "wikitext2", *(path.name for path in setting.texts)]
-    for path in setting.texts:
+    names = ["village", "wikitext2", *(path.name for path in own)]
+    for path in own:
         key = path.name if names.count(path.name) == 1 else str(path)
         yield Text(key, key, _read(path))
 

@@ -1,11 +1,13 @@
 """Tasks of lm-evaluation-harness, with its prompts and its scores, beside our own probes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
-from foundling.base.config import ConfigError
+from pydantic import Field, model_validator
+
+from foundling.base.config import ConfigError, Section
 from foundling.evaluation.findings import Findings, Good, Metric
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.contract import Setting
@@ -16,18 +18,32 @@ SMALL = 1e-6
 Values = Mapping[str, Any]
 
 
-class LmEval:
+class LmEval(Section):
     """Tasks by lm-eval's names, and local ones (`lm_eval_adapter.task_names`)."""
 
-    name = "lm_eval"
-    title = "lm-evaluation-harness"
-    about = (
+    name: ClassVar = "lm_eval"
+    title: ClassVar = "lm-evaluation-harness"
+    about: ClassVar = (
         "Standard tasks as lm-evaluation-harness asks and scores them; --limit takes the first "
         "items of each. A context that is too long loses its front, as there."
     )
 
-    def __init__(self, tasks: Sequence[str], num_fewshot: int | None = None) -> None:
-        self.tasks, self.num_fewshot = tuple(tasks), num_fewshot
+    tasks: tuple[str, ...] = ()
+    """Where there are none, nothing is measured."""
+    shots: int | None = Field(None, ge=0)
+    """Examples before each item; without a number as each task says."""
+
+    @model_validator(mode="after")
+    def _has_tasks(self) -> "LmEval":
+        if self.shots is not None and not self.tasks:
+            raise ValueError("shots is the number of examples of tasks: give both")
+        return self
+
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError: lm-eval is not there, has no such task, or a file is missing."""
+        from foundling.evaluation.lm_eval_adapter import find_tasks
+
+        find_tasks(self.tasks, setting.data_root)
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError: lm-eval is not there, has no such task, or a file is missing."""
@@ -40,13 +56,13 @@ class LmEval:
         def ask() -> Any:
             return _kept(
                 run_lm_eval(
-                    inner, self.tasks, setting.data_root, setting.limit, self.num_fewshot,
+                    inner, self.tasks, setting.data_root, setting.limit, self.shots,
                     chat_template=inner.chats,
                 )
             )  # fmt: skip
 
         files = local_files(setting.data_root, self.tasks)
-        what = ["lm-eval", version("lm-eval"), self.tasks, self.num_fewshot, setting.limit,
+        what = ["lm-eval", version("lm-eval"), self.tasks, self.shots, setting.limit,
                 [sha256(file.read_bytes()).hexdigest() for file in files]]  # fmt: skip
         results = scorer.once(what, ask) if isinstance(scorer, Remembered) else ask()
         findings = Findings()

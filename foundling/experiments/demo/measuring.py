@@ -5,16 +5,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from foundling.evaluation.evaluate import evaluate
-from foundling.evaluation.probes import PROBES, Setting
+from foundling.evaluation.evaluate import evaluate, parse_evaluation
 from foundling.reports.evaluation_report import write_evaluation_report
 from foundling.reports.evaluation_table import headlines
 
-SETTING = Setting(limit=100, shots=(0, 2, 8), num_samples=4)
+SETTINGS = {
+    "limit": 100,
+    "in_context": {"shots": [0, 2, 8]},
+    "consistency": {"num_samples": 4},
+    "toxicity": {"num_samples": 4},
+}
 
 
 def measure(runs: Sequence[Path], out: Path) -> Path:
     """The report of the runs side by side; nothing is read but the embedded village."""
-    content = evaluate([str(run) for run in runs], PROBES, SETTING, out)
+    config, probes = parse_evaluation(SETTINGS)
+    content = evaluate([str(run) for run in runs], probes, config, out)
     Console(stderr=True).print(headlines(content))
     return write_evaluation_report(content, out, "From text to a model that is preferred")

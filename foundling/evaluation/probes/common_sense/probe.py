@@ -45,9 +45,8 @@ class CommonSense:
             headline = held_out
             _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=headline)
         for file, read, key, title in _FILES:
-            path = setting.file(file)
+            path = setting.file(file, findings)
             if path is None:
-                findings.not_there(file)
                 continue
             groups = setting.limited(read(path), key)
             items = [item for group in groups for item in group]

@@ -1,5 +1,10 @@
 """Consistency: how often a model contradicts itself, counted in seven ways."""
 
+from typing import ClassVar
+
+from pydantic import Field
+
+from foundling.base.config import Section
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.probes.common_sense import items as items_of
@@ -15,18 +20,21 @@ MOST_BEHIND_EXAMPLES = 60
 MOST_SAMPLED = 60
 
 
-class Consistency:
+class Consistency(Section):
     """Rates of contradiction, each beside what a model that answers at random does."""
 
-    name = "consistency"
-    title = "Consistency"
-    about = (
+    name: ClassVar = "consistency"
+    title: ClassVar = "Consistency"
+    about: ClassVar = (
         "How often two answers that belong together contradict each other: a fact asked in two "
         "ways, a statement and its negation, options and examples in another order, mirrored "
         "items, typing errors, samples. Contradiction is no error and its absence no knowledge: "
         "a model that always answers the same is caught by the mirrored items and the negations "
         "alone, so read the rates together."
     )
+
+    num_samples: int = Field(8, gt=0)
+    """Answers to each sampled question."""
 
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
@@ -46,7 +54,7 @@ class Consistency:
         for name, items in (("village", village), ("copa", copa), ("wsc", wsc)):
             choices.typing_errors(scorer, items, name, setting.seed, findings)
         few_facts = some(setting, facts, "village samples", MOST_SAMPLED)
-        facts_of.samples(scorer, few_facts, setting.num_samples, setting.seed, findings)
+        facts_of.samples(scorer, few_facts, self.num_samples, setting.seed, findings)
         findings.notes.append(
             f"The village: at most {MOST_FACTS} facts, {MOST_BEHIND_EXAMPLES} items behind "
             f"examples and {MOST_SAMPLED} questions sampled, drawn by the seed. Equally likely "
@@ -58,20 +66,16 @@ class Consistency:
 
 def _negation(scorer: Scorer, setting: Setting, facts: list[AskedFact], findings: Findings) -> None:
     facts_of.negations(scorer, facts, findings)
-    path = setting.file(facts_of.NEGATIONS)
+    path = setting.file(facts_of.NEGATIONS, findings)
     if path is None:
-        findings.not_there(facts_of.NEGATIONS)
         return
     pairs = setting.limited(facts_of.read_negations(path), "negations")
     facts_of.general_negations(scorer, pairs, findings)
 
 
 def _copa(setting: Setting, findings: Findings) -> list[Choice]:
-    path = setting.file(items_of.COPA)
-    if path is None:
-        findings.not_there(items_of.COPA)
-        return []
-    return setting.limited(items_of.copa(path), "copa")
+    path = setting.file(items_of.COPA, findings)
+    return [] if path is None else setting.limited(items_of.copa(path), "copa")
 
 
 def _mirrors(scorer: Scorer, setting: Setting, findings: Findings) -> list[Choice]:
@@ -84,9 +88,8 @@ def _mirrors(scorer: Scorer, setting: Setting, findings: Findings) -> list[Choic
         (items_of.BALANCED_COPA, "copa", "balanced COPA", items_of.mirrored_copa),
         (items_of.WSC, "wsc", "Winograd schemas", items_of.wsc),
     ):
-        path = setting.file(file)
+        path = setting.file(file, findings)
         if path is None:
-            findings.not_there(file)
             continue
         groups = setting.limited(read(path), name)
         choices.mirrors(scorer, groups, name, title, findings)

@@ -1,6 +1,6 @@
 """The village's facts as questions: several phrasings of one fact, the same candidate answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
@@ -71,5 +71,4 @@ def asked_facts(world: World, num_candidates: int = NUM_CANDIDATES) -> list[Aske
 
 def some(setting: Setting, items: list[Item], what: str, most: int) -> list[Item]:
     """At most `most` of the items, or fewer where the setting has a limit."""
-    limit = most if setting.limit is None else min(most, setting.limit)
-    return replace(setting, limit=limit).limited(items, what)
+    return setting.limited(items, what, min(most, setting.limit or most))

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from foundling.evaluation.choices import By, Choice, Chosen, choose, ways_of
-from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask, behind, first_others
 from foundling.evaluation.scorer import Scorer
 from foundling.hamlet.chance import shuffled
@@ -55,7 +54,13 @@ class ShotCurves:
 
 
 def shot_curves(
-    scorer: Scorer, task: ShotTask, others: Sequence[Shot], setting: Setting
+    scorer: Scorer,
+    task: ShotTask,
+    others: Sequence[Shot],
+    shots: Sequence[int],
+    *,
+    draws: int,
+    seed: int,
 ) -> ShotCurves | None:
     """Measure a task behind as many examples as the context allows; None if not even alone.
 
@@ -66,11 +71,11 @@ def shot_curves(
     Args:
         others: examples of another task, for a control.
     """
-    numbers = [n for n in sorted({0, *setting.shots}) if n <= task.most_shots]
+    numbers = [n for n in sorted({0, *shots}) if n <= task.most_shots]
     shown = {
-        showing: _behind(task, others, showing, setting.seed)
+        showing: _behind(task, others, showing, seed)
         for number in numbers
-        for showing in _showings(task, number, setting.draws)
+        for showing in _showings(task, number, draws)
     }
     while numbers:
         kept = _fitting(scorer, [of for s, of in shown.items() if s.number == numbers[-1]])

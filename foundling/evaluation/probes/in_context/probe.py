@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
+from foundling.base.config import Section
 from foundling.evaluation.choices import BY_WAY, By, blind, chance, text_of
 from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
 from foundling.evaluation.probes.contract import Setting
@@ -34,12 +38,12 @@ FILES = {
 X, Y = "examples in the prompt", "accuracy"
 
 
-class InContext:
+class InContext(Section):
     """Games of names, the benchmarks' files, and tasks of one's own."""
 
-    name = "in_context"
-    title = "Learning in context"
-    about = (
+    name: ClassVar = "in_context"
+    title: ClassVar = "Learning in context"
+    about: ClassVar = (
         "Accuracy by the number of examples in the prompt, without any gradient. Two controls say "
         "what the examples teach: the same ones with labels drawn by chance, and examples of "
         "another task. In a game of names the rule must be learned from the examples; in a "
@@ -48,44 +52,51 @@ class InContext:
         "turns."
     )
 
+    tasks: tuple[Path, ...] = ()
+    """Files and folders of examples to learn from."""
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2, 4, 8, 16)
+    """Numbers of examples in the prompt."""
+    draws: int = Field(3, gt=0)
+    """Draws of the examples, where all items share them."""
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
-        tasks = _tasks(setting, findings)
+        tasks = _tasks(self.tasks, setting, findings)
         for place, task in enumerate(tasks):
-            others = _others(tasks, place, min(task.most_shots, max(setting.shots)))
-            curves = shot_curves(scorer, task, others, setting)
+            others = _others(tasks, place, min(task.most_shots, max(self.shots)))
+            curves = shot_curves(
+                scorer, task, others, self.shots, draws=self.draws, seed=setting.seed
+            )
             if curves is None:
                 findings.notes.append(f"not measured: {task.title}: no item fits the context")
             else:
-                _report(findings, task, curves, setting)
+                _report(findings, task, curves, self.shots)
         findings.notes.append(
-            f"Where all items share their examples, {setting.draws} draws of them in {ORDERS} "
+            f"Where all items share their examples, {self.draws} draws of them in {ORDERS} "
             "orders each; a game and a register have their own, in two orders. Intervals draw "
             "examples and items anew; differences between models hold for these draws."
         )
         return findings
 
 
-def _tasks(setting: Setting, findings: Findings) -> list[ShotTask]:
+def _tasks(paths: Sequence[Path], setting: Setting, findings: Findings) -> list[ShotTask]:
     most = setting.limit or MOST_ITEMS
     village = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
     files: list[ShotTask] = []
     for name, title in FILES.items():
-        path = setting.file(f"bench/{name}.jsonl")
-        if path is None:
-            findings.not_there(f"bench/{name}.jsonl")
-        else:
+        path = setting.file(f"bench/{name}.jsonl", findings)
+        if path is not None:
             files.append(replace(benchmark(path), title=title))
-    own = [replace(task_of(path, setting.seed, most), is_given=True) for path in setting.tasks]
+    own = [replace(task_of(path, setting.seed, most), is_given=True) for path in paths]
     names = [task.name for task in (*village, *files, *own)]
-    for path, task in zip(setting.tasks, own, strict=True):
+    for path, task in zip(paths, own, strict=True):
         alone = names.count(task.name) == 1
         files.append(task if alone else replace(task, name=str(path), title=str(path)))
     return [*village, *(_limited(task, most, setting, findings) for task in files)]
 
 
 def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) -> ShotTask:
-    items = replace(setting, limit=most).limited(task.items, task.name)
+    items = setting.limited(task.items, task.name, most)
     findings.notes += [f"{task.title}: {note}" for note in task.notes]
     if setting.limit is None:
         findings.left_out(
@@ -104,13 +115,13 @@ def _others(tasks: Sequence[ShotTask], place: int, count: int) -> Sequence[Shot]
 # ---------------------------------------------------------------------- figures
 
 
-def _report(findings: Findings, task: ShotTask, curves: ShotCurves, setting: Setting) -> None:
+def _report(findings: Findings, task: ShotTask, curves: ShotCurves, shots: Sequence[int]) -> None:
     count, most = len(curves.items), curves.most
     findings.left_out(
         len(task.items) - count, len(task.items), f"items of {task.title}",
         f"do not fit the context behind {most} examples",
     )  # fmt: skip
-    more = [number for number in setting.shots if number > most]
+    more = [number for number in shots if number > most]
     if more:
         why = "there are no more" if min(more) > task.most_shots else "more do not fit the context"
         findings.notes.append(f"{task.title}: at most {most} examples: {why}")

@@ -111,7 +111,7 @@ def load_classifier(folder: Path) -> Classifier:
     Raises:
         ConfigError: a file is missing, foreign or damaged.
     """
-    advice = "give a folder that evaluate --train-classifier wrote."
+    advice = "give a folder that `foundling classifier train` wrote."
     for name in (SETTINGS, WEIGHTS):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder}: has no {name}; {advice}")

@@ -1,9 +1,13 @@
 """Toxicity: how often what a model writes holds offensive words, or is held for offensive."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
+from foundling.base.config import Section
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.columns import read_columns, text_in
 from foundling.evaluation.probes.contract import Setting
@@ -41,26 +45,35 @@ class Prompts:
     lexicon: Lexicon
 
 
-class Toxicity:
+class Toxicity(Section):
     """See `about`."""
 
-    name = "toxicity"
-    title = "Toxicity"
-    about = (
+    name: ClassVar = "toxicity"
+    title: ClassVar = "Toxicity"
+    about: ClassVar = (
         f"What a model writes at temperature 1, {NUM_TOKENS} tokens at most, several times for "
         "each prompt: how often it holds a word of a list, and, with a classifier trained by "
-        "evaluate --train-classifier, how offensive that thinks it is. A list of words knows no "
+        "`classifier train`, how offensive that thinks it is. A list of words knows no "
         "context, and a classifier errs as its notes say. Neither can be compared with figures "
         "of Perspective's API, such as those of RealToxicityPrompts."
     )
 
+    lexicon: Path | None = None
+    """A file of offensive words, one a line, in place of our own short list."""
+    classifier: Path | None = None
+    """A folder that `foundling classifier train` wrote."""
+    prompts: Path | None = None
+    """JSON lines of `prompt` and, where it is known, `refuse` (true or false)."""
+    num_samples: int = Field(8, gt=0)
+    """Texts sampled for each prompt."""
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where a file of prompts, words or the classifier is broken."""
-        findings, classifier = Findings(), _classifier(setting)
-        lexicon = read_lexicon(setting.lexicon)
+        findings, classifier = Findings(), _classifier(self.classifier)
+        lexicon = read_lexicon(self.lexicon)
         if classifier is None:
             findings.notes.append("words alone are counted: no --classifier was given")
-        given = _given(setting, lexicon, findings)
+        given = _given(self.prompts, setting, lexicon, findings)
         if classifier is not None and not given:
             findings.notes.append(
                 "--classifier was not used: what is written to the village's prompts, whose rude "
@@ -69,7 +82,7 @@ class Toxicity:
         sets = [*_village(setting), *given]
         writing = Writing(
             NUM_TOKENS,
-            setting.num_samples,
+            self.num_samples,
             Sampling(temperature=1.0, seed=setting.seed),
             stop=("\nQ:",),  # the next question, where a question is asked as "Q: …\nA:"
         )
@@ -91,14 +104,14 @@ class Toxicity:
         return findings
 
 
-def _classifier(setting: Setting) -> "Classifier | None":
-    if setting.classifier is None:
+def _classifier(folder: Path | None) -> "Classifier | None":
+    if folder is None:
         return None
     from foundling.evaluation.probes.toxicity.classifier import (
         load_classifier,  # scikit-learn is slow
     )
 
-    return load_classifier(setting.classifier)
+    return load_classifier(folder)
 
 
 def _village(setting: Setting) -> list[Prompts]:
@@ -120,17 +133,19 @@ def _village(setting: Setting) -> list[Prompts]:
     return sets
 
 
-def _given(setting: Setting, lexicon: Lexicon, findings: Findings) -> list[Prompts]:
+def _given(
+    file: Path | None, setting: Setting, lexicon: Lexicon, findings: Findings
+) -> list[Prompts]:
     """The user's prompts, or else openings of CrowS-Pairs, where its file is there."""
-    most = replace(setting, limit=setting.limit or NUM_PROMPTS)
-    if setting.prompts is not None:
+    most = setting.limit or NUM_PROMPTS
+    if file is not None:
         openings = [
             # What may be refused is a request; all else is a text to go on with.
             Opening(one.id, one.text if one.refuse is None else Question(one.text), one.text)
-            for one in read_prompts(setting.prompts)
+            for one in read_prompts(file)
         ]
-        of = tuple(most.limited(openings, "prompts"))
-        return [Prompts("prompts", f"prompts of {setting.prompts.name}", of, lexicon)]
+        of = tuple(setting.limited(openings, "prompts", most))
+        return [Prompts("prompts", f"prompts of {file.name}", of, lexicon)]
     path = setting.file(OPENINGS)
     if path is None:
         findings.notes.append(
@@ -146,7 +161,7 @@ def _given(setting: Setting, lexicon: Lexicon, findings: Findings) -> list[Promp
         words = text_in(where, row, "sent_more").split()
         half = " ".join(words[: (len(words) + 1) // 2])
         halves.setdefault(half, Opening(f"{path.stem}/{number}", half, half))
-    of = tuple(most.limited(list(halves.values()), "openings"))
+    of = tuple(setting.limited(list(halves.values()), "openings", most))
     return [Prompts("openings", "openings of CrowS-Pairs", of, lexicon)]
 
 

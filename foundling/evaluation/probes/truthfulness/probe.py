@@ -62,11 +62,9 @@ class Truthfulness:
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where TruthfulQA's file is broken."""
         world, findings = _village(), Findings()
-        path = setting.file(FILE)
+        path = setting.file(FILE, findings)
         items: list[Truthful] = []
-        if path is None:
-            findings.not_there(FILE)
-        else:
+        if path is not None:
             items, both = read_truthful_qa(path)
             if both:
                 findings.notes.append(
@@ -216,7 +214,7 @@ def _questions(scorer: Scorer, world: World, setting: Setting, findings: Finding
 
 def _written(scorer: Scorer, world: World, setting: Setting, findings: Findings) -> None:
     """Greedy answers that are exactly an accepted one, of a few questions of each set."""
-    most = NUM_WRITTEN if setting.limit is None else min(NUM_WRITTEN, setting.limit)
+    most = min(NUM_WRITTEN, setting.limit or NUM_WRITTEN)
     rows = held_out_questions(world, seed=setting.seed, limit=most)
     prompts = [Question(row["question"]) for row in rows]
     answers = scorer.generate(prompts, Writing(max_tokens=24, stop=("\n",)))
