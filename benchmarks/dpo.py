@@ -59,10 +59,10 @@ def _parts(pairs: Any, index: int) -> list[list[int]]:
 
 def _pairs(folder: Path) -> Any:
     from foundling.data.encoded_pairs import EncodedPairs
-    from foundling.data.preferences import read_preferences
+    from foundling.data.reading import read_pairs
     from foundling.text.tokenizer import Tokenizer
 
-    found, _ = read_preferences([folder / "pairs.jsonl"], on_error="skip")
+    found, _ = read_pairs([folder / "pairs.jsonl"], on_error="skip")
     tokenizer = Tokenizer.load(folder / "model")
     pairs, _ = EncodedPairs.make(found, tokenizer, max_length=CONTEXT, on_long="truncate_prompt")
     return pairs

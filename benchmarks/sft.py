@@ -75,8 +75,8 @@ def make_model(texts: Iterable[str], folder: Path) -> dict[str, Any]:
 
 
 def _examples(folder: Path) -> Any:
-    from foundling.data.conversations import read_conversations
     from foundling.data.examples import Examples
+    from foundling.data.reading import read_conversations
     from foundling.text.tokenizer import Tokenizer
 
     found, _ = read_conversations([folder / "examples.jsonl"])

@@ -125,8 +125,8 @@ def data_preview(
 
     from foundling.base import durable
     from foundling.data import preview
-    from foundling.data.conversations import read_conversations
     from foundling.data.examples import UNBOUNDED, Examples
+    from foundling.data.reading import read_conversations
     from foundling.data.store import TokenStore
     from foundling.runs.run import find_model
     from foundling.text.tokenizer import Tokenizer

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from foundling.cli.app import Json, app, report_json, say
+from foundling.cli.columns import Columns, parse_columns
 
 if TYPE_CHECKING:
+    from foundling.preferences.records import Who
+    from foundling.preferences.selection import Selection
     from foundling.preferences.store import PreferenceStore
 
 preferences_app = typer.Typer(
@@ -18,6 +21,10 @@ app.add_typer(preferences_app, name="preferences")
 Db = Annotated[str, typer.Argument(help="A database file, or postgresql://...", metavar="DB")]
 ByWhom = Annotated[
     Literal["all", "people", "simulated"], typer.Option("--who", help="Whose votes count.")
+]
+Without = Annotated[
+    str,
+    typer.Option(help="Annotators or sources whose votes do not count.", metavar="NAME,..."),
 ]
 
 
@@ -92,6 +99,7 @@ def preferences_stats(
         Path | None, typer.Option(help="Write a page with figures here too.", metavar="DIR")
     ] = None,
     who: ByWhom = "all",
+    without: Without = "",
     bootstrap: Annotated[int, typer.Option(min=0, help="Draws of the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of these draws.")] = 0,
     as_json: Json = False,
@@ -103,10 +111,11 @@ def preferences_stats(
     from foundling.preferences.tables import notes, tables
 
     with _opened(db) as store:
-        found = statistics(store, who=who, bootstrap=bootstrap, seed=seed)
+        selection = _selection(who, without)
+        found = statistics(store, selection=selection, bootstrap=bootstrap, seed=seed)
     counts = found["counts"]
     if not counts["comparisons"] and not counts["ratings"]:
-        _say_empty(db, who, counts["pairs"])
+        _refuse_empty(db, who, counts["pairs"])
     console = Console(stderr=as_json)
     for table in tables(found):
         console.print(table)
@@ -124,17 +133,22 @@ def preferences_stats(
 def preferences_export(
     db: Db,
     out: Annotated[Path, typer.Option(help="The file to write, .jsonl.", metavar="FILE")],
-    form: Annotated[
-        str, typer.Option("--format", help="explicit, messages, hh or kto.")
-    ] = "explicit",
+    format: Annotated[
+        str, typer.Option(help="explicit_prompt, implicit_prompt, hh_rlhf or unpaired (KTO).")
+    ] = "explicit_prompt",
     split: Annotated[
         float | None,
         typer.Option(help="This share of the pairs to FILE-validation, no prompt on both sides."),
     ] = None,
     text: Annotated[
-        bool, typer.Option("--text", help="Strings in place of messages (explicit, kto).")
+        bool,
+        typer.Option("--text", help="Strings, not messages (explicit_prompt, unpaired)."),
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="With annotators, reasons, strength and sources.")
     ] = False,
     who: ByWhom = "all",
+    without: Without = "",
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
     as_json: Json = False,
@@ -155,10 +169,18 @@ def preferences_export(
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: the folder {out.parent} is not there; make it first.")
     with _opened(db) as store:
-        made = export(store, form, text=text, validation_fraction=split or 0.0, seed=seed, who=who)
+        made = export(
+            store,
+            format,
+            text=text,
+            details=details,
+            validation_fraction=split or 0.0,
+            seed=seed,
+            selection=_selection(who, without),
+        )
         num_pairs = len(store.pairs())
     if not made.report.num_pairs:
-        _say_empty(db, who, num_pairs)
+        _refuse_empty(db, who, num_pairs)
     for line in made.report.lines():
         say(line)
     if not made.train:
@@ -174,9 +196,8 @@ def preferences_export(
 def preferences_import(
     inputs: Annotated[list[str], typer.Argument(help="Files of preferences.", metavar="FILE")],
     db: Annotated[str, typer.Option("--db", help="The database; made if need be.", metavar="DB")],
-    form: Annotated[
-        str, typer.Option("--format", help="auto, explicit, messages, hh or kto.")
-    ] = "auto",
+    format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
+    columns: Columns = "",
     annotator: Annotated[str, typer.Option(help="Whose votes these are to be.")] = "imported",
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")
@@ -184,19 +205,25 @@ def preferences_import(
     seed: Annotated[int, typer.Option(help="Of which answer is A.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Take preferences from files, as pairs and votes; the same file twice is once."""
+    """Take preferences from files, as pairs and votes; importing a file twice is idempotent."""
     from foundling.preferences.importing import import_preferences, read_preferences
     from foundling.preferences.store import PreferenceStore
 
     # A file that cannot be read must leave no new database behind.
-    read_preferences(inputs, form=form, on_error=on_error)
+    found = read_preferences(
+        inputs, format=format, columns=parse_columns(columns), on_error=on_error
+    )
     with PreferenceStore.open(db) as store:
-        report = import_preferences(
-            store, inputs, form=form, annotator=annotator, on_error=on_error, seed=seed
-        )
+        report = import_preferences(store, *found, annotator=annotator, seed=seed)
     for line in report.lines():
         say(line)
     report_json(report.values(), as_json)
+
+
+def _selection(who: "Who", without: str) -> "Selection":
+    from foundling.preferences.selection import Selection
+
+    return Selection(who, tuple(filter(None, map(str.strip, without.split(",")))))
 
 
 def _opened(db: str) -> "PreferenceStore":
@@ -205,7 +232,7 @@ def _opened(db: str) -> "PreferenceStore":
     return PreferenceStore.open(db, create=False)
 
 
-def _say_empty(db: str, who: str, num_pairs: int) -> NoReturn:
+def _refuse_empty(db: str, who: str, num_pairs: int) -> NoReturn:
     from foundling.base.config import ConfigError
 
     whose = "" if who == "all" else f" of {who}"

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from foundling.base.config import ConfigError
-from foundling.data.conversations import SourcedConversation
+from foundling.data.conversations import SourcedConversation, SourcedPair
 from foundling.data.examples import BATCH, LengthReport, OnLong, Style, render_sourced
 from foundling.data.packing import Indices
-from foundling.data.preferences import SourcedPair
 from foundling.text.chat import Rendered
 from foundling.text.tokenizer import Tokenizer
 

@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundling.base.config import ConfigError
-from foundling.base.runtime import derive_seed
 from foundling.data.conversations import SourcedConversation
-from foundling.data.prompt_split import held_out, prompt_words
 from foundling.text.chat import KINDS, Learn, Rendered, render_batch, render_plain
 from foundling.text.tokenizer import Tokenizer
 
@@ -186,30 +184,6 @@ class Examples:
             digest.update(f"{array.dtype.str}{len(array)}/".encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
-
-
-def split_by_prompt(
-    conversations: Sequence[SourcedConversation], fraction: float, seed: int
-) -> tuple[list[SourcedConversation], list[SourcedConversation]]:
-    """Part conversations into training and validation so that no prompt stands on both sides.
-
-    The prompt is the first message of the user, but for its case and white space. Prompts go to
-    validation whole, in the order of their hash, until it holds `fraction` of the conversations.
-
-    Raises:
-        ConfigError: `fraction` is not between 0 and 1, or a side would be empty.
-    """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
-    keys = [derive_seed(seed, "split", prompt_words(given.messages)) for given in conversations]
-    if len(set(keys)) < 2:
-        raise ConfigError(
-            f"{len(conversations)} conversations with {len(set(keys))} different prompts: a split "
-            "needs at least 2; give a file for validation."
-        )
-    out = held_out(keys, fraction)
-    train = [c for c, key in zip(conversations, keys, strict=True) if key not in out]
-    return train, [c for c, key in zip(conversations, keys, strict=True) if key in out]
 
 
 def render_sourced(

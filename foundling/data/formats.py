@@ -1,195 +1,339 @@
-"""The formats of instruction data: a row to the messages of a conversation."""
+"""The table of row formats: how each is told, read and, for preferences, written."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from foundling.base.config import ConfigError
-from foundling.text.chat import Message, Role
+from foundling.data import dialogues
+from foundling.data.conversations import (
+    Held,
+    LabelledConversation,
+    SourcedConversation,
+    SourcedPair,
+)
+from foundling.data.faults import SourceError
+from foundling.data.messages import (
+    RowError,
+    Values,
+    list_of,
+    messages_of,
+    refuse_unread,
+    text_of,
+)
+from foundling.text.chat import Conversation, Message
 
-Values = Mapping[str, Any]
-
-
-class RowError(ConfigError):
-    """A row cannot be understood; `reason` is of a kind that can be counted."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """What a row says; the first `given` messages are prompt, whoever wrote them."""
-
-    messages: tuple[Message, ...]
-    given: int = 0
+Kind = Literal["conversations", "preferences", "labelled answers", "prompts"]
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How to read one kind of row.
+    """One kind of row.
 
-    `needs` are the columns that tell it, `may_have` those that it reads where they are; with
-    `any_case`, "Question" is "question".
+    `needs` are the columns that tell it, `may_have` those that it reads where they are; every
+    format reads `system`. Case does not matter in the names of columns.
+
+    Args:
+        parse: FILE:LINE and the row's columns by the format's names to what the row holds.
+        also: other names of its columns, such as "response" for "completion".
+        looks: whether the values of some rows are such, where the columns alone do not tell.
+        write: a pair, or a labelled answer, as rows; with strings in place of messages if so
+            wished, or RowError where it cannot be written so.
     """
 
-    parse: Callable[[Values], Parsed]
+    kind: Kind
     needs: tuple[str, ...]
+    parse: Callable[[str, Values], Held]
     may_have: tuple[str, ...] = ()
-    any_case: bool = False
+    also: Mapping[str, str] = field(default_factory=dict)
+    looks: Callable[[Sequence[Values]], bool] = lambda rows: True
+    write: Callable[[Held, bool], Rows] | None = None
 
-    def fits(self, keys: Collection[str]) -> bool:
-        there = {key.lower() for key in keys} if self.any_case else set(keys)
-        return there.issuperset(self.needs)
+    def column(self, name: str, beside: Collection[str]) -> str | None:
+        """The format's own name of a column, which stands `beside` others; None: not read."""
+        known = {*self.needs, *self.may_have, "system"}
+        if name in known:
+            return name
+        lower = name.lower()
+        ours = lower if lower in known else self.also.get(lower)
+        return ours if ours not in beside else None
 
-    def reads(self, key: str) -> bool:
-        return (key.lower() if self.any_case else key) in (*self.needs, *self.may_have)
+    def fits(self, columns: Collection[str], *, exactly: bool = False) -> bool:
+        """Whether such columns can be read, `exactly`: by no other names of them."""
+        names = [name for name in columns if not exactly or name.lower() not in self.also]
+        return {self.column(name, columns) for name in names}.issuperset(self.needs)
 
-    def conversation(self, row: Values) -> Parsed:
-        """The messages of a row.
+    def read(self, where: str, row: Values) -> Held:
+        """What a row holds, not yet checked.
 
         Raises:
-            RowError: something is missing, of the wrong kind, or cannot be learned from.
+            SourceError: something is missing or of the wrong kind.
         """
-        present = {k: v for k, v in row.items() if v is not None}
-        if self.any_case:
-            present = {key.lower(): value for key, value in present.items()}
-        refuse_unread(present)
-        missing = [name for name in self.needs if name not in present]
-        if missing:
-            held = ", ".join(present) or "nothing"
-            named = " and ".join(f'"{name}"' for name in missing)
-            raise RowError("missing column", f"no {named}; the row has: {held}.")
-        return self.parse(present)
+        present = {name: value for name, value in row.items() if value is not None}
+        ours: dict[str, Any] = {}
+        for name, value in present.items():
+            ours.setdefault(self.column(name, present) or "", value)
+        try:
+            refuse_unread(present)
+            missing = [name for name in self.needs if name not in ours]
+            if missing:
+                held = ", ".join(present) or "nothing"
+                named = " and ".join(f'"{name}"' for name in missing)
+                raise RowError("missing column", f"no {named}; the row has: {held}.")
+            found = self.parse(where, ours)
+            system = text_of(ours, "system")
+            return found.led_by(Message("system", system)) if system.strip() else found
+        except RowError as error:
+            raise SourceError(error.reason, f"{where}: {error}") from None
 
 
-def _alpaca(row: Values) -> Parsed:
-    prompt, more = _text(row, "instruction"), _text(row, "input")
-    return _exchange(_joined(prompt, more), _text(row, "output"), _text(row, "system"))
+# ---------------------------------------------------------------------- conversations
 
 
-def _dolly(row: Values) -> Parsed:
-    prompt = _joined(_text(row, "instruction"), _text(row, "context"))
-    return _exchange(prompt, _text(row, "response"))
+def _messages(where: str, row: Values) -> SourcedConversation:
+    return SourcedConversation(where, messages_of(row["messages"], "messages"))
 
 
-def _question_answer(row: Values) -> Parsed:
-    return _exchange(_text(row, "question"), _text(row, "answer"))
+def _sharegpt(where: str, row: Values) -> SourcedConversation:
+    return SourcedConversation(where, messages_of(row["conversations"], "conversations"))
 
 
-def _prompt_completion(row: Values) -> Parsed:
+def _prompt_completion(where: str, row: Values) -> SourcedConversation:
     prompt, completion = row["prompt"], row["completion"]
+    if str(row.get("label")).lower() == "false":
+        raise RowError("labelled bad", '"label" is false: this answer is not to be learned.')
     if isinstance(prompt, str) and isinstance(completion, str):
-        return _exchange(prompt, completion)
-    if isinstance(prompt, list) and isinstance(completion, list):
-        front, back = messages_of(prompt, "prompt"), messages_of(completion, "completion")
-        return Parsed((*front, *back), given=len(front))
+        return SourcedConversation(where, _exchange(prompt, completion))
+    if isinstance(prompt, list) and isinstance(completion, str | list):
+        front = messages_of(prompt, "prompt")
+        return SourcedConversation(where, _answered(front, completion, "completion"), len(front))
     kinds = f"{type(prompt).__name__} and {type(completion).__name__}"
     raise RowError(
         "not a text", f"prompt and completion are {kinds}; expected two texts or two lists."
     )
 
 
-def _list_of_messages(row: Values) -> Parsed:
-    return Parsed(messages_of(row["messages"], "messages"))
+def _alpaca(where: str, row: Values) -> SourcedConversation:
+    answer = Message("assistant", text_of(row, "output"))
+    return SourcedConversation(where, (*_instruction(row), answer))
 
 
-def _sharegpt(row: Values) -> Parsed:
-    system = _text(row, "system")
-    front = (Message("system", system),) if system.strip() else ()
-    return Parsed((*front, *messages_of(row["conversations"], "conversations")))
+def _dolly(where: str, row: Values) -> SourcedConversation:
+    prompt = _joined(text_of(row, "instruction"), text_of(row, "context"))
+    return SourcedConversation(where, _exchange(prompt, text_of(row, "response")))
 
 
-FORMATS: dict[str, Format] = {
-    "alpaca": Format(_alpaca, ("instruction", "output"), ("input", "system")),
-    "dolly": Format(_dolly, ("instruction", "response"), ("context",)),
-    "prompt_completion": Format(_prompt_completion, ("prompt", "completion")),
-    "messages": Format(_list_of_messages, ("messages",)),
-    "sharegpt": Format(_sharegpt, ("conversations",), ("system",)),
-    "question_answer": Format(_question_answer, ("question", "answer"), any_case=True),
-}
+def _question_answer(where: str, row: Values) -> SourcedConversation:
+    return SourcedConversation(where, _exchange(text_of(row, "question"), text_of(row, "answer")))
+
+
+def _prompt_only(where: str, row: Values) -> SourcedConversation:
+    return SourcedConversation(where, _prompt(row["prompt"]))
+
+
+# ---------------------------------------------------------------------- preferences
+
+
+def _explicit(where: str, row: Values) -> SourcedPair:
+    front = _prompt(row["prompt"])
+    if isinstance(row["prompt"], str) and re.match(r"\s*(Human|Assistant):", row["prompt"]):
+        raise RowError(
+            "dialogue in a prompt",
+            "the prompt is a dialogue with Human: and Assistant: in one text; give a list of "
+            "messages, or whole dialogues as chosen and rejected.",
+        )
+    return _pair(where, front, row)
+
+
+def _alpaca_preference(where: str, row: Values) -> SourcedPair:
+    return _pair(where, _instruction(row), row)
+
+
+def _pair(where: str, front: Conversation, row: Values) -> SourcedPair:
+    chosen, rejected = (_answered(front, row[name], name) for name in ("chosen", "rejected"))
+    if type(row["chosen"]) is not type(row["rejected"]):
+        raise RowError("not a text", "chosen and rejected: one is a text, the other a list.")
+    begins = {side[len(front)].role for side in (chosen, rejected) if len(side) > len(front)}
+    if begins <= {"assistant"}:
+        return SourcedPair(where, chosen, rejected, len(front))
+    pair = _implicit(where, row)  # whole conversations beside their prompt
+    if front[-1:] != pair.prompt[-1:]:
+        raise RowError("prompts differ", "the prompt is not the one that chosen and rejected have.")
+    return pair
+
+
+def _implicit(where: str, row: Values) -> SourcedPair:
+    chosen, rejected = (messages_of(row[name], name) for name in ("chosen", "rejected"))
+    given = 0
+    for ours, theirs in zip(chosen, rejected, strict=False):
+        if ours != theirs:
+            break
+        given += 1
+    if given == len(chosen) == len(rejected):
+        raise RowError("identical answers", "chosen and rejected are the same.")
+    return SourcedPair(where, chosen, rejected, given)
+
+
+def _dialogues(where: str, row: Values) -> SourcedPair:
+    front, *answers = dialogues.parsed(row["chosen"], row["rejected"])
+    chosen, rejected = ((*front, Message("assistant", answer)) for answer in answers)
+    return SourcedPair(where, chosen, rejected, len(front))
+
+
+def _unpaired(where: str, row: Values) -> LabelledConversation:
+    label = _label(row["label"])
+    if label is None:
+        raise RowError("not a label", f'"label" is {row["label"]!r}; expected true or false.')
+    front = _prompt(row["prompt"])
+    whole = _answered(front, row["completion"], "completion")
+    return LabelledConversation(where, whole, len(front), label)
+
+
+def _write_explicit(held: Held, text: bool) -> Rows:
+    assert isinstance(held, SourcedPair)
+    chosen, rejected = (_written(side, held.given, text) for side in (held.chosen, held.rejected))
+    return [{"prompt": _prompt_written(held.prompt, text), "chosen": chosen, "rejected": rejected}]
+
+
+def _write_implicit(held: Held, text: bool) -> Rows:
+    assert isinstance(held, SourcedPair)
+    assert not text, "lists of messages"
+    return [
+        {"chosen": _written(held.chosen, 0, text), "rejected": _written(held.rejected, 0, text)}
+    ]
+
+
+def _write_dialogues(held: Held, text: bool) -> Rows:
+    assert isinstance(held, SourcedPair)
+    answers = [side[-1].content for side in (held.chosen, held.rejected)]
+    chosen, rejected = dialogues.written(held.prompt, answers)
+    return [{"chosen": chosen, "rejected": rejected}]
+
+
+def _write_unpaired(held: Held, text: bool) -> Rows:
+    sides = held.sides if isinstance(held, SourcedPair) else [held]
+    return [
+        {
+            "prompt": _prompt_written(side.prompt, text),
+            "completion": _written(side.messages, side.given, text),
+            "label": side.label,
+        }
+        for side in sides
+        if isinstance(side, LabelledConversation)
+    ]
+
 
 # ---------------------------------------------------------------------- parts of a row
 
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-}
-# To leave these out would train on answers to what the model never saw.
-_UNREAD = frozenset(
-    name + plural
-    for name in ("audio", "function", "image", "tool", "tool_call", "video", "function_call")
-    for plural in ("", "s")
-)
+
+def _prompt(prompt: Any) -> Conversation:
+    return (Message("user", prompt),) if isinstance(prompt, str) else messages_of(prompt, "prompt")
 
 
-def refuse_unread(values: Values) -> None:
-    """Raises RowError: the row holds calls of tools, images or the like."""
-    name = next((name for name in values if name.lower() in _UNREAD and values[name]), None)
-    if name is not None:
-        raise RowError("not text alone", f'"{name}" is not empty; only text is learned from.')
-
-
-def _text(row: Values, name: str) -> str:
-    """The text of a column; empty where there is none."""
-    value = row.get(name, "")
-    if not isinstance(value, str):
-        raise RowError("not a text", f'"{name}" is a {type(value).__name__}, not a text.')
-    return value
+def _instruction(row: Values) -> Conversation:
+    """Earlier turns, then an instruction and its input as one message."""
+    history = list_of(row.get("history", []))
+    turns: list[Message] = []
+    for turn in history if isinstance(history, list) else [history]:
+        if not isinstance(turn, list) or [type(text) for text in turn] != [str, str]:
+            raise RowError("not messages", '"history" is no list of [instruction, answer].')
+        turns += _exchange(*turn)
+    prompt = _joined(text_of(row, "instruction"), text_of(row, "input"))
+    return (*turns, Message("user", prompt))
 
 
 def _joined(prompt: str, more: str) -> str:
     return f"{prompt}\n\n{more}" if more.strip() else prompt
 
 
-def _exchange(prompt: str, answer: str, system: str = "") -> Parsed:
-    front = (Message("system", system),) if system.strip() else ()
-    return Parsed((*front, Message("user", prompt), Message("assistant", answer)))
+def _exchange(prompt: str, answer: str) -> Conversation:
+    return (Message("user", prompt), Message("assistant", answer))
 
 
-def messages_of(items: Any, name: str) -> tuple[Message, ...]:
-    """The messages of a list that stands in the column `name`.
-
-    Raises:
-        RowError: it is no list of messages.
-    """
-    if not isinstance(items, list):
-        raise RowError("not messages", f'"{name}" is a {type(items).__name__}, not a list.')
-    return tuple(_message(item, f"{name}[{place}]") for place, item in enumerate(items))
+def _answered(front: Conversation, answer: Any, name: str) -> Conversation:
+    """The whole conversation; where a list begins with the prompt itself, it stands once."""
+    if isinstance(answer, str):
+        return (*front, Message("assistant", answer))
+    messages = messages_of(answer, name)
+    return messages if messages[: len(front)] == front else (*front, *messages)
 
 
-def _message(item: Any, where: str) -> Message:
-    if not isinstance(item, dict):
-        raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
-    values = {key: value for key, value in item.items() if value is not None}
-    refuse_unread(values)
-    role_name, content_name = ("from", "value") if "from" in values else ("role", "content")
-    missing = [name for name in (role_name, content_name) if name not in values]
-    if missing:
-        held = ", ".join(values) or "nothing"
-        raise RowError("not messages", f'{where} has no "{missing[0]}"; it has: {held}.')
-    role = values[role_name]
-    if not isinstance(role, str) or role not in _ROLES:
-        raise RowError(
-            "unknown role", f'{where}: "{role_name}" is {role!r}; known: {", ".join(_ROLES)}.'
-        )
-    return Message(_ROLES[role], _content(values[content_name], where))
+def _label(value: Any) -> bool | None:
+    return {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
 
 
-def _content(content: Any, where: str) -> str:
-    """A text, or the text parts of a list of parts one after the other."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise RowError("not a text", f"{where}: the content is a {type(content).__name__}.")
-    texts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        if kind != "text":
-            raise RowError("not text alone", f"{where}: a part of type {kind!r}, not text.")
-        texts.append(_text(part, "text"))
-    return "".join(texts)
+def _written(messages: Conversation, given: int, text: bool) -> Any:
+    """The messages after the first `given`: one answer as a string, or a list."""
+    if text:
+        return messages[-1].content
+    return [{"role": message.role, "content": message.content} for message in messages[given:]]
+
+
+def _prompt_written(prompt: Conversation, text: bool) -> Any:
+    if text and len(prompt) != 1:
+        raise RowError("several messages", "a prompt of several messages is no string.")
+    return prompt[0].content if text else _written(prompt, 0, text)
+
+
+def _mostly(rows: Sequence[Values], looks: Callable[[Any], bool]) -> bool:
+    """Whether at least half of what stands as chosen and rejected looks so."""
+    answers = [
+        value
+        for row in rows
+        for name, value in row.items()
+        if name.lower() in ("chosen", "rejected") and value
+    ]
+    return bool(answers) and sum(map(looks, answers)) >= len(answers) / 2
+
+
+def _is_dialogue(answer: Any) -> bool:
+    return isinstance(answer, str) and (dialogues.HUMAN in answer or dialogues.ASSISTANT in answer)
+
+
+def _labels(rows: Sequence[Values]) -> bool:
+    values = [v for row in rows for name, v in row.items() if name.lower() == "label"]
+    known = [value for value in values if value is not None]
+    return bool(known) and all(_label(value) is not None for value in known)
+
+
+# ---------------------------------------------------------------------- the table
+
+FORMATS: dict[str, Format] = {
+    "alpaca": Format("conversations", ("instruction", "output"), _alpaca, ("input", "history")),
+    "dolly": Format("conversations", ("instruction", "response"), _dolly, ("context",)),
+    "prompt_completion": Format(
+        "conversations", ("prompt", "completion"), _prompt_completion, ("label",),
+        also={"response": "completion", "answer": "completion"},
+    ),
+    "messages": Format("conversations", ("messages",), _messages),
+    "sharegpt": Format("conversations", ("conversations",), _sharegpt),
+    "question_answer": Format("conversations", ("question", "answer"), _question_answer),
+    "explicit_prompt": Format(
+        "preferences", ("prompt", "chosen", "rejected"), _explicit,
+        also={"question": "prompt"}, write=_write_explicit,
+    ),
+    "implicit_prompt": Format(
+        "preferences", ("chosen", "rejected"), _implicit,
+        looks=lambda rows: _mostly(rows, lambda answer: isinstance(list_of(answer), list)),
+        write=_write_implicit,
+    ),
+    "hh_rlhf": Format(
+        "preferences", ("chosen", "rejected"), _dialogues,
+        looks=lambda rows: _mostly(rows, _is_dialogue), write=_write_dialogues,
+    ),
+    "alpaca_preference": Format(
+        "preferences", ("instruction", "chosen", "rejected"), _alpaca_preference,
+        ("input", "history"),
+        looks=lambda rows: _mostly(rows, lambda answer: isinstance(answer, str)),
+    ),
+    "unpaired": Format(
+        "labelled answers", ("prompt", "completion", "label"), _unpaired,
+        also={"response": "completion", "answer": "completion"},
+        looks=_labels, write=_write_unpaired,
+    ),
+    "prompt_only": Format("prompts", ("prompt",), _prompt_only),
+}  # fmt: skip
+"""By name; those of TRL where it has one. A new format is one more entry."""
+
+OLD_NAMES = {"explicit": "explicit_prompt", "hh": "hh_rlhf", "kto": "unpaired"}

@@ -1,24 +1,73 @@
-"""Which prompts are held out: whole, in the order of their keys, up to a share of the examples."""
+"""Parts examples into training and validation so that no prompt stands on both sides."""
 
+import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
+from foundling.base.config import ConfigError
 from foundling.text.chat import Conversation
 
-
-def prompt_words(messages: Conversation) -> str:
-    """What a prompt is told by: the user's first message, but for its case and white space."""
-    first = next(message.content for message in messages if message.role == "user")
-    return " ".join(first.split()).casefold()
+log = logging.getLogger(__name__)
 
 
-def held_out(keys: Sequence[int], fraction: float) -> frozenset[int]:
-    """The keys that go to validation, one for each example; one key at least stays."""
+class Prompted(Protocol):
+    @property
+    def prompt(self) -> Conversation: ...
+
+
+T = TypeVar("T", bound=Prompted)
+
+
+def split_by_prompt(
+    examples: Sequence[T], fraction: float, seed: int, noun: str = "conversations"
+) -> tuple[list[T], list[T]]:
+    """Training and validation, each in the order of `examples`.
+
+    A prompt is told by the user's first message, but for its case and white space. Prompts go to
+    validation whole, in the order of their hash, until it holds `fraction` of the examples; one
+    that alone would be more than half of that stays, where there are smaller ones.
+
+    Raises:
+        ConfigError: `fraction` is not between 0 and 1, or a side would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
+    keys = [_key(example.prompt, seed) for example in examples]
     sizes = Counter(keys)
-    wanted, chosen, count = fraction * len(keys), set[int](), 0
-    for key in sorted(sizes)[:-1]:
+    if len(sizes) < 2:
+        raise ConfigError(
+            f"{len(keys)} {noun} with {len(sizes)} different prompts: a split needs at least 2; "
+            "give a file for validation, or leave the split out."
+        )
+    out = _held_out(sizes, fraction * len(keys))
+    sides: tuple[list[T], list[T]] = ([], [])
+    for example, key in zip(examples, keys, strict=True):
+        sides[key in out].append(example)
+    if abs(len(sides[1]) - fraction * len(keys)) > max(sizes[key] for key in out):
+        log.warning(
+            "validation holds %s of %s %s, not the %.3g of them that was asked for: one prompt "
+            "alone has %s",
+            f"{len(sides[1]):,}", f"{len(keys):,}", noun, fraction, f"{max(sizes.values()):,}",
+        )  # fmt: skip
+    return sides
+
+
+def _held_out(sizes: Counter[int], wanted: float) -> frozenset[int]:
+    most = max(wanted / 2, min(sizes.values()))
+    chosen, count = set[int](), 0
+    for key in [key for key in sorted(sizes)[:-1] if sizes[key] <= most] or sorted(sizes)[:1]:
         if chosen and count + sizes[key] / 2 > wanted:
             break
         chosen.add(key)
         count += sizes[key]
     return frozenset(chosen)
+
+
+def _key(prompt: Conversation, seed: int) -> int:
+    """63 bits, a pure function of the prompt's words and the seed."""
+    first = next((message.content for message in prompt if message.role == "user"), "")
+    words = " ".join(first.split()).casefold()
+    text = f"{seed}/split/{words}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

@@ -1,35 +1,37 @@
 """Files for training from what annotators said, and a report of all that stays out of them."""
 
-import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, suggest
-from foundling.data.formats import RowError
-from foundling.data.prompt_split import held_out, prompt_words
-from foundling.preferences.forms import FORMS, Preferred, labelled_row
-from foundling.preferences.records import Judgement, Pair, Who
-from foundling.preferences.statistics import WHO
+from foundling.base.config import ConfigError
+from foundling.data.conversations import Held, LabelledConversation, SourcedPair
+from foundling.data.faults import SourceError
+from foundling.data.formats import FORMATS, Rows
+from foundling.data.messages import RowError
+from foundling.data.prompt_split import split_by_prompt
+from foundling.data.reading import known_format
+from foundling.preferences.records import Judgement, Pair, Verdict
+from foundling.preferences.selection import Selection
 from foundling.preferences.store import PreferenceStore
-from foundling.text.chat import Conversation
-
-Rows = list[dict[str, Any]]
+from foundling.text.chat import Message
 
 
 @dataclass
 class ExportReport:
     """What became of the judgements and of the pairs; nothing of it leaves the store."""
 
-    form: str
+    format: str
     num_judgements: int = 0  # that stand
+    num_ratings: int = 0  # that count as votes
     votes_left_out: Counter[str] = field(default_factory=Counter)  # by reason
     num_pairs: int = 0  # that have a vote which counts
     pairs_left_out: Counter[str] = field(default_factory=Counter)  # by reason
+    answers_left_out: Counter[str] = field(default_factory=Counter)  # of pairs that are kept
     num_kept: int = 0
     conflicts: list[int] = field(default_factory=list)  # pairs with votes for either side
     rows: dict[str, int] = field(default_factory=dict)  # by part
@@ -37,10 +39,21 @@ class ExportReport:
     def lines(self) -> list[str]:
         """The report for people."""
         parts = ", ".join(f"{count:,} rows of {part}" for part, count in self.rows.items())
-        lines = [f"form {self.form}: {self.num_kept:,} of {self.num_pairs:,} pairs kept, {parts}"]
+        lines = [
+            f"format {self.format}: {self.num_kept:,} of {self.num_pairs:,} pairs kept, {parts}"
+        ]
+        if self.num_ratings:
+            lines.append(
+                f"ratings taken as votes: {self.num_ratings:,} (the answer rated higher is "
+                "preferred, equal ratings are a tie)"
+            )
         lines += [
             f"{what} left out {count:,}: {reason}"
-            for what, counts in (("votes", self.votes_left_out), ("pairs", self.pairs_left_out))
+            for what, counts in (
+                ("votes", self.votes_left_out),
+                ("pairs", self.pairs_left_out),
+                ("answers", self.answers_left_out),
+            )
             for reason, count in counts.most_common()
         ]
         if self.conflicts:
@@ -50,11 +63,13 @@ class ExportReport:
     def values(self) -> dict[str, Any]:
         """The report in plain types, for `--json`."""
         return {
-            "form": self.form,
+            "format": self.format,
             "judgements": self.num_judgements,
+            "ratings": self.num_ratings,
             "votes_left_out": dict(self.votes_left_out),
             "pairs": self.num_pairs,
             "pairs_left_out": dict(self.pairs_left_out),
+            "answers_left_out": dict(self.answers_left_out),
             "kept": self.num_kept,
             "conflicts": self.conflicts,
             "rows": self.rows,
@@ -68,50 +83,98 @@ class Export:
     report: ExportReport
 
 
-def export(
-    store: PreferenceStore,
-    form: str = "explicit",
-    *,
-    text: bool = False,
-    validation_fraction: float = 0.0,
-    seed: int = 0,
-    who: Who = "all",
-) -> Export:
-    """Rows for training: of each pair the answer that most annotators prefer.
+@dataclass(frozen=True)
+class Decided:
+    """A preferred answer with its rival, or answers that are labelled; and who decided it."""
 
-    Only first votes on ordinary items count. A pair whose votes are even, or whose most frequent
-    verdict is a tie, has no row; both bad is a tie, but two bad answers in the form "kto".
+    held: tuple[Held, ...]
+    details: dict[str, Any]
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        return self.held[0].prompt
+
+
+def decide(
+    store: PreferenceStore, selection: Selection | None = None, *, bad_too: bool = False
+) -> tuple[list[Decided], ExportReport]:
+    """Of each pair the answer that most annotators prefer, in the order of the pairs.
+
+    Only first votes on ordinary items count. A rating is a vote for the answer that it rates
+    higher; whoever also compared the pair is not counted twice. A pair whose votes are even, or
+    whose most frequent verdict is a tie, is left out; both bad is a tie.
 
     Args:
-        text: prompts and answers as strings, in the forms "explicit" and "kto".
-        validation_fraction: of the pairs; no prompt stands on both sides.
+        bad_too: where both answers are bad, they are two bad answers.
 
     Raises:
-        ConfigError: there is no such form or group, or the split would leave a side empty.
+        ConfigError: the selection names what there is not.
     """
-    if form not in FORMS:
-        raise ConfigError(f'form = "{form}": no such form {suggest(form, list(FORMS))}')
-    if who not in WHO:
-        raise ConfigError(f'who = "{who}": no such group {suggest(who, WHO)}')
-    if text and form not in ("explicit", "kto"):
-        raise ConfigError(
-            f'form = "{form}": has no strings; leave text out, or take explicit, kto.'
-        )
-    report = ExportReport(form)
+    selection = selection or Selection()
+    selection.check(store)
+    report = ExportReport("")
     pairs = store.pairs()
-    votes = _votes(store, pairs, who, report)
-    made: list[tuple[Conversation, Rows]] = []
-    for pair_id, verdicts in sorted(votes.items()):
+    votes = _votes(store, selection, report)
+    found = []
+    for pair_id, judgements in sorted(votes.items()):
+        verdicts = Counter(_verdict(judgement) for judgement in judgements)
         if verdicts["A"] and verdicts["B"]:
             report.conflicts.append(pair_id)
         try:
-            made.append((pairs[pair_id].prompt, _rows(pairs[pair_id], verdicts, form, text)))
+            verdict = _leading(verdicts)
+            held = _held(f"pair {pair_id}", pairs[pair_id], verdict, bad_too, report)
+        except (RowError, SourceError) as error:
+            report.pairs_left_out[error.reason] += 1
+        else:
+            found.append(Decided(held, _details(pairs[pair_id], judgements, verdict)))
+    report.num_pairs, report.num_kept = len(votes), len(found)
+    return found, report
+
+
+def export(
+    store: PreferenceStore,
+    format: str = "explicit_prompt",
+    *,
+    text: bool = False,
+    details: bool = False,
+    validation_fraction: float = 0.0,
+    seed: int = 0,
+    selection: Selection | None = None,
+) -> Export:
+    """Rows for training, as `decide` finds them; in the format "unpaired" with bad answers too.
+
+    Args:
+        text: prompts and answers as strings, in the formats "explicit_prompt" and "unpaired".
+        details: with who decided each row: annotators, reasons, strength, sources.
+        validation_fraction: of the pairs; no prompt stands on both sides.
+
+    Raises:
+        ConfigError: there is no such format or group, or the split would leave a side empty.
+    """
+    name = known_format(format, ("preferences", "labelled answers"))
+    write = FORMATS[name].write
+    if write is None:
+        raise ConfigError(f'format = "{name}": is read, not written; take explicit_prompt.')
+    if text and name not in ("explicit_prompt", "unpaired"):
+        raise ConfigError(
+            f'format = "{name}": has no strings; leave text out, or take explicit_prompt, unpaired.'
+        )
+    found, report = decide(store, selection, bad_too=name == "unpaired")
+    report.format = name
+    written: dict[int, Rows] = {}
+    for each in found:
+        try:
+            rows = [row for held in each.held for row in write(held, text)]
         except RowError as error:
             report.pairs_left_out[error.reason] += 1
-    report.num_pairs, report.num_kept = len(votes), len(made)
-    held_out = _held_out([prompt for prompt, _ in made], validation_fraction, seed)
-    train = [row for (_, rows), out in zip(made, held_out, strict=True) if not out for row in rows]
-    validation = [row for (_, rows), out in zip(made, held_out, strict=True) if out for row in rows]
+        else:
+            written[id(each)] = [row | (each.details if details else {}) for row in rows]
+    kept = [each for each in found if id(each) in written]
+    report.num_kept = len(kept)
+    parts: tuple[list[Decided], list[Decided]] = (kept, [])
+    if validation_fraction:
+        parts = split_by_prompt(kept, validation_fraction, seed, "pairs")
+    train, validation = ([row for each in part for row in written[id(each)]] for part in parts)
     report.rows = {"train": len(train)}
     if validation_fraction:
         report.rows["validation"] = len(validation)
@@ -121,24 +184,23 @@ def export(
 def write_rows(path: Path, rows: Rows) -> None:
     """A file of one JSON object a line, whole or not there."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        content = text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can escape
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    durable.replace(path, content)
+    durable.replace(path, text.encode())
 
 
 def _votes(
-    store: PreferenceStore, pairs: Mapping[int, Pair], who: Who, report: ExportReport
-) -> dict[int, Counter[str]]:
-    """Verdicts by pair, of the votes that count."""
-    standing = store.judgements()
+    store: PreferenceStore, selection: Selection, report: ExportReport
+) -> dict[int, list[Judgement]]:
+    """The votes that count, by pair."""
+    standing, pairs = store.judgements(), store.pairs()
     report.num_judgements = len(standing)
-    votes: dict[int, Counter[str]] = defaultdict(Counter)
+    compared = {(j.annotator, j.pair_id) for j in standing if j.kind == "comparison"}
+    votes: dict[int, list[Judgement]] = defaultdict(list)
     for judgement in standing:
-        reason = _why_not(judgement, pairs[judgement.pair_id], who)
+        pair = pairs[judgement.pair_id]
+        reason = selection.why_not(judgement, pair) or _why_not(judgement, pair, compared)
         if reason is None:
-            votes[judgement.pair_id][str(judgement.verdict)] += 1
+            votes[judgement.pair_id].append(judgement)
+            report.num_ratings += judgement.kind == "rating"
         else:
             report.votes_left_out[reason] += 1
     undone = sum(event.kind == "undo" for event in store.events())
@@ -147,57 +209,62 @@ def _votes(
     return votes
 
 
-def _why_not(judgement: Judgement, pair: Pair, who: Who) -> str | None:
-    if judgement.kind == "rating":
-        return "rating"
-    if who != "all" and judgement.simulated != (who == "simulated"):
-        return f"not of {who}"
+def _why_not(judgement: Judgement, pair: Pair, compared: set[tuple[str, int]]) -> str | None:
     if judgement.verdict == "skip":
         return "skipped"
     if pair.gold is not None:
         return "gold"
-    return "repeat" if judgement.repeat_of is not None else None
+    if judgement.repeat_of is not None:
+        return "repeat"
+    rated_too = judgement.kind == "rating" and (judgement.annotator, judgement.pair_id) in compared
+    return "rating beside a comparison" if rated_too else None
 
 
-def _rows(pair: Pair, verdicts: Counter[str], form: str, text: bool) -> Rows:
-    most = max(verdicts.values())
-    leading = [verdict for verdict, count in verdicts.items() if count == most]
-    if len(leading) > 1:
+def _verdict(judgement: Judgement) -> Verdict:
+    if judgement.ratings is None:
+        assert judgement.verdict is not None
+        return judgement.verdict
+    a, b = judgement.ratings
+    return "tie" if a == b else "A" if a > b else "B"
+
+
+def _leading(verdicts: Counter[Verdict]) -> Verdict:
+    (verdict, most), *others = verdicts.most_common()
+    if others and others[0][1] == most:
         raise RowError("votes are even", "as many votes for one verdict as for another.")
-    if leading[0] == "both_bad" and form == "kto":
-        answers = (pair.a.text, pair.b.text)
-        return [labelled_row(pair.prompt, answer, False, text) for answer in answers]
-    if leading[0] not in ("A", "B"):
-        raise RowError(leading[0].replace("_", " "), "neither answer is preferred.")
-    good, bad = (pair.a, pair.b) if leading[0] == "A" else (pair.b, pair.a)
-    if good.text == bad.text:
+    return verdict
+
+
+def _held(
+    where: str, pair: Pair, verdict: Verdict, bad_too: bool, report: ExportReport
+) -> tuple[Held, ...]:
+    prompt, given = pair.prompt, len(pair.prompt)
+    good, bad = (pair.b, pair.a) if verdict == "B" else (pair.a, pair.b)
+    whole = [(*prompt, Message("assistant", answer.text)) for answer in (good, bad)]
+    if verdict == "both_bad" and bad_too:
+        kept = [messages for messages in whole if messages[-1].content.strip()]
+        if kept:
+            report.answers_left_out.update(["empty answer"] * (2 - len(kept)))
+            return tuple(LabelledConversation(where, some, given, False) for some in kept)
+    elif verdict not in ("A", "B"):
+        raise RowError(verdict.replace("_", " "), "neither answer is preferred.")
+    elif good.text == bad.text:
         raise RowError("same answers", "nothing can be learned from two equal answers.")
-    for answer in (good, bad):
-        if not answer.text.strip():
-            raise RowError("empty answer", "an empty answer cannot be learned from.")
-    return FORMS[form].write(Preferred(pair.prompt, good.text, bad.text), text)
+    found = SourcedPair(where, whole[0], whole[1], given)
+    found.check()
+    return (found,)
 
 
-def _held_out(prompts: Sequence[Conversation], fraction: float, seed: int) -> list[bool]:
-    """Which go to validation: prompts whole, in the order of their hash, up to the fraction.
-
-    The prompt is the user's first message, but for its case and white space, as in the split of
-    instruction data.
-    """
-    if fraction == 0:
-        return [False] * len(prompts)
-    if not 0 < fraction < 1:
-        raise ConfigError(f"validation fraction = {fraction}: must lie between 0 and 1.")
-    keys = [_key(prompt, seed) for prompt in prompts]
-    if len(set(keys)) < 2:
-        raise ConfigError(
-            f"{len(keys)} pairs with {len(set(keys))} different prompts: a split needs at least 2; "
-            "collect more, or leave the split out."
-        )
-    out = held_out(keys, fraction)
-    return [key in out for key in keys]
-
-
-def _key(prompt: Conversation, seed: int) -> int:
-    text = f"{seed}/split/{prompt_words(prompt)}".encode(errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+def _details(pair: Pair, judgements: Sequence[Judgement], verdict: Verdict) -> dict[str, Any]:
+    """Who decided it, and what they said of it."""
+    agreeing = [judgement for judgement in judgements if _verdict(judgement) == verdict]
+    strengths = [judgement.strength for judgement in agreeing if judgement.strength is not None]
+    good, bad = (pair.b, pair.a) if verdict == "B" else (pair.a, pair.b)
+    return {
+        "annotators": [judgement.annotator for judgement in judgements],
+        "simulated": sum(judgement.simulated for judgement in judgements),
+        "agree": len(agreeing),
+        "strength": sum(strengths) / len(strengths) if strengths else None,
+        "reasons": [judgement.reason for judgement in judgements if judgement.reason],
+        "sources": [good.source, bad.source],
+    }

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
-from foundling.data.formats import RowError, messages_of
+from foundling.data.formats import FORMATS, Kind
+from foundling.data.messages import check_prompt
+from foundling.data.reading import detect
 from foundling.data.rows import Rows
-from foundling.text.chat import Conversation, Message, check_roles
+from foundling.text.chat import Conversation, Message
 
-NEEDS = ("prompt", "messages")
 Plain = tuple[tuple[str, str], ...]
 
 
@@ -26,8 +26,8 @@ class Prompt:
 def read_prompts(file: str | Path) -> list[Prompt]:
     """The prompts of a .txt file, one a line, or of rows (.jsonl, .csv, ...) in order.
 
-    A row has "prompt", a text or messages, or "messages"; an answer at the end of the messages is
-    left out. Other columns are not read.
+    A row has any format of FORMATS, the simplest being a "prompt", a text or messages; an answer is
+    left out, and other columns are not read.
 
     Raises:
         SourceError: a row is no prompt, or the file is no file of prompts; names file and line.
@@ -35,12 +35,7 @@ def read_prompts(file: str | Path) -> list[Prompt]:
     read = _lines(Path(file)) if str(file).lower().endswith(".txt") else _rows(file)
     prompts = []
     for where, messages in read:
-        try:
-            check_roles(messages, training=False)
-        except ConfigError as error:
-            raise SourceError("roles out of order", f"{where}: {error}") from None
-        if not messages[-1].content.strip():
-            raise SourceError("empty prompt", f"{where}: the prompt is empty.")
+        check_prompt(where, messages)
         prompts.append(Prompt(messages, where.rsplit("/", 1)[-1]))
     if not prompts:
         raise SourceError("empty file", f"{file}: holds no prompt.")
@@ -66,25 +61,9 @@ def _rows(file: str | Path) -> list[tuple[str, Conversation]]:
     for row in Rows([file]):
         if isinstance(row, SourceError):
             raise row
-        where, values = row
-        try:
-            found.append((where, _messages(values)))
-        except RowError as error:
-            raise SourceError(error.reason, f"{where}: {error}") from None
+        format = FORMATS[detect([row], get_args(Kind))]
+        found.append((row[0], format.read(*row).prompt))
     return found
-
-
-def _messages(values: dict[str, Any]) -> Conversation:
-    named = [name for name in NEEDS if values.get(name) is not None]
-    if len(named) != 1:
-        held = ", ".join(values) or "nothing"
-        raise RowError("no prompt", f'give "prompt" or "messages"; the row has: {held}.')
-    given = values[named[0]]
-    if isinstance(given, str) and named[0] == "prompt":
-        return (Message("user", given),)
-    messages = messages_of(given, named[0])
-    answered = named[0] == "messages" and messages and messages[-1].role == "assistant"
-    return messages[:-1] if answered else messages
 
 
 def plain(messages: Sequence[Message]) -> Plain:

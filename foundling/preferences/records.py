@@ -14,6 +14,7 @@ Kind = Literal["comparison", "rating"]
 EventKind = Literal["comparison", "rating", "undo"]
 Who = Literal["all", "people", "simulated"]
 
+WHO: tuple[Who, ...] = ("all", "people", "simulated")
 SIDES: tuple[Side, ...] = ("A", "B")
 VERDICTS: tuple[Verdict, ...] = ("A", "B", "tie", "both_bad", "skip")
 KINDS: tuple[Kind, ...] = ("comparison", "rating")

@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from foundling.base.config import ConfigError, suggest
 from foundling.preferences import agreement, ranking
 from foundling.preferences.agreement import Share
-from foundling.preferences.records import VERDICTS, Judgement, Kind, Pair, Who
+from foundling.preferences.records import VERDICTS, Judgement, Kind, Pair
+from foundling.preferences.selection import Selection
 from foundling.preferences.store import PreferenceStore
 
-WHO: tuple[Who, ...] = ("all", "people", "simulated")
 _SCORES = {"A": 1.0, "B": 0.0, "tie": 0.5, "both_bad": 0.5}  # both bad: neither is better
 
 
 def statistics(
     store: PreferenceStore,
     *,
-    who: Who = "all",
+    selection: Selection | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
@@ -30,14 +29,14 @@ def statistics(
     gold items accuracy, and neither counts twice. Skipped items count as skipped alone.
 
     Raises:
-        ConfigError: `who` is none of WHO.
+        ConfigError: the selection names what there is not.
     """
-    if who not in WHO:
-        raise ConfigError(f'who = "{who}": no such group {suggest(who, WHO)}')
+    selection = selection or Selection()
+    selection.check(store)
     events, standing, pairs, prompts = (
         store.events(), store.judgements(), store.pairs(), store.prompt_ids(),
     )  # fmt: skip
-    wanted = [j for j in standing if who == "all" or j.simulated == (who == "simulated")]
+    wanted = [j for j in standing if selection.why_not(j, pairs[j.pair_id]) is None]
     said = [j for j in wanted if j.verdict != "skip"]
     compared = [j for j in said if j.kind == "comparison"]
     ordinary = [j for j in compared if pairs[j.pair_id].gold is None]
@@ -46,7 +45,8 @@ def statistics(
     outcomes = [_outcome(j, pairs[j.pair_id], prompts[j.pair_id]) for j in first]
     between = [outcome for outcome in outcomes if outcome.first != outcome.second]
     found = {
-        "who": who,
+        "who": selection.who,
+        "without": list(selection.without),
         "confidence": confidence,
         "counts": _counts(events, wanted, pairs),
         "verdicts": {v: sum(j.verdict == v for j in first) for v in VERDICTS if v != "skip"},

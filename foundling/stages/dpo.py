@@ -10,9 +10,11 @@ import torch
 
 from foundling.base.config import ConfigError
 from foundling.base.runtime import derive_seed
+from foundling.data.conversations import SourcedPair
 from foundling.data.encoded_pairs import PROMPT, EncodedPairs
 from foundling.data.pairs import PreferenceData
-from foundling.data.preferences import SourcedPair, read_preferences, split_pairs
+from foundling.data.prompt_split import split_by_prompt
+from foundling.data.reading import read_pairs
 from foundling.metrics.answers import measure_answers
 from foundling.metrics.continuations import sampled_continuations
 from foundling.metrics.pairs import Preferences, measure_preferences
@@ -147,7 +149,9 @@ class _Dpo:
         if settings.validation:
             held_out = self._read(config, settings.validation, "validation-votes")
         else:
-            learned, held_out = split_pairs(learned, settings.validation_fraction, config.seed)
+            learned, held_out = split_by_prompt(
+                learned, settings.validation_fraction, config.seed, "pairs"
+            )
         splits = [self._encoded(config, some) for some in (learned, held_out)]
         longest = max(int(some.row_lengths(shared=self.shared_prompts).max()) for some in splits)
         row_length = settings.row_length or max(self.context, longest)
@@ -159,14 +163,12 @@ class _Dpo:
         settings, found, lines = config.data, list[SourcedPair](), list[str]()
         rows = [file for file in files if not is_database(file)]
         if rows:
-            some, report = read_preferences(
-                rows, format=settings.format, on_error=settings.on_error
-            )
+            some, report = read_pairs(rows, format=settings.format, on_error=settings.on_error)
             found, lines = found + some, report.lines()
         for number, place in enumerate((file for file in files if is_database(file)), 1):
             votes = Votes.read(place)
             self.votes[place] = (f"{name}-{number}.jsonl", votes)
-            found, lines = found + votes.pairs(), [*lines, *votes.report]
+            found, lines = found + votes.pairs, [*lines, *votes.report]
         for line in lines:
             logger.info(line)
         return found

@@ -10,8 +10,10 @@ import torch
 
 from foundling.base.config import ConfigError
 from foundling.data.anchored import AnchoredData
-from foundling.data.conversations import SourcedConversation, read_conversations
-from foundling.data.examples import Examples, split_by_prompt
+from foundling.data.conversations import SourcedConversation
+from foundling.data.examples import Examples
+from foundling.data.prompt_split import split_by_prompt
+from foundling.data.reading import read_conversations
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
 from foundling.metrics.answers import measure_answers

@@ -1,12 +1,16 @@
 """Votes as a run's data: read from their database once, and kept with the run as a file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from foundling.base.config import ConfigError
-from foundling.data.preferences import PAIR_FORMATS, SourcedPair
+from foundling.data.conversations import SourcedPair
+from foundling.data.formats import FORMATS
+
+if TYPE_CHECKING:
+    from foundling.preferences.selection import Selection
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -24,36 +28,36 @@ def is_database(place: str) -> bool:
 
 @dataclass(frozen=True)
 class Votes:
-    """What annotators prefer, as rows, and a report of what was left out."""
+    """What annotators prefer, as pairs, and a report of what was left out."""
 
     name: str
-    rows: list[dict[str, Any]]
+    pairs: list[SourcedPair]
     report: Sequence[str]
 
     @classmethod
-    def read(cls, place: str) -> Self:
+    def read(cls, place: str, selection: "Selection | None" = None) -> Self:
         """The preferences that the votes in a database amount to.
 
         Raises:
             ConfigError: it is no database of preferences, or no pair has a preferred answer.
         """
         from foundling.preferences.database import shown
-        from foundling.preferences.exchange import export
+        from foundling.preferences.exchange import decide
         from foundling.preferences.store import PreferenceStore
 
         with PreferenceStore.open(place, create=False) as store:
-            found = export(store)
+            found, report = decide(store, selection)
         name = shown(place)
-        lines = [f"{name}: {line}" for line in found.report.lines()]
-        if not found.train:
+        pairs = [held for each in found for held in each.held if isinstance(held, SourcedPair)]
+        if not pairs:
             raise ConfigError(f"{name}: no pair has a preferred answer; collect votes first.")
-        return cls(name, found.train, lines)
-
-    def pairs(self) -> list[SourcedPair]:
-        parse = PAIR_FORMATS["explicit_prompt"].pair
-        return [parse(f"{self.name}#{number}", row) for number, row in enumerate(self.rows, 1)]
+        numbered = [replace(pair, where=f"{name}#{n}") for n, pair in enumerate(pairs, 1)]
+        return cls(name, numbered, [f"{name}: {line}" for line in report.lines()])
 
     def write(self, file: Path) -> None:
+        """The pairs as rows with an explicit prompt."""
         from foundling.preferences.exchange import write_rows
 
-        write_rows(file, self.rows)
+        write = FORMATS["explicit_prompt"].write
+        assert write is not None
+        write_rows(file, [row for pair in self.pairs for row in write(pair, False)])

@@ -1,23 +1,26 @@
 """Pairs whose better answer is known, shown among the others to see who looks closely."""
 
-import random
+import logging
 from pathlib import Path
 
-from foundling.preferences.importing import read_preferences
-from foundling.preferences.records import Answer, Pair
+from foundling.preferences.importing import as_shown, read_preferences
+from foundling.preferences.records import Pair
+
+log = logging.getLogger(__name__)
 
 
 def gold_pairs(path: Path, seed: int = 0) -> list[Pair]:
     """The pairs of any file of preferences, chosen against rejected; `seed` draws which is A.
 
     Raises:
-        ConfigError: the file cannot be read or is of no form that is known.
+        ConfigError: the file cannot be read or has no format that is known.
     """
-    found, _ = read_preferences([path])
+    found, report = read_preferences([path])
+    for line in report.lines():
+        log.info("gold items: %s", line)
     pairs = []
-    for _, given in found:
-        chosen, rejected = Answer(given.chosen, "gold"), Answer(given.rejected, "gold")
-        swap = random.Random(f"{seed}/{given.prompt}/{given.chosen}").random() < 0.5
-        a, b = (rejected, chosen) if swap else (chosen, rejected)
-        pairs.append(Pair(given.prompt, a, b, prompt_source=path.name, gold="B" if swap else "A"))
+    for given in found:
+        key = f"{seed}/{given.prompt}/{given.chosen[-1].content}"
+        a, b, better = as_shown(given, ("gold", "gold"), key)
+        pairs.append(Pair(given.prompt, a, b, prompt_source=path.name, gold=better))
     return pairs

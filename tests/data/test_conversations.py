@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.conversations import read_conversations
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
+from foundling.data.reading import read_conversations
 from foundling.text.chat import Message
 
 
@@ -77,7 +77,10 @@ def test_each_format_is_detected_and_read(
 
 
 def test_every_format_has_a_row_above() -> None:
-    assert {format for format, _, _ in ROWS} == set(FORMATS)
+    kinds = {format.kind for format in FORMATS.values()}
+    assert kinds == {"conversations", "preferences", "labelled answers", "prompts"}
+    conversations = {name for name, format in FORMATS.items() if format.kind == "conversations"}
+    assert {format for format, _, _ in ROWS} == conversations
 
 
 def test_csv_and_parquet(tmp_path: Path) -> None:

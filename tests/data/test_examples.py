@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
-from foundling.data.examples import Examples, split_by_prompt
+from foundling.data.examples import Examples
+from foundling.data.prompt_split import split_by_prompt
 from foundling.text.chat import Message, Rendered, render, render_plain
 from foundling.text.tokenizer import Tokenizer
 

@@ -8,9 +8,9 @@ import torch
 
 from foundling import models
 from foundling.base.config import ConfigError
+from foundling.data.conversations import SourcedPair
 from foundling.data.encoded_pairs import CHOSEN, PROMPT, REJECTED, EncodedPairs
 from foundling.data.pairs import PreferenceData
-from foundling.data.preferences import SourcedPair
 from foundling.models import RUNGS
 from foundling.models.batch import IGNORE, PreferenceBatch
 from foundling.objectives.answers import answer_log_probs, summed

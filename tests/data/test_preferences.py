@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.conversations import ParseReport
+from foundling.data.conversations import SourcedPair
 from foundling.data.faults import SourceError
-from foundling.data.preferences import (
-    PAIR_FORMATS,
-    SourcedPair,
-    read_preferences,
-    split_pairs,
-)
+from foundling.data.formats import FORMATS
+from foundling.data.prompt_split import split_by_prompt
+from foundling.data.reading import ParseReport, read_pairs
 from foundling.text.chat import Message
 
 Row = dict[str, Any]
@@ -35,7 +32,7 @@ def read(tmp_path: Path) -> Read:
     def read(rows: Sequence[Row], **options: Any) -> tuple[list[SourcedPair], ParseReport]:
         path = tmp_path / "pairs.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_preferences([path], **options)
+        return read_pairs([path], **options)
 
     return read
 
@@ -168,7 +165,7 @@ def test_a_fault_stops_with_its_line_or_is_counted(read: Read, name: str) -> Non
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"a": 1}, r"columns \(a\) are those of no known format"),
+        ({"a": 1}, r"columns \(a\) fit no known format"),
         ({"prompt": "p", "chosen": "a"}, "no known format"),
         ({"chosen": "a", "rejected": "b"}, "neither"),
         ({"chosen": 1, "rejected": 2}, "neither"),
@@ -205,13 +202,18 @@ def nonsense(random: Random) -> Any:
     return [random.choice(MESSAGES) for _ in range(random.choice([0, 1, 2, 2, 2, 3]))]
 
 
+PAIR_FORMATS = [name for name, format in FORMATS.items() if format.kind == "preferences"]
+
+
 @pytest.mark.parametrize("format", PAIR_FORMATS)
 def test_nonsense_is_a_fault_or_a_pair_and_never_a_crash(format: str) -> None:
     random, num_pairs = Random(0), 0
     for _ in range(20_000):
-        row = {name: nonsense(random) for name in ("prompt", "chosen", "rejected")}
+        row = {name: nonsense(random) for name in ("prompt", "instruction", "chosen", "rejected")}
         with suppress(SourceError):
-            pair = PAIR_FORMATS[format].pair("here", row)
+            pair = FORMATS[format].read("here", row)
+            assert isinstance(pair, SourcedPair)
+            pair.check()
             num_pairs += 1
             assert pair.chosen[: pair.given] == pair.rejected[: pair.given]
             assert pair.chosen != pair.rejected
@@ -224,7 +226,7 @@ def test_no_prompt_stands_on_both_sides_of_a_split() -> None:
         SourcedPair(f"f:{n}", (Message("user", f"Q{n % 7}"), GOOD), (Message("user", "?"), BAD), 1)
         for n in range(40)
     ]
-    train, held_out = split_pairs(pairs, 0.3, seed=1)
+    train, held_out = split_by_prompt(pairs, 0.3, seed=1)
     prompts = [{pair.chosen[0].content for pair in side} for side in (train, held_out)]
     assert not prompts[0] & prompts[1]
     assert sorted(p.where for p in (*train, *held_out)) == sorted(p.where for p in pairs)

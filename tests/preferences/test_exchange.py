@@ -11,11 +11,12 @@ import pytest
 
 from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
+from foundling.data.formats import FORMATS
 from foundling.preferences.exchange import export, write_rows
-from foundling.preferences.forms import FORMS
 from foundling.preferences.importing import import_preferences, read_answers, read_preferences
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Verdict, Vote
+from foundling.preferences.selection import Selection
 from foundling.preferences.store import PreferenceStore
 from foundling.text.chat import Message
 
@@ -35,22 +36,22 @@ def message(role: str, content: str) -> dict[str, str]:
 FRONT = [message("user", "a"), message("assistant", "b"), message("user", "c")]
 GOOD, BAD = message("assistant", "good"), message("assistant", "bad")
 WRITTEN: dict[str, list[dict[str, Any]]] = {
-    "explicit": [{"prompt": FRONT, "chosen": [GOOD], "rejected": [BAD]}],
-    "messages": [{"chosen": [*FRONT, GOOD], "rejected": [*FRONT, BAD]}],
-    "hh": [
+    "explicit_prompt": [{"prompt": FRONT, "chosen": [GOOD], "rejected": [BAD]}],
+    "implicit_prompt": [{"chosen": [*FRONT, GOOD], "rejected": [*FRONT, BAD]}],
+    "hh_rlhf": [
         {
             "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: good",
             "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: bad",
         }
     ],
-    "kto": [
+    "unpaired": [
         {"prompt": FRONT, "completion": [GOOD], "label": True},
         {"prompt": FRONT, "completion": [BAD], "label": False},
     ],
 }
 
 
-@pytest.mark.parametrize("form", list(FORMS))
+@pytest.mark.parametrize("form", [name for name, format in FORMATS.items() if format.write])
 def test_each_form_there_and_back(file_store: PreferenceStore, tmp_path: Path, form: str) -> None:
     pair = Pair(PROMPT, Answer("bad", "x"), Answer("good", "y"))
     say(file_store, "ann", file_store.add_pair(pair), "B")
@@ -58,22 +59,26 @@ def test_each_form_there_and_back(file_store: PreferenceStore, tmp_path: Path, f
     assert found.train == WRITTEN[form]
     assert found.report.rows == {"train": len(WRITTEN[form])}
     write_rows(tmp_path / "rows.jsonl", found.train)
-    ((where, read),), report = read_preferences([tmp_path / "rows.jsonl"])
-    assert report.form == form
-    assert where.endswith("rows.jsonl:1")
-    assert (read.prompt, read.chosen, read.rejected) == (PROMPT, "good", "bad")
+    (read,), report = read_preferences([tmp_path / "rows.jsonl"])
+    assert report.format == form
+    assert read.where.endswith("rows.jsonl:1")
+    assert (read.prompt, read.chosen[-1].content, read.rejected[-1].content) == (
+        PROMPT,
+        "good",
+        "bad",
+    )
 
 
 def test_strings(file_store: PreferenceStore, pair_of: MakePair, tmp_path: Path) -> None:
     say(file_store, "ann", file_store.add_pair(pair_of(1, a="x", b="y")), "A")
-    found = export(file_store, "explicit", text=True)
+    found = export(file_store, "explicit_prompt", text=True)
     assert found.train == [{"prompt": "question 1", "chosen": "x", "rejected": "y"}]
     assert [row["label"] for row in export(file_store, "kto", text=True).train] == [True, False]
     write_rows(tmp_path / "rows.jsonl", found.train)
-    ((_, read),), _ = read_preferences([tmp_path / "rows.jsonl"])
+    (read,), _ = read_preferences([tmp_path / "rows.jsonl"])
     assert read.prompt == (Message("user", "question 1"),)
     say(file_store, "ann", file_store.add_pair(Pair(PROMPT, pair_of(1).a, pair_of(1).b)), "A")
-    report = export(file_store, "explicit", text=True).report
+    report = export(file_store, "explicit_prompt", text=True).report
     assert report.pairs_left_out == {"several messages": 1}
     with pytest.raises(ConfigError, match="has no strings"):
         export(file_store, "hh", text=True)
@@ -120,7 +125,7 @@ def test_repeats_and_simulated_votes(file_store: PreferenceStore, pair_of: MakeP
     report = export(store).report
     assert report.votes_left_out["repeat"] > 0
     assert report.num_kept == 6
-    assert export(store, who="people").report.votes_left_out["not of people"] > 6
+    assert export(store, selection=Selection("people")).report.votes_left_out["not of people"] > 6
 
 
 def test_hh_has_no_place_for_some_texts(file_store: PreferenceStore, pair_of: MakePair) -> None:
@@ -154,9 +159,9 @@ def test_an_import_is_kept_once(file_store: PreferenceStore, tmp_path: Path) -> 
     fronts = [f"\n\nHuman: {n}\n\nAssistant:" for n in range(40)]
     rows = [{"chosen": f"{front} yes", "rejected": f"{front} no"} for front in fronts]
     write_rows(tmp_path / "hh.jsonl", rows)
-    first = import_preferences(file_store, [tmp_path / "hh.jsonl"])
-    again = import_preferences(file_store, [tmp_path / "hh.jsonl"])
-    assert (first.form, first.num_pairs, first.num_known) == ("hh", 40, 0)
+    first = import_preferences(file_store, *read_preferences([tmp_path / "hh.jsonl"]))
+    again = import_preferences(file_store, *read_preferences([tmp_path / "hh.jsonl"]))
+    assert (first.parsed.format, first.num_pairs, first.num_known) == ("hh_rlhf", 40, 0)
     assert (again.num_pairs, again.num_known) == (0, 40)
     verdicts = [judgement.verdict for judgement in file_store.judgements()]
     assert 8 < verdicts.count("A") < 32
@@ -166,16 +171,19 @@ def test_an_import_is_kept_once(file_store: PreferenceStore, tmp_path: Path) -> 
 
 
 FAULTY: list[tuple[dict[str, Any], str]] = [
-    ({"chosen": "x", "rejected": "y"}, "not a list"),
-    ({"prompt": "x"}, "fit no form"),
+    ({"chosen": "x", "rejected": "y"}, "they are neither"),
+    ({"prompt": "x"}, "fit no known format"),
     ({"prompt": "x", "chosen": "y", "rejected": None}, 'no "rejected"'),
     ({"prompt": "x", "completion": "y", "label": "good"}, "expected true or false"),
-    ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "b"}, "does not begin with"),
+    (
+        {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "b"},
+        "rejected does not end",
+    ),
     (
         {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: x\n\nAssistant: b"},
-        "differ before the last answer",
+        "differ before the last turn",
     ),
-    ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "must be the assistant's"),
+    ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "does not end with a turn"),
 ]
 
 
@@ -191,7 +199,7 @@ def test_labelled_answers_are_paired(tmp_path: Path) -> None:
     rows = [{"prompt": p, "completion": c, "label": label} for p, c, label in given]
     write_rows(tmp_path / "kto.jsonl", rows)
     found, report = read_preferences([tmp_path / "kto.jsonl"])
-    assert [(read.chosen, read.rejected) for _, read in found] == [("1", "2")]
+    assert [(read.chosen[-1].content, read.rejected[-1].content) for read in found] == [("1", "2")]
     assert report.dropped == {"no counterpart": 2}
 
 

@@ -8,6 +8,7 @@ import pytest
 from foundling.base.config import ConfigError
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Pair, Verdict, Vote
+from foundling.preferences.selection import Selection
 from foundling.preferences.statistics import statistics
 from foundling.preferences.store import PreferenceStore
 
@@ -99,9 +100,9 @@ def test_people_and_rules_apart(file_store: PreferenceStore, pair_of: MakePair) 
     file_store.add_annotator("rule", simulated=True)
     say(file_store, "ann", pair_id, "A")
     say(file_store, "rule", pair_id, "B")
-    assert statistics(file_store, who="people")["verdicts"]["A"] == 1
-    assert statistics(file_store, who="people")["verdicts"]["B"] == 0
-    assert statistics(file_store, who="simulated")["verdicts"]["B"] == 1
+    assert statistics(file_store, selection=Selection("people"))["verdicts"]["A"] == 1
+    assert statistics(file_store, selection=Selection("people"))["verdicts"]["B"] == 0
+    assert statistics(file_store, selection=Selection("simulated"))["verdicts"]["B"] == 1
     assert statistics(file_store, bootstrap=5)["counts"]["comparisons"] == 2
     with pytest.raises(ConfigError, match="no such group"):
-        statistics(file_store, who="humans")  # type: ignore[arg-type]
+        statistics(file_store, selection=Selection("humans"))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from foundling import cli
-from foundling.data.preferences import read_preferences
+from foundling.data.reading import read_pairs
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Answer, Pair, Vote
 from foundling.preferences.store import PreferenceStore
@@ -119,17 +119,17 @@ def test_out_to_a_file_and_in_again(
     assert [Path(file).name for file in report["files"]] == [
         "pairs.jsonl", "pairs-validation.jsonl",
     ]  # fmt: skip
-    sizes = [len(read_preferences([file])[0]) for file in report["files"]]
+    sizes = [len(read_pairs([file])[0]) for file in report["files"]]
     assert sizes == [report["rows"]["train"], report["rows"]["validation"]]
     assert call("export", db, "--out", out) == 2
     assert "is there already" in capsys.readouterr().err
-    for form in ("messages", "hh", "kto"):
+    for form in ("implicit_prompt", "hh_rlhf", "unpaired"):
         assert call("export", db, "--out", out, "--format", form, "--overwrite") == 0
         capsys.readouterr()
         again = ("import", out, "--db", tmp_path / f"{form}.db", "--json")
         assert call(*again) == 0
         first = last_json(capsys.readouterr().out)
-        assert (first["form"], first["pairs"]) == (form, report["kept"])
+        assert (first["format"], first["pairs"]) == (form, report["kept"])
         assert call(*again) == 0
         assert last_json(capsys.readouterr().out)["known"] == report["kept"]
         assert call("stats", tmp_path / f"{form}.db", "--json", "--bootstrap", 0) == 0
@@ -148,15 +148,18 @@ def test_out_to_a_file_and_in_again(
         (("export", "empty.db", "--out", "a.jsonl"), "no vote yet"),
         (("export", "votes.db", "--out", "a.json"), "ends in .jsonl"),
         (
-            ("export", "votes.db", "--out", "a.jsonl", "--format", "expl"),
-            'Did you mean "explicit"?',
+            ("export", "votes.db", "--out", "a.jsonl", "--format", "explicit_promt"),
+            'Did you mean "explicit_prompt"?',
         ),
-        (("export", "votes.db", "--out", "a.jsonl", "--format", "hh", "--text"), "has no strings"),
+        (
+            ("export", "votes.db", "--out", "a.jsonl", "--format", "hh_rlhf", "--text"),
+            "has no strings",
+        ),
         (("export", "votes.db", "--out", "a.jsonl", "--split", "0"), "between 0 and 1"),
         (("export", "votes.db", "--out", "no/a.jsonl"), "no is not there"),
         (("import", "text.db", "--db", "new.db"), "not a kind that is read"),
-        (("import", "bad.jsonl", "--db", "new.db"), "fit no form"),
-        (("import", "bad.jsonl", "--db", "new.db", "--format", "x"), "no such form"),
+        (("import", "bad.jsonl", "--db", "new.db"), "fit no known format"),
+        (("import", "bad.jsonl", "--db", "new.db", "--format", "x"), "no such format"),
         (("simulate", "nowhere", "--name", "n", "--rule", "longer"), "begin it with http://"),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from foundling import cli, hamlet
 from foundling.base.config import ConfigError, dump_toml, load_toml, override
-from foundling.data.conversations import read_conversations
+from foundling.data.reading import read_conversations
 from foundling.preferences.records import Answer, Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.runs import checkpoint

@@ -20,7 +20,7 @@ from foundling.studio.production import Production
 
 
 def test_gold_pairs_hide_which_side_is_right(tmp_path: Path) -> None:
-    rows = [{"prompt": f"{n} + 1?", "chosen": str(n + 1), "rejected": "5"} for n in range(20)]
+    rows = [{"prompt": f"{n} + 1?", "chosen": str(n + 1), "rejected": "no"} for n in range(20)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "gold.jsonl").write_text(lines)
     found = gold_pairs(tmp_path / "gold.jsonl")
