@@ -163,7 +163,8 @@ def runs(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run or a ladder folder.")]) -> None:
     """Write a run's or a ladder's report.html anew."""
-    from foundling.reports.run_report import write_ladder_report, write_run_report
+    from foundling.reports.ladder_report import write_ladder_report
+    from foundling.reports.run_report import write_run_report
 
     is_ladder = (run / "ladder.json").is_file()
     print(write_ladder_report(run) if is_ladder else write_run_report(run))

@@ -10,7 +10,7 @@ from foundling.base import durable
 from foundling.base.config import ConfigError, override
 from foundling.data.store import TokenStore
 from foundling.models import RUNGS, rung_settings
-from foundling.reports.run_report import write_ladder_report
+from foundling.reports.ladder_report import write_ladder_report
 from foundling.runs.records import best_validation, read_object
 from foundling.runs.run import Run, is_run
 from foundling.stages.pretrain import PretrainConfig, pretrain

@@ -7,7 +7,7 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, override
-from foundling.reports.tuning_report import write_sweep_report
+from foundling.reports.sweep_report import write_sweep_report
 from foundling.runs.records import best_validation, read_object
 from foundling.runs.run import Run, is_run
 from foundling.stages.sft import sft

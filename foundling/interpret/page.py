@@ -26,7 +26,7 @@ from foundling.interpret.text_pairs import aligned, joined, same_words, second
 from foundling.interpret.weights import attention_modules
 from foundling.interpret.words import Reading, Word, read
 from foundling.models.language_model import LanguageModel
-from foundling.reports.run_report import page
+from foundling.reports.page import page
 from foundling.text.tokenizer import Tokenizer
 
 SCRIPTS = ("attention_weights.js", "attention_picture.js", "attention.js")

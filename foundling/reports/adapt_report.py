@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from foundling.base import durable
-from foundling.reports.plot_style import compact
-from foundling.reports.run_report import draw, existing, page
-from foundling.reports.tuning_plots import learning_plot
+from foundling.reports.evaluation_curves import curves_plot
+from foundling.reports.page import draw, existing, write_page
+from foundling.reports.plot_keys import drawn_models
+from foundling.reports.style import compact
 from foundling.runs.records import read_object
 from foundling.statistics.learning_curve import WAYS, Point
 
@@ -23,17 +23,26 @@ def write_adapt_report(folder: Path) -> Path:
         WAYS[way]: [Point(**values) for values in points]
         for way, points in content["curves"].items()
     }
-    figure = learning_plot(
-        {name: [(p.number, p.mean, p.low, p.high) for p in of] for name, of in curves.items()},
-        chance=task["chance"] or None,
-        majority=task["majority"],
-        title="Accuracy by the number of examples",
-    )
+    drawn = [
+        {
+            "subject": name,
+            "name": "",
+            "x_label": "examples",
+            "y_label": "accuracy",
+            "chance": task["chance"] or None,
+            "majority": task["majority"],
+            "points": [{"x": p.number, "y": p.mean, "low": p.low, "high": p.high} for p in points],
+        }
+        for name, points in curves.items()
+    ]
+    models = drawn_models({name: name for name in curves})
+    figure = curves_plot("Accuracy by the number of examples", drawn, models)
     told = "; ".join(
         f"{name}: " + ", ".join(f"{p.mean:.1%} at {p.number:,}" for p in points)
         for name, points in curves.items()
     )
-    text = page(
+    return write_page(
+        folder,
         "adapt.html.j2",
         name=task["name"],
         content=content,
@@ -43,8 +52,6 @@ def write_adapt_report(folder: Path) -> Path:
         table={name: {p.number: p for p in points} for name, points in curves.items()},
         figure=draw(folder, "learning", figure, f"Accuracy. {told}."),
     )
-    durable.replace(folder / "report.html", text.encode("utf-8"))
-    return folder / "report.html"
 
 
 def _cards(content: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -8,39 +8,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from foundling.reports import style
 from foundling.reports.names import cut
-from foundling.reports.plot_keys import (
-    Key,
-    Model,
-    legend_above,
-    legend_height,
-    model_key,
-)
-from foundling.reports.plot_style import (
-    GRID,
-    INK,
-    MUTED,
-    PAPER,
-    compact,
-    log_x,
-    new_figure,
-    padded,
-)
+from foundling.reports.plot_keys import Key, Model, legend_above, legend_height, model_key
+from foundling.reports.style import DOTTED, INK, MUTED, PAPER
 
 Values = Mapping[str, Any]
-DOTTED = (0, (2, 3))
 
 # What is learned from the examples is solid; what shows how much of it is their form is not.
 DASHES: tuple[Any, ...] = (
     "solid", (0, (5, 2)), (0, (1.2, 1.6)), (0, (6, 2, 1.2, 2)), (0, (3, 1, 1, 1, 1, 1)),
 )  # fmt: skip
+LEVELS = {"chance": DOTTED, "majority": (0, (6, 3))}  # what a curve is held against
 MOST_LINES = 4  # in one frame, where each model has several; above it each has its own
 
 
 def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model]) -> Figure:
     """The `drawable` curves of one figure: a colour a model, a dash a name, a bar an interval."""
+    if not curves:
+        return style.empty(*style.new_figure(title, "", ""), "nothing measured yet")
     names = list(dict.fromkeys(curve["name"] for curve in curves))
     subjects = list(dict.fromkeys(curve["subject"] for curve in curves))
     is_split = len(curves) > MOST_LINES and len(subjects) > 1 and len(names) > 1
@@ -50,13 +38,14 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
     keys = [] if is_split else [model_key(models[subject]) for subject in subjects]
     if len(names) > 1 or not keys:
         keys += [_name_key(name, names) for name in names]
-    if any(curve["chance"] is not None for curve in curves):
-        keys.append((Line2D([], [], color=MUTED, linestyle=DOTTED, linewidth=1.3), "chance"))
+    for name, dashes in LEVELS.items():
+        if _levels(curves, name):
+            keys.append((Line2D([], [], color=MUTED, linestyle=dashes, linewidth=1.3), name))
     if _kind(curves[0]) == "confidence":
         keys.append((Line2D([], [], color=MUTED, linewidth=1.1), "as sure as right"))
     each = 2.75 if is_split else 3.4
     top = 0.45 + legend_height(keys)
-    figure, whole = new_figure(title, "", "", height=top + num_rows * each)
+    figure, whole = style.new_figure(title, "", "", height=top + num_rows * each)
     whole.set_axis_off()
     legend_above(figure, keys)
     y_label = textwrap.fill(curves[0]["y_label"], 26)
@@ -71,8 +60,14 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
             (left, (floor + 0.6) / height, width - 0.02, (each - 0.6 - head) / height),
             facecolor="none",
         )
-        _frame(axes, curves, num_columns)
-        _levels(axes, curves)
+        style.frame(axes, label_size=10.5)
+        _x_axis(axes, curves, num_columns)
+        _y_axis(axes, curves)
+        for name, dashes in LEVELS.items():
+            for share in _levels(curves, name):
+                style.level(axes, share, linewidth=1.3, linestyle=dashes, zorder=2)
+        if _kind(curves[0]) == "confidence":
+            axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1.1, zorder=1)
         for curve in curves:
             if curve["subject"] in of:
                 _line(axes, curve, models[curve["subject"]], names)
@@ -132,17 +127,6 @@ def _places(x: Any, curve: Values) -> Any:
     return np.log2(np.maximum(x, 0.5)) if _kind(curve) in ("example", "shots") else x
 
 
-def _frame(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=10.5, length=0, pad=5)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    _x_axis(axes, curves, num_columns)
-    _y_axis(axes, curves)
-
-
 def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
     """Examples stand evenly, positions by their logarithm, shares per cent."""
     x_label = textwrap.shorten(curves[0]["x_label"], 72 // num_columns, placeholder="…")
@@ -155,14 +139,12 @@ def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
         axes.set_xticks(list(at), [f"{x:,g}" for x in xs])
         return
     if kind == "position" and xs[-1] > 20:
-        log_x(axes, max(1, xs[0]), xs[-1])
+        style.log_x(axes, max(1, xs[0]), xs[-1])
         if num_columns > 1:
             axes.xaxis.set_major_locator(FixedLocator(list(axes.get_xticks()[::3])))
         return
     axes.xaxis.set_major_locator(MaxNLocator(6 // num_columns))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    if kind in ("confidence", "share"):
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    style.show(axes.xaxis, style.per_cent if kind in ("confidence", "share") else style.compact)
     if kind == "confidence":
         axes.set_xlim(0, 1)
         if num_columns > 1:
@@ -172,21 +154,18 @@ def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
 def _y_axis(axes: Axes, curves: Sequence[Values]) -> None:
     """As high as the intervals and chance need; shares per cent, and between 0 and 100."""
     ends = [point[key] for of in curves for point in of["points"] for key in ("y", "low", "high")]
-    ends += [curve["chance"] for curve in curves]
+    ends += [share for name in LEVELS for share in _levels(curves, name)]
     held = np.array([end for end in ends if end is not None and np.isfinite(end)])
-    low, high = padded(held) if len(held) else (0.0, 1.0)
+    low, high = style.padded(held) if len(held) else (0.0, 1.0)
     if is_share(curves[0]):
         low, high = max(min(0.0, *held, 0.0), low), min(max(1.0, *held, 1.0) + 0.02, high)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+        style.show(axes.yaxis, style.per_cent)
     axes.set_ylim(*((0.0, 1.02) if _kind(curves[0]) == "confidence" else (low, high)))
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _levels(axes: Axes, curves: Sequence[Values]) -> None:
-    for chance in {curve["chance"] for curve in curves if curve["chance"] is not None}:
-        axes.axhline(chance, color=MUTED, linewidth=1.3, linestyle=DOTTED, zorder=2)
-    if _kind(curves[0]) == "confidence":
-        axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1.1, zorder=1)
+def _levels(curves: Sequence[Values], name: str) -> set[float]:
+    return {curve[name] for curve in curves if curve.get(name) is not None}
 
 
 def _dash(name: str, names: Sequence[str]) -> Any:

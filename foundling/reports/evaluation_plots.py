@@ -8,17 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from foundling.reports.plot_keys import (
-    Key,
-    Model,
-    legend_above,
-    legend_height,
-    model_key,
-)
-from foundling.reports.plot_style import GRID, INK, MUTED, PAPER, new_figure, padded
-from foundling.reports.wording import decimals, number, value_text
+from foundling.reports import style
+from foundling.reports.in_words import decimals, number, value_text
+from foundling.reports.plot_keys import Key, Model, legend_above, legend_height, model_key
+from foundling.reports.style import GRID, INK, MUTED, PAPER
 
 Values = Mapping[str, Any]
 LINE = 0.19  # inches: what a line of text takes
@@ -38,7 +33,7 @@ def metrics_plot(title: str, metrics: Sequence[Values], models: Mapping[str, Mod
     ]
     keys = _keys(metrics, [models[name] for name in models if any(name in of for of in rows)])
     top, bottom = 0.48 + legend_height(keys), 0.36 if in_common else 0.1
-    figure, whole = new_figure(title, "", "", height=top + bottom + sum(heights))
+    figure, whole = style.new_figure(title, "", "", height=top + bottom + sum(heights))
     whole.set_axis_off()
     height = figure.get_figheight()
     legend_above(figure, keys)
@@ -104,15 +99,13 @@ def _row_axis(
     axes.set_axisbelow(True)
     if limits is None:
         ends = _ends(metric)
-        limits = padded(np.array(ends)) if ends else (0.0, 1.0)
+        limits = style.padded(np.array(ends)) if ends else (0.0, 1.0)
     axes.set_xlim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     digits = decimals(*limits)
     unit = metric["unit"]
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(
-            lambda x, _: f"{100 * x:g}%" if unit == "share" else number(float(x), unit, digits)
-        )
+    style.show(
+        axes.xaxis, style.per_cent if unit == "share" else lambda x: number(float(x), unit, digits)
     )
     if not with_ticks:
         axes.tick_params(axis="x", labelbottom=False)

@@ -14,11 +14,11 @@ from foundling.base import durable
 from foundling.reports.evaluation_curves import curves_plot, drawable, is_share
 from foundling.reports.evaluation_plots import metrics_plot
 from foundling.reports.evaluation_rows import difference_table, far_pairs, metric_row
+from foundling.reports.in_words import NOTHING, interval_text, value_text
 from foundling.reports.names import short_names
+from foundling.reports.page import draw, write_page
 from foundling.reports.plot_keys import Model, drawn_models
-from foundling.reports.plot_style import compact
-from foundling.reports.run_report import draw, page
-from foundling.reports.wording import NOTHING, interval_text, value_text
+from foundling.reports.style import compact
 
 Values = Mapping[str, Any]
 MOST_DOTS = 40  # of a figure: rows times models
@@ -43,7 +43,8 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
         _section(probe, folder, f"p{place}_{_slug(probe['name'])}", models)
         for place, probe in enumerate(content["probes"])
     ]
-    html = page(
+    return write_page(
+        folder,
         "evaluation.html.j2",
         name=name,
         subjects=[{**subject, "short": models[subject["name"]]} for subject in content["subjects"]],
@@ -59,8 +60,6 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
             if metric["headline"]
         ),
     )
-    durable.replace(folder / "report.html", html.encode("utf-8"))
-    return folder / "report.html"
 
 
 def _finite(value: Any) -> Any:

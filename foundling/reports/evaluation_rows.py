@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from foundling.reports.wording import (
+from foundling.reports.in_words import (
     BETTER,
     Verdict,
     against_chance,

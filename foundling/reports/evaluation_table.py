@@ -7,14 +7,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from foundling.reports.names import LONGEST_NAME, cut, short_names
-from foundling.reports.wording import (
+from foundling.reports.in_words import (
     NOTHING,
     against_chance,
     half_width,
     span,
     value_text,
 )
+from foundling.reports.names import LONGEST_NAME, cut, short_names
 
 AT_CHANCE = "°"
 NARROW = 8  # characters of a column where there are many: six models and their figures in 80

@@ -1,14 +1,13 @@
 """Tells, for a run's report, what the guard did."""
 
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
 from foundling.base import intervals
 from foundling.base.intervals import Intervals
-from foundling.reports.plots import Curve
+from foundling.reports.run_plots import Curve
 from foundling.runs.records import (
     ACTS,
     NOTES,
@@ -18,8 +17,6 @@ from foundling.runs.records import (
     is_number,
     samples_left_out,
 )
-
-UNSHOWABLE = ("Cc", "Cs")  # Unicode's categories: control characters, halves of a pair
 
 
 def deeds(events: Sequence[Mapping[str, Any]]) -> str:
@@ -85,14 +82,6 @@ def undone_curves(
             finite = all(map(is_number, losses))
             path.append((step + 1, fmean(losses) if finite else math.inf))
     return [Curve([x for x, _ in path], [y for _, y in path]) for path in paths]
-
-
-def visible(text: str) -> str:
-    """The text with a mark for each character that no page can show."""
-    return "".join(
-        "\ufffd" if unicodedata.category(letter) in UNSHOWABLE and letter not in "\n\t" else letter
-        for letter in text
-    )
 
 
 def _times(acts: Mapping[str, int]) -> str:

@@ -9,9 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
 from foundling.reports.names import cut
-from foundling.reports.plot_style import INK, PALETTE, WIDTH
+from foundling.reports.style import INK, MARKERS, PALETTE, WIDTH
 
-MARKERS = ("o", "s", "^", "D", "v", "P")
 FONT = FontProperties(size=11)
 Key = tuple[Line2D, str]
 

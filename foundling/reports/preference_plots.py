@@ -5,19 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from foundling.reports import style
 from foundling.reports.names import cut
-from foundling.reports.plot_style import (
-    BLUE,
-    GRID,
-    INK,
-    MUTED,
-    PALETTE,
-    empty,
-    legend,
-    new_figure,
-)
+from foundling.reports.style import BLUE, DOTTED, INK, MUTED, PALETTE
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ def estimates_plot(
     """
     known = [estimate for estimate in estimates if estimate.value is not None]
     lines = max((estimate.name.count("\n") + 1 for estimate in known), default=1)
-    figure, axes = new_figure(
+    figure, axes = style.new_figure(
         title,
         label,
         "",
@@ -58,23 +50,23 @@ def estimates_plot(
         right=0.76,
     )
     if not known:
-        return empty(figure, axes, "nothing measured yet")
+        return style.empty(figure, axes, "nothing measured yet")
     for row, estimate in enumerate(known):
         assert estimate.value is not None
         if estimate.interval is not None:
             axes.hlines(row, *estimate.interval, color=BLUE, linewidth=3, alpha=0.4, zorder=3)
         axes.plot(estimate.value, row, "o", color=BLUE, markersize=8, zorder=4, clip_on=False)
         counted = "" if estimate.n is None else f"n = {estimate.n:,}"
-        for place, text, style in (
+        for place, text, (weight, colour) in (
             (1.03, format(estimate.value, ".0%" if percent else ".2f"), ("bold", INK)),
             (1.22, counted, ("normal", MUTED)),
         ):
             axes.text(
                 place, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=11.5,
-                fontweight=style[0], color=style[1],
+                fontweight=weight, color=colour,
             )  # fmt: skip
     if reference is not None:
-        axes.axvline(reference, color=MUTED, linewidth=1.2, linestyle=(0, (2, 3)), zorder=2)
+        axes.axvline(reference, color=MUTED, linewidth=1.2, linestyle=DOTTED, zorder=2)
     ends = [x for e in known for x in (e.value, *(e.interval or ())) if x is not None]
     if reference is not None:
         ends.append(reference)
@@ -84,22 +76,18 @@ def estimates_plot(
     axes.set_ylim(len(known) - 0.5, -0.5)
     axes.yaxis.set_major_locator(FixedLocator(list(range(len(known)))))
     axes.set_yticklabels([estimate.name for estimate in known], parse_math=False)
-    axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    style.lying(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    ticks = ".0%" if percent else "g"
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format(value, ticks)))
-    axes.spines["bottom"].set_visible(False)
+    style.show(axes.xaxis, ".0%" if percent else "g")
     return figure
 
 
 def ratings_plot(counts: Mapping[str, Mapping[int, int]], numbers: Sequence[int]) -> Figure:
     """How often each source's answers were given each number, as shares of its ratings."""
-    figure, axes = new_figure("How the answers were rated", "rating", "share", height=3.4)
+    figure, axes = style.new_figure("How the answers were rated", "rating", "share", height=3.4)
     drawn = {name: given for name, given in counts.items() if sum(given.values())}
     if not drawn:
-        return empty(figure, axes, "nothing rated yet")
+        return style.empty(figure, axes, "nothing rated yet")
     width = 0.8 / len(drawn)
     for place, (name, given) in enumerate(drawn.items()):
         shares = [given.get(number, 0) / sum(given.values()) for number in numbers]
@@ -107,8 +95,8 @@ def ratings_plot(counts: Mapping[str, Mapping[int, int]], numbers: Sequence[int]
         colour = PALETTE[place % len(PALETTE)]
         axes.bar(middles, shares, width=0.92 * width, color=colour, label=cut(name))
     axes.set_xticks(list(numbers))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+    style.show(axes.yaxis, ".0%")
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (1.12 + 0.09 * len(drawn)))  # the legend stands in it
-    legend(axes)
+    style.legend(axes)
     return figure

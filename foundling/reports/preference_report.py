@@ -7,13 +7,13 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.reports.names import cut, short_names
-from foundling.reports.plot_style import compact
+from foundling.reports.page import draw, duration, write_page
 from foundling.reports.preference_plots import (
     Estimate,
     estimates_plot,
     ratings_plot,
 )
-from foundling.reports.run_report import draw, duration, page
+from foundling.reports.style import compact
 from foundling.runs.records import is_number
 
 RATINGS = range(1, 8)
@@ -51,7 +51,8 @@ def write_preference_report(found: Values, folder: Path, name: str) -> Path:
     drawn["ratings"] = draw(
         folder, "ratings", ratings_plot(counts, RATINGS), "How often each rating was given."
     )
-    text = page(
+    return write_page(
+        folder,
         "preferences.html.j2",
         name=name,
         found=found,
@@ -64,8 +65,6 @@ def write_preference_report(found: Values, folder: Path, name: str) -> Path:
         slope=_slope(found["length"]["log_odds_per_doubling"]),
         share=share_text,
     )
-    durable.replace(folder / "report.html", text.encode("utf-8"))
-    return folder / "report.html"
 
 
 def share_text(share: Values) -> str:

@@ -17,8 +17,7 @@ from foundling.evaluation.results import results
 from foundling.reports.evaluation_curves import curves_plot
 from foundling.reports.evaluation_report import write_evaluation_report
 from foundling.reports.evaluation_table import headlines
-from foundling.reports.plot_keys import drawn_models
-from foundling.reports.wording import (
+from foundling.reports.in_words import (
     against_chance,
     decimals,
     difference_text,
@@ -30,6 +29,7 @@ from foundling.reports.wording import (
     span,
     value_text,
 )
+from foundling.reports.plot_keys import drawn_models
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<script>alert(\"x\")</script> & '$y^2$' [red]"

@@ -9,15 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
-from foundling.reports.plot_style import (
-    colours,
-    compact,
-    end_labels,
-    inline_svg,
-    new_figure,
-    save,
-)
-from foundling.reports.plots import (
+from foundling.reports.run_plots import (
     EVENT_MARKERS,
     UNDONE,
     Curve,
@@ -29,6 +21,14 @@ from foundling.reports.plots import (
     loss_plot,
     smooth,
     smooth_positions,
+)
+from foundling.reports.style import (
+    colours,
+    compact,
+    end_labels,
+    inline_svg,
+    new_figure,
+    save,
 )
 from foundling.runs.records import ACTS, NOTES
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from foundling.reports import guard_story
-from foundling.reports.plots import UNDONE
-from foundling.reports.run_report import write_ladder_report, write_run_report
+from foundling.reports.ladder_report import write_ladder_report
+from foundling.reports.run_plots import UNDONE
+from foundling.reports.run_report import write_run_report
 from foundling.runs.records import by_split, read_records, undone
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -2,11 +2,13 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -29,6 +31,8 @@ RUNG_COLOURS = {
     "next_word": GREY,
 }  # fmt: skip
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, SKY, GREY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DOTTED = (0, (2, 3))
 LABEL_GAP = 0.072  # of the axes' height: one line of text
 WIDTH, DPI = 7.2, 200  # inches: 1440 pixels wide, still readable at half that
 
@@ -39,6 +43,11 @@ def compact(value: int | float) -> str:
         if abs(value) >= (0.9995 * size if unit != "k" else 1e4):
             return f"{value / size:.3g}{unit}"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
+
+
+def per_cent(share: float) -> str:
+    """A share for an axis: 12.5%."""
+    return f"{100 * share:.3g}%"
 
 
 def new_figure(
@@ -55,16 +64,60 @@ def new_figure(
     )  # fmt: skip
     axes.set_xlabel(x_label, color=MUTED, fontsize=11.5, labelpad=5, parse_math=False)
     axes.set_ylabel(y_label, color=MUTED, fontsize=11.5, labelpad=6, parse_math=False)
-    axes.tick_params(colors=MUTED, labelsize=11, length=0, pad=5)
+    frame(axes)
+    show(axes.xaxis, compact)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    return figure, axes
+
+
+def frame(axes: Axes, *, label_size: float = 11) -> None:
+    """A line below, a grid behind, and tick labels without ticks."""
+    axes.tick_params(colors=MUTED, labelsize=label_size, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    return figure, axes
+
+
+def lying(axes: Axes) -> None:
+    """The frame of a figure whose rows have names at the left and values along the x axis."""
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
+    axes.spines["bottom"].set_visible(False)
+
+
+def show(axis: Axis, text: Callable[[float], str] | str) -> None:
+    """How the axis writes its numbers: a function of them, or a format."""
+    write = text if callable(text) else lambda value: format(value, text)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+
+
+def from_start(axes: Axes, *ends: float) -> None:
+    """An x axis of steps: from 0 to a little beyond the last of the ends."""
+    axes.set_xlim(0, 1.012 * max([1.0, *ends]))
+
+
+def level(axes: Axes, y: float, **style: Any) -> None:
+    """A dotted line across."""
+    axes.axhline(y, **{"color": MUTED, "linewidth": 1.2, "linestyle": DOTTED, **style})
+
+
+def with_intervals(axes: Axes, x: Any, y: Any, low: Any, high: Any, **line: Any) -> None:
+    """A curve whose points stand on their intervals, with a band behind it."""
+    axes.fill_between(x, low, high, color=line["color"], alpha=0.13, linewidth=0)
+    axes.vlines(x, low, high, color=line["color"], alpha=0.45, linewidth=1.2, zorder=3)
+    axes.plot(x, y, **{"linewidth": 2, "zorder": 4, **line})
+
+
+def right_scale(axes: Any, label: str) -> None:
+    """The look of a second scale, at the right."""
+    axes.set_ylabel(label, color=MUTED, fontsize=11.5, labelpad=6)
+    axes.tick_params(colors=MUTED, labelsize=11, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def empty(figure: Figure, axes: Axes, text: str) -> Figure:
@@ -74,12 +127,13 @@ def empty(figure: Figure, axes: Axes, text: str) -> Figure:
     return figure
 
 
-def legend(axes: Axes, *, above: bool = False) -> None:
-    """In the upper right corner, or in one row above the axes."""
+def legend(axes: Axes, where: Any = "upper right", **style: Any) -> None:
+    """In a corner of the axes, or `where = "above"` in rows above them."""
+    if where == "above":
+        where, style = "lower right", {"bbox_to_anchor": (1, 1), "ncols": 4}
     axes.legend(
-        loc="lower right" if above else "upper right", bbox_to_anchor=(1, 1),
-        fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none", framealpha=0.85,
-        handlelength=1.4, borderaxespad=0.2, ncols=4 if above else 1,
+        loc=where, fontsize=11, labelcolor=INK, facecolor=PAPER, edgecolor="none", framealpha=0.85,
+        handlelength=1.4, borderaxespad=0.2, **style,
     )  # fmt: skip
 
 
@@ -93,7 +147,7 @@ def log_x(axes: Axes, low: int | float, high: int | float, *, base: int = 2) -> 
     else:
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 200 * low else (1,)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
+    show(axes.xaxis, compact)
 
 
 def padded(values: NDArray[np.float64]) -> tuple[float, float]:

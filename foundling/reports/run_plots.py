@@ -9,26 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from foundling.reports.plot_style import (
-    BLUE,
-    GRID,
-    INK,
-    MUTED,
-    PALETTE,
-    PAPER,
-    PURPLE,
-    VERMILLION,
-    colours,
-    empty,
-    end_labels,
-    legend,
-    log_x,
-    new_figure,
-    padded,
-)
+from foundling.reports import style
+from foundling.reports.style import BLUE, DOTTED, INK, MUTED, PALETTE, PAPER, PURPLE, VERMILLION
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +39,13 @@ class Curve:
     x: Sequence[int | float | None]
     y: Sequence[int | float | None]
     name: str = ""
+
+    @staticmethod
+    def of(
+        records: Sequence[Mapping[str, Any]], key: str, name: str = "", *, x: str = "step"
+    ) -> "Curve":
+        """What each record has under the key."""
+        return Curve([r.get(x) for r in records], [r.get(key) for r in records], name)
 
     def finite(self) -> tuple[Floats, Floats]:
         x, y = np.asarray(self.x, np.float64), np.asarray(self.y, np.float64)
@@ -113,20 +105,25 @@ def loss_plot(
     `bits_per_nat`, the bits per byte that one nat per token is, adds the right-hand scale.
     """
     guarded = bool(events or undone)
-    figure, axes = new_figure(
+    figure, axes = style.new_figure(
         title, "step", unit, height=4.3 if guarded else 4.0,
         right=0.905 if bits_per_nat else 0.97,
     )  # fmt: skip
     x, y = train.finite()
     held_x, held_y = validation.finite()
     if not len(x) and not len(held_x):
-        return empty(figure, axes, "no losses yet")
+        return style.empty(figure, axes, "no losses yet")
     low, high = _with_headroom(*_loss_range(y, held_y), undone)
     _draw_trace(axes, x, y, "training")
     if len(held_x):
         points = len(held_x)
         axes.plot(
-            held_x, held_y, color=VERMILLION, linewidth=1, alpha=0.45 if points > 1 else 0, zorder=4
+            held_x,
+            held_y,
+            color=VERMILLION,
+            linewidth=1,
+            alpha=0.45 if points > 1 else 0,
+            zorder=4,
         )
         axes.plot(
             held_x, held_y, "o", color=VERMILLION, markersize=6 if points < 60 else 3.5,
@@ -135,7 +132,7 @@ def loss_plot(
     _draw_undone(axes, undone, high)
     axes.set_ylim(low, high)
     marked = [event["step"] for event in events]
-    axes.set_xlim(0, 1.012 * max([1.0, *x[-1:], *held_x[-1:], *marked]))
+    style.from_start(axes, *x[-1:], *held_x[-1:], *marked)
     _mark_clipped(axes, train, low, high)
     _mark_events(axes, events)
     if bits_per_nat:
@@ -144,10 +141,8 @@ def loss_plot(
             "right",
             functions=(lambda nats: np.multiply(nats, ratio), lambda bits: np.divide(bits, ratio)),
         )
-        right.set_ylabel("bits per byte", color=MUTED, fontsize=11.5, labelpad=6)
-        right.tick_params(colors=MUTED, labelsize=11, length=0)
-        right.spines["right"].set_visible(False)
-    legend(axes, above=guarded)
+        style.right_scale(right, "bits per byte")
+    style.legend(axes, "above" if guarded else "upper right")
     if guarded:
         _make_room_for_legend(figure, axes)
     return figure
@@ -155,18 +150,18 @@ def loss_plot(
 
 def learning_rate_plot(curves: Sequence[Curve], *, title: str = "Learning rate") -> Figure:
     """The learning rate of each optimizer against the step."""
-    figure, axes = new_figure(title, "step", "learning rate", height=2.9, left=0.15)
+    figure, axes = style.new_figure(title, "step", "learning rate", height=2.9, left=0.15)
     drawn = [(curve, *curve.finite()) for curve in curves]
     drawn = [(curve, x, y) for curve, x, y in drawn if len(x)]
     if not drawn:
-        return empty(figure, axes, "no learning rates yet")
+        return style.empty(figure, axes, "no learning rates yet")
     for (curve, x, y), colour in zip(drawn, PALETTE, strict=False):
         axes.plot(*downsample(x, y), color=colour, linewidth=2, label=curve.name)
-    axes.set_xlim(0, 1.012 * max(1.0, *(float(x[-1]) for _, x, _ in drawn)))
+    style.from_start(axes, *(float(x[-1]) for _, x, _ in drawn))
     axes.set_ylim(0, 1.08 * max(float(y.max()) for _, _, y in drawn) or 1.0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    style.show(axes.yaxis, ".3g")
     if len(drawn) > 1:
-        legend(axes, above=True)
+        style.legend(axes, "above")
     return figure
 
 
@@ -177,16 +172,16 @@ def loss_by_position_plot(
 ) -> Figure:
     """The mean loss of each target by how many tokens the model has seen before it."""
     several = len(curves) > 1
-    figure, axes = new_figure(
+    figure, axes = style.new_figure(
         title, "position in the context (tokens, log scale)", "nats per token",
         right=0.79 if several else 0.97,
     )  # fmt: skip
     drawn = {name: np.asarray(values, np.float64) for name, values in curves.items()}
     drawn = {name: y for name, y in drawn.items() if np.isfinite(y).any()}
     if not drawn:
-        return empty(figure, axes, "no losses by position yet")
+        return style.empty(figure, axes, "no losses by position yet")
     ends, lines = [], []
-    for (name, y), colour in zip(drawn.items(), colours(list(drawn)), strict=True):
+    for (name, y), colour in zip(drawn.items(), style.colours(list(drawn)), strict=True):
         x, y = Curve(range(1, len(y) + 1), y.tolist()).finite()
         trend = smooth_positions(y)
         axes.plot(*downsample(x, y), color=colour, linewidth=0.7, alpha=0.28)
@@ -194,10 +189,10 @@ def loss_by_position_plot(
         ends.append((name, float(trend[-1]), colour))
         lines += [trend, np.quantile(y[EXACT:], [0.01, 0.99])] if len(y) > EXACT else [y]
     longest = max(len(y) for y in drawn.values())
-    axes.set_ylim(*padded(np.concatenate(lines)))
-    log_x(axes, 1, max(longest, 2))
+    axes.set_ylim(*style.padded(np.concatenate(lines)))
+    style.log_x(axes, 1, max(longest, 2))
     if several:
-        end_labels(axes, ends)
+        style.end_labels(axes, ends)
     return figure
 
 
@@ -205,22 +200,19 @@ def ladder_bars(
     values: Mapping[str, int | float], unit: str, *, title: str = "Loss by rung"
 ) -> Figure:
     """One bar a rung, from zero, with its figure at the end; `unit` labels the axis."""
-    figure, axes = new_figure(
+    figure, axes = style.new_figure(
         title, unit, "", height=1.35 + 0.42 * max(len(values), 1), left=0.2, right=0.93
     )
     if not values:
-        return empty(figure, axes, "no rungs yet")
+        return style.empty(figure, axes, "no rungs yet")
     names = list(values)
-    bars = axes.barh(names, list(values.values()), color=colours(names), height=0.66)
+    bars = axes.barh(names, list(values.values()), color=style.colours(names), height=0.66)
     axes.bar_label(bars, fmt="%.3f", padding=5, color=INK, fontsize=11.5, fontweight="bold")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([*(v for v in values.values() if np.isfinite(v)), 0.1]))
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    style.lying(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
-    axes.spines["bottom"].set_visible(False)
+    style.show(axes.xaxis, "g")
     return figure
 
 
@@ -228,15 +220,15 @@ def ladder_curves(
     curves: Sequence[Curve], unit: str, *, title: str = "Validation loss by rung"
 ) -> Figure:
     """The validation curve of each rung against the tokens it has been trained on."""
-    figure, axes = new_figure(title, "tokens trained on", unit, right=0.79)
+    figure, axes = style.new_figure(title, "tokens trained on", unit, right=0.79)
     drawn = {curve.name: curve.finite() for curve in curves}
     drawn = {name: (x, y) for name, (x, y) in drawn.items() if len(x)}
     if not drawn:
-        return empty(figure, axes, "no validation losses yet")
+        return style.empty(figure, axes, "no validation losses yet")
     every_x = np.concatenate([x[x > 0] for x, _ in drawn.values()])
     logarithmic = bool(len(every_x)) and every_x.max() >= 8 * every_x.min()
     ends, shown = [], []
-    for (name, (x, y)), colour in zip(drawn.items(), colours(list(drawn)), strict=True):
+    for (name, (x, y)), colour in zip(drawn.items(), style.colours(list(drawn)), strict=True):
         if logarithmic:
             x, y = x[x > 0], y[x > 0]
         if not len(x):
@@ -247,11 +239,11 @@ def ladder_curves(
         )  # fmt: skip
         ends.append((name, float(y[-1]), colour))
         shown.append(y)
-    axes.set_ylim(*padded(np.concatenate(shown)))
+    axes.set_ylim(*style.padded(np.concatenate(shown)))
     if logarithmic:
-        log_x(axes, float(every_x.min()), float(every_x.max()), base=10)
+        style.log_x(axes, float(every_x.min()), float(every_x.max()), base=10)
         axes.set_xlabel("tokens trained on (log scale)")
-    end_labels(axes, ends)
+    style.end_labels(axes, ends)
     return figure
 
 
@@ -331,7 +323,7 @@ def _mark_events(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
     for kind, (marker, colour, height) in EVENT_MARKERS.items():
         steps = kinds.get(kind, [])
         for step in steps if lines else ():
-            axes.axvline(step, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)), zorder=1)
+            axes.axvline(step, color=MUTED, linewidth=0.8, linestyle=DOTTED, zorder=1)
         if steps:
             axes.plot(
                 steps, np.full(len(steps), height), marker, transform=axes.get_xaxis_transform(),

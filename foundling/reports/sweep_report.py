@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from foundling.base import durable
-from foundling.reports.run_report import draw, existing, page
+from foundling.reports.page import draw, existing, write_page
 from foundling.reports.tuning_plots import Tuned, frontier_plot
 from foundling.runs.records import is_number, read_object
 
@@ -34,7 +33,8 @@ def write_sweep_report(folder: Path) -> Path:
         f"{run.forgotten[run.chosen]:+.3f} {unit} forgotten"
         for run in runs
     )
-    text = page(
+    return write_page(
+        folder,
         "sweep.html.j2",
         name=folder.resolve().name,
         symbol=_symbol(content["key"]),
@@ -42,8 +42,6 @@ def write_sweep_report(folder: Path) -> Path:
         unit=unit,
         figure=draw(folder, "frontier", frontier_plot(runs, unit), f"Frontier. {told}."),
     )
-    durable.replace(folder / "report.html", text.encode("utf-8"))
-    return folder / "report.html"
 
 
 def _symbol(key: str) -> str:
