@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,10 +101,15 @@ def exit_code(run: Callable[[], object]) -> int:
         say(f"error: {error.filename or 'a file'}: {error.strerror or error}.")
         return 2
     except Exception as error:
-        # Imported only now: the loop imports torch, and only its verbs can raise these.
+        # Imported only now: the loop imports torch, the client a library, and only verbs that
+        # have imported them can raise these.
+        from foundling.preferences.client import HttpError
         from foundling.training.interrupt import Interrupted
         from foundling.training.rewind import TrainingStopped
 
+        if isinstance(error, HttpError):
+            say(f"error: {error}")
+            return 2
         if isinstance(error, Interrupted):
             say("interrupted; everything is saved. Go on with --resume.")
             return INTERRUPTED
@@ -134,6 +139,30 @@ def say(text: str) -> None:
 def report_json(values: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
+
+
+def settings_of(
+    config: Path | None, flags: Mapping[str, Any], assignments: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of a TOML file, then the flags that were given, then each `--set`.
+
+    Args:
+        flags: by dotted key, such as "leasing.overlap"; None where a flag was not given.
+
+    Raises:
+        ConfigError: the file cannot be read, or an assignment is not KEY=VALUE.
+    """
+    from foundling.base.config import load_toml, override
+
+    values = {} if config is None else load_toml(config)
+    for key, value in flags.items():
+        *sections, last = key.split(".")
+        target = values
+        for section in sections:
+            target = target.setdefault(section, {})
+        if value is not None:
+            target[last] = value
+    return override(values, assignments)
 
 
 def numbers(name: str, text: str) -> list[int]:

@@ -1,16 +1,40 @@
 """What may be put into the preference store."""
 
+import re
+import unicodedata
+
 from foundling.base.config import ConfigError, suggest
 from foundling.preferences.records import KINDS, RATINGS, STRENGTHS, VERDICTS, Kind, Pair, Vote
 from foundling.text.chat import check_roles
+
+_UNSHOWABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Conflict(ConfigError):
     """What is asked contradicts what the store holds."""
 
 
+def check_text(name: str, text: str) -> None:
+    """Refuse text that no page can show and no file in UTF-8 can hold.
+
+    Raises:
+        ConfigError: it holds a NUL character or half of a surrogate pair.
+    """
+    found = _UNSHOWABLE.search(text)
+    if found is not None:
+        what = "a NUL character" if found[0] == "\0" else "half of a surrogate pair"
+        raise ConfigError(
+            f"{name}: {what} (U+{ord(found[0]):04X}) at character {found.start()} of the text."
+        )
+
+
+def unicode(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, so that any page can show it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def check_pair(pair: Pair) -> None:
-    """Refuse a pair whose prompt, gold verdict or propensity cannot be.
+    """Refuse a pair whose prompt, gold verdict or propensity are invalid.
 
     Raises:
         ConfigError: what is wrong with it.
@@ -29,13 +53,18 @@ def check_pair(pair: Pair) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what would not do as a name of an annotator.
+    """Refuse an annotator's name that cannot be printed.
 
     Raises:
         ConfigError: it is blank or holds what cannot be printed.
     """
     if not name.strip() or not name.isprintable():
         raise ConfigError(f"annotator {name!r}: give a name of printable characters.")
+
+
+def same_name(name: str) -> str:
+    """What two names of one person have in common: "Ann" and " ann" are the same annotator."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def check_kind(kind: Kind) -> None:

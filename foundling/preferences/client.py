@@ -14,10 +14,10 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; each wait is twice the one befo
 _SHOWN = 200  # characters of a server's own words in an error
 
 
-class HttpError(ConfigError):
-    """A server's answer that is no success; `status` is its code."""
+class HttpError(Exception):
+    """A server refuses, fails or cannot be reached; `status` is the code of a refusal."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
 
@@ -66,11 +66,10 @@ class Client:
         return self._call("GET", path, None)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What the server says to `body`.
+        """The server's answer to `body`.
 
         Raises:
-            HttpError: it refuses.
-            ConfigError: it cannot be reached, or says what is no JSON object.
+            HttpError: it refuses, cannot be reached, or answers no JSON object.
         """
         return self._call("POST", path, body)
 
@@ -83,13 +82,13 @@ class Client:
             except httpx2.TransportError as error:
                 if tried == self._tries:
                     what = str(error) or type(error).__name__
-                    raise ConfigError(
+                    raise HttpError(
                         f"{url}: no answer in {tried} tries ({what}); is the server running?"
                     ) from None
                 time.sleep(wait)
                 continue
             except (httpx2.InvalidURL, httpx2.RequestError) as error:
-                raise ConfigError(f"{url}: cannot be asked: {error}") from None
+                raise HttpError(f"{url}: cannot be requested: {error}") from None
             if response.status_code in AGAIN and tried < self._tries:
                 time.sleep(max(wait, _asked_wait(response)))
                 continue
@@ -119,7 +118,7 @@ def _content(url: str, response: httpx2.Response) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         said = " ".join(response.text.split())[:_SHOWN]
-        raise ConfigError(f"{url}: answered no JSON object but {said!r}; is the address right?")
+        raise HttpError(f"{url}: answered no JSON object but {said!r}; is the address right?")
     return found
 
 

@@ -1,5 +1,6 @@
 """The connection to the preference database: SQLite by default, PostgreSQL by URL."""
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ _LOCK = int.from_bytes(b"foundlng", "big") >> 1  # of PostgreSQL's advisory lock
 
 
 class Database:
-    """Transactions that see and leave a whole state; writers come one after the other.
+    """Transactions that see and leave a consistent state; writers take turns.
+
+    `identity` tells this database from any other that is served at the same address.
 
     What a write transaction has committed is on the disk: SQLite syncs its write-ahead log at
     every commit, PostgreSQL does so unless its administrator has turned it off.
@@ -33,6 +36,7 @@ class Database:
         try:
             with self.write() as connection:
                 _check_schema(connection, self._shown, create)
+                self.identity = _identity(connection)
         except DBAPIError as error:
             self.close()
             raise ConfigError(f"{self._shown}: cannot be opened: {_first_line(error)}") from None
@@ -161,6 +165,16 @@ def _check_schema(connection: sql.Connection, shown: str, create: bool) -> None:
             f"{shown}: its schema is version {found}, this Foundling knows {schema.VERSION}; "
             "use the Foundling that wrote it, or another file."
         )
+
+
+def _identity(connection: sql.Connection) -> str:
+    """A name that no other database has; one that was made before there were such gets its own."""
+    query = sql.select(schema.meta.c.value).where(schema.meta.c.name == "identity")
+    found = connection.execute(query).scalar_one_or_none()
+    if found is None:
+        found = secrets.token_hex(8)
+        connection.execute(sql.insert(schema.meta).values(name="identity", value=found))
+    return str(found)
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -25,7 +25,8 @@ class Endpoint:
             options: of `Client`: timeout, tries, first_wait.
 
         Raises:
-            ConfigError: two names, none where several models are served, or no such server.
+            ConfigError: two names, or none where several models are served.
+            HttpError: the server cannot be reached.
         """
         url, _, named = address.partition("#")
         if named and model and named != model:
@@ -48,7 +49,7 @@ class Endpoint:
         """The text of the model's answer; settings that are None are left to the server.
 
         Raises:
-            ConfigError: the server refuses, cannot be reached, or answers something else.
+            HttpError: the server refuses, cannot be reached, or answers something else.
         """
         body = {
             "model": self.model,
@@ -62,7 +63,7 @@ class Endpoint:
             text = None
         if not isinstance(text, str):
             held = ", ".join(found) or "nothing"
-            raise ConfigError(
+            raise HttpError(
                 f"{self._client.url}/chat/completions: no text in the answer, which has: {held}."
             )
         return text

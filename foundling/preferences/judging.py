@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundling.base.config import ConfigError
+from foundling.preferences.client import HttpError
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.opinions import BlindPair, Opinion, PageVerdict
 from foundling.text.chat import Conversation, Message
@@ -56,7 +57,7 @@ class Judge:
         """The verdict of two askings.
 
         Raises:
-            ConfigError: the server fails, or the model says anything but a verdict.
+            HttpError: the server fails, or the model says anything but a verdict.
         """
         ahead = self._ask(shown.prompt, shown.left, shown.right)
         behind = self._ask(shown.prompt, shown.right, shown.left)
@@ -82,7 +83,7 @@ class Judge:
         said = self._endpoint.complete(messages, temperature=0)
         verdict = said.strip().lower().removesuffix(".")
         if verdict not in VERDICTS:
-            raise ConfigError(
+            raise HttpError(
                 f"judge {self._endpoint.address}: said {said[:80]!r} where only "
                 f"{', '.join(VERDICTS)} is allowed; take a model that follows instructions."
             )

@@ -27,6 +27,32 @@ class Leasing(Section):
     exploration: float = Field(default=EXPLORATION, gt=0, le=1)
     seed: int = 0
 
+    def never_shown(self, num_items: int, num_gold: int) -> list[str]:
+        """What no annotator will see, as there are too few items for it: sentences for people."""
+        ordinary = gold = 0
+        repeats = False
+        while True:
+            if ordinary + gold > self.repeat_gap:
+                repeats |= math.floor(self.repeat_share * ordinary) > 0
+            if gold < num_gold and gold < math.floor(self.gold_share * (ordinary + gold + 1)):
+                gold += 1
+            elif ordinary < num_items:
+                ordinary += 1
+            else:
+                break
+        notes = []
+        if num_gold and not gold:
+            notes.append(
+                f"no gold item will be shown: {num_items} items are too few for "
+                f"gold_share = {self.gold_share:g}"
+            )
+        if self.repeat_share and not repeats:
+            notes.append(
+                f"no item will be repeated: {num_items} items are too few for "
+                f"repeat_share = {self.repeat_share:g} and repeat_gap = {self.repeat_gap}"
+            )
+        return notes
+
 
 @dataclass(frozen=True)
 class Request:
@@ -53,9 +79,9 @@ class Request:
 def lease_next(connection: sql.Connection, request: Request) -> str | None:
     """The key of the annotator's next lease, or None if nothing is left to give.
 
-    In this order: an item that was given and is neither answered nor `holding`; a repeat, if one
-    is due; a gold item, if one is due; an item that `overlap` leaves free. A skipped item is free
-    for others. A lease that expired may be given anew, under the same key and sides.
+    In this order: an item that was given and is neither answered nor in `holding`; a repeat, if
+    one is due; a gold item, if one is due; an item that `overlap` leaves free. A skipped item is
+    free for others. A lease that expired may be given anew, under the same key and sides.
     """
     held = connection.execute(
         sql.select(leases.c.id, leases.c.key)

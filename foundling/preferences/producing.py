@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from foundling.preferences.prompts import Prompt, read_prompts
+from foundling.base.config import ConfigError
+from foundling.preferences.checks import check_text
+from foundling.preferences.prompts import Prompt
 from foundling.preferences.records import SIDES, Answer, Pair, Side, digest
-from foundling.preferences.sources import Answering, NoAnswer, Source, open_sources
-from foundling.preferences.store import PreferenceStore
+from foundling.preferences.sources import Answering, NoAnswer, Source
 
 
 @dataclass
@@ -53,6 +53,8 @@ class Producer:
     Args:
         known: pairs of the store. One of these prompts, sources, checkpoints, settings and seeds
             is not made again.
+        skip_same: leave out a prompt whose answers are the same but for white space at the ends:
+            no person needs to see it.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Producer:
         settings: Answering | None = None,
         seed: int = 0,
         known: Iterable[Pair] = (),
+        skip_same: bool = True,
     ) -> None:
         self._sources: dict[Side, Source] = {"A": a, "B": b}
-        self._prompts, self._seed = prompts, seed
+        self._prompts, self._seed, self._skip_same = prompts, seed, skip_same
         self.settings = settings or Answering()
         # What had no part in any answer is not recorded as if it had.
         self._sampling = self.settings.values() if a.draws or b.draws else {}
@@ -76,10 +79,11 @@ class Producer:
     def __iter__(self) -> Iterator[Pair]:
         """Make the pairs that are missing, in the order of the prompts.
 
-        A prompt that a source has no answer to is counted in `report`.
+        A prompt is left out and counted in `report` where a source has no answer, an answer is
+        not Unicode, or both answers are the same.
 
         Raises:
-            ConfigError: a source fails.
+            ConfigError, HttpError: a source fails.
         """
         self.report = ProducingReport(len(self._prompts))
         for prompt in self._prompts:
@@ -88,6 +92,8 @@ class Producer:
                 continue
             try:
                 a, b = (self._answer(prompt, side) for side in SIDES)
+                if self._skip_same and a.text.strip() == b.text.strip():
+                    raise NoAnswer("the same answer twice", f"{a.source} and {b.source} agree.")
             except NoAnswer as error:
                 self.report.left_out[error.reason] += 1
                 self.report.first_of.setdefault(error.reason, f"{prompt.where}: {error}")
@@ -102,7 +108,12 @@ class Producer:
 
     def _answer(self, prompt: Prompt, side: Side) -> Answer:
         seed = self._side_seed(prompt, side)
-        return self._sources[side].answer(prompt.messages, self.settings, seed or 0)
+        answer = self._sources[side].answer(prompt.messages, self.settings, seed or 0)
+        try:
+            check_text(answer.source, answer.text)
+        except ConfigError as error:
+            raise NoAnswer("not Unicode", str(error)) from None
+        return answer
 
     def _side_seed(self, prompt: Prompt, side: Side) -> int | None:
         from foundling.base.runtime import derive_seed
@@ -120,27 +131,6 @@ class Producer:
         ]
         words = digest([[message.role, message.content] for message in prompt.messages])
         return digest([words, *sides, self._sampling])
-
-
-def open_producer(
-    a: str,
-    b: str,
-    prompts: str | Path,
-    store: PreferenceStore,
-    *,
-    settings: Answering | None = None,
-    seed: int = 0,
-    device: str = "auto",
-) -> Producer:
-    """Makes the pairs of two sources on a file of prompts that the store does not hold yet.
-
-    Raises:
-        ConfigError: there is no such source or file.
-    """
-    asked = read_prompts(prompts)
-    known = store.pairs().values()
-    first, second = open_sources(a, b, device=device)
-    return Producer(first, second, asked, settings=settings, seed=seed, known=known)
 
 
 def _pair_key(pair: Pair) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from foundling.base.config import ConfigError
-from foundling.preferences.checks import Conflict
+from foundling.preferences.checks import Conflict, same_name
 from foundling.preferences.records import Answer, Item, Judgement, Kind, Pair, Receipt, Side, Vote
 from foundling.preferences.schema import annotators, judgements, leases, pairs, prompts, rubrics
 from foundling.text.chat import Message
@@ -103,8 +103,19 @@ def item(connection: sql.Connection, key: str) -> Item:
     )
 
 
-def no_item(key: str) -> ConfigError:
-    return ConfigError(f'key "{key}": no item has it; vote with the key of a leased item.')
+# Annotators read these on their page: no key in them, which says nothing to anybody.
+def no_item() -> ConfigError:
+    return ConfigError("key: no item has it; vote with the key of an item that was given.")
+
+
+def other_annotator() -> Conflict:
+    return Conflict("this item was given to another annotator.")
+
+
+def judged_already() -> Conflict:
+    return Conflict(
+        "a vote on this item is kept already, perhaps from another window; undo that one first."
+    )
 
 
 def shown_as(connection: sql.Connection, key: str) -> tuple[Side, Kind]:
@@ -122,7 +133,7 @@ def shown_as(connection: sql.Connection, key: str) -> tuple[Side, Kind]:
         ).one_or_none()
         if found is not None:
             return found.left, found.kind
-    raise no_item(key)
+    raise no_item()
 
 
 def given_back(connection: sql.Connection, undo_key: str) -> Item | None:
@@ -146,7 +157,13 @@ def given_back(connection: sql.Connection, undo_key: str) -> Item | None:
 
 
 def annotator(connection: sql.Connection, name: str) -> Row | None:
-    return connection.execute(sql.select(annotators).where(annotators.c.name == name)).one_or_none()
+    """The annotator of this name, else one whose name reads the same."""
+    exact = sql.select(annotators).where(annotators.c.name == name)
+    found = connection.execute(exact).one_or_none()
+    if found is not None:
+        return found
+    everybody = connection.execute(sql.select(annotators).order_by(annotators.c.id))
+    return next((row for row in everybody if same_name(row.name) == same_name(name)), None)
 
 
 def rubric(connection: sql.Connection, version: int | None) -> Row | None:
@@ -171,7 +188,7 @@ def kept(connection: sql.Connection, key: str, said: str) -> Receipt | None:
     if found is None:
         return None
     if found.digest != said:
-        raise Conflict(f'key "{key}": something else is kept under it; undo that, or reload.')
+        raise judged_already()
     return Receipt(key, found.id, found.created)
 
 

@@ -127,7 +127,7 @@ def vote_on_all(
         tell: is told after each vote.
 
     Raises:
-        ConfigError: the server refuses, fails, or takes too long.
+        HttpError: the server refuses, fails, or takes too long.
     """
     with Client(url) as door:
         token = _text(door.post("/api/annotators", {"name": name, "simulated": True}), "token", url)
@@ -142,7 +142,7 @@ def vote_on_all(
                     report.done = True
                     break
                 if waited >= patience:
-                    raise ConfigError(f"{url}: no item in {patience:g} s; is it still at work?")
+                    raise HttpError(f"{url}: no item in {patience:g} s; is it still at work?")
                 wait = min(max(WAIT, waited / 4), LONGEST_WAIT)
                 time.sleep(wait)
                 waited += wait
@@ -188,5 +188,5 @@ def _vote(
 def _text(found: dict[str, Any], name: str, url: str) -> str:
     value = found.get(name)
     if not isinstance(value, str):
-        raise ConfigError(f'{url}: no "{name}" in its answer; is it a comparison page?')
+        raise HttpError(f'{url}: no "{name}" in its answer; is it a comparison page?')
     return value

@@ -57,7 +57,8 @@ class Source(Protocol):
 
         Raises:
             NoAnswer: not to this prompt.
-            ConfigError: the source itself is at fault.
+            ConfigError: the settings do not suit the source.
+            HttpError: the server behind a URL fails.
         """
 
     def close(self) -> None:

@@ -50,6 +50,11 @@ class PreferenceStore:
         """
         return cls(Database(place, create=create))
 
+    @property
+    def identity(self) -> str:
+        """Tells this store from any other, whatever its file or address is called."""
+        return self._database.identity
+
     def close(self) -> None:
         self._database.close()
 
@@ -87,7 +92,7 @@ class PreferenceStore:
     def add_annotator(
         self, name: str, *, simulated: bool = False, now: float | None = None
     ) -> None:
-        """Make the annotator known; twice is once.
+        """Make the annotator known; idempotent. A name that reads the same is the same person's.
 
         Raises:
             ConfigError: the name is empty, or known with the other value of `simulated`.
@@ -98,12 +103,18 @@ class PreferenceStore:
             if known is None:
                 connection.execute(
                     sql.insert(annotators).values(
-                        name=name, simulated=simulated, created=_time(now)
+                        name=" ".join(name.split()), simulated=simulated, created=_time(now)
                     )
                 )
             elif known.simulated != simulated:
                 what = "simulated" if known.simulated else "a person"
                 raise Conflict(f'annotator "{name}": is known as {what}; take another name.')
+
+    def known_as(self, name: str) -> str | None:
+        """The name under which this annotator is known, if at all."""
+        with self._database.read() as connection:
+            known = queries.annotator(connection, name)
+        return None if known is None else str(known.name)
 
     def annotators(self) -> dict[str, bool]:
         """The names of all annotators, and whether each is simulated."""
@@ -259,9 +270,9 @@ class PreferenceStore:
         """
         if not key:
             raise ConfigError("key is empty: give every undo a key of its own.")
-        said = digest(["undo", annotator, judgement_id])
         with self._database.write() as connection:
             known = _known(connection, annotator)
+            said = digest(["undo", known.name, judgement_id])
             kept = queries.kept(connection, key, said)
             if kept is not None:
                 return kept
@@ -298,6 +309,26 @@ class PreferenceStore:
         """
         with self._database.read() as connection:
             return queries.shown_as(connection, key)
+
+    def open_item(self, annotator: str, key: str) -> Item:
+        """The item with this key, which the annotator has been given and not yet judged.
+
+        Raises:
+            Conflict: it is judged already, or was given to another annotator.
+            ConfigError: there is no such item or annotator.
+        """
+        with self._database.read() as connection:
+            known = _known(connection, annotator)
+            lease = connection.execute(
+                sql.select(leases.c.annotator_id, leases.c.closed_by).where(leases.c.key == key)
+            ).one_or_none()
+            if lease is None:
+                queries.shown_as(connection, key)  # an undo gave the item another key
+            elif lease.annotator_id != known.id:
+                raise queries.other_annotator()
+            if lease is None or lease.closed_by is not None:
+                raise queries.judged_already()
+            return queries.item(connection, key)
 
     def given_back(self, undo_key: str) -> Item | None:
         """The item that an undo opened again; None where it is judged anew."""
@@ -377,16 +408,16 @@ def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> s
 
 
 def _record(connection: sql.Connection, vote: Vote, now: float) -> Receipt:
-    said = digest({**asdict(vote), "milliseconds": None})
     known = _known(connection, vote.annotator)
+    said = digest({**asdict(vote), "annotator": known.name, "milliseconds": None})
     kept = queries.kept(connection, vote.key, said)
     if kept is not None:
         return kept
     lease = connection.execute(sql.select(leases).where(leases.c.key == vote.key)).one_or_none()
     if lease is None:
-        raise queries.no_item(vote.key)
+        raise queries.no_item()
     if lease.annotator_id != known.id:
-        raise Conflict(f'key "{vote.key}": the item was given to another annotator.')
+        raise queries.other_annotator()
     check_vote(vote, lease.kind)
     if vote.rubric_version is not None and not queries.rubric(connection, vote.rubric_version):
         raise ConfigError(f"rubric_version = {vote.rubric_version}: no such version.")

@@ -17,6 +17,8 @@ from foundling.studio.bodies import (
     Join,
     Joined,
     Kept,
+    Me,
+    RenderedItem,
     Rubrics,
     RubricText,
     RubricVersion,
@@ -25,7 +27,7 @@ from foundling.studio.bodies import (
     Undo,
     Undone,
 )
-from foundling.studio.desk import Desk, NotInvited
+from foundling.studio.desk import Desk, Forbidden
 
 
 def create_app(desk: Desk) -> FastAPI:
@@ -34,7 +36,7 @@ def create_app(desk: Desk) -> FastAPI:
     app = FastAPI(title="Foundling: comparisons", docs_url=None, redoc_url=None)
     app.include_router(_router(desk), prefix="/api")
     app.add_exception_handler(ConfigError, _refused)
-    app.add_exception_handler(NotInvited, _refused)
+    app.add_exception_handler(Forbidden, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     return app
 
@@ -52,16 +54,27 @@ def _router(desk: Desk) -> APIRouter:
             raise _unauthorized("this token is unknown, or a newer link has replaced it.")
         return name
 
+    def known_if_any(authorization: Annotated[str | None, Header()] = None) -> str | None:
+        return None if authorization is None else known(authorization)
+
     annotator = Annotated[str, Depends(known)]
 
     @router.post("/annotators")
-    def join(body: Join) -> Joined:
+    def join(body: Join, by: Annotated[str | None, Depends(known_if_any)]) -> Joined:
         """A token; joining again under a known name ends the name's earlier token."""
-        return Joined(name=body.name, token=desk.join(body.name, body.simulated))
+        return desk.join(body, by)
+
+    @router.get("/me")
+    def me(name: annotator) -> Me:
+        return desk.me(name)
 
     @router.post("/next")
     def next_item(body: Ask, name: annotator) -> Given:
         return desk.next(name, body.kind, body.holding)
+
+    @router.get("/items/{key}")
+    def rendered(key: str, name: annotator) -> RenderedItem:
+        return desk.rendered(name, key)
 
     @router.post("/votes")
     def vote(body: Cast, name: annotator) -> Kept:
@@ -82,15 +95,13 @@ def _router(desk: Desk) -> APIRouter:
 
     @router.put("/rubric")
     def set_rubric(body: RubricText, name: annotator) -> RubricVersion:
-        return desk.set_rubric(body.text)
+        return desk.set_rubric(name, body.text)
 
     @router.get("/statistics")
     def all_statistics(name: annotator) -> Statistics:
         """All figures, by the sources' names: those who were invited to judge blindly get none."""
         if desk.invited:
-            raise NotInvited(
-                "statistics name the sources: whoever invites reads them in the store."
-            )
+            raise Forbidden("statistics name the sources: whoever invites reads them in the store.")
         return statistics(desk.store)
 
     return router
@@ -101,7 +112,7 @@ def _unauthorized(why: str) -> HTTPException:
 
 
 def _refused(_: Request, error: Exception) -> JSONResponse:
-    status = 403 if isinstance(error, NotInvited) else 409 if isinstance(error, Conflict) else 422
+    status = 403 if isinstance(error, Forbidden) else 409 if isinstance(error, Conflict) else 422
     return JSONResponse({"detail": str(error)}, status)
 
 

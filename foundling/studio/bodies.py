@@ -1,10 +1,12 @@
-"""What the HTTP interface takes and gives, as checked JSON: left and right, never a source."""
+"""Requests and responses of the HTTP interface, checked: left and right, never a source."""
 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from foundling.preferences.checks import unicode
 from foundling.preferences.records import Item, Kind, Progress, Rubric, Side, Verdict, Vote
+from foundling.studio.markdown import render
 
 State = Literal["item", "preparing", "done"]
 PlaceVerdict = Literal["left", "right", "tie", "both_bad", "skip"]
@@ -18,13 +20,25 @@ class Body(BaseModel):
 
 
 class Join(Body):
+    """`new` refuses a name that is known, whose earlier link would otherwise end."""
+
     name: str = Field(max_length=100)
     simulated: bool = False
+    new: bool = False
 
 
 class Joined(Body):
     name: str
     token: str
+
+
+class Me(Body):
+    """Whose token this is; `database` tells this collection from another at the same address."""
+
+    name: str
+    database: str
+    kinds: list[Kind]
+    may_edit_rubric: bool
 
 
 class Ask(Body):
@@ -53,10 +67,23 @@ class PageItem(Body):
         return cls(
             key=item.key,
             kind=item.kind,
-            prompt=[Turn(role=turn.role, content=turn.content) for turn in item.pair.prompt],
-            left=item.answer(item.left).text,
-            right=item.answer(item.right).text,
+            prompt=[
+                Turn(role=turn.role, content=unicode(turn.content)) for turn in item.pair.prompt
+            ],
+            left=unicode(item.answer(item.left).text),
+            right=unicode(item.answer(item.right).text),
         )
+
+
+class RenderedItem(PageItem):
+    """The same item with every text as HTML, made from its Markdown."""
+
+    @classmethod
+    def of(cls, item: Item) -> Self:
+        shown = PageItem.of(item)
+        prompt = [Turn(role=turn.role, content=render(turn.content)) for turn in shown.prompt]
+        texts = {"left": render(shown.left), "right": render(shown.right)}
+        return cls(key=shown.key, kind=shown.kind, prompt=prompt, **texts)
 
 
 class Standing(Body):
@@ -165,7 +192,7 @@ class RubricVersion(Body):
     def of(cls, rubric: Rubric | None) -> Self:
         if rubric is None:
             return cls(version=None, text="", created=None)
-        return cls(version=rubric.version, text=rubric.text, created=rubric.created)
+        return cls(version=rubric.version, text=unicode(rubric.text), created=rubric.created)
 
 
 class Rubrics(RubricVersion):

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from foundling.base.config import ConfigError
+from foundling.preferences.checks import Conflict, same_name
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.pairing import Strategy
 from foundling.preferences.records import Kind
@@ -11,8 +12,12 @@ from foundling.preferences.store import PreferenceStore
 from foundling.studio.bodies import (
     Cast,
     Given,
+    Join,
+    Joined,
     Kept,
+    Me,
     PageItem,
+    RenderedItem,
     Rubrics,
     RubricVersion,
     Standing,
@@ -25,18 +30,22 @@ from foundling.studio.scores import Scores
 NOTICE = "Preparing answers stopped with an error; the terminal of this server says which."
 
 
-class NotInvited(Exception):
-    """The server is open to those with a link alone."""
+class Forbidden(Exception):
+    """The annotator, or somebody without a link, may not do this here."""
 
 
 @dataclass
 class Desk:
-    """One store and how its items are given out; every call blocks, threads may share a desk."""
+    """One store and how its items are given out; every call blocks, threads may share a desk.
+
+    Where annotators are `invited`, only `leads` may change the rubric and end others' links.
+    """
 
     store: PreferenceStore
     settings: Leasing = field(default_factory=Leasing)
     kinds: tuple[Kind, ...] = ("comparison",)
     invited: bool = False
+    leads: frozenset[str] = frozenset()  # by `same_name`
     production: Production | None = None
 
     def __post_init__(self) -> None:
@@ -44,25 +53,40 @@ class Desk:
 
     # ------------------------------------------------------------------ who
 
-    def join(self, name: str, simulated: bool = False) -> str:
+    def join(self, body: Join, by: str | None = None) -> Joined:
         """A token for the name; a known name's earlier token ends.
 
         One annotator has one link: two people who take the same name do not vote as one
         unnoticed, as the earlier page says that it was replaced.
 
+        Args:
+            by: the annotator who asks, if it is one.
+
         Raises:
-            NotInvited: only the links that were printed work.
-            Conflict: the name is known with the other value of `simulated`.
+            Forbidden: only the links that were printed work, and it is no lead who asks.
+            Conflict: the name is known, and `body` wants a new one or another sort of annotator.
         """
-        if self.invited:
-            raise NotInvited(
+        if not self._may_lead(by):
+            raise Forbidden(
                 "this server is by invitation: use the link that you were given, or ask for one."
             )
-        self.store.add_annotator(name, simulated=simulated)
-        return self.store.issue_token(name)
+        known = self.store.known_as(body.name)
+        if body.new and known is not None:
+            raise Conflict(f"{known} has been here before.")
+        self.store.add_annotator(body.name, simulated=body.simulated)
+        token = self.store.issue_token(body.name)
+        return Joined(name=self.store.known_as(body.name) or body.name, token=token)
 
-    def is_known(self, name: str) -> bool:
-        return name in self.store.annotators()
+    def me(self, annotator: str) -> Me:
+        return Me(
+            name=annotator,
+            database=self.store.identity,
+            kinds=list(self.kinds),
+            may_edit_rubric=self._may_lead(annotator),
+        )
+
+    def _may_lead(self, annotator: str | None) -> bool:
+        return not self.invited or (annotator is not None and same_name(annotator) in self.leads)
 
     # ------------------------------------------------------------------ items and votes
 
@@ -86,6 +110,10 @@ class Desk:
             rubric_version=newest.version if newest else None,
             notice=NOTICE if self.production is not None and self.production.failed else None,
         )
+
+    def rendered(self, annotator: str, key: str) -> RenderedItem:
+        """An item that the annotator has and has not judged, as HTML."""
+        return RenderedItem.of(self.store.open_item(annotator, key))
 
     def vote(self, annotator: str, cast: Cast) -> Kept:
         """Keep the vote; once this returns it is on the disk.
@@ -123,8 +151,14 @@ class Desk:
         earlier = [RubricVersion.of(version) for version in versions if version is not None]
         return Rubrics(**newest.model_dump(), earlier=earlier)
 
-    def set_rubric(self, text: str) -> RubricVersion:
-        """The new version, or the newest if it has this text already."""
+    def set_rubric(self, annotator: str, text: str) -> RubricVersion:
+        """The new version, or the newest if it has this text already.
+
+        Raises:
+            Forbidden: it is no lead who asks.
+        """
+        if not self._may_lead(annotator):
+            raise Forbidden("the rubric is everybody's: only a lead's link may change it.")
         if not text.strip():
             raise ConfigError("text is blank: say what makes an answer better.")
         return RubricVersion.of(self.store.rubric(self.store.set_rubric(text.strip())))

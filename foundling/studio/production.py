@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from foundling.base.config import ConfigError
+from foundling.preferences.client import HttpError
 from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 
@@ -67,7 +68,7 @@ class Production:
                 count += 1
                 if self._stopping.is_set():
                     return
-        except ConfigError as error:
+        except (ConfigError, HttpError) as error:
             self._fail(count, str(error))
         except Exception as error:
             traceback.print_exc()

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from foundling.base.config import ConfigError
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
+from foundling.studio.door import Door
+from foundling.studio.pages import add_pages
 
 PATIENCE_SECONDS = 3  # for answers on their way when the server ends
 
@@ -61,8 +63,7 @@ def links(desk: Desk, base: str, names: Sequence[str], *, renew: bool) -> dict[s
     """
     made: dict[str, str | None] = {}
     for name in names:
-        if not desk.is_known(name):
-            desk.store.add_annotator(name)
+        desk.store.add_annotator(name)
         if desk.store.has_token(name) and not renew:
             made[name] = None
         else:
@@ -70,17 +71,39 @@ def links(desk: Desk, base: str, names: Sequence[str], *, renew: bool) -> dict[s
     return made
 
 
-def base_url(listening: socket.socket) -> str:
+def base_url(listening: socket.socket, public_url: str | None = None) -> str:
+    """The address that people open: the one they are told to, or one that reaches the socket.
+
+    Raises:
+        ConfigError: `public_url` is no address of a server.
+    """
+    if public_url is not None:
+        parts = urlsplit(public_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            raise ConfigError(f"--public-url {public_url}: give one such as https://HOST:PORT.")
+        return f"{parts.scheme}://{parts.netloc}"
     host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = _own_address()
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
+
+
+def _own_address() -> str:
+    """The address of this machine towards others; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # reserved for documentation: RFC 5737
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 @contextmanager
 def in_background(desk: Desk) -> Iterator[str]:
     """Serve the HTTP interface, without pages, from a thread while the block runs; its address."""
     listening, ready = bind("127.0.0.1", 0), threading.Event()
-    server = _Server(_config(create_app(desk)), ready.set)
+    server = _Server(_config(create_app(desk), base_url(listening)), ready.set)
     thread = threading.Thread(target=server.run, args=([listening],), name="server", daemon=True)
     if desk.production is not None:
         desk.production.start()
@@ -98,14 +121,11 @@ def in_background(desk: Desk) -> Iterator[str]:
             desk.production.stop()
 
 
-def serve(desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until interrupted; `ready` is called once pages can be opened."""
-    # Imported only now: the pages' library takes seconds, and the interface alone needs none.
-    from foundling.studio.pages import add_pages
-
+def serve(desk: Desk, listening: socket.socket, base: str, ready: Callable[[], None]) -> None:
+    """Serve at the address `base` until interrupted; `ready` is called once pages open."""
     app = create_app(desk)
-    add_pages(app, desk)
-    server = _Server(_config(app), ready)
+    add_pages(app, invited=desk.invited)
+    server = _Server(_config(app, base), ready)
     if desk.production is not None:
         desk.production.start()
     try:
@@ -115,9 +135,9 @@ def serve(desk: Desk, listening: socket.socket, ready: Callable[[], None]) -> No
             desk.production.stop()
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: FastAPI, base: str) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        Door(app, base),
         log_level="warning",
         timeout_graceful_shutdown=PATIENCE_SECONDS,
         server_header=False,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from foundling.models import interchange
 from foundling.preferences.client import Client, HttpError
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.exchange import write_rows
-from foundling.preferences.producing import Producer, open_producer
+from foundling.preferences.producing import Producer
 from foundling.preferences.prompts import Prompt, read_prompts
 from foundling.preferences.records import Answer
 from foundling.preferences.sources import (
@@ -28,7 +29,7 @@ from foundling.preferences.sources import (
 )
 from foundling.preferences.store import PreferenceStore
 from foundling.runs.run import fingerprint
-from foundling.text.chat import Message
+from foundling.text.chat import Conversation, Message
 from foundling.text.tokenizer import Tokenizer
 
 TEXT = "the miller met the baker by the bridge and asked what she sold on market day."
@@ -182,13 +183,13 @@ def test_what_may_pass_is_tried_again() -> None:
         assert endpoint.complete([Message("user", "p")]) == "at last"
         statuses += [500, 500]
         source = EndpointSource(Endpoint.open(f"{url}/v1#m", first_wait=0.001, tries=2))
-        with pytest.raises(ConfigError, match=r"refused .500."):
+        with pytest.raises(HttpError, match=r"refused .500."):
             source.answer((Message("user", "p"),), Answering(), 0)
         source.close()
         endpoint.close()
     with (
         Client(url, tries=2, first_wait=0.001) as client,
-        pytest.raises(ConfigError, match=r"no answer in 2 tries .*is the server running"),
+        pytest.raises(HttpError, match=r"no answer in 2 tries .*is the server running"),
     ):
         client.get("/")
 
@@ -205,7 +206,7 @@ def test_answers_that_are_none(reply: Any, message: str) -> None:
     with (
         serve(lambda *_: (200, reply)) as url,
         Client(f"{url}/v1") as client,
-        pytest.raises(ConfigError, match=message),
+        pytest.raises(HttpError, match=message),
     ):
         Endpoint(client, "m").complete([Message("user", "p")])
 
@@ -256,11 +257,17 @@ def test_what_a_stopped_collection_lacks_is_made(model: Path, tmp_path: Path) ->
     (tmp_path / "prompts.txt").write_text("the baker\nthe miller\nthe bridge\nthe baker\n")
     with PreferenceStore.open(tmp_path / "votes.db") as store:
         settings = Answering(max_tokens=3)
-        given = (str(model), str(model), tmp_path / "prompts.txt", store)
-        producer = open_producer(*given, settings=settings, device="cpu")
+
+        def opened() -> Producer:
+            given = open_sources(str(model), str(model), device="cpu")
+            known = store.pairs().values()
+            asked = read_prompts(tmp_path / "prompts.txt")
+            return Producer(*given, asked, settings=settings, known=known)
+
+        producer = opened()
         store.add_pair(next(iter(producer)))
         producer.close()
-        again = open_producer(*given, settings=settings, device="cpu")
+        again = opened()
         store.add_pairs(again)
         assert len(store.pairs()) == 3
         assert again.report.lines() == ["4 prompts: 2 new pairs", "there already: 2"]
@@ -271,3 +278,29 @@ def test_a_ready_answer_that_is_not_there(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "one.jsonl", {"prompt": "p", "completion": "1"}))
     with pytest.raises(NoAnswer, match="holds no answer"):
         source.answer((Message("user", "q"),), Answering(), 0)
+
+
+@dataclass
+class Ready:
+    """A source of the answers that it is given."""
+
+    name: str
+    answers: Mapping[str, str]
+    checkpoint: str | None = None
+    draws: bool = False
+
+    def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
+        return Answer(self.answers[prompt[-1].content], self.name)
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_nobody_can_judge_is_left_out_and_counted() -> None:
+    """Half of a surrogate pair, as where an emoji was cut in two; NUL; twice the same answer."""
+    a = Ready("a", {"cut": "\ud83d!", "nul": "a\0b", "same": "yes", "good": "yes"})
+    b = Ready("b", {"cut": "whole", "nul": "whole", "same": " yes\n", "good": "no"})
+    producer = Producer(a, b, asked(*a.answers))
+    assert [pair.prompt[0].content for pair in producer] == ["good"]
+    assert producer.report.left_out == {"not Unicode": 2, "the same answer twice": 1}
+    assert "U+D83D" in producer.report.first_of["not Unicode"]

@@ -137,3 +137,27 @@ def test_one_pair_for_one_annotator(store: PreferenceStore, pair_of: MakePair) -
     with pytest.raises(ConfigError, match="no such pair"):
         store.lease_pair("ann", 99)
     assert Counter(j.pair_id for j in store.judgements()) == {pair_id: 2}
+
+
+@pytest.mark.parametrize("num_items", [0, 8, 9, 10, 11, 20])
+@pytest.mark.parametrize("num_gold", [0, 3])
+@pytest.mark.parametrize("repeat_share", [0, 0.1, 0.5])
+def test_what_nobody_will_see_is_foretold(
+    file_store: PreferenceStore,
+    pair_of: MakePair,
+    num_items: int,
+    num_gold: int,
+    repeat_share: float,
+) -> None:
+    settings = Leasing(repeat_share=repeat_share)
+    filled(file_store, pair_of, num_items, "ann")
+    file_store.add_pairs(pair_of(100 + number, gold="A") for number in range(num_gold))
+    shown = vote_on_all(file_store, "ann", settings)
+    wanted = {
+        "gold": num_gold and not any(item.pair.gold for item in shown),
+        "repeated": repeat_share and not any(item.repeat_of for item in shown),
+    }
+    notes = settings.never_shown(num_items, num_gold)
+    assert [any(word in note for note in notes) for word in wanted] == [
+        bool(value) for value in wanted.values()
+    ]

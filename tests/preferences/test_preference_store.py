@@ -73,7 +73,7 @@ def test_the_same_key_counts_once_and_another_vote_under_it_is_refused(
     vote = Vote(item.key, "ann", "A", milliseconds=10)
     receipt = store.record(vote)
     assert store.record(replace(vote, milliseconds=20)) == receipt
-    with pytest.raises(Conflict, match="something else is kept under it"):
+    with pytest.raises(Conflict, match="a vote on this item is kept already"):
         store.record(replace(vote, verdict="B"))
     with pytest.raises(Conflict, match="something else"):
         store.record(replace(vote, annotator="bob"))
@@ -257,3 +257,30 @@ def test_places_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be opened") as refused:
         PreferenceStore.open(f"postgresql://me:secret@/votes?host={tmp_path}")
     assert "secret" not in str(refused.value)
+
+
+def test_a_store_is_known_by_an_identity_of_its_own(place: str, tmp_path: Path) -> None:
+    with PreferenceStore.open(place) as one, PreferenceStore.open(tmp_path / "other.db") as other:
+        assert one.identity != other.identity
+        # As in a database from before there were identities.
+        with one._database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM foundling_meta WHERE name = 'identity'")
+    with PreferenceStore.open(place) as again:
+        found = again.identity
+    with PreferenceStore.open(place) as again:
+        assert again.identity == found != ""
+
+
+def test_names_that_read_the_same_are_one_annotator(
+    store: PreferenceStore, pair_of: MakePair
+) -> None:
+    store.add_pair(pair_of(1))
+    for name in ("Zoë Ann", " zoe\u0308  ANN"):  # composed, and decomposed
+        store.add_annotator(name)
+    assert store.annotators() == {"Zoë Ann": False}
+    assert store.annotator_of(store.issue_token("ZOË ann")) == store.known_as("zoë ann")
+    item = store.lease_next("zoë ann")
+    assert item is not None
+    receipt = store.record(Vote(item.key, "ZOË ANN", "A"))
+    assert store.record(Vote(item.key, "Zoë Ann", "A")) == receipt
+    assert store.undo("zoë ann", "u") == store.undo("Zoë Ann", "u")

@@ -12,6 +12,7 @@ from web import Reply, VotingServer, chat_server, serve
 from foundling import cli
 from foundling.base.config import ConfigError
 from foundling.hamlet import World, instructions, judge, prompts, recognise
+from foundling.preferences.client import HttpError
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.judging import Judge
 from foundling.preferences.leasing import Leasing
@@ -185,14 +186,14 @@ def test_a_refused_vote_is_counted_once(store: PreferenceStore) -> None:
         report = vote_on_all(url, "ham", Simulated(rule("longer")))
         assert (report.num_votes, report.num_conflicts) == (4, 1)
         refusals = 9
-        with pytest.raises(ConfigError, match=r"refused \(409\): another vote is kept"):
+        with pytest.raises(HttpError, match=r"refused \(409\): another vote is kept"):
             vote_on_all(url, "other", Simulated(rule("longer")))
 
 
 def test_patience_ends(store: PreferenceStore) -> None:
     with (
         serve(VotingServer(store, preparing=99)) as url,
-        pytest.raises(ConfigError, match=r"no item in 0.1 s"),
+        pytest.raises(HttpError, match=r"no item in 0.1 s"),
     ):
         vote_on_all(url, "ham", Simulated(rule("longer")), patience=0.1)
 
@@ -226,7 +227,7 @@ def test_a_judge_is_asked_in_both_orders() -> None:
 def test_a_judge_that_rambles_is_refused() -> None:
     with serve(chat_server(lambda body: "I think that answer 1 is better.")) as url:
         endpoint = Endpoint.open(f"{url}/v1")
-        with pytest.raises(ConfigError, match=r"said 'I think .* where only 1, 2, tie is allowed"):
+        with pytest.raises(HttpError, match=r"said 'I think .* where only 1, 2, tie is allowed"):
             Judge(endpoint).compare(BlindPair(QUESTION, "a", "b"))
         endpoint.close()
 

@@ -1,13 +1,17 @@
 """The HTTP interface: who may ask, what stays hidden, what is kept once and what is refused."""
 
+import json
+
 import pytest
 from annotating import SECRETS, Script, pair_of
 from fastapi.testclient import TestClient
 
 from foundling.preferences.leasing import Leasing
+from foundling.preferences.records import Answer, Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
+from foundling.text.chat import Message
 
 
 @pytest.mark.parametrize(
@@ -231,3 +235,95 @@ def test_strategies_choose_by_the_votes_so_far(store: PreferenceStore, strategy:
         for _ in range(3):
             ann.vote(ann.next()["item"]["key"])
     assert {j.strategy for j in store.judgements()} == {strategy}
+
+
+def test_whatever_the_store_holds_can_be_shown(store: PreferenceStore, client: TestClient) -> None:
+    """From before such texts were refused: halves of surrogate pairs, and NUL."""
+    odd = "cut \ud83d, \udc00\ud800 and \0"
+    with PreferenceStore.open(store._database.url.database or "", create=False) as other:
+        other.set_rubric(odd)
+    ids = store.add_pairs(
+        Pair((Message("user", odd + str(n)),), Answer(odd, "x"), Answer("b", "y")) for n in range(2)
+    )
+    store.add_annotator("ann")
+    keys = [store.lease_pair("ann", pair_id).key for pair_id in ids]
+    ann = Script(client, "ann")
+    for key in keys:
+        given = ann.next()["item"]
+        assert given["key"] == key
+        assert "cut \ufffd, \ufffd\ufffd and \0" in (given["left"], given["right"])
+        assert ann.send("GET", f"items/{key}").status_code == 200
+        ann.vote(key)
+    assert ann.send("GET", "rubric").json()["text"].startswith("cut \ufffd")
+    vote = json.dumps({"key": ann.next()["item"]["key"], "verdict": "tie", "reason": odd})
+    headers = {"Authorization": f"Bearer {ann.token}", "Content-Type": "application/json"}
+    assert client.post("/api/votes", content=vote, headers=headers).status_code == 422
+
+
+def test_an_item_as_html(client: TestClient, store: PreferenceStore, ann: Script) -> None:
+    evil = "**bold** <script>alert(1)</script>"
+    pair_id = store.add_pair(
+        Pair((Message("user", evil),), Answer(evil, "x"), Answer(evil + "!", "y"))
+    )
+    key = store.lease_pair("ann", pair_id).key
+    shown = ann.send("GET", f"items/{key}").json()
+    for text in (shown["prompt"][0]["content"], shown["left"], shown["right"]):
+        assert text.startswith("<p><strong>bold</strong> &lt;script&gt;")
+    assert Script(client, "bob").send("GET", f"items/{key}").status_code == 409
+    assert ann.send("GET", "items/none").status_code == 422
+    ann.vote(key)
+    assert ann.send("GET", f"items/{key}").status_code == 409
+    again = ann.send("POST", "undo", key="u").json()["item"]["key"]
+    assert ann.send("GET", f"items/{again}").json()["left"] == shown["left"]
+
+
+def test_no_refusal_holds_a_key(client: TestClient, ann: Script) -> None:
+    """Annotators read them on their page."""
+    key = ann.next()["item"]["key"]
+    ann.vote(key)
+    refusals = [
+        ann.send("POST", "votes", key=key, verdict="right"),
+        ann.send("POST", "votes", key="f" * 32, verdict="right"),
+        ann.send("GET", f"items/{key}"),
+        Script(client, "bob").send("POST", "votes", key=key, verdict="left"),
+    ]
+    assert [answer.status_code for answer in refusals] == [409, 422, 409, 409]
+    assert not [answer.text for answer in refusals if key in answer.text or "ffff" in answer.text]
+
+
+def test_who_somebody_is(client: TestClient, store: PreferenceStore) -> None:
+    ann = Script(client, "Ann  Lee")
+    me = {
+        "name": "Ann Lee", "database": store.identity, "kinds": ["comparison", "rating"],
+        "may_edit_rubric": True,
+    }  # fmt: skip
+    assert ann.send("GET", "me").json() == me
+    known = client.post("/api/annotators", json={"name": " ann lee", "new": True})
+    assert (known.status_code, known.json()["detail"]) == (409, "Ann Lee has been here before.")
+    assert ann.send("GET", "me").json() == me
+    again = client.post("/api/annotators", json={"name": "ANN LEE"}).json()
+    assert again["name"] == "Ann Lee"
+    assert ann.send("GET", "me").status_code == 401
+
+
+def test_where_one_is_invited_only_a_lead_changes_what_is_everybodys(
+    desk: Desk, store: PreferenceStore
+) -> None:
+    desk.invited, desk.leads = True, frozenset({"lea"})
+    tokens = {}
+    for name in ("Lea", "ann"):
+        store.add_annotator(name)
+        tokens[name] = store.issue_token(name)
+    with TestClient(create_app(desk)) as client:
+        ann, lea = (Script(client, name, tokens[name]) for name in ("ann", "Lea"))
+        for path, method, body in (
+            ("rubric", "PUT", {"text": "Be brief."}), ("annotators", "POST", {"name": "lea"}),
+        ):  # fmt: skip
+            assert ann.send(method, path, **body).status_code == 403
+        assert lea.send("GET", "me").json()["may_edit_rubric"]
+        assert not ann.send("GET", "me").json()["may_edit_rubric"]
+        assert lea.send("PUT", "rubric", text="Be true.").status_code == 200
+        assert lea.send("POST", "annotators", name="ann").status_code == 200
+        assert ann.send("GET", "me").status_code == 401
+        assert Script(client, "x", "y").send("POST", "annotators", name="lea").status_code == 401
+    assert store.rubric() is not None

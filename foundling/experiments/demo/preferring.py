@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from foundling import hamlet
-from foundling.preferences.producing import open_producer
+from foundling.preferences.producing import Producer
+from foundling.preferences.prompts import read_prompts
 from foundling.preferences.simulated import Simulated, vote_on_all
-from foundling.preferences.sources import Answering
+from foundling.preferences.sources import Answering, open_sources
 from foundling.preferences.statistics import statistics
 from foundling.preferences.store import PreferenceStore
 from foundling.preferences.tastes import hamlet_taste
@@ -59,7 +60,9 @@ def prefer(parent: Path, out: Path) -> dict[str, Any]:
 def _compared(a: Path, b: Path, prompts: Path, place: Path) -> dict[str, Any]:
     """The statistics of a comparison by a simulated villager, over the page's own interface."""
     with PreferenceStore.open(place) as store:
-        producer = open_producer(str(a), str(b), prompts, store, settings=ANSWERS, seed=7)
+        sources, asked = open_sources(str(a), str(b)), read_prompts(prompts)
+        # The same answer twice is a tie, and ties are counted here.
+        producer = Producer(*sources, asked, settings=ANSWERS, seed=7, skip_same=False)
         desk = Desk(store, production=Production(store, producer))
         with in_background(desk) as url:
             vote_on_all(url, "villager", Simulated(hamlet_taste()))

@@ -1,7 +1,9 @@
 // One annotator's desk: shows items that are there already, and keeps votes until they are safe.
 
-import { actionOf, HELP } from "/assets/keys.js";
+import { createApp } from "/assets/vue.js";
+import { actionOf, HELP, isField } from "/assets/keys.js";
 import { call, newKey, Outbox, pause, Refused } from "/assets/interface.js";
+import Passage from "/assets/passage.js";
 import { TEMPLATE } from "/assets/template.js";
 
 const AHEAD = 3; // items on the page, the one that is shown included
@@ -16,43 +18,56 @@ const SAID = {
 };
 
 const blank = () => ({ strength: null, reason: "", ratings: { left: null, right: null } });
+const isBlank = (form) => JSON.stringify(form) === JSON.stringify(blank());
+const setting = (name, otherwise) => localStorage.getItem(`foundling/${name}`) ?? otherwise;
 
-export default {
+const Desk = {
   template: TEMPLATE,
-  props: { token: String, name: String, kinds: Array },
+  components: { Passage },
+  props: { token: String },
   data() {
     return {
-      mode: this.kinds[0],
-      items: [],
+      me: null, // name, database, kinds, may_edit_rubric
+      mode: null,
+      items: {}, // by kind; each with the form that is being filled in for it
       state: "loading",
-      form: blank(),
       side: "left", // that a digit rates
       progress: null,
       unsent: 0,
+      refusals: [],
+      others: 0,
       away: false,
       notice: null,
       ended: "",
       said: null,
       rubric: { version: null, text: "", earlier: [] },
-      rubricOpen: (localStorage.getItem("foundling/rubric") ?? (innerWidth < 700 ? "closed" : "open")) === "open",
+      rubricOpen: setting("rubric", innerWidth < 700 ? "closed" : "open") === "open",
+      detailsOpen: false, // on phones
+      raw: setting("raw", "off") === "on",
       editing: false,
       edited: "",
-      keysOn: localStorage.getItem("foundling/keys") !== "off",
+      keysOn: setting("keys", "on") === "on",
       STRENGTHS,
       HELP,
     };
   },
   computed: {
+    here() {
+      return this.items[this.mode] ?? [];
+    },
     item() {
-      return this.items[0] ?? null;
+      return this.here[0] ?? null;
+    },
+    form() {
+      return this.item?.form ?? blank();
     },
     kind() {
-      return this.item?.kind ?? this.mode;
+      return this.item?.kind ?? this.mode ?? "comparison";
     },
     answers() {
       return [
-        { side: "left", title: "First answer", key: 1, text: this.item.left },
-        { side: "right", title: "Second answer", key: 2, text: this.item.right },
+        { side: "left", title: "First answer", text: this.item.left, html: this.item.html.left },
+        { side: "right", title: "Second answer", text: this.item.right, html: this.item.html.right },
       ];
     },
     rated() {
@@ -66,7 +81,7 @@ export default {
       return Math.max(this.done, this.done + this.progress.waiting - this.unsent);
     },
     nextKind() {
-      return this.kinds[this.kinds.indexOf(this.mode) + 1] ?? null;
+      return this.me?.kinds[this.me.kinds.indexOf(this.mode) + 1] ?? null;
     },
   },
   watch: {
@@ -86,27 +101,32 @@ export default {
   },
   async mounted() {
     this.past = []; // votes of this page, for an undo to give them back
-    this.outbox = new Outbox(this.name, (body) => call(this.token, "POST", "votes", body), {
+    this.typing = false; // until the person does something else: no letter becomes a vote before
+    const listeners = { keydown: this.pressed, pointerdown: this.acted, focusin: this.focused };
+    for (const [name, listener] of Object.entries(listeners)) document.addEventListener(name, listener);
+    document.addEventListener("visibilitychange", this.seen);
+    window.addEventListener("storage", this.storedElsewhere);
+    new ResizeObserver(() => {
+      document.documentElement.style.setProperty("--bar", `${this.$refs.foot.offsetHeight}px`);
+    }).observe(this.$refs.foot);
+    this.me = await this.ask("GET", "me");
+    if (this.me === null) return;
+    this.mode = this.me.kinds[0];
+    this.outbox = new Outbox(this.me.database, this.me.name, (body) => call(this.token, "POST", "votes", body), {
       kept: (body, receipt) => {
         this.progress = receipt.progress;
         this.back();
       },
       refused: (body, error) => {
-        if (error.status === 401) this.ended = error.message;
+        if (error.status === 401) this.end(error.message);
         else this.say(`A vote was not kept: ${error.message}`);
         this.back();
       },
       away: () => (this.away = true),
     });
-    this.unsent = this.outbox.entries().length;
-    document.addEventListener("keydown", this.pressed);
-    document.addEventListener("visibilitychange", this.seen);
+    this.count();
     await this.outbox.flush();
     await Promise.all([this.fill(), this.readRubric()]);
-  },
-  unmounted() {
-    document.removeEventListener("keydown", this.pressed);
-    document.removeEventListener("visibilitychange", this.seen);
   },
   methods: {
     // ------------------------------------------------------------ items
@@ -116,8 +136,8 @@ export default {
       return this.filling;
     },
     async fetchItems() {
-      while (this.items.length < AHEAD && !this.ended) {
-        const holding = [...this.items, ...this.outbox.entries()].map((one) => one.key);
+      while (this.here.length < AHEAD && !this.ended) {
+        const holding = [...this.here, ...this.outbox.entries().map((entry) => entry.body)].map((one) => one.key);
         const kind = this.mode;
         const given = await this.ask("POST", "next", { kind, holding });
         if (given === null || kind !== this.mode) continue;
@@ -130,14 +150,23 @@ export default {
           return;
         }
         this.state = "item";
-        if (!this.items.some((item) => item.key === given.item.key)) this.push(given.item);
+        await this.add(given.item);
       }
     },
-    push(item) {
-      this.items.push(item);
-      if (this.items.length > 1) return;
-      const [key, form] = JSON.parse(sessionStorage.getItem("foundling/draft") ?? "[null, null]");
-      this.form = key === item.key ? form : blank();
+    /** Puts an item on the page, after the others or in place of the first. */
+    async add(item, form, first = false) {
+      const html = await this.ask("GET", `items/${item.key}`);
+      const others = (this.items[item.kind] ?? []).filter((one) => one.key !== item.key);
+      if (html === null || (!first && others.length < (this.items[item.kind] ?? []).length)) return;
+      const draft = JSON.parse(sessionStorage.getItem("foundling/draft") ?? "[null, null]");
+      const restored = draft[0] === item.key && form === undefined && !isBlank(draft[1]);
+      const filled = { ...item, html, form: form ?? (restored ? draft[1] : blank()) };
+      this.items[item.kind] = first ? [filled, ...others] : [...others, filled];
+      if (restored && draft[1].reason) {
+        this.typing = true;
+        this.detailsOpen = true;
+        this.$nextTick(this.toReason);
+      }
     },
     askAgain(milliseconds) {
       clearTimeout(this.later);
@@ -152,8 +181,9 @@ export default {
           return answer;
         } catch (error) {
           if (error instanceof Refused) {
-            if (error.status === 401) this.ended = error.message;
-            else this.say(error.message);
+            this.back();
+            if (error.status === 401) this.end(error.message);
+            else if (!path.startsWith("items/")) this.say(error.message);
             if (path === "next") this.ended ||= error.message;
             return null;
           }
@@ -165,11 +195,29 @@ export default {
     },
     back() {
       this.away = false;
-      this.unsent = this.outbox.entries().length;
+      this.count();
+    },
+    count() {
+      if (!this.outbox) return;
+      this.unsent = this.outbox.waiting().length;
+      this.refusals = this.outbox.refusals();
+      this.others = this.outbox.others();
+    },
+    /** The token does not work: for good, or while another database is served at this address. */
+    end(why) {
+      this.ended = why;
+      if (!this.me) return;
+      clearTimeout(this.revival);
+      this.revival = setTimeout(async () => {
+        const me = await call(this.token, "GET", "me").catch(() => null);
+        if (me === null) return this.end(why);
+        this.ended = "";
+        await this.outbox.flush();
+        this.fill();
+      }, 3000);
     },
     turnToKind(kind) {
       this.mode = kind;
-      this.items = this.items.filter((item) => item.kind === kind);
       this.state = "loading";
       this.progress = null;
       this.fill();
@@ -194,19 +242,27 @@ export default {
         milliseconds: Math.max(0, Math.round(elapsed - this.hiddenFor)),
         rubric_version: this.rubric.version,
       };
+      this.outbox.add(body); // first: where it cannot be stored, the item stays
       this.past.push(this.form);
-      this.items.shift();
-      this.form = blank();
-      const how = body.strength ? `, ${STRENGTHS[body.strength - 1]}` : "";
-      this.say(
-        body.ratings
-          ? `Noted: rated ${body.ratings.left} and ${body.ratings.right}.`
-          : `Noted: ${SAID[body.verdict]}${how}.`,
-      );
+      this.here.shift();
+      this.say(`Noted: ${this.told(body)}.`);
       if (!this.item) this.state = "loading";
-      this.outbox.add(body);
-      this.unsent = this.outbox.entries().length;
+      this.$refs.main.focus({ preventScroll: true }); // a button would take the next Space
+      this.count();
       this.fill();
+    },
+    told(body) {
+      if (body.ratings) return `rated ${body.ratings.left} and ${body.ratings.right}`;
+      return SAID[body.verdict] + (body.strength ? `, ${STRENGTHS[body.strength - 1]}` : "");
+    },
+    sendAgain(entry) {
+      this.outbox.write({ ...entry, refused: undefined });
+      this.count();
+      this.outbox.flush();
+    },
+    discard(entry) {
+      this.outbox.discard(entry.body);
+      this.count();
     },
     async undo() {
       if (this.undoing || this.ended) return;
@@ -218,10 +274,8 @@ export default {
       if (undone === null) return;
       const form = this.past.pop() ?? blank();
       if (undone.item) {
-        const others = this.items.filter((item) => item.key !== undone.item.key);
-        this.items = [undone.item, ...others];
+        await this.add(undone.item, form, true);
         this.state = "item";
-        this.form = form;
       }
       this.say("Undone: here it is again.");
       this.progress = await this.ask("GET", `progress?kind=${this.mode}`);
@@ -238,6 +292,29 @@ export default {
       this.side = side;
     },
 
+    // ------------------------------------------------------------ other windows of the annotator
+    storedElsewhere(event) {
+      const key = event.newValue !== null && this.outbox?.itemOf(event.key);
+      if (key) this.drop(key);
+      this.count();
+    },
+    /** Takes an item off the page that was judged elsewhere, unless something is written about it. */
+    drop(key) {
+      const item = this.here.find((one) => one.key === key);
+      if (!item) return;
+      if (!isBlank(item.form)) return this.say("You have judged this pair in another window.");
+      this.items[this.mode] = this.here.filter((one) => one !== item);
+      if (!this.item) this.state = "loading";
+      this.fill();
+    },
+    async seen() {
+      if (document.hidden) return (this.hiddenSince = performance.now());
+      if (this.hiddenSince !== undefined) this.hiddenFor += performance.now() - this.hiddenSince;
+      for (const { key } of this.ended ? [] : [...this.here]) {
+        await call(this.token, "GET", `items/${key}`).catch((error) => error.status === 409 && this.drop(key));
+      }
+    },
+
     // ------------------------------------------------------------ rubric
     async readRubric() {
       const rubric = await this.ask("GET", "rubric");
@@ -245,7 +322,7 @@ export default {
     },
     toggleRubric() {
       this.rubricOpen = !this.rubricOpen;
-      localStorage.setItem("foundling/rubric", this.rubricOpen ? "open" : "closed");
+      this.remember("rubric", this.rubricOpen ? "open" : "closed");
     },
     edit() {
       this.edited = this.rubric.text;
@@ -262,17 +339,28 @@ export default {
 
     // ------------------------------------------------------------ keys and words
     pressed(event) {
+      if (["Escape", "Tab"].includes(event.key)) this.typing = false;
       if (this.ended || (!this.keysOn && event.key !== "?" && event.key !== "Escape")) return;
       const action = actionOf(event, this.kind);
       if (action === null) return;
       event.preventDefault();
+      if (this.typing && !isField(event.target)) {
+        return this.say("Keys are off, as you were writing: press Escape, or click, to turn them on.");
+      }
       this[action[0]](action[1]);
+    },
+    acted() {
+      this.typing = false;
+    },
+    focused(event) {
+      if (isField(event.target)) this.typing = true;
     },
     clicked(event, verdict) {
       if (event.detail < 2) this.vote(verdict); // not the second click of a double one
     },
     toReason() {
-      this.$refs.reason?.focus();
+      this.detailsOpen = true;
+      this.$nextTick(() => this.$refs.reason?.focus());
     },
     leaveField() {
       document.activeElement.blur();
@@ -280,15 +368,17 @@ export default {
     help() {
       this.$refs.help.showModal();
     },
-    rememberKeys() {
-      localStorage.setItem("foundling/keys", this.keysOn ? "on" : "off");
+    toggleRaw() {
+      this.raw = !this.raw;
+      this.remember("raw", this.raw ? "on" : "off");
+    },
+    remember(name, value) {
+      localStorage.setItem(`foundling/${name}`, value);
     },
     say(words) {
       this.said = { words, number: (this.said?.number ?? 0) + 1 }; // the same words again are news
     },
-    seen() {
-      if (document.hidden) this.hiddenSince = performance.now();
-      else if (this.hiddenSince !== undefined) this.hiddenFor += performance.now() - this.hiddenSince;
-    },
   },
 };
+
+createApp(Desk, { token: new URLSearchParams(location.search).get("token") }).mount(document.body);

@@ -22,10 +22,14 @@ const ALWAYS = {
   u: ["undo"],
   r: ["toReason"],
   g: ["toggleRubric"],
+  m: ["toggleRaw"],
   "?": ["help"],
 };
 
-const TYPED = "textarea, select, input:not([type=radio]):not([type=checkbox])";
+const FIELD = "textarea, select, input:not([type=radio]):not([type=checkbox])";
+
+/** Whether keys go into this element as text. */
+export const isField = (target) => target instanceof Element && target.matches(FIELD);
 
 /** The action of a key press as [method, argument], or null. */
 export function actionOf(event, kind) {
@@ -33,7 +37,7 @@ export function actionOf(event, kind) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   const target = event.target instanceof Element ? event.target : document.body;
   if (target.closest("dialog")) return null;
-  if (target.matches(TYPED)) return event.key === "Escape" ? ["leaveField"] : null;
+  if (isField(target)) return event.key === "Escape" ? ["leaveField"] : null;
   // Arrows move between radio buttons, Enter presses a button.
   if (target.matches("[type=radio]") && event.key.startsWith("Arrow")) return null;
   if (target.matches("button, a, summary") && event.key === "Enter") return null;
@@ -60,6 +64,7 @@ export const HELP = {
     ["U", "undo your last vote"],
     ["R", "write a reason; Escape leaves the field"],
     ["G", "open or close the rubric"],
+    ["M", "show Markdown as it was written"],
     ["?", "this help"],
   ],
 };
