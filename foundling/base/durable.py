@@ -1,7 +1,10 @@
-"""Files that a crash leaves whole: forced onto the disk, or replaced at once."""
+"""Files that a crash leaves whole: forced onto the disk, replaced at once, locked while in use."""
 
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,3 +27,18 @@ def replace(path: Path, content: bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Lock a file or folder, which ends with the process at the latest; whether it was free."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        is_free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_free = False
+        yield is_free
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,6 @@
 """The verbs about data: prepare, verify, preview."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,20 +14,35 @@ def data_prepare(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Text files, .jsonl or .parquet (.gz, .zst), folders, globs, hub:owner/name."
+            help="Text (.txt, .md), rows (.jsonl, .json, .csv, .tsv, .parquet), either as .gz or "
+            ".zst too; folders, globs, - (standard input), hub:owner/name."
         ),
     ],
     out: Out,
     tokenizer: Annotated[
-        str, typer.Option(help="bytes (byte-level BPE), characters, or a tokenizer.json.")
+        str,
+        typer.Option(help="Train one (bytes: byte-level BPE; characters), or a tokenizer.json."),
     ] = "bytes",
     vocab_size: Annotated[
-        int | None, typer.Option(help="Tokens of a new BPE, specials included (default 8192).")
+        int | None,
+        typer.Option(help="Size of a new BPE vocabulary, special tokens included (default 8192)."),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="The field of .jsonl and .parquet.")] = "text",
+    text_field: Annotated[
+        str, typer.Option(help="The field of a row that holds the text; doc.text is nested.")
+    ] = "text",
     separator: Annotated[
-        str | None, typer.Option(help="Splits a text file into documents; default: one a file.")
+        str | None,
+        typer.Option(
+            help=r"Splits text files into documents; \n, \r, \t, \f and \\ are read as escapes. "
+            "Without it a file is one document."
+        ),
     ] = None,
+    newlines: Annotated[
+        Literal["keep", "lf"], typer.Option(help="Keep line ends as they are, or make all LF.")
+    ] = "keep",
+    encoding: Annotated[
+        str, typer.Option(help="Of files without a byte order mark: latin-1, utf-16, ...")
+    ] = "utf-8",
     validation: Annotated[
         list[str] | None, typer.Option(help="Inputs of the validation split, repeatable.")
     ] = None,
@@ -37,29 +53,37 @@ def data_prepare(
         float | None, typer.Option(help="The last share of each file for validation.")
     ] = None,
     on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What to do with a broken document.")
+        Literal["stop", "skip"],
+        typer.Option(
+            help="Stop and list the files at fault, or skip and count what is unreadable."
+        ),
     ] = "stop",
     licence: Annotated[str | None, typer.Option(help="A note for the manifest.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split by fraction.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace what --out holds.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the split by --validation-fraction.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace the token store in --out.")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn text into a tokenizer and memory-mapped token shards."""
     from foundling.base.config import ConfigError
-    from foundling.data.prepare import prepare
+    from foundling.data.prepare import VOCAB_SIZE, prepare
     from foundling.data.progress import rich_progress
 
     if vocab_size is not None and tokenizer != "bytes":
-        raise ConfigError(f"--vocab-size: the tokenizer {tokenizer} has its own size.")
+        raise ConfigError(
+            f"--vocab-size {vocab_size}: the tokenizer {tokenizer} has a size of its own; leave "
+            "the option out."
+        )
 
     with rich_progress() as progress:
         report = prepare(
             inputs,
             out,
             tokenizer=tokenizer,
-            vocab_size=vocab_size or 8192,
+            vocab_size=VOCAB_SIZE if vocab_size is None else vocab_size,
             text_field=text_field,
-            separator=separator,
+            separator=None if separator is None else _unescaped(separator),
+            encoding=encoding,
+            newlines=newlines,
             validation=validation or (),
             validation_fraction=validation_fraction,
             validation_tail=validation_tail,
@@ -70,6 +94,8 @@ def data_prepare(
             progress=progress,
         )
     values = report.values()
+    lossless = "lossless" if values["lossless"] else "lossy: no loss in bits per byte"
+    say(f"tokenizer: {values['vocab_size']:,} tokens, {lossless}")
     for split in ("train", "validation"):
         counts = values[split]
         say(
@@ -82,15 +108,21 @@ def data_prepare(
     say("; ".join(dropped))
     say(f"{out}: {values['seconds']:.1f} s, {values['megabytes_per_second']:.1f} MB/s")
     for folder in values["leftovers"]:
-        say(f"a stopped run left {folder}, which may be deleted")
+        say(f"a run that was killed left {folder}; it can be deleted")
     report_json(values, as_json)
+
+
+def _unescaped(text: str) -> str:
+    """Escapes as they are typed in a shell: the two characters \\n are one line feed."""
+    escapes = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "\\": "\\"}
+    return re.sub(r"\\([nrtf\\])", lambda found: escapes[found[1]], text)
 
 
 @data_app.command("verify")
 def data_verify(
     folder: Annotated[Path, typer.Argument(help="A folder that `data prepare` wrote.")],
 ) -> None:
-    """Read every file of a token store and compare it with its hash."""
+    """Check every file of a token store against its hash."""
     from foundling.data.store import TokenStore
 
     TokenStore.open(folder).verify()

@@ -1,9 +1,11 @@
 """Which split each document goes to, without those that came before."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from foundling.data.sources import Sources
 CONTEXT_CHARACTERS = 1024  # so far may what stands around a piece decide about its tokens
 
 _ONE_DOCUMENT = (
-    "The input is one document, which cannot be parted by document: use validation_tail (0.1 "
-    "keeps its last tenth for validation), name validation inputs, or give a separator."
+    "The input is one document, and whole documents are held out: use --validation-tail (0.1 keeps "
+    "its last tenth for validation), name --validation inputs, or give a --separator."
 )
 
 
@@ -52,7 +54,8 @@ class SplitPlan:
 
     Args:
         inputs: the sources of "train" and, where they are named, those of "validation".
-        fraction: the share of the documents of "train" that go to validation in their place.
+        fraction: the share of the documents of "train" that go to validation in their place; of a
+            few documents at least one goes there, and at least one stays.
         tail: the last share of each file, which must be one document, that does.
     """
 
@@ -114,18 +117,38 @@ class SplitPlan:
         if self._tail is not None:
             if not document.whole_file:
                 raise ConfigError(
-                    f"{document.source}: validation_tail cuts files that are one document each; "
-                    "for many documents use validation_fraction."
+                    f"{document.source}: --validation-tail cuts files that are one document each; "
+                    "for many documents use --validation-fraction."
                 )
             at = int(document.num_characters * (1 - self._tail))
             if at:
                 yield "train", 0, at
             if at < document.num_characters:
                 yield "validation", at, None
-        elif self._fraction is not None and self._chance(document) < self._fraction:
+        elif self._chance(document) < self._threshold:
             yield "validation", 0, None
         else:
             yield given, 0, None
+
+    @cached_property
+    def _threshold(self) -> float:
+        """The chance below which a document goes to validation, so that neither split is empty."""
+        train = self.inputs["train"]
+        if self._fraction is None or train.read_once:
+            return self._fraction or 0
+        low, high = 1.0, 0.0
+        for document in train:
+            chance = self._chance(document)
+            low, high = min(low, chance), max(high, chance)
+            if low < self._fraction <= high:
+                return self._fraction
+        if low > high:  # nothing could be read
+            return self._fraction
+        if low == high:
+            raise ConfigError(_ONE_DOCUMENT)
+        # So few documents that chance leaves a split empty: only the lowest is held out, or all
+        # but the highest are.
+        return math.nextafter(low, 1) if low >= self._fraction else high
 
     def _chance(self, document: Document) -> float:
         """A number in [0, 1) that depends on a document's text and the seed alone."""

@@ -5,13 +5,14 @@ import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from foundling.data.faults import SourceError
-from foundling.data.readers import READERS, hub
+from foundling.data.readers import hub, kinds
 
 
 def expand(
-    inputs: Sequence[str | Path], endings: Collection[str] = tuple(READERS)
+    inputs: Sequence[str | Path], endings: Collection[str]
 ) -> tuple[dict[str, int | None], Counter[str]]:
     """The size of each file to read, and how many were left out, by suffix.
 
@@ -26,8 +27,13 @@ def expand(
         raise SourceError("no input", "No input was given.")
     ignored: Counter[str] = Counter()
     files = [file for given in inputs for file in _expand(str(given), ignored, tuple(endings))]
-    sizes = {file: Path(file).stat().st_size if Path(file).is_file() else None for file in files}
-    return sizes, ignored
+    return {file: _size(file) for file in files}, ignored
+
+
+def _size(file: str) -> int | None:
+    if hub.is_on_hub(file) or (os.path.exists(file) and not os.path.isfile(file)):
+        return None
+    return os.path.getsize(file) if os.path.exists(file) else 0  # a broken link
 
 
 def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
@@ -36,10 +42,10 @@ def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list
     path = Path(given)
     if path.is_dir():
         return _folder(path, ignored, endings)
-    if path.exists():
+    if os.path.lexists(path):
         if not _is_read(given, endings):
             raise SourceError(
-                "unknown suffix", f"{given}: not a kind that is read ({', '.join(endings)})."
+                "unknown suffix", f"{given}: not a kind that is read ({kinds(endings)})."
             )
         return [given]
     if not glob.has_magic(given):
@@ -57,7 +63,7 @@ def _glob(pattern: str, ignored: Counter[str], endings: tuple[str, ...]) -> list
     files = [name for name in names if _is_read(name, endings)]
     if not files:
         raise SourceError(
-            "no text", f"{pattern}: none of {len(found)} matches is read ({', '.join(endings)})."
+            "no text", f"{pattern}: none of {len(found)} matches is read ({kinds(endings)})."
         )
     ignored.update(
         Path(name).suffix or "no suffix" for name in names if not _is_read(name, endings)
@@ -68,8 +74,10 @@ def _glob(pattern: str, ignored: Counter[str], endings: tuple[str, ...]) -> list
 def _folder(folder: Path, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
     files: list[str] = []
     others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        others.update({"links to folders": len(links)} if links else {})
         for name in names:
             if name.startswith("."):
                 others["hidden"] += 1
@@ -80,10 +88,14 @@ def _folder(folder: Path, ignored: Counter[str], endings: tuple[str, ...]) -> li
     if not files:
         held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
         raise SourceError(
-            "no text", f"{folder}: holds no text to read ({', '.join(endings)}), only {held}."
+            "no text", f"{folder}: holds no text to read ({kinds(endings)}), only {held}."
         )
     ignored += others
     return sorted(files)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise SourceError("unreadable", f"{error.filename}: {error.strerror}.")
 
 
 def _is_read(name: str, endings: tuple[str, ...]) -> bool:

@@ -1,12 +1,14 @@
 """Raw text to a token store: split by document, without duplicates, in memory that stays flat."""
 
 import errno
+import logging
 import platform
 import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tokenizers
@@ -18,11 +20,14 @@ from foundling.data.encode import encode
 from foundling.data.manifest import Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
 from foundling.data.sample import Sample
-from foundling.data.sources import OnError, Sources
+from foundling.data.sources import Newlines, OnError, Sources
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
-from foundling.text.tokenizer import Tokenizer
+from foundling.text.tokenizer import Tokenizer, check_vocab_size
+
+log = logging.getLogger(__name__)
 
 VALIDATION_FRACTION = 0.01
+VOCAB_SIZE = 8192
 SAMPLE_BYTES = 200_000_000  # the most text that a tokenizer is trained on
 
 
@@ -33,7 +38,7 @@ class PrepareReport:
     out: Path
     manifest: Manifest
     seconds: float
-    leftovers: tuple[Path, ...]  # folders that killed runs left, which may be deleted
+    leftovers: tuple[Path, ...]  # folders that killed runs left, which can be deleted
 
     @property
     def megabytes_per_second(self) -> float:
@@ -72,9 +77,11 @@ def prepare(
     out: Path | str,
     *,
     tokenizer: str = "bytes",
-    vocab_size: int = 8192,
+    vocab_size: int = VOCAB_SIZE,
     text_field: str = "text",
     separator: str | None = None,
+    encoding: str = "utf-8",
+    newlines: Newlines = "keep",
     validation: Sequence[str | Path] = (),
     validation_fraction: float | None = None,
     validation_tail: float | None = None,
@@ -88,22 +95,27 @@ def prepare(
     """Write the documents of `inputs` as tokens to the new folder `out`.
 
     Args:
-        tokenizer: "bytes" or "characters" to make one of this text, or the path of one.
+        inputs, text_field, separator, encoding, newlines: as `Sources` reads them.
+        tokenizer: "bytes" or "characters" to train one on this text, or the path of one.
         validation: inputs of the validation split. In their place, `validation_fraction` (0.01
-            when nothing is said) takes documents by a hash of their text and `seed`, and
-            `validation_tail` the end of each file, which must be one document.
-        on_error: "skip" counts an unreadable document and goes on.
+            by default) takes documents by a hash of their text and `seed`, and `validation_tail`
+            the end of each file, which must be one document.
+        on_error: "skip" counts an unreadable document and goes on; "stop" lists the files at fault.
 
     Raises:
         ConfigError: the input or a setting is at fault, or the disk is full; `out` is untouched.
     """
     began = time.perf_counter()
     fraction = _fraction(validation, validation_fraction, validation_tail)
+    if tokenizer == "bytes":
+        check_vocab_size(vocab_size)
     settings = {
         "tokenizer": tokenizer,
         "vocab_size": vocab_size if tokenizer == "bytes" else None,
         "text_field": text_field,
         "separator": separator,
+        "encoding": encoding,
+        "newlines": newlines,
         "validation_fraction": fraction,
         "validation_tail": validation_tail,
         "on_error": on_error,
@@ -112,30 +124,30 @@ def prepare(
     writer = StoreWriter(out, shard_tokens=shard_tokens, overwrite=overwrite)
     try:
         with writer:
+            with TemporaryDirectory(dir=writer.folder) as folder:
+                spool = Path(folder)
 
-            def sources(given: Sequence[str | Path]) -> Sources:
-                return Sources(
-                    given,
-                    text_field=text_field,
-                    separator=separator,
-                    on_error=on_error,
-                    spool=writer.folder,
+                def sources(given: Sequence[str | Path]) -> Sources:
+                    return Sources(
+                        given,
+                        text_field=text_field,
+                        separator=separator,
+                        encoding=encoding,
+                        newlines=newlines,
+                        on_error=on_error,
+                        spool=spool,
+                    )
+
+                inputs_of: dict[SplitName, Sources] = {"train": sources(inputs)}
+                if validation:
+                    inputs_of["validation"] = sources(validation)
+                plan = SplitPlan(
+                    inputs_of, fraction=fraction, tail=validation_tail, seed=seed, folder=spool
                 )
-
-            inputs_of: dict[SplitName, Sources] = {"train": sources(inputs)}
-            if validation:
-                inputs_of["validation"] = sources(validation)
-            plan = SplitPlan(
-                inputs_of,
-                fraction=fraction,
-                tail=validation_tail,
-                seed=seed,
-                folder=writer.folder,
-            )
-            vocabulary = _tokenizer(tokenizer, vocab_size, plan, writer.folder, progress)
-            writer.start(vocabulary)
-            pieces = watched(plan.pieces(), "tokens", plan.read, progress)
-            lossless = encode(pieces, vocabulary, writer)
+                vocabulary = _tokenizer(tokenizer, vocab_size, plan, spool, progress)
+                writer.start(vocabulary)
+                pieces = watched(plan.pieces(), "tokens", plan.read, progress)
+                lossless = encode(pieces, vocabulary, writer)
             manifest = writer.commit(
                 lossless=lossless,
                 duplicates=plan.duplicates,
@@ -165,8 +177,8 @@ def _tokenizer(
     for sources in plan.inputs.values():
         if sources.read_once:
             raise ConfigError(
-                f'{sources.read_once}: can be read only once, and tokenizer = "{given}" reads the '
-                "text twice; give the path of a tokenizer."
+                f"{sources.read_once}: can be read only once, and --tokenizer {given} reads "
+                "the text twice; give the path of a tokenizer, or pipe it into standard input (-)."
             )
     pieces = watched(plan.pieces(), "tokenizer", plan.read, progress)
     if given == "characters":
@@ -175,7 +187,14 @@ def _tokenizer(
         for piece in pieces:
             if piece.split == "train":
                 sample.offer(piece.key, piece.text)
-        return Tokenizer.train_bytes(sample.texts(), vocab_size)
+        trained = Tokenizer.train_bytes(sample.texts(), vocab_size)
+    if trained.vocab_size < vocab_size:
+        log.info(
+            "The tokenizer has %s tokens, not the %s asked for: the text yields no more.",
+            f"{trained.vocab_size:,}",
+            f"{vocab_size:,}",
+        )
+    return trained
 
 
 def _fraction(
@@ -184,11 +203,11 @@ def _fraction(
     given = [bool(validation), fraction is not None, tail is not None]
     if sum(given) > 1:
         raise ConfigError(
-            "Give one of validation, validation_fraction and validation_tail, not several."
+            "Give one of --validation, --validation-fraction and --validation-tail, not several."
         )
-    for name, value in (("validation_fraction", fraction), ("validation_tail", tail)):
+    for name, value in (("--validation-fraction", fraction), ("--validation-tail", tail)):
         if value is not None and not 0 < value < 1:
-            raise ConfigError(f"{name} = {value}: must lie between 0 and 1.")
+            raise ConfigError(f"{name} {value}: must lie between 0 and 1.")
     return fraction if any(given) else VALIDATION_FRACTION
 
 

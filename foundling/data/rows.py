@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foundling.data.faults import SourceError
 from foundling.data.inputs import expand
-from foundling.data.readers import ROW_READERS, row_reader_of
+from foundling.data.readers import ROW_READERS, items_of, row_reader_of
 from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
 
@@ -26,19 +26,6 @@ class Rows:
     def __iter__(self) -> Iterator[Row | SourceError]:
         for name, size in self.sizes.items():
             try:
-                yield from _rows(SourceFile(name, size))
+                yield from items_of(SourceFile(name, size), row_reader_of(name), "row")
             except SourceError as error:  # the rest of the file cannot be read
                 yield error
-
-
-def _rows(file: SourceFile) -> Iterator[Row | SourceError]:
-    if file.size == 0:
-        raise SourceError("empty file", f"{file.name}: the file is empty.")
-    read = row_reader_of(file.name)
-    assert read is not None
-    empty = True
-    for found in read(file):
-        empty = False
-        yield found
-    if empty:
-        raise SourceError("empty file", f"{file.name}: holds no row.")

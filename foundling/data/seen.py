@@ -11,7 +11,6 @@ class Seen:
         self._file = folder / "seen.sqlite"
 
     def __enter__(self) -> "Seen":
-        self._file.unlink(missing_ok=True)
         self._base = sqlite3.connect(self._file, isolation_level=None)
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute("PRAGMA synchronous = OFF")

@@ -24,11 +24,11 @@ from foundling.text.tokenizer import Tokenizer
 class TokenSplit:
     """The tokens of one split as if they were one array."""
 
-    def __init__(self, folder: Path, manifest: SplitManifest, dtype: str, shard_tokens: int):
-        self._shard_tokens = shard_tokens
-        self._shards = [
-            _mapped(folder, shard, np.dtype(dtype).newbyteorder("<")) for shard in manifest.shards
-        ]
+    def __init__(self, folder: Path, about: Manifest, manifest: SplitManifest) -> None:
+        self._folder, self._shard_files = folder, manifest.shards
+        self._shard_tokens, self._vocab_size = about.shard_tokens, about.vocab_size
+        dtype = np.dtype(about.dtype).newbyteorder("<")
+        self._shards = [_mapped(folder, shard, dtype) for shard in manifest.shards]
         self._starts = _mapped(folder, manifest.documents, np.dtype("<i8"))
         if sum(map(len, self._shards)) != manifest.num_tokens:
             raise StoreError(f"{folder}: the shards do not hold {manifest.num_tokens} tokens.")
@@ -40,7 +40,11 @@ class TokenSplit:
         ).hexdigest()
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """A copy of the tokens from `start` to `stop`."""
+        """A copy of the tokens from `start` to `stop`.
+
+        Raises:
+            StoreError: one of them is none of the vocabulary.
+        """
         if not 0 <= start <= stop <= self.num_tokens:
             raise ValueError(f"tokens {start} to {stop}: the split has {self.num_tokens}.")
         tokens = np.empty(stop - start, dtype=np.int64)
@@ -48,6 +52,12 @@ class TokenSplit:
         while at < stop:
             shard, inside = divmod(at, self._shard_tokens)
             part = self._shards[shard][inside : inside + stop - at]
+            if part.max() >= self._vocab_size:
+                raise StoreError(
+                    f"{self._folder / self._shard_files[shard].name}: damaged: token {part.max()}, "
+                    f"but the vocabulary has {self._vocab_size}. `foundling data verify "
+                    f"{self._folder}` checks every file."
+                )
             tokens[at - start : at - start + len(part)] = part
             at += len(part)
         return tokens
@@ -77,8 +87,7 @@ class TokenStore:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self._splits: dict[str, TokenSplit] = {
-            name: TokenSplit(path, split, manifest.dtype, manifest.shard_tokens)
-            for name, split in manifest.splits.items()
+            name: TokenSplit(path, manifest, split) for name, split in manifest.splits.items()
         }
 
     @classmethod
@@ -134,13 +143,15 @@ class TokenStore:
             with file.open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
             if found != entry.sha256:
-                raise StoreError(f"{file}: damaged: its SHA-256 is not the manifest's.")
+                raise StoreError(
+                    f"{file}: damaged: its SHA-256 is not the manifest's. Prepare the data again."
+                )
 
 
 def _mapped(folder: Path, entry: FileEntry, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     file = folder / entry.name
     if not file.is_file():
-        raise StoreError(f"{file}: missing; the store is not whole.")
+        raise StoreError(f"{file}: missing; prepare the data again.")
     size = file.stat().st_size
     if size != entry.num_bytes:
         raise StoreError(f"{file}: has {size} bytes, not the manifest's {entry.num_bytes}.")

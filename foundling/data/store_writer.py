@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,7 +31,10 @@ SHARD_TOKENS = 1 << 27  # 256 MiB of uint16
 
 
 class StoreWriter:
-    """A context around the writing: left without `commit`, it removes what was written."""
+    """A context around the writing: left without `commit`, it removes what was written.
+
+    `leftovers` are the folders that killed runs left beside this store.
+    """
 
     def __init__(
         self,
@@ -48,23 +51,36 @@ class StoreWriter:
         self.folder = self.out.with_name(f"{self.out.name}.partial-{os.getpid()}")
         self._splits: dict[SplitName, SplitWriter] = {}
         self._tokenizer: Tokenizer | None = None
+        self._context = ExitStack()
+        self.leftovers: tuple[Path, ...] = ()
 
     def __enter__(self) -> "StoreWriter":
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_second(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
+        with ExitStack() as context:
+            context.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            context.enter_context(durable.locked(self.folder))
+            # Whoever writes has locked its own folder before it looks at those of others.
+            partial = self.out.parent.glob(f"{glob.escape(self.out.name)}.partial-*")
+            self.leftovers = tuple(sorted(path for path in partial if path != self.folder))
+            for path in self.leftovers:
+                self._refuse_second(path)
+            self._context = context.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         for split in self._splits.values():
             split.abandon()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._context.close()
 
-    @property
-    def leftovers(self) -> tuple[Path, ...]:
-        """What killed runs left beside this store."""
-        found = sorted(self.out.parent.glob(f"{glob.escape(self.out.name)}.partial-*"))
-        return tuple(path for path in found if path != self.folder)
+    def _refuse_second(self, partial: Path) -> None:
+        with suppress(FileNotFoundError), durable.locked(partial) as is_free:
+            if not is_free:
+                raise StoreError(
+                    f"{self.out}: another process is writing it; let it end, or give another --out."
+                )
 
     def start(self, tokenizer: Tokenizer) -> None:
         """Keep the tokenizer; its size decides how wide a token is."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from pydantic import Field
 
 from foundling.base.config import ConfigError, Section
-from foundling.data.readers import ROW_READERS
+from foundling.data.readers import ROW_READERS, kinds
 from foundling.preferences.endpoint import Endpoint
 from foundling.preferences.prompts import Plain, plain
 from foundling.preferences.records import Answer
@@ -185,7 +185,7 @@ def open_source(
     if not given.startswith("hub:") and not Path(given).exists():
         raise ConfigError(
             f"{given}: no such source; give a run, checkpoint or model folder, a URL "
-            f"(http://HOST/v1#MODEL), or a file of answers ({', '.join(ROW_READERS)})."
+            f"(http://HOST/v1#MODEL), or a file of answers ({kinds(ROW_READERS)})."
         )
     return ModelSource(given, device=device)
 

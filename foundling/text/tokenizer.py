@@ -76,20 +76,14 @@ class Tokenizer:
         Raises:
             ConfigError: `vocab_size` does not hold the 256 bytes and the special tokens.
         """
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        least = len(alphabet) + len(SPECIAL_TOKENS)
-        if vocab_size < least:
-            raise ConfigError(
-                f"vocab_size = {vocab_size}: byte-level BPE needs at least {least} "
-                f"(256 bytes and {len(SPECIAL_TOKENS)} special tokens)."
-            )
+        check_vocab_size(vocab_size)
         backend = Backend(models.BPE())
         backend.pre_tokenizer = _word_splitter()
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
             special_tokens=[AddedToken(name, special=True) for name in SPECIAL_TOKENS],
-            initial_alphabet=alphabet,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
@@ -414,6 +408,16 @@ class StreamDecoder:
             return ""
         new, self._given = text[self._given :], max(self._given, len(text))
         return new
+
+
+def check_vocab_size(size: int) -> None:
+    """Raises ConfigError: byte-level BPE of this size cannot hold its bytes and special tokens."""
+    least = 256 + len(SPECIAL_TOKENS)
+    if size < least:
+        raise ConfigError(
+            f"--vocab-size {size}: byte-level BPE needs at least {least} (256 bytes and "
+            f"{len(SPECIAL_TOKENS)} special tokens)."
+        )
 
 
 def _word_splitter() -> pre_tokenizers.PreTokenizer:

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import logging
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from foundling.data.progress import rich_progress
 from foundling.data.readers import source_file
 from foundling.data.sample import Sample
 from foundling.data.store import TokenStore
+from foundling.data.store_writer import StoreWriter
 from foundling.text.tokenizer import Tokenizer
 
 LINE = "the cat sat on a mat while rain fell and every dog slept by the warm fire"
@@ -115,6 +118,27 @@ def test_the_split_of_a_document_does_not_change_when_files_are_added(
     assert not after & set(documents(tmp_path / "s", "train"))
     prepare(both, tmp_path / "u", tokenizer=tokenizer_folder, validation_fraction=0.2, seed=1)
     assert set(documents(tmp_path / "u", "validation")) != after
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("num_documents", [2, 3, 5, 10])
+def test_of_a_few_documents_one_is_held_out_and_one_is_left(
+    tmp_path: Path, tokenizer_folder: str, num_documents: int, fraction: float
+) -> None:
+    texts = [sentence(n) for n in range(num_documents)]
+    for number, text in enumerate([*texts, texts[0]]):  # one of them twice
+        (tmp_path / f"{number}.txt").write_text(text)
+    for seed in range(4):
+        out = tmp_path / f"s{seed}"
+        settings = {"tokenizer": tokenizer_folder, "validation_fraction": fraction, "seed": seed}
+        report = prepare([tmp_path / "*.txt"], out, **settings)  # type: ignore[arg-type]
+        train, validation = documents(out, "train"), documents(out, "validation")
+        assert train
+        assert validation
+        assert sorted(train + validation) == sorted(texts)
+        assert report.manifest.duplicates == 1
+        if fraction in (0.01, 0.99):  # chance alone would leave a split empty
+            assert min(len(train), len(validation)) == 1
 
 
 @pytest.mark.parametrize("tail", [0.1, 0.25, 1 / 3])
@@ -236,6 +260,21 @@ def test_a_tokenizer_learns_from_a_bounded_sample_whatever_the_order(
     assert set(kept) < set(texts)
 
 
+def test_the_size_that_a_vocabulary_reaches_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = json_lines(tmp_path / "a.jsonl", map(sentence, range(20)))
+    with caplog.at_level(logging.INFO, "foundling"):
+        report = prepare([data], tmp_path / "s", vocab_size=70_000, validation_fraction=0.2)
+    size = report.manifest.vocab_size
+    assert 263 < size < 1000
+    assert f"The tokenizer has {size} tokens, not the 70,000 asked for" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "foundling"):
+        prepare([data], tmp_path / "t", vocab_size=300, validation_fraction=0.2)
+    assert "asked for" not in caplog.text
+
+
 # ---------------------------------------------------------------------- what is refused
 
 
@@ -244,7 +283,7 @@ def test_settings_that_contradict_or_leave_a_split_empty(
 ) -> None:
     (tmp_path / "a.txt").write_text("one text")
     one, out = [tmp_path / "a.txt"], tmp_path / "s"
-    with pytest.raises(ConfigError, match=r"one document.*use validation_tail"):
+    with pytest.raises(ConfigError, match=r"one document.*use --validation-tail"):
         prepare(one, out, tokenizer=tokenizer_folder)
     with pytest.raises(ConfigError, match="Give one of"):
         prepare(one, out, validation_fraction=0.1, validation_tail=0.1)
@@ -252,9 +291,13 @@ def test_settings_that_contradict_or_leave_a_split_empty(
         with pytest.raises(ConfigError, match="between 0 and 1"):
             prepare(one, out, validation_tail=fraction)
     many = [json_lines(tmp_path / "b.jsonl", map(sentence, range(3)))]
-    with pytest.raises(ConfigError, match=r"left for validation: 3 in all"):
-        prepare(many, out, tokenizer=tokenizer_folder, validation_fraction=1e-9)
-    with pytest.raises(ConfigError, match=r"b\.jsonl:1: validation_tail cuts files"):
+    os.mkfifo(tmp_path / "pipe.jsonl")  # read once: nobody can know which documents are to come
+    with ThreadPoolExecutor() as pool:
+        pool.submit((tmp_path / "pipe.jsonl").write_bytes, many[0].read_bytes())
+        pipe = [tmp_path / "pipe.jsonl"]
+        with pytest.raises(ConfigError, match=r"left for validation: 3 in all"):
+            prepare(pipe, out, tokenizer=tokenizer_folder, validation_fraction=1e-9)
+    with pytest.raises(ConfigError, match=r"b\.jsonl:1: --validation-tail cuts files"):
         prepare(many, out, tokenizer=tokenizer_folder, validation_tail=0.1)
     with pytest.raises(ConfigError, match=r"left for train: 1 in all, 1 duplicates"):
         prepare(one, out, tokenizer=tokenizer_folder, validation=one)
@@ -267,7 +310,12 @@ def test_settings_that_contradict_or_leave_a_split_empty(
         prepare(many, tmp_path, tokenizer=tokenizer_folder)
     with pytest.raises(ConfigError, match="no such tokenizer"):
         prepare(many, out, tokenizer="bites")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.jsonl", "c.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.txt",
+        "b.jsonl",
+        "c.jsonl",
+        "pipe.jsonl",
+    ]
 
 
 def test_bad_input_stops_or_is_skipped_and_counted(tmp_path: Path, tokenizer_folder: str) -> None:
@@ -368,6 +416,31 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(
     report = prepare([data], tmp_path / "s", tokenizer=tokenizer_folder, validation_fraction=0.2)
     assert report.leftovers == (partial,)
     TokenStore.open(tmp_path / "s").verify()
+
+
+def test_a_second_process_cannot_write_the_same_store(
+    tmp_path: Path, tokenizer_folder: str
+) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    script = (
+        "import sys\nfrom foundling.data.prepare import prepare\n"
+        "prepare(['a.jsonl'], 's', tokenizer=sys.argv[1], validation_fraction=0.2)"
+    )
+    command = [sys.executable, "-c", script, tokenizer_folder]
+    data = json_lines(tmp_path / "b.jsonl", map(sentence, range(50)))
+    with subprocess.Popen(command, cwd=tmp_path, env=python_path()) as process:
+        with (tmp_path / "a.jsonl").open("w") as pipe:  # open once the process reads
+            with pytest.raises(ConfigError, match=r"s: another process is writing it"):
+                prepare([data], tmp_path / "s", tokenizer=tokenizer_folder)
+            assert [path.name for path in tmp_path.glob("s*")] == [f"s.partial-{process.pid}"]
+            pipe.write(data.read_text())
+        process.wait()
+    assert process.returncode == 0
+    TokenStore.open(tmp_path / "s").verify()
+    report = prepare([data], tmp_path / "s", tokenizer=tokenizer_folder, overwrite=True)
+    assert report.leftovers == ()
+    with StoreWriter(tmp_path / "t"), pytest.raises(ConfigError, match="another process"):
+        prepare([data], tmp_path / "t", tokenizer=tokenizer_folder)
 
 
 def test_a_pipe_needs_a_tokenizer(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_folder_is_read_in_order_and_what_is_left_is_counted(tmp_path: Path) -
     rows = Rows([tmp_path])
     assert [row[1] for row in rows if not isinstance(row, SourceError)] == [{"a": "0"}, {"a": "1"}]
     assert rows.ignored == {".txt": 1}
-    with pytest.raises(SourceError, match=r"a kind that is read \(\.jsonl, .*\.parquet\)"):
+    with pytest.raises(SourceError, match=r"a kind that is read \(\.jsonl, .*\.parquet; also as"):
         Rows([tmp_path / "notes.txt"])
 
 

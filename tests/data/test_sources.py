@@ -2,7 +2,9 @@
 
 import codecs
 import gzip
+import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundling.data import documents
+from foundling.data import sources as sources_module
 from foundling.data.documents import Document, cut
 from foundling.data.faults import SourceError
 from foundling.data.readers import source_file
@@ -88,6 +91,105 @@ def test_parquet(tmp_path: Path) -> None:
     assert names(file, text_field="body")[-1] == f"{file}#1000"
 
 
+@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("ending", [".txt", ".md", ".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_every_kind_is_found_in_a_folder_packed_or_not(
+    tmp_path: Path, ending: str, packed: str
+) -> None:
+    parquet = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"n": [1, 2], "text": ["one", "two"]}), parquet)
+    raw = {
+        ".jsonl": rows({"n": 1, "text": "one"}, {"text": "two"}),
+        ".json": b'[{"text": "one"},\n {"text": "two"}]',
+        ".csv": b"n,text\n1,one\n2,two\n",
+        ".tsv": b"n\ttext\n1\tone\n2\ttwo\n",
+        ".parquet": parquet.getvalue(),
+    }.get(ending, b"one")
+    write(tmp_path / f"a{ending}{packed}", PACK[packed](raw))
+    sources = Sources([tmp_path])
+    found = [document.text for document in sources]
+    assert found == (["one"] if ending in (".txt", ".md") else ["one", "two"])
+    assert sources.bytes_read == sources.total_bytes
+    assert not sources.ignored
+
+
+def test_a_field_within_a_field(tmp_path: Path) -> None:
+    values = [{"doc": {"text": "one", "id": 1}}, {"doc.text": "two"}, {"doc": "x"}, {"doc": {}}]
+    file = write(tmp_path / "a.jsonl", rows(*values))
+    sources = Sources([file], text_field="doc.text", on_error="skip")
+    assert [document.text for document in sources] == ["one", "two"]
+    assert sources.skipped == {"missing field": 2}
+    table = pyarrow.Table.from_pylist([{"n": 1, "doc": {"text": "three", "n": 2}}])
+    pyarrow.parquet.write_table(table, tmp_path / "b.parquet")
+    assert texts(tmp_path / "b.parquet", text_field="doc.text") == ["three"]
+    with pytest.raises(SourceError, match=r'no field "doc\.x"; it has: doc\. .* by --text-field'):
+        texts(tmp_path / "b.parquet", text_field="doc.x")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'\n{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
+        (b"{once upon a time}\n", ["{once upon a time}\n"]),
+        (b"[1]\n", ["[1]\n"]),
+    ],
+)
+def test_standard_input_is_rows_or_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, expected: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    file = write(tmp_path / "a.txt", b"zero")
+    sources = Sources(["-", file], spool=tmp_path)
+    for _ in range(2):
+        assert [document.text for document in sources] == [*expected, "zero"]
+        assert next(document.source for document in sources) in ("-:2", "-")
+    assert sources.read_once is None
+    assert sources.sizes == {"-": len(raw), str(file): 4}
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    text = "naïve\r\n東京 🦉\n"
+    for encoding in ("utf-8-sig", "utf-16", "utf-32", "utf-8"):
+        write(tmp_path / f"{encoding}.txt", text.encode(encoding))
+    big = codecs.BOM_UTF16_BE + json.dumps({"text": text}, ensure_ascii=False).encode("utf-16-be")
+    write(tmp_path / "z.jsonl", big)
+    assert texts(tmp_path) == [text] * 5
+    assert texts(tmp_path, encoding="latin-1")[2:] != [text] * 3  # only where there is no mark
+    latin = write(tmp_path / "b" / "l.csv", "text\ncafé\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"l\.csv:2: not UTF-8.* --encoding NAME .*--on-error"):
+        texts(latin)
+    assert texts(latin, encoding="latin-1") == ["café"]
+    with pytest.raises(SourceError, match=r"l\.csv: not ascii: .*0xe9"):
+        texts(latin, encoding="ascii")
+    for encoding in ("latin-0", "base64", "rot13"):
+        with pytest.raises(SourceError, match=f"--encoding {encoding}: no such encoding of text"):
+            Sources([latin], encoding=encoding)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_line_ends_are_kept_or_made_lf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(source_file, "READ_BYTES", size)
+    file = write(tmp_path / "a.txt", b"one\r\n\r\ntwo\rthree\nfour")
+    rows_file = write(tmp_path / "b.jsonl", rows({"text": "a\r\nb"}))
+    assert texts(file, rows_file) == ["one\r\n\r\ntwo\rthree\nfour", "a\r\nb"]
+    assert texts(file, rows_file, newlines="lf") == ["one\n\ntwo\nthree\nfour", "a\nb"]
+    assert texts(file, separator="\n\n", newlines="lf") == ["one", "two\nthree\nfour"]
+
+
+def test_a_separator_that_stands_nowhere_is_refused(tmp_path: Path) -> None:
+    crlf = write(tmp_path / "a.txt", b"one\r\n\r\ntwo")
+    with pytest.raises(SourceError, match=r'"\\n\\n": does not occur .*--newlines lf'):
+        texts(crlf, separator="\n\n")
+    other = write(tmp_path / "b.txt", b"three\n\nfour")
+    sources = Sources([crlf, other], separator="\n\n")
+    assert [document.text for document in sources] == ["one\r\n\r\ntwo", "three", "four"]
+    assert sources.undivided == 1
+    lines = write(tmp_path / "c.jsonl", rows({"text": "a"}))
+    assert texts(lines, separator="\n\n") == ["a"]  # of text files alone
+
+
 def test_folders_and_globs_are_sorted_and_count_what_they_leave(tmp_path: Path) -> None:
     for name in ("b.txt", "sub/a.md", "a.txt", ".git/x.txt", "notes.pdf", "README", ".h.txt"):
         write(tmp_path / name, name.encode())
@@ -116,7 +218,8 @@ FAULTS = {
     "blank.txt": (b" \n\n", "empty file", r"blank\.txt: nothing but white space"),
     "latin.txt": (b"one\ntwo\ncaf\xe9 au lait", "not UTF-8", r"latin\.txt:3: .*byte 11 of"),
     "cut.txt": ("ab\né".encode()[:-1], "not UTF-8", r"cut\.txt:2: not UTF-8 at byte 3 of"),
-    "utf16.txt": ("hi".encode("utf-16"), "not UTF-8", r"utf16\.txt:1: not UTF-8 at byte 0"),
+    "utf16.txt": ("hi".encode("utf-16")[:-1], "wrong encoding", r"utf16\.txt: not utf-16: .*trunc"),
+    "utf16 unmarked.txt": ("hï".encode("utf-16-le"), "not UTF-8", r"\.txt:1: not UTF-8 at byte 2"),
     "field.jsonl": (
         rows({"text": "a"}, {"body": "b", "id": 1}),
         "missing field",
@@ -160,6 +263,59 @@ def test_bad_input_stops_with_its_file_and_line_or_is_counted(tmp_path: Path, na
     assert sources.skipped[reason] == 1
 
 
+def test_all_files_at_fault_are_listed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.txt", b"good")
+    write(tmp_path / "b.txt", b"")
+    write(tmp_path / "c.txt", b"caf\xe9")
+    write(tmp_path / "d.jsonl", rows({"text": "a"}, {"body": 1}, {"body": 2}))
+    os.symlink(tmp_path / "nowhere", tmp_path / "e.txt")
+    write(tmp_path / "f.txt", b"good too")
+    with pytest.raises(SourceError) as caught:
+        list(Sources([tmp_path]))
+    message = str(caught.value)
+    assert message.startswith("4 files are at fault: ")
+    found = [message.index(name) for name in ("b.txt: the file is", "c.txt:1: not", "d.jsonl:2:")]
+    assert found == sorted(found)
+    assert f"e.txt: a broken link to {tmp_path / 'nowhere'}" in message
+    assert message.endswith("latin-1. --on-error skip leaves them out.")
+    assert "\n" not in message
+    assert "d.jsonl:3" not in message  # one of each file
+    sources = Sources([tmp_path], on_error="skip")
+    assert [document.text for document in sources] == ["good", "a", "good too"]
+    assert sources.skipped["broken link"] == 1
+    monkeypatch.setattr(sources_module, "MOST_FAULTS", 2)
+    with pytest.raises(SourceError, match=r"^2 or more files"):
+        list(Sources([tmp_path]))
+
+
+def test_a_fault_in_a_stream_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: object, **__: object) -> object:
+        yield {"text": 1}
+        raise AssertionError("read on")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(SourceError, match=r'^hub:owner/name#1: the field "text" is 1\. --on-error'):
+        list(Sources(["hub:owner/name", "hub:owner/other"]))
+
+
+def test_links(tmp_path: Path) -> None:
+    write(tmp_path / "real" / "a.txt", b"text")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.symlink(tmp_path / "real" / "a.txt", folder / "file.txt")
+    os.symlink(tmp_path / "real", folder / "sub")
+    sources = Sources([folder])
+    assert [document.text for document in sources] == ["text"]
+    assert sources.ignored == {"links to folders": 1}
+    os.symlink("gone.txt", folder / "dangling.txt")
+    for named in (folder, folder / "dangling.txt", folder / "d*.txt"):
+        with pytest.raises(SourceError, match=r"dangling\.txt: a broken link to gone\.txt\."):
+            list(Sources([named]))
+    assert texts(folder, on_error="skip") == ["text"]
+
+
 def test_a_fault_far_into_a_file_is_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_file, "READ_BYTES", 7)
     raw = "aé\n東京🦉\n".encode() * 9
@@ -173,7 +329,7 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         Sources([tmp_path / "none.txt"])
     with pytest.raises(SourceError, match="nothing matches this pattern"):
         Sources([tmp_path / "*.txt"])
-    with pytest.raises(SourceError, match=r"holds no text.*\.jsonl\.zst.*only nothing"):
+    with pytest.raises(SourceError, match=r"holds no text.*\.jsonl.*\.zst.*only nothing"):
         Sources([tmp_path])
     picture = write(tmp_path / "a.png", b"x")
     with pytest.raises(SourceError, match=r"holds no text.*only 1 \.png"):

@@ -183,6 +183,22 @@ def test_a_damaged_store_is_refused(tmp_path: Path, letters: Tokenizer) -> None:
         store.split("test")
 
 
+def test_a_token_beyond_the_vocabulary_names_its_shard(tmp_path: Path, letters: Tokenizer) -> None:
+    out = tmp_path / "s"
+    write(out, letters)
+    shard = out / "train-00001.bin"
+    raw = bytearray(shard.read_bytes())
+    raw[4:6] = (13).to_bytes(2, "little")  # the vocabulary ends at 12
+    shard.write_bytes(raw)
+    split = TokenStore.open(out).split("train")
+    assert split.read(0, 7).tolist() == [0, 7, 8, 1, 0, 1, 0]
+    for start, stop in ((0, 8), (7, 8), (3, 13)):
+        with pytest.raises(
+            StoreError, match=r"1\.bin: damaged: token 13, but .* `foundling data ver"
+        ):
+            split.read(start, stop)
+
+
 def test_an_error_or_a_missing_commit_leaves_nothing(tmp_path: Path, letters: Tokenizer) -> None:
     def interrupted() -> None:
         with StoreWriter(tmp_path / "s") as writer:

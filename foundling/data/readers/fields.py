@@ -1,10 +1,9 @@
-"""One row of a table with its place, and the document in one of its fields."""
+"""One row of a table with its place, and the text in one of its fields."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from foundling.data.documents import Document, gathered
 from foundling.data.faults import SourceError
 
 Row = tuple[str, dict[str, Any]]
@@ -18,29 +17,27 @@ def row_of(where: str, value: Any) -> Row | SourceError:
     return where, value
 
 
-def documents_of(
-    rows: Iterable[Row | SourceError], text_field: str
-) -> Iterator[Document | SourceError]:
-    """The document in the field `text_field` of each row."""
-    for found in rows:
-        yield found if isinstance(found, SourceError) else document_of(*found, text_field)
+def text_in(where: str, row: dict[str, Any], field: str) -> str:
+    """The text in a field of a row; "doc.text" is also the field "text" of the object "doc".
 
-
-def document_of(where: str, row: dict[str, Any], text_field: str) -> Document | SourceError:
-    """The document in the field `text_field` of a row; `where` names file and row."""
-    if text_field not in row:
-        return no_field(where, text_field, list(row))
-    text = row[text_field]
-    if not isinstance(text, str):
-        given = json.dumps(text, default=str)[:40]
-        return SourceError("not a text", f'{where}: the field "{text_field}" is {given}.')
-    if not text.strip():
-        return SourceError("empty text", f'{where}: the field "{text_field}" is empty.')
+    Raises:
+        SourceError: there is no such field, or no text in it.
+    """
+    value: Any = row
+    for name in [field] if field in row else field.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise no_field(where, field, list(row))
+        value = value[name]
+    if not isinstance(value, str):
+        given = json.dumps(value, default=str)[:40]
+        raise SourceError("not a text", f'{where}: the field "{field}" is {given}.')
+    if not value.strip():
+        raise SourceError("empty text", f'{where}: the field "{field}" is empty.')
     try:
-        with gathered(where, [text]) as document:
-            return document
+        value.encode()
     except UnicodeEncodeError as error:
-        return half_a_pair(where, text, error)
+        raise half_a_pair(where, value, error) from None
+    return value
 
 
 def half_a_pair(where: str, text: str, error: UnicodeEncodeError) -> SourceError:
@@ -56,5 +53,5 @@ def no_field(where: str, name: str, there: Sequence[str]) -> SourceError:
     held = ", ".join(map(str, there)) or "none"
     return SourceError(
         "missing field",
-        f'{where}: no field "{name}"; it has: {held}. Name the right one as the text field.',
+        f'{where}: no field "{name}"; it has: {held}. Name the right one by --text-field.',
     )

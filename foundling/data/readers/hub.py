@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.fields import Row, documents_of, row_of
+from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
 
 _MARK = "hub:"
@@ -12,10 +11,6 @@ _MARK = "hub:"
 
 def is_on_hub(name: str) -> bool:
     return name.startswith(_MARK)
-
-
-def read(file: SourceFile) -> Iterator[Document | SourceError]:
-    return documents_of(rows(file), file.text_field)
 
 
 def rows(file: SourceFile) -> Iterator[Row | SourceError]:

@@ -4,14 +4,9 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator
 
-from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.fields import Row, documents_of, row_of
+from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
-
-
-def read(file: SourceFile) -> Iterator[Document | SourceError]:
-    return documents_of(rows(file), file.text_field)
 
 
 def rows(file: SourceFile) -> Iterator[Row | SourceError]:

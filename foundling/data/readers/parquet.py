@@ -1,28 +1,33 @@
 """Reads parquet files: a row is a row."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO
 
-from foundling.data.documents import Document
 from foundling.data.faults import SourceError
-from foundling.data.readers.fields import Row, documents_of, no_field
+from foundling.data.readers.fields import Row, no_field
 from foundling.data.readers.source_file import SourceFile
 
 
-def read(file: SourceFile) -> Iterator[Document | SourceError]:
-    return documents_of(rows(file, file.text_field), file.text_field)
-
-
-def rows(file: SourceFile, column: str | None = None) -> Iterator[Row | SourceError]:
-    """The rows with all their columns, or with the one that is named."""
+def rows(file: SourceFile) -> Iterator[Row | SourceError]:
+    """The rows with all their columns, or with the one that is needed."""
     import pyarrow
     import pyarrow.parquet
 
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(file.name) as table:
-            names = table.schema_arrow.names
+        with ExitStack() as opened:
+            source: str | IO[bytes] = file.path
+            if file.is_packed:  # it is read here and there, which a packed file cannot be
+                source = opened.enter_context(tempfile.TemporaryFile())
+                source.writelines(file.unpacked())
+            table = opened.enter_context(pyarrow.parquet.ParquetFile(source))
+            names, column = table.schema_arrow.names, file.column
             if column is not None and column not in names:
-                raise no_field(file.name, column, names)
+                column = column.split(".")[0]
+                if column not in names:
+                    raise no_field(file.name, str(file.column), names)
             columns = None if column is None else [column]
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for row in batch.to_pylist():

@@ -1,31 +1,36 @@
 """Reads text files: one document a file, or several with a separator between them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 
 from foundling.data.documents import Document, gathered
 from foundling.data.faults import SourceError
-from foundling.data.readers.source_file import SourceFile
 
 
-def read(file: SourceFile) -> Iterator[Document]:
-    strings = file.strings()
-    whole = file.separator is None
-    bits = (
-        ((0, s) for s in strings) if file.separator is None else split_at(strings, file.separator)
-    )
-    count = 0
+def read(
+    name: str, strings: Iterable[str], separator: str | None, folder: Path | None
+) -> Generator[Document, None, int]:
+    """The documents of the text file `name`; returns the number of parts, blank ones included.
+
+    A long document lies in `folder`, until the next is asked for.
+    """
+    whole = separator is None
+    bits = ((0, s) for s in strings) if separator is None else split_at(strings, separator)
+    count = parts = 0
     for _, group in groupby(bits, key=itemgetter(0)):
-        source = file.name if whole else f"{file.name}#{count + 1}"
+        parts += 1
+        source = name if whole else f"{name}#{count + 1}"
         texts = map(itemgetter(1), group)
-        with gathered(source, texts, whole_file=whole, folder=file.spool) as document:
+        with gathered(source, texts, whole_file=whole, folder=folder) as document:
             if not document.blank:
                 count += 1
                 yield document
     if not count:
         what = "white space" if whole else "white space and separators"
-        raise SourceError("empty file", f"{file.name}: nothing but {what}.")
+        raise SourceError("empty file", f"{name}: nothing but {what}.")
+    return parts
 
 
 def split_at(strings: Iterable[str], separator: str) -> Iterator[tuple[int, str]]:

@@ -1,10 +1,11 @@
-"""One input while it is read: what to take from it, its bytes unpacked, and how far reading is."""
+"""One input while it is read: its bytes unpacked and in UTF-8, and how far reading is."""
 
 import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,14 @@ from foundling.data.faults import SourceError
 
 READ_BYTES = 1 << 20
 
+_MARKS = {  # the longer ones first: one begins with another
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+
 
 @dataclass
 class SourceFile:
@@ -21,16 +30,24 @@ class SourceFile:
 
     name: str
     size: int | None
-    text_field: str = "text"
-    separator: str | None = None
-    spool: Path | None = None  # the folder for the text of a document that is too long for memory
+    encoding: str = "utf-8"  # unless the file begins with the mark of another
+    column: str | None = None  # the only one that is needed
+    kept: Path | None = None  # where standard input has been written to
     bytes_read: int = 0  # before unpacking
 
-    def chunks(self) -> Iterator[bytes]:
+    @property
+    def path(self) -> str:
+        return str(self.kept or self.name)
+
+    @property
+    def is_packed(self) -> bool:
+        return self.path.lower().endswith((".gz", ".zst"))
+
+    def unpacked(self) -> Iterator[bytes]:
         """The bytes of the file, unpacked when it is compressed."""
         try:
-            with open(self.name, "rb") as raw:
-                for chunk in _unpacked(self.name, raw):
+            with open(self.path, "rb") as raw:
+                for chunk in _unpacked(self.path, raw):
                     yield chunk
                     try:
                         self.bytes_read = raw.tell()
@@ -42,6 +59,26 @@ class SourceFile:
             ) from None
         except (FileNotFoundError, PermissionError) as error:
             raise SourceError("unreadable", f"{self.name}: {error.strerror}.") from None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The text of the file in UTF-8, whatever its encoding; not checked where that is UTF-8."""
+        chunks = self.unpacked()
+        head = b""
+        while len(head) < 4 and (chunk := next(chunks, b"")):
+            head += chunk
+        marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
+        encoding = next(marked, self.encoding)
+        chunks = chain([head], chunks)
+        return chunks if encoding == "utf-8" else self._transcoded(chunks, encoding)
+
+    def _transcoded(self, chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for chunk in chunks:
+                yield decoder.decode(chunk).encode()
+            yield decoder.decode(b"", final=True).encode()
+        except UnicodeError as error:
+            raise SourceError("wrong encoding", f"{self.name}: not {encoding}: {error}.") from None
 
     def strings(self) -> Iterator[str]:
         """The text of the file in pieces; the mark of its encoding goes.
