@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from foundling.base import durable
-from foundling.base.config import Section
+from foundling.base.config import Section, load_json
 from foundling.evaluation.few_shot import (
     answer_shortly,
     answer_tokens,
@@ -31,7 +31,6 @@ from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.reports.adapt_report import write_adapt_report
 from foundling.runs import checkpoint
-from foundling.runs.records import read_object
 from foundling.runs.run import Run, is_run
 from foundling.stages.assembly import Machine
 from foundling.stages.parent import Parent
@@ -127,7 +126,7 @@ def adapt(
 
 def read_adapt(out: Path) -> dict[str, Any]:
     """What `adapt` wrote."""
-    return read_object(out / "adapt.json")
+    return load_json(out / "adapt.json")
 
 
 class _Bench:

@@ -7,11 +7,11 @@ from statistics import median_high
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, override
+from foundling.base.config import ConfigError, load_json, override
 from foundling.data.store import TokenStore
 from foundling.models import RUNGS, rung_settings
 from foundling.reports.ladder_report import write_ladder_report
-from foundling.runs.records import best_validation, read_object
+from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
 from foundling.stages.pretrain import PretrainConfig, pretrain
 
@@ -48,7 +48,7 @@ def climb(
 
 def read_ladder(out: Path) -> dict[str, Any]:
     """What `climb` wrote."""
-    return read_object(out / "ladder.json")
+    return load_json(out / "ladder.json")
 
 
 def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> PretrainConfig:

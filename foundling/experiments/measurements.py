@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError
-from foundling.runs.records import read_object
+from foundling.base.config import ConfigError, load_json
 from foundling.statistics.learning_curve import curves_of, verdict
 
 
@@ -40,7 +39,7 @@ class Measurements:
         path = out / "adapt.json"
         measurements: list[dict[str, Any]] = []
         if path.is_file():
-            before = read_object(path)
+            before = load_json(path)
             if not isinstance(before.get("identity"), dict) or "measurements" not in before:
                 raise ConfigError(f"{path}: holds no measurements; give another --out.")
             for key in sorted(identity.keys() | before["identity"].keys()):

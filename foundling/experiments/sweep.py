@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, override
+from foundling.base.config import ConfigError, load_json, override
 from foundling.reports.sweep_report import write_sweep_report
-from foundling.runs.records import best_validation, read_object
+from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
 from foundling.stages.sft import sft
 from foundling.stages.sft_config import SftConfig
@@ -60,7 +60,7 @@ def sweep(
 
 def read_sweep(out: Path) -> dict[str, Any]:
     """What `sweep` wrote."""
-    return read_object(out / "sweep.json")
+    return load_json(out / "sweep.json")
 
 
 def _row(value: str, run: Run) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, load_json
 from foundling.models import layouts
 from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_of
 from foundling.models.language_model import LanguageModel
@@ -181,12 +181,7 @@ def _of_pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: must hold one JSON object.")
+    config = load_json(path)
     for key, allowed in FIXED.items():
         if config.get(key, allowed[0]) not in allowed:
             raise _refusal(path, key, config[key], " or ".join(map(json.dumps, allowed)))

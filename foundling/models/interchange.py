@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, load_json
 from foundling.models import layouts, rebuild
 from foundling.models.adapters import merged_weights, plain_weights
 from foundling.models.language_model import LanguageModel
@@ -96,20 +96,10 @@ def _names(model_type: str | None, model: LanguageModel) -> list[layouts.Name]:
     return layouts.tensor_names(model_type, list(_parameters(model)), num_layers)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must hold one JSON object.")
-    return values
-
-
 def _read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
     """The architecture (None: our own names), and the `spec` of our model."""
     path = folder / "config.json"
-    config = _read_json(path)
+    config = load_json(path)
     try:
         model_type = layouts.known_type(config)
         theirs = layouts.read_config(model_type, config) if model_type else None
@@ -132,7 +122,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        index = _read_json(folder / INDEX).get("weight_map")
+        index = load_json(folder / INDEX).get("weight_map")
         files = {str(file) for file in index.values()} if isinstance(index, dict) else set()
         for file in files or {"weight_map"}:
             if Path(file).name != file or not (folder / file).is_file():

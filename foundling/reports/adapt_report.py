@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from foundling.base.config import load_json
 from foundling.reports.evaluation_curves import curves_plot
 from foundling.reports.page import draw, existing, write_page
 from foundling.reports.plot_keys import drawn_models
 from foundling.reports.style import compact
-from foundling.runs.records import read_object
 from foundling.statistics.learning_curve import WAYS, Point
 
 
@@ -17,7 +17,7 @@ def write_adapt_report(folder: Path) -> Path:
     Raises:
         ConfigError: the folder has no adapt.json, or it is broken.
     """
-    content = read_object(existing(folder / "adapt.json", "adapt"))
+    content = load_json(existing(folder / "adapt.json", "adapt"))
     task = content["task"]
     curves = {
         WAYS[way]: [Point(**values) for values in points]

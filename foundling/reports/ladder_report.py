@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from foundling.base.config import load_json
 from foundling.reports.page import draw, existing, write_page
 from foundling.reports.run_plots import Curve, ladder_bars, ladder_curves, loss_by_position_plot
 from foundling.reports.style import compact
-from foundling.runs.records import by_split, is_number, read_object, read_records
+from foundling.runs.records import by_split, is_number, read_records
 
 # From the rung that remembers least to the one that remembers most.
 MEMORY = {
@@ -26,7 +27,7 @@ def write_ladder_report(folder: Path) -> Path:
     Raises:
         ConfigError: the folder has no ladder.json, or a file in it is broken.
     """
-    ladder = read_object(existing(folder / "ladder.json", "ladder"))
+    ladder = load_json(existing(folder / "ladder.json", "ladder"))
     known = list(MEMORY)
     rows: list[dict[str, Any]] = sorted(  # rungs that we do not know stay in order, at the end
         ladder["rows"], key=lambda row: known.index(row["rung"]) if row["rung"] in known else 99

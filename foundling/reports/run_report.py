@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from foundling.base.config import flatten, load_toml
+from foundling.base.config import flatten, load_json, load_toml
 from foundling.reports import guard_story
 from foundling.reports.page import draw, duration, existing, write_page
 from foundling.reports.run_plots import Curve, learning_rate_plot, loss_by_position_plot, loss_plot
@@ -20,7 +20,6 @@ from foundling.runs.records import (
     by_split,
     is_number,
     merge_events,
-    read_object,
     read_records,
     undone,
 )
@@ -41,7 +40,7 @@ def write_run_report(run_dir: Path) -> Path:
     train, validation = splits["train"], splits["validation"]
     log = read_records(path) if (path := run_dir / "events.jsonl").exists() else []
     events = merge_events(log)
-    manifest = read_object(path) if (path := run_dir / "manifest.json").exists() else {}
+    manifest = load_json(path) if (path := run_dir / "manifest.json").exists() else {}
     config = load_toml(path) if (path := run_dir / "config.toml").exists() else {}
     best = best_validation(validation)
     undone_curves = guard_story.undone_curves(train, undone(records), events)

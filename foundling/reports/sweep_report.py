@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from foundling.base.config import load_json
 from foundling.reports.page import draw, existing, write_page
 from foundling.reports.tuning_plots import Tuned, frontier_plot
-from foundling.runs.records import is_number, read_object
+from foundling.runs.records import is_number
 
 
 def write_sweep_report(folder: Path) -> Path:
@@ -15,7 +16,7 @@ def write_sweep_report(folder: Path) -> Path:
     Raises:
         ConfigError: the folder has no sweep.json, or it is broken.
     """
-    content = read_object(existing(folder / "sweep.json", "sweep"))
+    content = load_json(existing(folder / "sweep.json", "sweep"))
     rows: list[dict[str, Any]] = content["rows"]
     measure, unit = _measure(rows)
     runs = []

@@ -48,21 +48,6 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The one JSON object that a file holds.
-
-    Raises:
-        ConfigError: it holds something else; names the file.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: not a JSON object.")
-    return value
-
-
 def by_split(records: Iterable[dict[str, Any]]) -> dict[str, Records]:
     """The records of each split, without those that the run undid by going back to a step."""
     return _sort_out(records)[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, load_toml
+from foundling.base.config import ConfigError, load_json, load_toml
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.runs import checkpoint
@@ -18,7 +18,6 @@ from foundling.runs.records import (
     by_split,
     count_kinds,
     merge_events,
-    read_object,
     read_records,
     samples_left_out,
 )
@@ -83,7 +82,7 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        return read_object(self.folder / "manifest.json")
+        return load_json(self.folder / "manifest.json")
 
     def amend(self, values: Mapping[str, Any]) -> None:
         """Change entries of the manifest."""

@@ -10,11 +10,10 @@ from typing import Any, Self
 from torch import nn
 
 from foundling.base import durable
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, load_json
 from foundling.data.examples import Style
 from foundling.models import interchange, widened
 from foundling.models.language_model import LanguageModel
-from foundling.runs.records import read_object
 from foundling.runs.run import Run, find_model, fingerprint, model_files
 from foundling.text.tokenizer import Tokenizer
 
@@ -118,7 +117,7 @@ def _pretraining_data(model_folder: Path) -> str | None:
     manifest_file = model_folder.parent.parent.parent / "manifest.json"
     if not manifest_file.is_file():
         return None
-    manifest = read_object(manifest_file)
+    manifest = load_json(manifest_file)
     key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
     value = manifest.get(key)
     return value if isinstance(value, str) else None

@@ -25,9 +25,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from foundling.base import durable
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, load_json
 from foundling.evaluation.probes.toxicity.labelled_texts import Labelled
-from foundling.runs.records import read_object
 
 FORMAT = "foundling toxicity classifier 1"
 SETTINGS, WEIGHTS = "classifier.json", "classifier.safetensors"
@@ -115,7 +114,7 @@ def load_classifier(folder: Path) -> Classifier:
     for name in (SETTINGS, WEIGHTS):
         if not (folder / name).is_file():
             raise ConfigError(f"{folder}: has no {name}; {advice}")
-    settings = read_object(folder / SETTINGS)
+    settings = load_json(folder / SETTINGS)
     expected = {"format", "features", "weights_sha256", "errors", "trained_on"}
     if set(settings) != expected or settings["format"] != FORMAT:
         raise ConfigError(f'{folder / SETTINGS}: is not of the format "{FORMAT}"; {advice}')
