@@ -24,8 +24,9 @@ GAIN = 1.1
 """bf16 must be faster by this factor: it rounds more, and one measurement differs from another."""
 LARGEST = 3  # shapes measured: those that most of the work goes to
 ROWS = {"cpu": 1024, "cuda": 8192}
-WORK = {"cpu": 8e9, "cuda": 4e12}  # FLOP of one pass, which bound the rows of large models
-SECONDS = 0.2  # for each precision, after one pass to warm up
+FEWEST_ROWS = 64
+WORK = {"cpu": 4e9, "cuda": 4e12}  # FLOP of one pass
+PASSES, SECONDS = 3, 0.2  # for each precision, at the least and about, after one to warm up
 
 Shapes = Mapping[tuple[int, int], int]
 """How often a model multiplies by a matrix of (in, out) features."""
@@ -38,7 +39,7 @@ def pick_precision(
 ) -> torch.dtype:
     """`auto` is what a short measurement finds faster on the shapes of `model`.
 
-    Measured once for a machine, a version of torch, a number of threads and the shapes; what was
+    Measured once for a machine, a version of torch and the shapes; what was
     found is kept in the user's cache folder, and said in the log.
 
     Args:
@@ -76,18 +77,50 @@ def shapes_of(model: nn.Module) -> Shapes:
     return {shape: counts[shape] for shape in heaviest[:LARGEST]}
 
 
+def bounded(shapes: Shapes, num_tokens: int, most: int, work: float) -> tuple[Shapes, int]:
+    """What of `shapes` is measured, on how many rows, so that a pass takes about `work` FLOP.
+
+    Args:
+        most: the most rows.
+    """
+    kept: dict[tuple[int, int], int] = {}
+    left = work / (6 * FEWEST_ROWS)
+    for (a, b), count in shapes.items():
+        columns = min(b, int(left / a))  # a part of a large matrix is like the whole
+        if columns < b and kept:
+            break
+        kept[a, columns] = count
+        left -= a * columns
+    rows = work / (6 * sum(a * b for a, b in kept))
+    return kept, int(min(num_tokens, most, max(rows, 1)))
+
+
 def _measured(device: torch.device, shapes: Shapes, num_tokens: int) -> str:
-    work = sum(6 * rows * columns for rows, columns in shapes)
-    rows = int(min(num_tokens, ROWS[device.type], max(WORK[device.type] / work, 64)))
+    shapes, rows = bounded(shapes, num_tokens, ROWS[device.type], WORK[device.type])
     rates = remembered(_key(device, shapes, rows), lambda: measure_rates(device, shapes, rows))
     name = faster(rates)
     figures = ", ".join(f"{other} {rate / 1e12:.3g}" for other, rate in rates.items())
-    logger.info(f"precision: {name} (auto; TFLOP/s on the model's shapes: {figures})")
+    where = "of one core " if device.type == "cpu" else ""
+    logger.info(f"precision: {name} (auto; TFLOP/s {where}on the model's shapes: {figures})")
     return name
 
 
 def measure_rates(device: torch.device, shapes: Shapes, rows: int) -> Rates:
-    """The rate of forward and backward through matrices of `shapes`, each the best of several."""
+    """The rate of forward and backward through matrices of `shapes`, each the best of several.
+
+    On a CPU it is that of one core, by the time that the core spent on it: other programs, and
+    threads that wait for each other, would change the figures a hundredfold.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        return _measure(device, shapes, rows)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(device: torch.device, shapes: Shapes, rows: int) -> Rates:
     draw = torch.Generator().manual_seed(0)  # what is trained draws from torch's own
 
     def drawn(*shape: int) -> torch.Tensor:
@@ -101,27 +134,28 @@ def measure_rates(device: torch.device, shapes: Shapes, rows: int) -> Rates:
             start = _now(device)
             with autocast(device, precision):
                 out = functional.linear(given, weight)
+            # In this thread: on CPUs autograd works in the thread that calls it.
             torch.autograd.backward(out, out.detach())
             total += count * (_now(device) - start)
         return total
 
-    best = dict.fromkeys(PRECISIONS, float("inf"))
     for precision in PRECISIONS.values():
         seconds(precision)
-    until = time.perf_counter() + SECONDS * len(PRECISIONS)
-    while True:  # in turn, so that both meet the same disturbances
+    best = dict.fromkeys(PRECISIONS, float("inf"))
+    passes, until = 0, time.perf_counter() + SECONDS * len(PRECISIONS)
+    while passes < PASSES or time.perf_counter() < until:
         for name, precision in PRECISIONS.items():
             best[name] = min(best[name], seconds(precision))
-        if time.perf_counter() > until:
-            break
+        passes += 1
     work = sum(6 * rows * count * shape[0] * shape[1] for shape, count in shapes.items())
-    return {name: work / took for name, took in best.items()}
+    return {name: work / max(took, 1e-9) for name, took in best.items()}
 
 
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.thread_time()
 
 
 def remembered(key: str, measure: Callable[[], Rates]) -> Rates:
@@ -148,6 +182,6 @@ def _key(device: torch.device, shapes: Shapes, rows: int) -> str:
     if device.type == "cuda":
         unit = torch.cuda.get_device_name(device)
     else:
-        unit = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        unit = f"{platform.machine()} core"
     products = " ".join(f"{count}x{a}x{b}" for (a, b), count in shapes.items())
     return f"{platform.node()}, {unit}, torch {torch.__version__}, {rows} rows of {products}"

@@ -10,7 +10,14 @@ from torch import nn
 
 from foundling.base import precision
 from foundling.base.config import ConfigError
-from foundling.base.precision import faster, measure_rates, pick_precision, remembered, shapes_of
+from foundling.base.precision import (
+    bounded,
+    faster,
+    measure_rates,
+    pick_precision,
+    remembered,
+    shapes_of,
+)
 
 CPU = torch.device("cpu")
 
@@ -37,6 +44,21 @@ def test_the_shapes_are_those_that_most_of_the_work_goes_to() -> None:
     assert list(shapes_of(model()).items()) == [((8, 32), 2), ((32, 8), 1), ((3, 2), 1)]
     wide = nn.ModuleList([model(), nn.Linear(50, 60)])
     assert list(shapes_of(wide)) == [(50, 60), (8, 32), (32, 8)]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ({(64, 64): 4, (64, 170): 8}, ({(64, 64): 4, (64, 170): 8}, 1024)),
+        ({(512, 1376): 8, (512, 512): 4}, ({(512, 1376): 8, (512, 512): 4}, 689)),
+        ({(2048, 8192): 8, (2048, 2048): 4}, ({(2048, 5086): 8}, 64)),
+    ],
+)
+def test_a_measurement_takes_little_work_of_any_model(
+    shapes: dict[tuple[int, int], int], expected: tuple[dict[tuple[int, int], int], int]
+) -> None:
+    assert bounded(shapes, 4096, 1024, 4e9) == expected
+    assert bounded(shapes, 32, 1024, 4e9)[1] == 32
 
 
 def test_a_measurement_is_kept_and_never_made_again(cache: Path) -> None:
