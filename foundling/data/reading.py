@@ -1,7 +1,7 @@
 """Conversations, preferences and labelled answers from files, with a report of what was dropped."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -196,7 +196,7 @@ def _read(
     name = format if format == "auto" else known_format(format, kinds)
     rows = Rows(inputs)
     report = ParseReport(forced=name != "auto", ignored_files=rows.ignored)
-    stream = _good(islice(rows, limit), report, on_error)
+    stream = islice(_good(rows, report, on_error), limit)
     first = list(islice(stream, FIRST_ROWS))
     if not first:
         raise nothing_left(report)
@@ -219,18 +219,17 @@ def _read(
     return found, report
 
 
-def _good(
-    rows: Iterable[Row | SourceError], report: ParseReport, on_error: OnError
-) -> Iterator[Row]:
+def _good(rows: Rows, report: ParseReport, on_error: OnError) -> Iterator[Row]:
     """The rows that can be read; the others are counted, or raised."""
-    for found in rows:
+
+    def drop(fault: SourceError) -> None:
         report.num_read += 1
-        if not isinstance(found, SourceError):
-            yield found
-        elif on_error == "stop":
-            raise found
-        else:
-            report.drop(found)
+        report.drop(fault)
+
+    advice = ' on_error = "skip" leaves out what cannot be read.'
+    for row in rows.read(drop if on_error == "skip" else None, advice):
+        report.num_read += 1
+        yield row
 
 
 def _renaming(first: Sequence[Row], columns: Mapping[str, str]) -> Callable[[Row], Row]:

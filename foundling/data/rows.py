@@ -1,9 +1,9 @@
 """Every row of some inputs, one at a time, with its place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from foundling.data.faults import SourceError
+from foundling.data.faults import SourceError, good_items
 from foundling.data.inputs import expand
 from foundling.data.readers import ROW_READERS, items_of, row_reader_of
 from foundling.data.readers.fields import Row
@@ -11,7 +11,7 @@ from foundling.data.readers.source_file import SourceFile
 
 
 class Rows:
-    """The rows in the order of `inputs`, and a SourceError in the place of what is at fault.
+    """The rows in the order of `inputs`.
 
     Args:
         inputs: files, folders, globs, `hub:owner/name[:config][@split]`; see ROW_READERS.
@@ -23,9 +23,17 @@ class Rows:
     def __init__(self, inputs: Sequence[str | Path]) -> None:
         self.sizes, self.ignored = expand(inputs, ROW_READERS)
 
-    def __iter__(self) -> Iterator[Row | SourceError]:
-        for name, size in self.sizes.items():
-            try:
-                yield from items_of(SourceFile(name, size), row_reader_of(name), "row")
-            except SourceError as error:  # the rest of the file cannot be read
-                yield error
+    def __iter__(self) -> Iterator[Row]:
+        """Raises SourceError: for all files that are at fault."""
+        return self.read(None)
+
+    def read(self, drop: Callable[[SourceError], None] | None, advice: str = "") -> Iterator[Row]:
+        """The rows that can be read; see `good_items`."""
+        files = ((size is None, self._found(name, size)) for name, size in self.sizes.items())
+        return good_items(files, drop, advice=advice)
+
+    def _found(self, name: str, size: int | None) -> Iterator[Row | SourceError]:
+        try:
+            yield from items_of(SourceFile(name, size), row_reader_of(name), "row")
+        except SourceError as error:  # the rest of the file cannot be read
+            yield error

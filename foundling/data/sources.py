@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundling.data.documents import Document, gathered
-from foundling.data.faults import SourceError
+from foundling.data.faults import SourceError, good_items
 from foundling.data.inputs import expand
 from foundling.data.readers import (
     ROW_READERS,
@@ -30,7 +30,6 @@ OnError = Literal["stop", "skip"]
 Newlines = Literal["keep", "lf"]
 
 STANDARD_INPUT = "-"
-MOST_FAULTS = 20  # that one error lists
 
 log = logging.getLogger(__name__)
 
@@ -99,29 +98,23 @@ class Sources:
             SourceError: something is unreadable and `on_error` is "stop": one error for all files.
         """
         self.skipped.clear()
-        self.bytes_read = self.undivided = num_texts = 0
-        faults: list[SourceError] = []
-        for name, size in self.sizes.items():
-            if faults and (size is None or len(faults) == MOST_FAULTS):
-                continue
-            num_texts += is_text(self._file(name).path)
-            for found in self._found(name, size):
-                if not isinstance(found, SourceError):
-                    if not faults:
-                        yield found
-                elif self._on_error == "skip":
-                    self.skipped[found.reason] += 1
-                else:
-                    faults.append(found)
-                    break
-        if faults:
-            raise _together(faults)
+        self.bytes_read = self.undivided = 0
+        yield from good_items(
+            ((size is None, self._found(name, size)) for name, size in self.sizes.items()),
+            self._drop if self._on_error == "skip" else None,
+            advice=" --on-error skip leaves out what cannot be read.",
+            on_encoding=" --encoding NAME reads another encoding, such as latin-1.",
+        )
+        num_texts = sum(is_text(self._file(name).path) for name in self.sizes)
         if self._separator is not None and 0 < num_texts == self.undivided:
             shown = json.dumps(self._separator, ensure_ascii=False)
             hint = " Where lines end in CRLF, say --newlines lf." if "\n" in self._separator else ""
             raise SourceError(
                 "separator", f"--separator {shown}: does not occur in any text file.{hint}"
             )
+
+    def _drop(self, fault: SourceError) -> None:
+        self.skipped[fault.reason] += 1
 
     def _found(self, name: str, size: int | None) -> Iterator[Document | SourceError]:
         before, file = self.bytes_read, self._file(name)
@@ -189,15 +182,3 @@ def _keep_standard_input(folder: Path) -> Path:
         has_rows = False
     log.info("standard input is read as %s.", "JSON lines" if has_rows else "text")
     return file.rename(file.with_suffix(".jsonl" if has_rows else ".txt"))
-
-
-def _together(faults: Sequence[SourceError]) -> SourceError:
-    message, them = str(faults[0]), "it"
-    if len(faults) > 1:
-        more = " or more" if len(faults) == MOST_FAULTS else ""
-        listed = "; ".join(str(fault).rstrip(".") for fault in faults)
-        message, them = f"{len(faults)}{more} files are at fault: {listed}.", "them"
-    if any(fault.reason in ("not UTF-8", "wrong encoding") for fault in faults):
-        message += " --encoding NAME reads another encoding, such as latin-1."
-    message += f" --on-error skip leaves {them} out."
-    return SourceError(faults[0].reason, message)

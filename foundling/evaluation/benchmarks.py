@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.rows import Rows
 
 CLOSING = ".,;:!?"
@@ -75,10 +74,7 @@ def read_items(path: Path) -> list[Item]:
     """
     items: list[Item] = []
     form: tuple[str, ...] | None = None
-    for found in Rows([path]):
-        if isinstance(found, SourceError):
-            raise found
-        where, row = found
+    for where, row in Rows([path]):
         keys = next((keys for keys in FORMS if set(keys) <= set(row)), None)
         if keys is None:
             forms = "; ".join(", ".join(keys) for keys in FORMS)

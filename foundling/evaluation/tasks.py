@@ -232,10 +232,7 @@ def _named(path: Path, columns: Columns) -> Iterator[Row]:
             r'"(?P<label>\w+):\S+ (?P<text>.*)".'
         )
     first = True
-    for found in Rows([path]):
-        if isinstance(found, SourceError):
-            raise found
-        where, row = found
+    for where, row in Rows([path]):
         if columns.names:
             if len(columns.names) != len(row):
                 raise ConfigError(

@@ -8,6 +8,7 @@ from typing import get_args
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Kind
 from foundling.data.messages import check_prompt
+from foundling.data.readers.source_file import SourceFile
 from foundling.data.reading import detect
 from foundling.data.rows import Rows
 from foundling.text.chat import Conversation, Message
@@ -43,12 +44,9 @@ def read_prompts(file: str | Path) -> list[Prompt]:
 
 
 def _lines(file: Path) -> list[tuple[str, Conversation]]:
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        raise SourceError("missing", f"{file}: no such file of prompts.") from None
-    except UnicodeDecodeError as error:
-        raise SourceError("not UTF-8", f"{file}: not UTF-8: {error}") from None
+    if not file.is_file():
+        raise SourceError("missing", f"{file}: no such file of prompts.")
+    lines = "".join(SourceFile(str(file), None).strings()).splitlines()
     return [
         (f"{file}:{number}", (Message("user", line.strip()),))
         for number, line in enumerate(lines, 1)
@@ -59,8 +57,6 @@ def _lines(file: Path) -> list[tuple[str, Conversation]]:
 def _rows(file: str | Path) -> list[tuple[str, Conversation]]:
     found = []
     for row in Rows([file]):
-        if isinstance(row, SourceError):
-            raise row
         format = FORMATS[detect([row], get_args(Kind))]
         found.append((row[0], format.read(*row).prompt))
     return found

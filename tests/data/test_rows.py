@@ -47,7 +47,7 @@ def write(path: Path, raw: str | bytes) -> Path:
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, packed: str) -> None:
     raw, places = RAW[name]
     file = write(tmp_path / (name + packed), PACK[packed](raw.encode()))
-    found = [row for row in Rows([file]) if not isinstance(row, SourceError)]
+    found = list(Rows([file]))
     assert [row for _, row in found] == VALUES
     expected = [place.replace(name, f"{name}{packed}") for place in places]
     assert [Path(where).name for where, _ in found] == expected
@@ -57,7 +57,7 @@ def test_parquet_keeps_nested_values(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": str(n)}], "n": n} for n in range(600)]
     file = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
-    found = [row for row in Rows([file]) if not isinstance(row, SourceError)]
+    found = list(Rows([file]))
     assert found == [(f"{file}#{n + 1}", row) for n, row in enumerate(rows)]
 
 
@@ -66,7 +66,7 @@ def test_a_folder_is_read_in_order_and_what_is_left_is_counted(tmp_path: Path) -
     write(tmp_path / "a.jsonl", '{"a": "0"}')
     write(tmp_path / "notes.txt", "no row")
     rows = Rows([tmp_path])
-    assert [row[1] for row in rows if not isinstance(row, SourceError)] == [{"a": "0"}, {"a": "1"}]
+    assert [row[1] for row in rows] == [{"a": "0"}, {"a": "1"}]
     assert rows.ignored == {".txt": 1}
     with pytest.raises(SourceError, match=r"a kind that is read \(\.jsonl, .*\.parquet; also as"):
         Rows([tmp_path / "notes.txt"])
@@ -98,13 +98,29 @@ def test_a_fault_names_its_place_and_the_next_file_is_read(tmp_path: Path, name:
     raw, message = FAULTS[name]
     file = write(tmp_path / name, raw)
     good = write(tmp_path / "good.jsonl", '{"a": 1}')
-    found = list(Rows([file, good]))
+    faults: list[SourceError] = []
+    found = list(Rows([file, good]).read(faults.append))
     assert found[-1] == (f"{good}:1", {"a": 1})
-    faults = [fault for fault in found if isinstance(fault, SourceError)]
     assert len(faults) == 1
     with pytest.raises(SourceError, match=message):
         raise faults[0]
     assert "\n" not in str(faults[0])
+
+
+def test_all_files_at_fault_are_listed_at_once(tmp_path: Path) -> None:
+    for name in ("latin.csv", "cut.json", "e.jsonl", "wide.csv"):
+        write(tmp_path / name, FAULTS[name][0])
+    write(tmp_path / "good.jsonl", '{"a": 1}')
+    write(tmp_path / "utf16.csv", "a,b\né,1\n".encode("utf-16"))
+    with pytest.raises(SourceError) as caught:
+        list(Rows([tmp_path]))
+    message = str(caught.value)
+    assert message.startswith("4 files are at fault: ")
+    assert all(message.count(name) == 1 for name in ("latin.csv:2", "cut.json", "e.jsonl", "wide."))
+    assert message.endswith("fields, but the header has 2. Save it as UTF-8.")
+    assert list(Rows([tmp_path / "utf16.csv"])) == [
+        (f"{tmp_path / 'utf16.csv'}:2", {"a": "é", "b": "1"})
+    ]
 
 
 def test_a_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.data import documents
-from foundling.data import sources as sources_module
+from foundling.data import documents, faults
 from foundling.data.documents import Document, cut
 from foundling.data.faults import SourceError
 from foundling.data.readers import source_file
@@ -279,13 +278,13 @@ def test_all_files_at_fault_are_listed_at_once(
     found = [message.index(name) for name in ("b.txt: the file is", "c.txt:1: not", "d.jsonl:2:")]
     assert found == sorted(found)
     assert f"e.txt: a broken link to {tmp_path / 'nowhere'}" in message
-    assert message.endswith("latin-1. --on-error skip leaves them out.")
+    assert message.endswith("latin-1. --on-error skip leaves out what cannot be read.")
     assert "\n" not in message
     assert "d.jsonl:3" not in message  # one of each file
     sources = Sources([tmp_path], on_error="skip")
     assert [document.text for document in sources] == ["good", "a", "good too"]
     assert sources.skipped["broken link"] == 1
-    monkeypatch.setattr(sources_module, "MOST_FAULTS", 2)
+    monkeypatch.setattr(faults, "MOST_FAULTS", 2)
     with pytest.raises(SourceError, match=r"^2 or more files"):
         list(Sources([tmp_path]))
 

@@ -4,7 +4,7 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator
 
-from foundling.data.faults import SourceError
+from foundling.data.faults import SourceError, WrongEncoding
 from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
 
@@ -21,7 +21,7 @@ def _parsed(where: str, line: bytes) -> Row | SourceError:
     try:
         return row_of(where, json.loads(line.decode()))
     except UnicodeDecodeError as error:
-        return SourceError("not UTF-8", f"{where}: not UTF-8 at byte {error.start} of the line.")
+        return WrongEncoding("not UTF-8", f"{where}: not UTF-8 at byte {error.start} of the line.")
     except (ValueError, RecursionError) as error:
         return SourceError("broken JSON", f"{where}: not a JSON object: {error}")
 

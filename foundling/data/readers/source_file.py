@@ -11,7 +11,7 @@ from typing import IO
 
 import zstandard
 
-from foundling.data.faults import SourceError
+from foundling.data.faults import SourceError, WrongEncoding
 
 READ_BYTES = 1 << 20
 
@@ -78,7 +78,9 @@ class SourceFile:
                 yield decoder.decode(chunk).encode()
             yield decoder.decode(b"", final=True).encode()
         except UnicodeError as error:
-            raise SourceError("wrong encoding", f"{self.name}: not {encoding}: {error}.") from None
+            raise WrongEncoding(
+                "wrong encoding", f"{self.name}: not {encoding}: {error}."
+            ) from None
 
     def strings(self) -> Iterator[str]:
         """The text of the file in pieces; the mark of its encoding goes.
@@ -101,7 +103,7 @@ class SourceFile:
             held_over = len(decoder.getstate()[0])  # the begin of a character, from before
             at = offset - held_over + error.start
             line += error.object.count(b"\n", 0, error.start)
-            raise SourceError(
+            raise WrongEncoding(
                 "not UTF-8", f"{self.name}:{line}: not UTF-8 at byte {at} of the file."
             ) from None
 

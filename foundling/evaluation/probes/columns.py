@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.rows import Rows
 
 
@@ -15,10 +14,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, Mapping[st
         ConfigError: the file cannot be read, or a row lacks one of the columns.
     """
     rows: list[tuple[str, Mapping[str, object]]] = []
-    for found in Rows([path]):
-        if isinstance(found, SourceError):
-            raise found
-        where, row = found
+    for where, row in Rows([path]):
         for name in names:
             if name not in row:
                 held = ", ".join(filter(None, row)) or "none"
