@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from foundling.data import dialogues
@@ -50,13 +51,16 @@ class Format:
     looks: Callable[[Sequence[Values]], bool] = lambda rows: True
     write: Callable[[Held, bool], Rows] | None = None
 
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset((*self.needs, *self.may_have, "system"))
+
     def column(self, name: str, beside: Collection[str]) -> str | None:
         """The format's own name of a column, which stands `beside` others; None: not read."""
-        known = {*self.needs, *self.may_have, "system"}
-        if name in known:
+        if name in self._known:
             return name
         lower = name.lower()
-        ours = lower if lower in known else self.also.get(lower)
+        ours = lower if lower in self._known else self.also.get(lower)
         return ours if ours not in beside else None
 
     def fits(self, columns: Collection[str], *, exactly: bool = False) -> bool:

@@ -105,8 +105,9 @@ def read_conversations(
         assert isinstance(held, SourcedConversation)
         if isinstance(held, LabelledConversation) and not held.label:
             raise Unwanted("labelled bad", f"{held.where}: the answer's label is false.")
-        held, done = repaired(held, repair)
-        report.notes.update(done)
+        if repair:
+            held, done = repaired(held, repair)
+            report.notes.update(done)
         try:
             held.check(blank_answers=blank_answers)
         except SourceError as error:
@@ -203,17 +204,16 @@ def _read(
     renamed = _renaming(first, columns or {})
     report.format = detect([renamed(row) for row in first], kinds) if name == "auto" else name
     chosen = FORMATS[report.format]
-    found = []
+    found, ignored = [], dict[str, None]()
     for where, row in map(renamed, chain(first, stream)):
-        unread = (name for name in row if chosen.column(name, row) is None)
-        report.ignored_columns += (name for name in unread if name not in report.ignored_columns)
+        ignored |= dict.fromkeys(name for name in row if chosen.column(name, row) is None)
         try:
             found.append(checked(chosen.read(where, row), report))
         except SourceError as error:
             if on_error == "stop" and not isinstance(error, Unwanted):
                 raise
             report.drop(error)
-    report.num_kept = len(found)
+    report.num_kept, report.ignored_columns = len(found), list(ignored)
     if not found:
         raise nothing_left(report)
     return found, report
@@ -302,7 +302,7 @@ def _why_none(held: str, by_columns: Sequence[str], kinds: Collection[Kind]) -> 
     if others:
         return (
             f"the columns ({held}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
-            f"{' or '.join(kinds)}; name the columns to read (columns: completion=..., ...)."
+            f"{' or '.join(kinds)}; --columns OURS=THEIRS,... says what to read as what."
         )
     known = "; ".join(
         f"{name}: {', '.join(format.needs)}"
@@ -310,8 +310,8 @@ def _why_none(held: str, by_columns: Sequence[str], kinds: Collection[Kind]) -> 
         if format.kind in kinds
     )
     return (
-        f"the columns ({held}) fit no known format ({known}); "
-        "say which is which (columns: prompt=..., ...)."
+        f"the columns ({held}) fit no known format ({known}); --columns OURS=THEIRS,... says "
+        "which is which."
     )
 
 

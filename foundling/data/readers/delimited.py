@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row
@@ -17,8 +18,10 @@ def rows(file: SourceFile) -> Iterator[Row | SourceError]:
         SourceError: there is no usable header, or a quote goes wrong: what follows is uncertain.
     """
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_CHARACTERS))
-    delimiter = "\t" if ".tsv" in file.name.lower()[-8:] else ","
-    reader = csv.reader(_lines(file.strings()), delimiter=delimiter, strict=True)
+    lines = _lines(file.strings())
+    first = next(lines, "")
+    delimiter = "\t" if ".tsv" in file.name.lower()[-8:] else _delimiter(first)
+    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 0
     try:
@@ -37,6 +40,11 @@ def rows(file: SourceFile) -> Iterator[Row | SourceError]:
                 yield where, dict(zip(header, record, strict=True))
     except csv.Error as error:
         raise SourceError("broken CSV", f"{file.name}:{line + 1}: {error}.") from None
+
+
+def _delimiter(header: str) -> str:
+    """A semicolon where it stands in the header and no comma does, as spreadsheets write it."""
+    return ";" if ";" in header and "," not in header else ","
 
 
 def _checked(where: str, names: list[str]) -> list[str]:

@@ -1,0 +1,67 @@
+"""Conversations out of order: refused with the setting that mends them, or mended and counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foundling.data.conversations import SourcedConversation
+from foundling.data.faults import SourceError
+from foundling.data.reading import read_conversations
+from foundling.data.repair import Repair, repaired
+from foundling.text.chat import Message, Role
+
+ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
+
+
+def talk(told: str, given: int = 0) -> SourcedConversation:
+    """ "u:Hi a:Yes?" is two messages."""
+    turns = [turn.partition(":")[::2] for turn in told.split()]
+    return SourcedConversation("here", tuple(Message(ROLES[r], c) for r, c in turns), given)
+
+
+MENDED: dict[str, tuple[str, tuple[Repair, ...], str]] = {
+    "in order": ("s:s u:1 a:2", ("merge", "trim"), "s:s u:1 a:2"),
+    "the user twice": ("u:1 u:2 a:3", ("merge",), "u:1\n\n2 a:3"),
+    "the assistant twice": ("u:1 a:2 a:3 u:4 a:5", ("merge",), "u:1 a:2\n\n3 u:4 a:5"),
+    "two systems": ("s:1 s:2 u:3 a:4", ("merge",), "s:1\n\n2 u:3 a:4"),
+    "a later system": ("u:1 a:2 s:3 u:4 a:5", ("merge",), "u:1 a:2 u:3\n\n4 a:5"),
+    "an empty answer": ("s:s u:1 a: u:2 a:3", ("trim",), "s:s u:2 a:3"),
+    "the user last": ("u:1 a:2 u:3", ("trim",), "u:1 a:2"),
+    "the assistant first": ("s:s a:0 u:1 a:2", ("trim",), "s:s u:1 a:2"),
+    "both": ("a:0 u:1 a: u:2 u:3 a:4 u:5", ("merge", "trim"), "u:2\n\n3 a:4"),
+    "nothing left": ("u:1", ("trim",), ""),
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_turns_are_mended(name: str) -> None:
+    told, how, expected = MENDED[name]
+    found, done = repaired(talk(told), how)
+    shown = " ".join(f"{message.role[0]}:{message.content}" for message in found.messages)
+    assert shown == expected
+    assert len(done) == (2 if name == "both" else 0 if name == "in order" else 1)
+
+
+def test_a_prompt_is_not_merged_with_its_answer() -> None:
+    found, _ = repaired(talk("u:1 u:2 a:3 a:4", given=3), ("merge",))
+    assert [message.content for message in found.messages] == ["1\n\n2", "3", "4"]
+    assert found.given == 2
+
+
+def test_the_error_names_the_setting_and_the_report_counts(tmp_path: Path) -> None:
+    def row(*turns: tuple[str, str]) -> str:
+        return json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + "\n"
+
+    good = row(("user", "Hi"), ("assistant", "Yes?"))
+    file = tmp_path / "rows.jsonl"
+    file.write_text(good + row(("user", "Hi"), ("user", "you"), ("assistant", "Yes?")))
+    with pytest.raises(SourceError, match=r'rows\.jsonl:2: .* data\.repair = \["merge", "trim"\]'):
+        read_conversations([file])
+    found, report = read_conversations([file], repair=("merge",))
+    assert [message.content for message in found[1].messages] == ["Hi\n\nyou", "Yes?"]
+    assert "conversations with turns joined: 1" in report.lines()
+    file.write_text(good + row(("user", "Hi")))
+    with pytest.raises(SourceError, match=r":2: .* hold no turn; the last") as caught:
+        read_conversations([file], repair=("trim",))
+    assert "data.repair" not in str(caught.value)
