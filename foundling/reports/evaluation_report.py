@@ -38,7 +38,6 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
     durable.replace(folder / "results.json", text.encode("utf-8"))
     names = [subject["name"] for subject in content["subjects"]]
     models = drawn_models(short_names(names))
-    pairs = list(pairwise(names))
     sections = [
         _section(probe, folder, f"p{place}_{_slug(probe['name'])}", models)
         for place, probe in enumerate(content["probes"])
@@ -49,7 +48,12 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
         name=name,
         subjects=[{**subject, "short": models[subject["name"]]} for subject in content["subjects"]],
         models=models,
-        pairs=[(models[first], models[second]) for first, second in pairs],
+        pairs=list(pairwise(names)),
+        steps=[
+            {"title": row["title"], "probe": section["title"], "cells": row["steps"]}
+            for section in sections
+            for row in section["headlines"]
+        ],
         sections=sections,
         context=context_text,
         setting={key: _setting(value) for key, value in content["setting"].items()},

@@ -79,7 +79,7 @@ def difference_table(metrics: Sequence[Values], pairs: Sequence[tuple[str, str]]
         cells = [_difference(found.get((metric["key"], *pair)), metric) for pair in columns]
         shown += sum(cell is not None and cell["is_shown"] for cell in cells)
         if any(cells):
-            rows.append({"title": metric["title"], "headline": metric["headline"], "cells": cells})
+            rows.append({"title": metric["title"], "probe": "", "cells": cells})
     count = sum(cell is not None for row in rows for cell in row["cells"])
     return {"pairs": columns, "rows": rows, "count": count, "shown": shown}
 
