@@ -36,7 +36,7 @@ SHORTHANDS = (
     Shorthand(
         "--task", "in_context.tasks",
         "A file or folder of examples to learn from in the prompt, repeatable.",
-        "PATH", list[Path],
+        "PATH", list[str],
     ),
     Shorthand(
         "--shots", "in_context.shots", "Numbers of examples in the prompt, as 0,1,2,4.",
@@ -45,15 +45,15 @@ SHORTHANDS = (
     Shorthand("--draws", "in_context.draws", "Draws of the examples.", "N", int),
     Shorthand(
         "--text", "language_modelling.texts",
-        "A file of text to compute perplexity on, repeatable.", "FILE", list[Path],
+        "A file of text to compute perplexity on, repeatable.", "FILE", list[str],
     ),
     Shorthand(
         "--prompts", "toxicity.prompts refusal.prompts",
-        "JSON lines of prompt and refuse (true, false).", "FILE", Path,
+        "JSON lines of prompt and refuse (true, false).", "FILE",
     ),
-    Shorthand("--lexicon", "toxicity.lexicon", "Offensive words, one a line.", "FILE", Path),
+    Shorthand("--lexicon", "toxicity.lexicon", "Offensive words, one a line.", "FILE"),
     Shorthand(
-        "--classifier", "toxicity.classifier", "What `classifier train` wrote.", "DIR", Path
+        "--classifier", "toxicity.classifier", "What `classifier train` wrote.", "DIR"
     ),
     Shorthand(
         "--num-samples", "toxicity.num_samples consistency.num_samples",

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -34,7 +33,9 @@ class Shorthand:
 
     def assignments(self, value: Any) -> list[str]:
         """What `--set` would be given."""
-        text = json.dumps(self.read(self.name, value), default=str)
+        from foundling.base.config import dump_toml
+
+        text = dump_toml({"value": self.read(self.name, value)}).removeprefix("value = ").strip()
         return [f"{key}={text}" for key in self.keys.split()]
 
 

@@ -1,163 +1,242 @@
-"""How a model does a task by examples in its prompt: label scores, calibration, short answers."""
+"""The few-shot learner: items behind examples in the prompt, asked without any gradient."""
 
 import unicodedata
-from collections.abc import Callable, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import compress
+from random import Random
 
 from foundling.base.config import ConfigError
-from foundling.evaluation.likelihood import TokenPair
+from foundling.evaluation.choices import By, Choice, Chosen, choose, ways_of
+from foundling.evaluation.scorer import Pair, Scorer, Writing
 from foundling.evaluation.tasks import Example, Task, key_of
-from foundling.generation.engine import Engine
-from foundling.generation.sampling import Sampling
-from foundling.models.language_model import LanguageModel
-from foundling.text.tokenizer import Tokenizer
+from foundling.hamlet.chance import pick
 
 SEPARATOR = "\n\n"
 CONTENT_FREE = "N/A"
 """Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
-
-Scorer = Callable[[Sequence[TokenPair]], list[float]]
-"""The log-probability of each continuation given its prompt, in nats."""
-Scores = npt.NDArray[np.float64]
+SHORTENED = 0.1
+"""The largest share of prompts that may hold fewer examples than the others, for want of room."""
 
 
-def prompt_texts(task: Task, shots: Sequence[Example], texts: Sequence[str]) -> list[str]:
-    """The examples, then each text, up to where its answer begins.
+@dataclass(frozen=True)
+class Shot:
+    """An example with all its possible answers, of which `gold` is right.
 
-    Raises:
-        ConfigError: a text is itself among the examples.
+    `pairs` are prompt and continuation of each; `neutral` the same continuations where nothing is
+    asked, empty where that makes no sense. `key` tells texts apart, but for case and white space.
     """
-    template = task.template
-    known = {key_of(shot.text) for shot in shots}
-    shown = [template.prompt(shot.text) + template.completion(shot.answer) for shot in shots]
-    for text in texts:
-        if key_of(text) in known:
-            raise ConfigError(f'"{text[:60]}": to be asked, and among the examples of its prompt.')
-    return [SEPARATOR.join([*shown, template.prompt(text)]) for text in texts]
+
+    pairs: tuple[tuple[str, str], ...]
+    gold: int
+    key: str
+    neutral: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def told(self) -> str:
+        """The example with its right answer."""
+        return "".join(self.pairs[self.gold])
+
+    def mistold(self, rng: Random, pool: Sequence["Shot"]) -> "Shot":
+        """The example with an answer by chance, as often as each is right in the pool.
+
+        So a model that only repeats the commonest answer gains nothing over it. Where examples have
+        no answers in common, as in a multiple choice, each of its own is drawn as often.
+
+        Source: Min et al. 2022, Rethinking the Role of Demonstrations, section 4, who draw
+        labels evenly.
+        """
+        other = pick(rng, pool)
+        if len(self.pairs) == 1:
+            return replace(self, pairs=((self.pairs[0][0], other.pairs[0][1]),))
+        if [after for _, after in self.pairs] == [after for _, after in other.pairs]:
+            return replace(self, gold=other.gold)
+        return replace(self, gold=pick(rng, range(len(self.pairs))))
 
 
-def prompt_tokens(
-    task: Task,
-    tokenizer: Tokenizer,
-    shots: Sequence[Example],
-    texts: Sequence[str],
-    room: int | None = None,
-) -> list[list[int]]:
-    """The prompts as tokens, begun as a text is begun in training.
+@dataclass(frozen=True)
+class Asked:
+    """An item to be asked behind `opening` and examples of the pool."""
 
-    A prompt of more than `room` tokens is left without its first examples, as many as it takes.
+    id: str
+    shot: Shot
+    pool: Sequence[Shot]
+    opening: str = ""
 
-    Raises:
-        ConfigError: a text is itself among the examples, or does not fit even without any.
+
+@dataclass(frozen=True)
+class ShotTask:
+    """Items of one kind.
+
+    `has_own_pools`: each item brings examples of its own, in an order; `is_written`: the answer is
+    what the model writes to the end of the line; `is_given`: the user named the task; `notes`: what
+    was left out of the file, in words.
     """
-    begin = [] if tokenizer.begin_name is None else [tokenizer.begin_of_text]
-    encoded = tokenizer.encode_batch(prompt_texts(task, shots, texts))
-    prompts = [[*begin, *tokens] for tokens in encoded]
-    long = [i for i, prompt in enumerate(prompts) if room is not None and len(prompt) > room]
-    if long and not shots:
-        text = texts[long[0]]
-        raise ConfigError(
-            f'"{text[:60]}": {len(prompts[long[0]]):,} tokens, but there is room for {room}.'
+
+    name: str
+    title: str
+    items: tuple[Asked, ...]
+    separator: str = SEPARATOR
+    has_own_pools: bool = False
+    is_written: bool = False
+    is_given: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether there is something to choose from; else the likeliest text must be the answer."""
+        return len(self.items[0].shot.pairs) > 1
+
+    @property
+    def most_shots(self) -> int:
+        """How many examples every item can have: none of them its own text."""
+        return min(sum(shot.key != item.shot.key for shot in item.pool) for item in self.items)
+
+
+def shot_task(task: Task, separator: str = SEPARATOR) -> ShotTask:
+    """Texts with labels, or with short answers, as items behind examples."""
+    pool = tuple(shot_of(task, example) for example in task.train)
+    items = tuple(
+        Asked(f"{task.name} {number}", shot_of(task, example), pool)
+        for number, example in enumerate(task.test)
+    )
+    written = task.labels is None
+    return ShotTask(task.name, task.name, items, separator, is_written=written, notes=task.notes)
+
+
+def shot_of(task: Task, example: Example) -> Shot:
+    """An example as the task's template puts it."""
+
+    def answers(text: str) -> tuple[tuple[str, str], ...]:
+        prompt, labels = task.template.prompt(text), task.labels or (example.answer,)
+        return tuple((prompt, task.template.completion(label)) for label in labels)
+
+    key = key_of(example.text)
+    if task.labels is None:
+        return Shot(answers(example.text), 0, key)
+    gold = task.labels.index(example.answer)
+    return Shot(answers(example.text), gold, key, answers(CONTENT_FREE))
+
+
+# ---------------------------------------------------------------------- the learner
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Items behind examples, None where there is no room; `num_shortened` hold fewer of them."""
+
+    items: tuple[Choice | None, ...]
+    num_shortened: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How right each item is, from 0 to 1, by each way of reading the answer.
+
+    `nats` are the log-probabilities of completions, where there is nothing to choose from.
+    """
+
+    right: dict[By, list[float]]
+    chosen: list[Chosen] = field(default_factory=list)
+    nats: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model that is to learn a task from the examples in its prompt."""
+
+    scorer: Scorer
+    task: ShotTask
+
+    def behind(self, shots: Sequence[Sequence[Shot]]) -> Prompts:
+        """Each item behind its examples, without the first of those that do not fit.
+
+        Raises:
+            ConfigError: an item is itself among its examples.
+        """
+        for item, some in zip(self.task.items, shots, strict=True):
+            if item.shot.key in {shot.key for shot in some}:
+                text = item.shot.pairs[0][0][:60]
+                raise ConfigError(f'"{text}": to be asked, and among the examples of its prompt.')
+        found: list[Choice | None] = [None] * len(shots)
+        left, skip, num_shortened = list(range(len(shots))), 0, 0
+        while left:
+            choices = [
+                _behind(self.task.items[n], shots[n][skip:], self.task.separator) for n in left
+            ]
+            fits = self._fits(choices)
+            for n, choice in compress(zip(left, choices, strict=True), fits):
+                found[n] = choice
+            long = [n for n, fit in zip(left, fits, strict=True) if not fit]
+            num_shortened = num_shortened or len(long)
+            skip += 1
+            left = [n for n in long if len(shots[n]) >= skip]
+        return Prompts(tuple(found), num_shortened)
+
+    def ask(self, items: Sequence[Choice]) -> Answers:
+        """Ask items that fit behind their examples.
+
+        Among equally likely answers each counts as drawn. Calibrated scores are those less the
+        scores of an input that says nothing behind the same examples.
+
+        Source: Zhao et al. 2021, Calibrate Before Use, section 5: W = diag(p)⁻¹, b = 0.
+        """
+        if self.task.has_choices:
+            chosen = choose(self.scorer, items)
+            ways = ways_of(chosen)
+            return Answers({way: [one.is_right(way) for one in chosen] for way in ways}, chosen)
+        scored = self.scorer.score([item.pairs[0] for item in items])
+        nats = [one.log_prob for one in scored if one is not None]
+        if self.task.is_written:
+            return Answers({"sum": self._written(items)}, nats=nats)
+        return Answers(
+            {"sum": [float(one.is_greedy) for one in scored if one is not None]}, nats=nats
         )
-    if long:
-        fewer = prompt_tokens(task, tokenizer, shots[1:], [texts[i] for i in long], room)
-        for i, prompt in zip(long, fewer, strict=True):
-            prompts[i] = prompt
-    return prompts
+
+    def _written(self, items: Sequence[Choice]) -> list[float]:
+        """Whether what is written is right: the likeliest token each time, to the end of a line.
+
+        An answer may have as many tokens as the longest one of the task.
+        """
+        _, num_tokens = self._longest
+        texts = self.scorer.generate(
+            [item.pairs[0][0] for item in items], Writing(num_tokens + 1, stop=("\n",))
+        )
+        answers = [item.pairs[0][1] for item in items]
+        return [
+            float(samples is not None and normalised(samples[0]) == normalised(answer))
+            for samples, answer in zip(texts, answers, strict=True)
+        ]
+
+    def _fits(self, choices: Sequence[Choice]) -> list[bool]:
+        """Which items fit with every answer; where it is written, with the longest there is."""
+        asked: list[Sequence[Pair]] = [(*choice.pairs, *choice.neutral) for choice in choices]
+        if self.task.is_written:
+            line = self._longest[0] + "\n"
+            asked = [((choice.pairs[0][0], line),) for choice in choices]
+        fits = iter(self.scorer.fits([pair for pairs in asked for pair in pairs]))
+        return [min([next(fits) for _ in pairs]) for pairs in asked]
+
+    @cached_property
+    def _longest(self) -> tuple[str, int]:
+        """The answer that has most tokens, encoded by itself, and how many."""
+        shots = [*self.task.items[0].pool, *(item.shot for item in self.task.items)]
+        answers = list(dict.fromkeys(shot.pairs[0][1] for shot in shots))
+        scored = self.scorer.score([("", answer) for answer in answers])
+        lengths = {a: s.num_tokens for a, s in zip(answers, scored, strict=True) if s is not None}
+        return max(lengths.items(), key=lambda length: length[1], default=("", 0))
 
 
-def continuation_tokens(
-    task: Task, tokenizer: Tokenizer, answers: Sequence[str]
-) -> list[list[int]]:
-    """Each answer as tokens, encoded by itself, with the spaces that the template has before it."""
-    return tokenizer.encode_batch([task.template.completion(answer) for answer in answers])
-
-
-def num_too_long(
-    task: Task, tokenizer: Tokenizer, shots: Sequence[Example], room: int | None
-) -> int:
-    """How many test items have a prompt of more than `room` tokens with all these examples."""
-    prompts = prompt_tokens(task, tokenizer, shots, [example.text for example in task.test])
-    return 0 if room is None else sum(len(prompt) > room for prompt in prompts)
-
-
-def room_of(model: LanguageModel, task: Task, tokenizer: Tokenizer) -> int | None:
-    """The tokens that a prompt may have so that the longest answer fits behind it."""
-    bound = model.max_context
-    return None if bound is None else bound - answer_tokens(task, tokenizer)
-
-
-def answer_tokens(task: Task, tokenizer: Tokenizer) -> int:
-    """The tokens of the longest answer there is."""
-    answers = task.labels or sorted({example.answer for example in (*task.train, *task.test)})
-    return max(map(len, continuation_tokens(task, tokenizer, answers)))
-
-
-def label_scores(
-    score: Scorer,
-    task: Task,
-    tokenizer: Tokenizer,
-    shots: Sequence[Example],
-    texts: Sequence[str],
-    room: int | None = None,
-) -> Scores:
-    """The log-probability of each label (second axis) as the answer to each text (first axis)."""
-    assert task.labels, "a classification"
-    labels = continuation_tokens(task, tokenizer, task.labels)
-    prompts = prompt_tokens(task, tokenizer, shots, texts, room)
-    nats = score([(prompt, label) for prompt in prompts for label in labels])
-    return np.array(nats, dtype=np.float64).reshape(len(texts), len(labels))
-
-
-def calibrated(scores: Scores, content_free: Scores) -> Scores:
-    """The scores less those of an input that says nothing, after the same examples.
-
-    Worked: (−1, −2) prefers the first label; where "N/A" has (−0.5, −2.5) it becomes (−0.5, 0.5),
-    which prefers the second.
-
-    Source: Zhao et al. 2021, Calibrate Before Use, section 5: W = diag(p_content_free)⁻¹, b = 0.
-    """
-    return scores - content_free.reshape(1, -1)
-
-
-def hits(task: Task, scores: Scores) -> list[bool]:
-    """Which test items have their own label as the best; of equals the first one counts."""
-    assert task.labels, "a classification"
-    best = scores.argmax(axis=1)
-    return [task.labels[i] == item.answer for i, item in zip(best, task.test, strict=True)]
-
-
-def classify(
-    score: Scorer,
-    task: Task,
-    tokenizer: Tokenizer,
-    shots: Sequence[Example],
-    room: int | None = None,
-) -> tuple[list[bool], list[bool]]:
-    """Which test items are classified rightly: as the scores are, and calibrated."""
-    texts = [example.text for example in task.test]
-    scores = label_scores(score, task, tokenizer, shots, texts, room)
-    content_free = label_scores(score, task, tokenizer, shots, [CONTENT_FREE], room)
-    return hits(task, scores), hits(task, calibrated(scores, content_free))
-
-
-def answer_shortly(
-    model: LanguageModel, task: Task, tokenizer: Tokenizer, shots: Sequence[Example]
-) -> list[bool]:
-    """Which test items are answered rightly: the likeliest token each time, to the end of a line.
-
-    An answer may have as many tokens as the longest one of the task.
-    """
-    engine, most = Engine(model, tokenizer), answer_tokens(task, tokenizer)
-    texts, room = [example.text for example in task.test], room_of(model, task, tokenizer)
-    prompts = prompt_tokens(task, tokenizer, shots, texts, room)
-    greedy, right = Sampling(temperature=0.0), []
-    for prompt, item in zip(prompts, task.test, strict=True):
-        text = engine.generate(prompt, max_tokens=most + 1, sampling=greedy, stop=["\n"])
-        right.append(normalised(text) == normalised(item.answer))
-    return right
+def _behind(item: Asked, shots: Sequence[Shot], separator: str) -> Choice:
+    front = item.opening + "".join(shot.told + separator for shot in shots)
+    shot = item.shot
+    return Choice(
+        item.id,
+        tuple((front + prompt, after) for prompt, after in shot.pairs),
+        shot.gold,
+        neutral=tuple((front + prompt, after) for prompt, after in shot.neutral),
+    )
 
 
 def normalised(answer: str) -> str:

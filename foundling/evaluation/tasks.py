@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from foundling.base.config import ConfigError
+from pydantic import field_validator
+
+from foundling.base.config import ConfigError, Section
 from foundling.base.runtime import derive_seed
 from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row
@@ -26,6 +28,7 @@ MAX_LABELS = 20
 TEST_SHARE = 1 / 3
 """The most that is split off for the test where no file for it is given."""
 TEMPLATE = "{text}\nAnswer: {answer}"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,37 @@ class Columns:
     pattern: str | None = None
 
 
+class TaskSettings(Section):
+    """How a file of labelled texts is read and put: `task.toml` of a folder, `[task]` of adapt."""
+
+    template: str = TEMPLATE
+    text: str | None = None
+    """The column of the text, as in `Columns`."""
+    answer: str | None = None
+    columns: tuple[str, ...] = ()
+    """The names of the columns of a file that has no header."""
+    pattern: str | None = None
+    labels: dict[str, str] | None = None
+    """The word for each answer of the file."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _parsed(cls, given: object) -> object:
+        return parse_labels(given) if isinstance(given, str) else given
+
+    def read(self, path: Path, test: Path | None, *, limit: int, seed: int) -> "Task":
+        """The task in the files, as `read_task`."""
+        return read_task(
+            path,
+            test,
+            columns=Columns(self.text, self.answer, self.columns, self.pattern),
+            labels=self.labels,
+            template=Template(self.template),
+            limit=limit,
+            seed=seed,
+        )
+
+
 @dataclass(frozen=True)
 class Task:
     """Examples to learn from and others to be tested on; no text stands on both sides."""
@@ -118,9 +152,13 @@ class Task:
         """
         if not 0 <= count <= len(self.train):
             raise ConfigError(f"{count} examples: the task has {len(self.train):,} to learn from.")
-        places = range(len(self.train))
-        order = sorted(places, key=lambda place: derive_seed(*seeds, "draw", place))
-        return tuple(self.train[place] for place in order[:count])
+        return tuple(drawn(self.train, *seeds)[:count])
+
+
+def drawn(items: Sequence[Item], *seeds: int) -> list[Item]:
+    """The items in an order drawn by the seeds: the first of a larger draw are a smaller one."""
+    order = sorted(range(len(items)), key=lambda index: derive_seed(*seeds, "draw", index))
+    return [items[index] for index in order]
 
 
 def read_task(

@@ -5,26 +5,19 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import redirect_stderr
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from foundling.base import durable
-from foundling.base.config import Section, load_json
-from foundling.evaluation.few_shot import (
-    answer_shortly,
-    answer_tokens,
-    classify,
-    num_too_long,
-    prompt_tokens,
-    room_of,
-)
-from foundling.evaluation.likelihood import TokenPair, likelihoods
-from foundling.evaluation.tasks import Example, Task, without
+from foundling.base.config import ConfigError, Section, load_json
+from foundling.evaluation.few_shot import SHORTENED, Learner, Prompts, shot_of, shot_task
+from foundling.evaluation.findings import UNREADABLE
+from foundling.evaluation.model_scorer import ModelScorer
+from foundling.evaluation.tasks import Example, Task, TaskSettings, without
 from foundling.experiments.measurements import Measurements
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
@@ -37,15 +30,13 @@ from foundling.stages.parent import Parent
 from foundling.stages.settings import TrainingSettings
 from foundling.stages.sft import sft
 from foundling.stages.sft_config import SftConfig
-from foundling.text.tokenizer import Tokenizer
+from foundling.training.progress import reporting_to
 
 logger = logging.getLogger(__name__)
 
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
 """Settings that say what is measured, not how; with others, the same folder holds more."""
-SHORTENED = 0.1
-"""The largest share of prompts that may hold fewer examples than the others, for want of room."""
 WATCHED = 32  # examples on which a run shows its own loss; nothing is chosen by it
 
 
@@ -90,6 +81,28 @@ class AdaptConfig(Section):
         return self
 
 
+class AdaptTask(TaskSettings):
+    """Where the task is, beside how it is read."""
+
+    file: Path
+    """Labelled examples to learn from."""
+    test: Path | None = None
+    """The test items; None: some of `file`."""
+    limit: int = Field(200, gt=0)
+    """The most test items."""
+
+
+def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task]:
+    """The settings of a TOML file, and the task that its section `task` describes.
+
+    Raises:
+        ConfigError: a setting is wrong, or the task cannot be read.
+    """
+    config = AdaptConfig.parse({key: value for key, value in values.items() if key != "task"})
+    task = AdaptTask.parse(values.get("task", {}), "task")
+    return config, task.read(task.file, task.test, limit=task.limit, seed=config.seed)
+
+
 def adapt(
     source: str,
     task: Task,
@@ -112,7 +125,7 @@ def adapt(
     parent = Parent.find(source)
     model = parent.load()
     machine = Machine.of(training, model, model.max_context or 256)
-    bench = _Bench(parent, machine, task, config, out)
+    bench = _Bench(parent, model, machine, task, config, out)
     book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
         logger.info(note)
@@ -135,24 +148,19 @@ class _Bench:
     def __init__(
         self,
         parent: Parent,
+        model: LanguageModel,
         machine: Machine,
         task: Task,
         config: AdaptConfig,
         out: Path,
     ) -> None:
-        self.parent, self.machine, self.config = parent, machine, config
-        self.out = out
-        self.tokenizer: Tokenizer = parent.tokenizer()
-        self.max_context = parent.load().max_context
-        self.task, self.longest = self._fitting(task)
-
-    @cached_property
-    def model(self) -> LanguageModel:
-        return self.parent.load().to(self.machine.device)
-
-    @cached_property
-    def room(self) -> int | None:
-        return room_of(self.model, self.task, self.tokenizer)
+        self.parent, self.machine, self.config, self.out = parent, machine, config, out
+        self.model, self.max_context = model.to(machine.device), model.max_context
+        self.scorer = ModelScorer(
+            self.model, parent.tokenizer(), str(parent.folder), "", precision=machine.precision
+        )
+        self.task, self.longest = _fitting(task, self.scorer)
+        self.learner = Learner(self.scorer, shot_task(self.task))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -194,13 +202,14 @@ class _Bench:
 
     def learn_in_context(self, book: Measurements) -> None:
         for number in sorted(self.config.shots):
-            if not self._fits(number, book):
+            prompts = self._prompts(number, book)
+            if prompts is None:
                 return  # more would not fit either: the first ones are the same
-            for seed in self._seeds(number):
+            for seed, of in prompts.items():
                 if book.has("in_context", number, seed):
                     continue
                 begun = time.perf_counter()
-                ways = self._ask(self.model, self._draw(number, seed))
+                ways = _right(self.learner, of)
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, ways, seconds)
                 told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
@@ -211,7 +220,6 @@ class _Bench:
             if number > len(self.task.train):
                 note = f"n = {number:,}: there are {len(self.task.train):,} examples to learn from"
                 book.note("left_out", note)
-                logger.info(note)
                 return
             for seed in self._seeds(number):
                 if book.has(way, number, seed):
@@ -219,7 +227,8 @@ class _Bench:
                 begun = time.perf_counter()
                 folder = self.out / "runs" / f"{way}-{number}-{seed}"
                 model = self._tuned(way, self._draw(number, seed), folder)
-                right = self._ask(model, ())["in_context"]
+                tuned = replace(self.learner, scorer=replace(self.scorer, model=model))
+                right = _right(tuned, self._behind(()))["in_context"]
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, {way: right}, seconds)
                 if not keep_runs:
@@ -234,44 +243,34 @@ class _Bench:
         """Nothing is drawn where there are no examples, so one measurement is all there is."""
         return range(1, 2 if number == 0 else self.config.seeds + 1)
 
-    def _fits(self, number: int, book: Measurements) -> bool:
-        """Whether so many examples can stand in the prompt of (nearly) every test item."""
+    def _prompts(self, number: int, book: Measurements) -> dict[int, Prompts] | None:
+        """The test items behind so many examples of each seed, if (nearly) all of them fit."""
         if number > len(self.task.train):
             note = f"k = {number}: there are {len(self.task.train):,} examples to learn from"
-        else:
-            long = sum(
-                num_too_long(self.task, self.tokenizer, self._draw(number, seed), self.room)
-                for seed in self._seeds(number)
-            )
-            every = len(self._seeds(number)) * len(self.task.test)
-            if not long:
-                return True
-            fit = long <= SHORTENED * every
-            note = f"k = {number}: {long:,} of {every:,} prompts are longer than the context"
-            note += ", and hold as many examples as fit" if fit else ""
-            if fit:
-                book.note("shortened", note)
-                logger.info(note)
-                return True
-        book.note("left_out", note)
-        logger.info(note)
-        return False
+            book.note("left_out", note)
+            return None
+        prompts = {seed: self._behind(self._draw(number, seed)) for seed in self._seeds(number)}
+        long = sum(of.num_shortened for of in prompts.values())
+        every = len(prompts) * len(self.task.test)
+        note = f"k = {number}: {long:,} of {every:,} prompts are longer than the context"
+        if long > SHORTENED * every:
+            book.note("left_out", note)
+            return None
+        if long:
+            book.note("shortened", f"{note}, and hold as many examples as fit")
+        return prompts
+
+    def _behind(self, examples: Sequence[Example]) -> Prompts:
+        shots = [shot_of(self.task, example) for example in examples]
+        prompts = self.learner.behind([shots] * len(self.task.test))
+        if None in prompts.items:
+            item = self.task.test[prompts.items.index(None)]
+            raise ConfigError(f'"{item.text[:60]}": {UNREADABLE}.')
+        return prompts
 
     def _draw(self, number: int, seed: int) -> tuple[Example, ...]:
         """The examples of a seed, the same for every way."""
         return self.task.draw(number, self.config.seed, seed)
-
-    def _ask(self, model: LanguageModel, shots: Sequence[Example]) -> dict[str, list[bool]]:
-        """Which test items come out right, by way of reading the answer."""
-        if self.task.labels is None:
-            return {"in_context": answer_shortly(model, self.task, self.tokenizer, shots)}
-
-        def score(pairs: Sequence[TokenPair]) -> list[float]:
-            found = likelihoods(model, pairs, precision=self.machine.precision)
-            return [one.nats for one in found]
-
-        plain, corrected = classify(score, self.task, self.tokenizer, shots, self.room)
-        return {"in_context": plain, "calibrated": corrected}
 
     # ------------------------------------------------------------------ gradient descent
 
@@ -280,7 +279,7 @@ class _Bench:
         files = folder.with_name(f"{folder.name}.data")
         files.mkdir(parents=True, exist_ok=True)
         config = self._sft_config(way, examples, files, seed=int(folder.name.rpartition("-")[2]))
-        with (self.out / "tuning.log").open("a") as log, redirect_stderr(log):
+        with (self.out / "tuning.log").open("a") as log, reporting_to(log):
             run = sft(config, folder, resume=is_run(folder))
         shutil.rmtree(files)
         last = checkpoint.committed(Run.open(run.folder).checkpoints)[-1]
@@ -331,17 +330,23 @@ class _Bench:
         durable.replace(path, "".join(lines).encode())
         return str(path.resolve())
 
-    def _fitting(self, task: Task) -> tuple[Task, int]:
-        """The task without what is too long for the model, and the longest example that is left."""
-        most = answer_tokens(task, self.tokenizer) + 1  # and the end of the text
 
-        def lengths(side: Sequence[Example]) -> list[int]:
-            texts = [example.text for example in side]
-            return [len(t) + most for t in prompt_tokens(task, self.tokenizer, (), texts)]
+def _right(learner: Learner, prompts: Prompts) -> dict[str, list[float]]:
+    """How right each test item is, by way of reading the answer."""
+    right = learner.ask([item for item in prompts.items if item is not None]).right
+    names = {"in_context": "sum", "calibrated": "calibrated"}
+    return {name: right[way] for name, way in names.items() if way in right}
 
-        every = (*task.train, *task.test)
-        of = dict(zip(every, lengths(every), strict=True))
-        bound = self.max_context or max(of.values())
-        long = {example for example, length in of.items() if length > bound}
-        less = without(task, long, f"longer than the {bound:,} tokens of the context")
-        return less, max(of[example] for example in (*less.train, *less.test))
+
+def _fitting(task: Task, scorer: ModelScorer) -> tuple[Task, int]:
+    """The task without what is too long for the model, and the longest example that is left."""
+    every, put = (*task.train, *task.test), task.template
+    answers = task.labels or sorted({example.answer for example in every})
+    ends = scorer.encode([("", put.completion(answer)) for answer in answers])
+    most = max(len(answer) for _, answer in ends) + 1  # and the end of the text
+    pairs = scorer.encode([(put.prompt(e.text), put.completion(e.answer)) for e in every])
+    of = {e: len(front) + most for e, (front, _) in zip(every, pairs, strict=True)}
+    bound = scorer.model.max_context or max(of.values())
+    long = {example for example, length in of.items() if length > bound}
+    less = without(task, long, f"longer than the {bound:,} tokens of the context")
+    return less, max(of[example] for example in (*less.train, *less.test))

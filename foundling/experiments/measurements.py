@@ -1,6 +1,7 @@
-"""The file of what was measured of a task: gone on with by the same settings, and by no others."""
+"""The file of what was measured of a task: resumed by the same settings, and by no others."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
-from foundling.statistics.learning_curve import curves_of, verdict
+from foundling.statistics.learning_curve import curves_of, hit_of, verdict
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Measurements:
         *,
         free: Sequence[str] = (),
     ) -> "Measurements":
-        """Those in `out`, if any, to go on with.
+        """Those in `out`, if any, to be resumed.
 
         Args:
             identity: all that a measurement depends on.
@@ -61,9 +64,9 @@ class Measurements:
         return wanted in {(m["way"], m["number"], m["seed"]) for m in self.content["measurements"]}
 
     def add(
-        self, number: int, seed: int, ways: Mapping[str, Sequence[bool]], seconds: float
+        self, number: int, seed: int, ways: Mapping[str, Sequence[float]], seconds: float
     ) -> None:
-        """Write down which test items came out right, by each way; all ways or none."""
+        """Write down how right each test item came out, by each way; all ways or none."""
         for way, hits in ways.items():
             self.content["measurements"].append(
                 {
@@ -73,13 +76,14 @@ class Measurements:
                     "correct": sum(hits),
                     "items": len(hits),
                     "seconds": round(seconds, 3),
-                    "hits": "".join("01"[hit] for hit in hits),
+                    "hits": "".join(map(hit_of, hits)),
                 }
             )
         self.write()
 
     def note(self, kind: str, note: str) -> None:
         """Say that something was `left_out`, or its prompts `shortened`."""
+        logger.info(note)
         self.content[kind].append(note)
         self.write()
 

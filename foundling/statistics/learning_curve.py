@@ -58,8 +58,18 @@ def curves_of(measurements: Iterable[Mapping[str, Any]]) -> dict[str, list[Point
     }
 
 
+def hit_of(right: float) -> str:
+    """An item in a string of hits: 0 for wrong, 1 for right, 2 for one of two equal answers, …"""
+    return chr(ord("0") + round(1 / right)) if right else "0"
+
+
+def right_of(hit: str) -> float:
+    """How right the item is: 1/n for one of n equally likely answers."""
+    return 1 / (ord(hit) - ord("0")) if hit != "0" else 0.0
+
+
 def _point(way: str, number: int, hits: Sequence[str]) -> Point:
-    table = np.array([[int(hit) for hit in of_seed] for of_seed in hits], dtype=np.float64)
+    table = np.array([[right_of(hit) for hit in of_seed] for of_seed in hits])
     low, high = interval(table)
     return Point(number, float(table.mean()), low, high, len(hits))
 

@@ -1,9 +1,12 @@
 """Shows how far training is: one live line on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from io import TextIOBase
 from types import TracebackType
 from typing import IO, Any, cast
@@ -19,6 +22,25 @@ RECENT_STEPS, RECENT_SECONDS = 20, 60.0  # the time left follows the longer of t
 BAR = (8, 36)  # the narrowest and the widest bar, in columns
 # What a model writes must not steer the terminal: no control characters but line feed and tab.
 CONTROLS = {code: "\ufffd" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
+
+
+_STREAM: ContextVar[IO[str] | None] = ContextVar("stream", default=None)
+
+
+@contextmanager
+def reporting_to(stream: IO[str]) -> Iterator[None]:
+    """While entered, what the package reports, and its progress lines, go to this stream alone."""
+    reports = logging.getLogger("foundling")
+    before = reports.handlers, reports.level, reports.propagate
+    reports.handlers, reports.propagate = [logging.StreamHandler(stream)], False
+    reports.setLevel(logging.INFO)
+    token = _STREAM.set(stream)
+    try:
+        yield
+    finally:
+        _STREAM.reset(token)
+        reports.handlers, reports.propagate = before[0], before[2]
+        reports.setLevel(before[1])
 
 
 class _Console(Console):
@@ -47,7 +69,7 @@ class ProgressLine:
     ) -> None:
         self._total = total_steps
         self._start = self._step = start_step
-        self._stream = sys.stderr if stream is None else stream
+        self._stream = stream or _STREAM.get() or sys.stderr
         self._every = every_seconds
         self._clock = clock
         self._record: Mapping[str, Any] = {}

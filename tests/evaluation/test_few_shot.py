@@ -1,29 +1,27 @@
-"""Learning in context: scores against an oracle, planted scorers, calibration by hand."""
+"""The few-shot learner: scores against an oracle, planted scorers, calibration by hand."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from planted import Planted, text
 
 from foundling import models
 from foundling.base.config import ConfigError
+from foundling.evaluation.choices import Choice
 from foundling.evaluation.few_shot import (
-    answer_shortly,
-    calibrated,
-    classify,
-    continuation_tokens,
-    hits,
-    label_scores,
+    Answers,
+    Learner,
+    Prompts,
+    Shot,
     normalised,
-    num_too_long,
-    prompt_texts,
-    prompt_tokens,
-    room_of,
+    shot_of,
+    shot_task,
 )
-from foundling.evaluation.likelihood import TokenPair, likelihoods
+from foundling.evaluation.model_scorer import ModelScorer
+from foundling.evaluation.scorer import Scorer
 from foundling.evaluation.tasks import Example, Task
 from foundling.models.batch import BatchView
 from foundling.models.language_model import LanguageModel, State
@@ -53,59 +51,92 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
     return made.eval()
 
 
+def asking(*texts: str) -> Task:
+    return Task("films", TASK.labels, TASK.train, tuple(Example(text, "good") for text in texts))
+
+
+def shots_of(examples: Sequence[Example]) -> list[Shot]:
+    return [shot_of(TASK, example) for example in examples]
+
+
+def behind(scorer: Scorer, task: Task, examples: Sequence[Example]) -> Prompts:
+    return Learner(scorer, shot_task(task)).behind([shots_of(examples)] * len(task.test))
+
+
+def asked(scorer: Scorer, task: Task, examples: Sequence[Example]) -> Answers:
+    items = [item for item in behind(scorer, task, examples).items if item is not None]
+    return Learner(scorer, shot_task(task)).ask(items)
+
+
+def first_prompt(item: Choice | None) -> str:
+    assert item is not None
+    return text(item.pairs[0][0])
+
+
+def planted(prompt: str, after: str) -> float:
+    return -1.0
+
+
 def test_a_prompt_reads_as_the_template_says() -> None:
-    (prompt,) = prompt_texts(TASK, TASK.train[:2], ["So it is."])
+    (item,) = behind(Planted(planted), asking("So it is."), TASK.train[:2]).items
+    prompt = first_prompt(item)
     assert prompt == "film 0\nAnswer: bad\n\nfilm 1\nAnswer: good\n\nSo it is.\nAnswer:"
-    assert prompt_texts(TASK, (), ["So it is."]) == ["So it is.\nAnswer:"]
+    (item,) = behind(Planted(planted), asking("So it is."), ()).items
+    assert [first_prompt(item)] == ["So it is.\nAnswer:"]
 
 
 def test_no_item_is_among_its_own_examples() -> None:
     with pytest.raises(ConfigError, match="among the examples"):
-        prompt_texts(TASK, TASK.train[:3], ["new", "FILM  2"])
+        behind(Planted(planted), asking("new", "FILM  2"), TASK.train[:3])
 
 
-def test_prompts_begin_like_training_and_answers_keep_their_space(tokenizer: Tokenizer) -> None:
-    (tokens,) = prompt_tokens(TASK, tokenizer, (), ["a fine film"])
-    assert tokens[0] == tokenizer.begin_of_text
-    assert tokenizer.decode(tokens) == "a fine film\nAnswer:"
-    labels = continuation_tokens(TASK, tokenizer, ["bad", "good"])
-    assert [tokenizer.decode(label) for label in labels] == [" bad", " good"]
+def test_prompts_begin_like_training_and_answers_keep_their_space(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    scorer = ModelScorer(model, tokenizer, "m", "")
+    (item,) = behind(scorer, asking("a fine film"), ()).items
+    assert item is not None
+    pairs = scorer.encode(item.pairs)
+    for tokens, _ in pairs:
+        assert tokens[0] == tokenizer.begin_of_text
+        assert tokenizer.decode(tokens) == "a fine film\nAnswer:"
+    assert [tokenizer.decode(label) for _, label in pairs] == [" bad", " good"]
 
 
-def test_a_planted_perfect_scorer_gives_one_and_a_uniform_one_chance(tokenizer: Tokenizer) -> None:
+def test_a_planted_perfect_scorer_gives_one_and_a_uniform_one_chance() -> None:
     right = {item.text: " " + item.answer for item in TASK.test}
 
-    def perfect(pairs: Sequence[TokenPair]) -> list[float]:
-        nats = []
-        for prompt, continuation in pairs:
-            asked = tokenizer.decode(prompt).split("\n\n")[-1].removesuffix("\nAnswer:")
-            nats.append(0.0 if right.get(asked) == tokenizer.decode(continuation) else -5.0)
-        return nats
-
-    def uniform(pairs: Sequence[TokenPair]) -> list[float]:
-        return [-1.0] * len(pairs)
+    def perfect(prompt: str, continuation: str) -> float:
+        asked = prompt.split("\n\n")[-1].removesuffix("\nAnswer:")
+        return 0.0 if right.get(asked) == continuation else -5.0
 
     shots = TASK.draw(4, 1)
-    assert classify(perfect, TASK, tokenizer, shots) == ([True] * 4, [True] * 4)
-    for found in classify(uniform, TASK, tokenizer, shots):
-        assert sum(found) / len(found) == TASK.chance
+    found = asked(Planted(perfect), TASK, shots).right
+    assert (found["sum"], found["calibrated"]) == ([True] * 4, [True] * 4)
+    for way in ("sum", "calibrated"):
+        found = asked(Planted(planted), TASK, shots).right
+        assert sum(found[way]) / len(found[way]) == TASK.chance
+        assert found[way] == [0.5] * 4  # each as if it were drawn
 
 
 def test_calibration_worked_by_hand() -> None:
-    scores = np.array([[-1.0, -2.0], [-0.2, -3.0], [-1.5, -4.0], [-3.0, -1.0]])
-    content_free = np.array([[-0.5, -2.5]])
-    assert calibrated(scores, content_free)[0].tolist() == [-0.5, 0.5]
-    assert hits(TASK, scores) == [False, True, True, True]
-    assert hits(TASK, calibrated(scores, content_free)) == [True, True, True, True]
+    scores = dict(zip(TEXTS, [[-1.0, -2.0], [-0.2, -3.0], [-1.5, -4.0], [-3.0, -1.0]], strict=True))
+    scores["N/A"] = [-0.5, -2.5]
+
+    def mind(prompt: str, after: str) -> float:
+        return scores[prompt.removesuffix("\nAnswer:")][after == " good"]
+
+    found = asked(Planted(mind), TASK, ())
+    assert list(found.chosen[0].scores["calibrated"]) == [-0.5, 0.5]
+    assert found.right["sum"] == [False, True, True, True]
+    assert found.right["calibrated"] == [True, True, True, True]
 
 
 def test_the_scores_of_an_even_input_calibrate_themselves_away(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:
-    scores = label_scores(
-        lambda p: [one.nats for one in likelihoods(model, p)], TASK, tokenizer, (), ["N/A"]
-    )
-    assert np.abs(calibrated(scores, scores)).max() == 0
+    (found,) = asked(ModelScorer(model, tokenizer, "m", ""), asking("N/A"), ()).chosen
+    assert max(map(abs, found.scores["calibrated"])) == 0
 
 
 class Says(torch.nn.Module):
@@ -128,7 +159,9 @@ class Says(torch.nn.Module):
 @pytest.mark.parametrize("answer", ["fine film", '"Fine Film."', "dull film", "film"])
 def test_a_short_answer_ends_with_its_line(tokenizer: Tokenizer, answer: str) -> None:
     task = Task("t", None, TASK.train, (Example("a bore", answer),))
-    (prompt,) = prompt_tokens(task, tokenizer, TASK.train[:1], ["a bore"])
+    shots = [shot_of(task, TASK.train[0])]
+    (item,) = Learner(Planted(planted), shot_task(task)).behind([shots]).items
+    prompt = [tokenizer.begin_of_text, *tokenizer.encode(first_prompt(item))]
     size = tokenizer.vocab_size
     says = Says(tokenizer.encode(" fine film\nand more"), len(prompt) - 1, size)
     model = LanguageModel(
@@ -136,24 +169,48 @@ def test_a_short_answer_ends_with_its_line(tokenizer: Tokenizer, answer: str) ->
     )
     model.unembed.weight = torch.nn.Parameter(torch.eye(size))
     expected = answer not in ("dull film", "film")
-    assert answer_shortly(model, task, tokenizer, TASK.train[:1]) == [expected]
+    learner = Learner(ModelScorer(model, tokenizer, "m", ""), shot_task(task))
+    (item,) = learner.behind([shots]).items
+    assert item is not None
+    assert learner.ask([item]).right["sum"] == [expected]
+
+
+def lengths(scorer: ModelScorer, prompts: Prompts) -> list[int]:
+    pairs = [item.pairs[0] for item in prompts.items if item is not None]
+    return [len(prompt) for prompt, _ in scorer.encode(pairs)]
 
 
 def test_a_prompt_without_room_loses_its_first_examples(
     model: LanguageModel, tokenizer: Tokenizer
 ) -> None:
-    shots, texts = TASK.train[:3], [item.text for item in TASK.test]
-    whole = prompt_tokens(TASK, tokenizer, shots, texts)
-    room = sorted(map(len, whole))[1]
-    fitted = prompt_tokens(TASK, tokenizer, shots, texts, room)
-    fewer = prompt_tokens(TASK, tokenizer, shots[1:], texts)
-    assert fitted == [a if len(a) <= room else b for a, b in zip(whole, fewer, strict=True)]
-    assert num_too_long(TASK, tokenizer, shots, room) == sum(len(a) > room for a in whole) > 0
-    assert num_too_long(TASK, tokenizer, shots, None) == 0
+    shots, scorer = TASK.train[:3], ModelScorer(model, tokenizer, "m", "")
+    whole = behind(scorer, TASK, shots)
+    assert whole.num_shortened == 0
     answer = max(len(tokenizer.encode(label)) for label in (" bad", " good"))
-    assert room_of(model, TASK, tokenizer) == 96 - answer
-    with pytest.raises(ConfigError, match="room for 3"):
-        prompt_tokens(TASK, tokenizer, shots, texts, 3)
+    model.max_context = sorted(lengths(scorer, whole))[1] + answer - 1
+    fitted = behind(scorer, TASK, shots)
+    fewer = behind(Planted(planted), TASK, shots[1:])
+    room = sorted(lengths(scorer, whole))[1]
+    long = [length > room for length in lengths(scorer, whole)]
+    assert fitted.items == tuple(
+        b if is_long else a for a, b, is_long in zip(whole.items, fewer.items, long, strict=True)
+    )
+    assert fitted.num_shortened == sum(long) > 0
+    model.max_context = 3
+    assert behind(scorer, TASK, shots).items == (None,) * 4
+
+
+def test_calibration_is_behind_the_examples_that_are_left() -> None:
+    seen: list[str] = []
+
+    def mind(prompt: str, after: str) -> float:
+        seen.append(prompt)
+        return -1.0
+
+    narrow = Planted(mind, max_characters=70)
+    asked(narrow, asking("a text of " + "many " * 3 + "words"), TASK.train[:2])
+    fronts = {tuple(prompt.split("\n\n")[:-1]) for prompt in seen}
+    assert fronts == {("film 1\nAnswer: good",)}
 
 
 def test_answers_are_compared_as_people_read_them() -> None:

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from foundling import cli
 from foundling.base.config import ConfigError, override
-from foundling.evaluation.tasks import Example, Task
+from foundling.evaluation.choices import By
+from foundling.evaluation.model_scorer import ModelScorer
+from foundling.evaluation.probes.in_context.curves import REAL, shot_curves
+from foundling.evaluation.probes.in_context.tasks import task_of
+from foundling.evaluation.tasks import Example, Task, TaskSettings
 from foundling.experiments.adapt import AdaptConfig, adapt, read_adapt
+from foundling.models import interchange
+from foundling.runs.run import find_model, load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.statistics.learning_curve import right_of
 
 BASE: dict[str, Any] = {
     "shots": [0, 2],
@@ -96,6 +104,57 @@ def test_it_goes_on_with_what_is_not_there_yet(
     assert again["left_out"] == ["k = 64: there are 20 examples to learn from"]
     assert again["left_out"][0] in said
     assert [m for m in again["measurements"] if m["seed"] == 1] == kept  # not measured anew
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_the_probe_of_learning_in_context_finds_the_same(
+    parent: str, tmp_path: Path, is_flat: bool
+) -> None:
+    """Item by item: the same examples, ties, shortened prompts and calibration."""
+    task_folder, model_folder = tmp_path / "water", tmp_path / "model"
+    task_folder.mkdir()
+    model_folder.mkdir()
+    examples = [example(i) for i in range(60)]
+    long = "The pond that lay behind the old mill at the end of the lane " * 2
+    examples[45] = Example(long + "45", "no")
+    for name, part in (("examples", examples[:20]), ("test", examples[40:])):
+        rows = "".join(f"{one.text},{one.answer}\n" for one in part)
+        (task_folder / f"{name}.csv").write_text("text,label\n" + rows)
+    model, tokenizer = load_model(find_model(parent))
+    if is_flat:  # all answers are equally likely
+        with torch.no_grad():
+            model.unembed.weight.zero_()
+    interchange.save(model, model_folder)
+    tokenizer.save(model_folder)
+    seeds, numbers = 3, (0, 1, 2, 8)
+    task = TaskSettings().read(
+        task_folder / "examples.csv", task_folder / "test.csv", limit=200, seed=1
+    )
+    config = settings("shots=[0,1,2,8]", f"seeds={seeds}", 'ways=["in_context"]')
+    adapt(str(model_folder), task, config, tmp_path / "out")
+    found = read_adapt(tmp_path / "out")
+    curves = shot_curves(
+        ModelScorer(model, tokenizer, "model", ""),
+        task_of(task_folder, 1, 200),
+        (),
+        numbers,
+        draws=seeds,
+        seed=1,
+    )
+    assert curves is not None
+    assert [m["items"] for m in found["measurements"]] == [20] * len(found["measurements"])
+    assert {m["number"] for m in found["measurements"]} == {0, 1, 2}
+    assert curves.most == 2
+    assert "k = 2: 3 of 60 prompts are longer" in found["shortened"][0]
+    assert curves.shortened[2][0] > 0
+    ways: tuple[tuple[str, By], ...] = (("in_context", "sum"), ("calibrated", "calibrated"))
+    for one in found["measurements"]:
+        way = dict(ways)[one["way"]]
+        theirs = curves.right[REAL, way][one["number"]][one["seed"] - 1, 0]
+        assert [right_of(hit) for hit in one["hits"]] == theirs.tolist()
+        assert one["correct"] == theirs.sum()
+    some = {hit for one in found["measurements"] for hit in one["hits"]}
+    assert some == ({"2"} if is_flat else {"0", "1"})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from foundling.base.config import Section
 from foundling.evaluation.choices import BY_WAY, By, blind, chance, text_of
+from foundling.evaluation.few_shot import Shot, ShotTask
 from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.in_context.curves import (
@@ -22,7 +23,6 @@ from foundling.evaluation.probes.in_context.curves import (
     Table,
     shot_curves,
 )
-from foundling.evaluation.probes.in_context.shots import Shot, ShotTask
 from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
 from foundling.evaluation.scorer import Scorer, said
 from foundling.statistics.learning_curve import interval
@@ -119,8 +119,13 @@ def _report(findings: Findings, task: ShotTask, curves: ShotCurves, shots: Seque
     count, most = len(curves.items), curves.most
     findings.left_out(
         len(task.items) - count, len(task.items), f"items of {task.title}",
-        f"do not fit the context behind {most} examples",
+        "do not fit the context",
     )  # fmt: skip
+    for number, (long, asked) in curves.shortened.items():
+        findings.notes.append(
+            f"{task.title}: {long:,} of {asked:,} prompts are longer than the context with "
+            f"{number} examples, and hold as many as fit"
+        )
     more = [number for number in shots if number > most]
     if more:
         why = "there are no more" if min(more) > task.most_shots else "more do not fit the context"

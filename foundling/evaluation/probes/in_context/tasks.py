@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from foundling.base.config import ConfigError, Section, load_toml
+from foundling.base.config import ConfigError, load_toml
 from foundling.evaluation.benchmarks import Item, MultipleChoice, Schema, joined, read_items
-from foundling.evaluation.probes.in_context.shots import Asked, Shot, ShotTask
-from foundling.evaluation.tasks import Columns, Example, Task, Template, key_of, read_task
+from foundling.evaluation.few_shot import (
+    CONTENT_FREE,
+    SEPARATOR,
+    Asked,
+    Shot,
+    ShotTask,
+    shot_task,
+)
+from foundling.evaluation.tasks import TaskSettings, key_of, read_task
 from foundling.hamlet import World
 from foundling.hamlet.games import Entry, Game, games_of_names, registers
-
-SEPARATOR = "\n\n"
-CONTENT_FREE = "N/A"
-"""Source: Zhao et al. 2021, Calibrate Before Use, section 5."""
 
 
 def village_games(seed: int, count: int) -> list[ShotTask]:
@@ -49,16 +52,11 @@ def benchmark(path: Path) -> ShotTask:
     return _of_items(path.stem, read_items(path))
 
 
-class TaskFile(Section):
+class TaskFile(TaskSettings):
     """`task.toml` of a folder of a user's own, beside `examples` and perhaps `test`."""
 
-    template: str = Template().pattern
-    text: str | None = None
-    answer: str | None = None
-    columns: tuple[str, ...] = ()
-    pattern: str | None = None
-    labels: dict[str, str] | None = None
     separator: str = SEPARATOR
+    """What stands between examples."""
 
 
 def task_of(path: Path, seed: int, limit: int) -> ShotTask:
@@ -76,7 +74,7 @@ def task_of(path: Path, seed: int, limit: int) -> ShotTask:
         raise ConfigError(f"{path}: no such file or folder of a task.")
     if path.suffix in (".jsonl", ".json") and _is_form(path):
         return benchmark(path)
-    return _of_task(read_task(path, limit=limit, seed=seed), SEPARATOR)
+    return shot_task(read_task(path, limit=limit, seed=seed))
 
 
 def _folder(path: Path, seed: int, limit: int) -> ShotTask:
@@ -99,16 +97,8 @@ def _folder(path: Path, seed: int, limit: int) -> ShotTask:
     settings = TaskFile()
     if (path / "task.toml").is_file():
         settings = TaskFile.parse(load_toml(path / "task.toml"), "task")
-    task = read_task(
-        examples,
-        tests[0] if tests else None,
-        columns=Columns(settings.text, settings.answer, settings.columns, settings.pattern),
-        labels=settings.labels,
-        template=Template(settings.template),
-        limit=limit,
-        seed=seed,
-    )
-    return replace(_of_task(task, settings.separator), name=path.name, title=path.name)
+    task = settings.read(examples, tests[0] if tests else None, limit=limit, seed=seed)
+    return replace(shot_task(task, settings.separator), name=path.name, title=path.name)
 
 
 def _is_form(path: Path) -> bool:
@@ -120,38 +110,13 @@ def _is_form(path: Path) -> bool:
     return any(key in start for key in (b'"gold"', b'"continuation"'))
 
 
-def _of_task(task: Task, separator: str) -> ShotTask:
-    """Texts with labels, or with short answers."""
-
-    def shot(example: Example) -> Shot:
-        pairs = _answers(task, example.text, example.answer)
-        if task.labels is None:
-            return Shot(pairs, 0, key_of(example.text))
-        neutral = _answers(task, CONTENT_FREE, example.answer)
-        return Shot(pairs, task.labels.index(example.answer), key_of(example.text), neutral)
-
-    pool = tuple(shot(example) for example in task.train)
-    items = tuple(
-        Asked(f"{task.name} {number}", shot(example), pool)
-        for number, example in enumerate(task.test)
-    )
-    return ShotTask(task.name, task.name, items, separator, notes=task.notes)
-
-
-def _answers(task: Task, text: str, answer: str) -> tuple[tuple[str, str], ...]:
-    template = task.template
-    return tuple(
-        (template.prompt(text), template.completion(label)) for label in task.labels or (answer,)
-    )
-
-
 def _of_items(name: str, shown: Sequence[Item], asked: Sequence[Item] | None = None) -> ShotTask:
     pool = tuple(_shot(item) for item in shown)
     shots = pool if asked is None else tuple(_shot(item) for item in asked)
     if not shots:
         raise ConfigError(f"{name}: holds no item.")
     items = tuple(Asked(f"{name} {number}", shot, pool) for number, shot in enumerate(shots))
-    return ShotTask(name, name, items, SEPARATOR)
+    return ShotTask(name, name, items)
 
 
 def _shot(item: Item) -> Shot:
