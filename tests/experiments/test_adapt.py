@@ -114,13 +114,14 @@ def test_the_probe_of_learning_in_context_finds_the_same(
     task_folder, model_folder = tmp_path / "water", tmp_path / "model"
     task_folder.mkdir()
     model_folder.mkdir()
+    model, tokenizer = load_model(find_model(parent))
     examples = [example(i) for i in range(60)]
-    long = "The pond that lay behind the old mill at the end of the lane " * 2
-    examples[45] = Example(long + "45", "no")
+    grown = ("The pond " + "and pond " * n + "45" for n in range(60))
+    long = next(text for text in grown if len(tokenizer.encode(text)) > 40)
+    examples[45] = Example(long, "no")
     for name, part in (("examples", examples[:20]), ("test", examples[40:])):
         rows = "".join(f"{one.text},{one.answer}\n" for one in part)
         (task_folder / f"{name}.csv").write_text("text,label\n" + rows)
-    model, tokenizer = load_model(find_model(parent))
     if is_flat:  # all answers are equally likely
         with torch.no_grad():
             model.unembed.weight.zero_()
@@ -145,7 +146,7 @@ def test_the_probe_of_learning_in_context_finds_the_same(
     assert [m["items"] for m in found["measurements"]] == [20] * len(found["measurements"])
     assert {m["number"] for m in found["measurements"]} == {0, 1, 2}
     assert curves.most == 2
-    assert "k = 2: 3 of 60 prompts are longer" in found["shortened"][0]
+    assert "k = 2: 3 of 60 prompts are longer" in found["shortened"][-1]
     assert curves.shortened[2][0] > 0
     ways: tuple[tuple[str, By], ...] = (("in_context", "sum"), ("calibrated", "calibrated"))
     for one in found["measurements"]:
