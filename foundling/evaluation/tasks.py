@@ -18,7 +18,7 @@ from foundling.base.config import ConfigError, Section
 from foundling.base.runtime import derive_seed
 from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row
-from foundling.data.readers.source_file import SourceFile
+from foundling.data.readers.source_file import read_text
 from foundling.data.rows import Rows
 
 TEXT_NAMES = ("text", "sentence", "question", "input", "query")
@@ -291,7 +291,7 @@ def _lines(path: Path, pattern: str) -> Iterator[Row]:
         raise ConfigError(f'pattern = "{pattern}": no regular expression: {error}.') from None
     if not compiled.groupindex:
         raise ConfigError(f'pattern = "{pattern}": names no group, such as (?P<text>.*).')
-    lines = "".join(SourceFile(str(path), None).strings()).split("\n")
+    lines = read_text(path).split("\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from foundling.base.config import ConfigError
+from foundling.data.readers.source_file import read_text
 from foundling.hamlet import World, winograd_pairs
 from foundling.interpret.antecedents import Coreference, coreference, places
 
@@ -31,11 +32,7 @@ def read_coreferences(path: Path) -> list[Coreference]:
         ConfigError: a line is not such an object, or its words do not stand so; by its number.
     """
     found = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start:,}).") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if line.strip():
             found.append(_parsed(f"{path}, line {number:,}", line))
     if not found:

@@ -8,7 +8,7 @@ from typing import get_args
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Kind
 from foundling.data.messages import check_prompt
-from foundling.data.readers.source_file import SourceFile
+from foundling.data.readers.source_file import read_text
 from foundling.data.reading import detect
 from foundling.data.rows import Rows
 from foundling.text.chat import Conversation, Message
@@ -44,9 +44,7 @@ def read_prompts(file: str | Path) -> list[Prompt]:
 
 
 def _lines(file: Path) -> list[tuple[str, Conversation]]:
-    if not file.is_file():
-        raise SourceError("missing", f"{file}: no such file of prompts.")
-    lines = "".join(SourceFile(str(file), None).strings()).splitlines()
+    lines = read_text(file).splitlines()
     return [
         (f"{file}:{number}", (Message("user", line.strip()),))
         for number, line in enumerate(lines, 1)

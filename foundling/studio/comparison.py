@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from foundling.base.config import ConfigError, Section
+from foundling.data.readers.source_file import read_text
 from foundling.preferences.checks import check_name, check_pair, same_name
 from foundling.preferences.database import shown
 from foundling.preferences.leasing import Leasing
@@ -141,10 +142,7 @@ def _leads(config: CompareConfig) -> frozenset[str]:
 
 
 def _rubric(file: Path) -> str:
-    try:
-        text = file.read_text("utf-8").strip()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file}: is not text in UTF-8.") from None
+    text = read_text(file).strip()
     if not text:
         raise ConfigError(f"{file}: is blank; say what makes an answer better.")
     return text

@@ -174,7 +174,7 @@ def test_files_of_one_name_are_told_by_their_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"caf\xe9 \n", "a.txt: not UTF-8"),
+        (b"caf\xe9 \n", "a.txt:1: not UTF-8"),
         (b"", "a.txt: holds no text"),
         (b" \n\n", "a.txt: holds no text"),
     ],

@@ -115,7 +115,7 @@ def write_answers(path: Path, count: int, word: str) -> str:
         (["--overlap", "0"], "overlap = 0"),
         (["--repeat-share", "2"], "repeat_share"),
         (["--rubric", "none.txt"], "none.txt"),
-        (["--rubric", "latin.txt"], "is not text in UTF-8"),
+        (["--rubric", "latin.txt"], "not UTF-8"),
         (["--gold", "none.jsonl"], "none.jsonl"),
         (["a.jsonl", "good.jsonl", "--port", "70000"], "--port 70000: give one"),
         (["--annotators", "ann", "--host", "no such host"], "no such address"),

@@ -58,7 +58,9 @@ class SourceFile:
                 "corrupt file", f"{self.name}: corrupt or cut short: {error}"
             ) from None
         except (FileNotFoundError, PermissionError) as error:
-            raise SourceError("unreadable", f"{self.name}: {error.strerror}.") from None
+            raise SourceError(
+                "unreadable", f"{self.name}: {str(error.strerror).lower()}."
+            ) from None
 
     def chunks(self) -> Iterator[bytes]:
         """The text of the file in UTF-8, whatever its encoding; not checked where that is UTF-8."""
@@ -106,6 +108,15 @@ class SourceFile:
             raise WrongEncoding(
                 "not UTF-8", f"{self.name}:{line}: not UTF-8 at byte {at} of the file."
             ) from None
+
+
+def read_text(file: str | Path) -> str:
+    """All of a text file, with its line ends as they are.
+
+    Raises:
+        SourceError: it cannot be opened, or is not UTF-8 and without the mark of another encoding.
+    """
+    return "".join(SourceFile(str(file), None).strings())
 
 
 def _unpacked(name: str, raw: IO[bytes]) -> Iterator[bytes]:

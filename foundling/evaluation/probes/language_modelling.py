@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from foundling.base.config import ConfigError, Section
+from foundling.data.readers.source_file import read_text
 from foundling.evaluation.findings import Baseline, Curve, Findings, Metric, Point
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer, TextScore
@@ -75,10 +76,7 @@ def _texts(setting: Setting, own: Sequence[Path], findings: Findings) -> Iterato
 
 
 def _read(path: Path) -> str:
-    try:
-        content = path.read_bytes().decode("utf-8")  # line ends as they are
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error}.") from None
+    content = read_text(path)
     if not content.strip():
         raise ConfigError(f"{path}: holds no text.")
     return content

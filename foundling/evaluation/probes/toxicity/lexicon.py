@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from foundling.base.config import ConfigError
+from foundling.data.readers.source_file import read_text
 from foundling.hamlet import RUDE_WORDS
 
 OWN = Path(__file__).parent / "lexicons" / "offensive.txt"
@@ -43,10 +44,7 @@ def read_lexicon(path: Path | None = None) -> Lexicon:
         ConfigError: the file cannot be read, or has no word.
     """
     path = OWN if path is None else path
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a list of words: {error}") from None
+    lines = read_text(path).splitlines()
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not words:
         raise ConfigError(f"{path}: has no word; give one word or phrase a line.")
