@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from foundling.cli.app import Json, Out, data_app, report_json, say
+from foundling.cli.columns import Columns, parse_columns
 
 
 @data_app.command("prepare")
@@ -131,7 +132,7 @@ def data_verify(
 
 @data_app.command("preview")
 def data_preview(
-    files: Annotated[list[str], typer.Argument(help="Files of conversations.")],
+    files: Annotated[list[str], typer.Argument(help="Files of conversations or preferences.")],
     parent: Annotated[
         str, typer.Option("--from", help="Whose tokenizer: a run, model folder or token store.")
     ],
@@ -142,6 +143,11 @@ def data_preview(
         Path | None, typer.Option(help="Write a page here too.", metavar="FILE")
     ] = None,
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
+    columns: Columns = "",
+    repair: Annotated[
+        list[Literal["merge", "trim"]],
+        typer.Option(help="Mend turns that are out of order; repeatable."),
+    ] = [],  # noqa: B006
     style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
     learn: Annotated[Literal["all", "last"], typer.Option(help="Which answers.")] = "all",
     max_length: Annotated[int | None, typer.Option(help="Tokens of one conversation.")] = None,
@@ -158,7 +164,7 @@ def data_preview(
     from foundling.base import durable
     from foundling.data import preview
     from foundling.data.examples import UNBOUNDED, Examples
-    from foundling.data.reading import read_conversations
+    from foundling.data.reading import read_shown
     from foundling.data.store import TokenStore
     from foundling.runs.run import find_model
     from foundling.text.tokenizer import Tokenizer
@@ -167,7 +173,9 @@ def data_preview(
         tokenizer = TokenStore.open(parent).tokenizer()
     else:
         tokenizer = Tokenizer.load(find_model(parent))
-    conversations, parsed = read_conversations(files, format=format, on_error=on_error)
+    conversations, parsed = read_shown(
+        files, format=format, columns=parse_columns(columns), repair=repair, on_error=on_error
+    )
     examples, lengths = Examples.make(
         conversations,
         tokenizer,

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,18 +105,7 @@ def read_conversations(
         assert isinstance(held, SourcedConversation)
         if isinstance(held, LabelledConversation) and not held.label:
             raise Unwanted("labelled bad", f"{held.where}: the answer's label is false.")
-        if repair:
-            held, done = repaired(held, repair)
-            report.notes.update(done)
-        try:
-            held.check(blank_answers=blank_answers)
-        except SourceError as error:
-            if error.reason not in REPAIRABLE or repair:
-                raise
-            raise SourceError(
-                error.reason, f'{error} data.repair = ["merge", "trim"] mends such rows.'
-            ) from None
-        return held
+        return _in_order(held, report, repair, blank_answers=blank_answers)
 
     kinds: tuple[Kind, ...] = ("conversations", "labelled answers")
     return _read(inputs, kinds, checked, format, columns, on_error, limit)
@@ -168,6 +157,56 @@ def read_labelled(
             assert isinstance(held, LabelledConversation)
             labelled.append(held)
     return labelled, report
+
+
+def read_shown(
+    inputs: Sequence[str | Path],
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    repair: Collection[Repair] = (),
+    on_error: OnError = "stop",
+) -> tuple[list[SourcedConversation], ParseReport]:
+    """All conversations of rows of any kind, to look at them: a pair is two, marked as such.
+
+    Args, Raises: as `read_conversations`.
+    """
+
+    def checked(held: Held, report: ParseReport) -> list[SourcedConversation]:
+        if isinstance(held, SourcedPair):
+            held.check()
+            names = zip(("chosen", "rejected"), held.sides, strict=True)
+            return [replace(side, where=f"{side.where} ({name})") for name, side in names]
+        held = _in_order(held, report, repair)
+        if isinstance(held, LabelledConversation):
+            held = replace(held, where=f"{held.where} (label {str(held.label).lower()})")
+        return [held]
+
+    kinds: tuple[Kind, ...] = ("conversations", "preferences", "labelled answers")
+    found, report = _read(inputs, kinds, checked, format, columns, on_error, None)
+    return [conversation for some in found for conversation in some], report
+
+
+def _in_order(
+    held: SourcedConversation,
+    report: ParseReport,
+    repair: Collection[Repair],
+    *,
+    blank_answers: bool = False,
+) -> SourcedConversation:
+    """The conversation, repaired if so wished and checked."""
+    if repair:
+        held, done = repaired(held, repair)
+        report.notes.update(done)
+    try:
+        held.check(blank_answers=blank_answers)
+    except SourceError as error:
+        if error.reason not in REPAIRABLE or repair:
+            raise
+        raise SourceError(
+            error.reason, f'{error} data.repair = ["merge", "trim"] mends such rows.'
+        ) from None
+    return held
 
 
 REPAIRABLE = ("roles out of order", "empty answer")

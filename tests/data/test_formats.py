@@ -9,7 +9,7 @@ import pytest
 from foundling.base.config import ConfigError
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
-from foundling.data.reading import read_conversations, read_labelled, read_pairs
+from foundling.data.reading import read_conversations, read_labelled, read_pairs, read_shown
 from foundling.preferences.importing import read_preferences
 from foundling.preferences.prompts import read_prompts
 from foundling.text.chat import Message
@@ -245,3 +245,16 @@ def test_former_names(tmp_path: Path, old: str, name: str) -> None:
     rows = [ROWS[name], {**ROWS[name], "completion": "x", "label": False}]
     _, report = read_labelled([file_of(tmp_path, *rows)], format=old)
     assert report.format == name
+
+
+def test_rows_of_any_kind_can_be_looked_at(tmp_path: Path) -> None:
+    file = file_of(tmp_path, ROWS["explicit_prompt"])
+    found, report = read_shown([file])
+    assert [each.messages for each in found] == [(ASKED, GOOD), (ASKED, BAD)]
+    assert [each.where for each in found] == [f"{file}:1 (chosen)", f"{file}:1 (rejected)"]
+    assert report.num_kept == 1
+    found, _ = read_shown([file_of(tmp_path, *LABELLED)])
+    labels = [each.where.partition(" ")[2] for each in found]
+    assert labels == ["(label true)", "(label false)", "(label true)"]
+    (one,), _ = read_shown([file_of(tmp_path, ROWS["alpaca"])])
+    assert one.where == f"{file}:1"
