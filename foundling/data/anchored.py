@@ -1,4 +1,4 @@
-"""Answers to learn beside plain text on which a model is only to stay as it was."""
+"""Answers to learn from, beside plain text on which only the distance from the parent counts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -30,22 +30,22 @@ class AnchoredData:
 
     def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
         first = index * self.batch_size
-        places = [self._place(kept(skipped, first + row)) for row in range(self.batch_size)]
+        samples = [self._split(kept(skipped, first + row)) for row in range(self.batch_size)]
         parts = []
-        if answers := [number for is_text, number in places if not is_text]:
+        if answers := [number for is_text, number in samples if not is_text]:
             parts.append(self.answers.samples(answers))
-        if text := [number for is_text, number in places if is_text]:
+        if text := [number for is_text, number in samples if is_text]:
             parts.append(_only_near(self.text.samples(text)))
         # Back into the order of the samples, of which the answers came first.
-        order = sorted(range(len(places)), key=lambda row: places[row][0])
+        order = sorted(range(len(samples)), key=lambda row: samples[row][0])
         back = sorted(range(len(order)), key=order.__getitem__)
         return _joined(parts).chosen(back)
 
     def describe(self, sample: int) -> Mapping[str, Any]:
-        is_text, number = self._place(sample)
+        is_text, number = self._split(sample)
         return self.text.describe(number) if is_text else self.answers.describe(number)
 
-    def _place(self, sample: int) -> tuple[bool, int]:
+    def _split(self, sample: int) -> tuple[bool, int]:
         """Whether a sample is text, and its number among those of its kind."""
         block, row = divmod(sample, self.batch_size)
         if row < self.answers.batch_size:

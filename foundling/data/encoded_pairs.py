@@ -1,6 +1,5 @@
 """Encoded pairs of answers, in flat arrays."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,16 @@ import numpy.typing as npt
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation, SourcedPair
-from foundling.data.examples import BATCH, LengthReport, OnLong, Style, render_sourced
+from foundling.data.examples import (
+    BATCH,
+    LengthReport,
+    OnLong,
+    Style,
+    hash_of,
+    padding,
+    render_sourced,
+    without,
+)
 from foundling.data.packing import Indices
 from foundling.text.chat import Rendered
 from foundling.text.tokenizer import Tokenizer
@@ -80,8 +88,7 @@ class EncodedPairs:
                 f"max_length = {max_length}: none of {report.num_read:,} pairs fits; the longest "
                 f"has {report.longest:,} tokens."
             )
-        pad = tokenizer.end_of_text if tokenizer.pad_name is None else tokenizer.pad
-        return cls._gathered(kept, pad), report
+        return cls._gathered(kept, padding(tokenizer)), report
 
     @classmethod
     def _gathered(cls, kept: Sequence[tuple[str, Sides]], pad: int) -> "EncodedPairs":
@@ -106,8 +113,8 @@ class EncodedPairs:
 
     def part(self, index: int, part: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         """The tokens of a part of a pair, and which of them are learned."""
-        place = slice(self.offsets[PARTS * index + part], self.offsets[PARTS * index + part + 1])
-        return self.tokens[place], self.learned[place]
+        at = slice(self.offsets[PARTS * index + part], self.offsets[PARTS * index + part + 1])
+        return self.tokens[at], self.learned[at]
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -115,7 +122,7 @@ class EncodedPairs:
         return np.diff(self.offsets).reshape(-1, PARTS)
 
     def row_lengths(self, *, shared: bool) -> Indices:
-        """The places that each pair takes in a row, whose prompt stands there once or twice.
+        """The tokens of a row that each pair takes, with its prompt once (`shared`) or twice.
 
         The last token of an answer is a target only; the last one of the prompt is read by both.
         """
@@ -125,12 +132,8 @@ class EncodedPairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of tokens, what is learned, and the borders."""
-        digest = hashlib.sha256()
-        for array in (self.tokens, self.learned, self.offsets):
-            digest.update(f"{array.dtype.str}{len(array)}/".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        """A hash of tokens, what is learned, and the borders."""
+        return hash_of(self.tokens, self.learned, self.offsets)
 
 
 def _rendered(pairs: Sequence[SourcedPair], tokenizer: Tokenizer, style: Style) -> list[Sides]:
@@ -180,14 +183,5 @@ def _shortened(
         return None
     report.prompts_cut += 1
     report.answers_left_out += left_out
-    chosen, rejected = (_without(side, start, start + excess) for side in sides)
+    chosen, rejected = (without(side, start, start + excess) for side in sides)
     return chosen, rejected
-
-
-def _without(side: Rendered, start: int, stop: int) -> Rendered:
-    tokens, learned, kinds = side.tokens, side.learned, side.kinds
-    return Rendered(
-        tokens[:start] + tokens[stop:],
-        learned[:start] + learned[stop:],
-        kinds[:start] + kinds[stop:],
-    )

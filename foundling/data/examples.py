@@ -18,20 +18,20 @@ from foundling.text.tokenizer import Tokenizer
 OnLong = Literal["drop", "truncate_prompt", "error"]
 Style = Literal["chat", "plain"]
 UNBOUNDED = 2**31
-"""A `max_length` that every conversation keeps to."""
+"""A `max_length` longer than any conversation."""
 BATCH = 1024  # conversations that are encoded together
 
 
 @dataclass
 class LengthReport:
-    """What became of the conversations on their way to examples of at most `max_length` tokens."""
+    """What became of conversations that were cut to `max_length` tokens."""
 
     max_length: int
     num_read: int = 0
     num_kept: int = 0
-    dropped: list[str] = field(default_factory=list)  # where the ones that are too long came from
+    dropped: list[str] = field(default_factory=list)  # the rows that are too long
     prompts_cut: int = 0
-    answers_left_out: int = 0  # with the exchanges that were left out at the front
+    answers_left_out: int = 0  # of exchanges that were left out at the front
     longest: int = 0  # tokens, before anything was cut
     noun: str = "conversations"
 
@@ -134,7 +134,7 @@ class Examples:
     @classmethod
     def _gathered(cls, kept: Sequence[tuple[str, Rendered]], tokenizer: Tokenizer) -> "Examples":
         lengths = [len(rendered.tokens) for _, rendered in kept]
-        size, number = sum(lengths), {kind: place for place, kind in enumerate(KINDS)}
+        size, number = sum(lengths), {kind: index for index, kind in enumerate(KINDS)}
 
         def flat(part: Callable[[Rendered], Sequence[int]], dtype: Any) -> Any:
             parts = (part(rendered) for _, rendered in kept)
@@ -146,7 +146,7 @@ class Examples:
             flat(lambda rendered: [number[kind] for kind in rendered.kinds], np.uint8),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             tuple(where for where, _ in kept),
-            tokenizer.end_of_text if tokenizer.pad_name is None else tokenizer.pad,
+            padding(tokenizer),
         )
 
     def __len__(self) -> int:
@@ -178,12 +178,13 @@ class Examples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of tokens, what is learned, and the borders."""
-        digest = hashlib.sha256()
-        for array in (self.tokens, self.learned, self.offsets):
-            digest.update(f"{array.dtype.str}{len(array)}/".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        """A hash of tokens, what is learned, and the borders."""
+        return hash_of(self.tokens, self.learned, self.offsets)
+
+
+def padding(tokenizer: Tokenizer) -> int:
+    """The token that fills rows; the end of text where there is none for it."""
+    return tokenizer.end_of_text if tokenizer.pad_name is None else tokenizer.pad
 
 
 def render_sourced(
@@ -257,9 +258,23 @@ def _cut(rendered: Rendered, limit: int) -> Rendered | None:
     start = rendered.kinds.index("user")
     if excess >= rendered.kinds.count("user"):
         return None
-    stop = start + excess
+    return without(rendered, start, start + excess)
+
+
+def without(rendered: Rendered, start: int, stop: int) -> Rendered:
+    """All tokens but those from `start` to before `stop`."""
+    tokens, learned, kinds = rendered.tokens, rendered.learned, rendered.kinds
     return Rendered(
-        rendered.tokens[:start] + rendered.tokens[stop:],
-        rendered.learned[:start] + rendered.learned[stop:],
-        rendered.kinds[:start] + rendered.kinds[stop:],
+        tokens[:start] + tokens[stop:],
+        learned[:start] + learned[stop:],
+        kinds[:start] + kinds[stop:],
     )
+
+
+def hash_of(*arrays: npt.NDArray[Any]) -> str:
+    """A hash of flat arrays, their types and their lengths."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{len(array)}/".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -63,8 +63,8 @@ class PreferenceData:
         return float(self.sizes.sum()) / (self.rows_per_epoch * self.row_length)
 
     def batch(self, index: int, skipped: Intervals = ()) -> PreferenceBatch:
-        places = range(index * self.batch_size, (index + 1) * self.batch_size)
-        return self._rows([self.epochs.row(kept(skipped, place)) for place in places])
+        samples = range(index * self.batch_size, (index + 1) * self.batch_size)
+        return self._rows([self.epochs.row(kept(skipped, sample)) for sample in samples])
 
     def ordered_batches(self, batch_size: int | None = None) -> Iterator[PreferenceBatch]:
         """Every pair once, in an order that does not depend on the seed, the long ones first.
@@ -140,8 +140,8 @@ class _Arrays:
         start, stem = self.at, len(prompt) - 1
         self._write(prompt[:-1], 0)
         for side, answer in enumerate(sides):
-            place = self._write_answer(prompt[-1:], answer, stem, number=2 * slot + side)
-            self.seen_until[self.row, place] = place.stop
+            at = self._write_answer(prompt[-1:], answer, stem, number=2 * slot + side)
+            self.seen_until[self.row, at] = at.stop
         self.seen_until[self.row, start : start + stem] = self.at
         self.document += 1
 
@@ -169,18 +169,18 @@ class _Arrays:
     ) -> slice:
         """The prompt's last token and the answer without its own; the answer as targets."""
         tokens, learned = answer
-        place = self._write(np.concatenate((last, tokens[:-1])), stem)
-        self.targets[self.row, place] = np.where(learned, tokens, IGNORE)
-        self.answers[self.row, place] = np.where(learned, number, NO_PAIR)
-        return place
+        at = self._write(np.concatenate((last, tokens[:-1])), stem)
+        self.targets[self.row, at] = np.where(learned, tokens, IGNORE)
+        self.answers[self.row, at] = np.where(learned, number, NO_PAIR)
+        return at
 
     def _write(self, tokens: npt.NDArray[np.int32], position: int) -> slice:
-        place = slice(self.at, self.at + len(tokens))
-        self.tokens[self.row, place] = tokens
-        self.positions[self.row, place] = np.arange(position, position + len(tokens))
-        self.documents[self.row, place] = self.document
-        self.at = place.stop
-        return place
+        at = slice(self.at, self.at + len(tokens))
+        self.tokens[self.row, at] = tokens
+        self.positions[self.row, at] = np.arange(position, position + len(tokens))
+        self.documents[self.row, at] = self.document
+        self.at = at.stop
+        return at
 
     def _end_row(self) -> None:
         self.documents[self.row, self.at :] = self.document

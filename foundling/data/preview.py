@@ -1,4 +1,4 @@
-"""Shows examples as they are trained on: every token, what it is of, and whether it is learned."""
+"""Shows examples as they are trained on: every token, its kind, and whether it is learned."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,13 +101,13 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
     shown: list[ShownToken] = []
     waiting: list[int] = []  # tokens that are a part of a character so far
     triples = list(zip(rendered.tokens, rendered.kinds, rendered.learned, strict=True))
-    for place, (token, kind, learned) in enumerate(triples):
+    for at, (token, kind, learned) in enumerate(triples):
         waiting.append(token)
         text = decoder.push(token)
-        goes_on = place + 1 < len(triples) and triples[place + 1][1:] == (kind, learned)
-        if goes_on and not text:
+        continues = at + 1 < len(triples) and triples[at + 1][1:] == (kind, learned)
+        if continues and not text:
             continue
-        if not goes_on:  # another segment begins: nothing may spill over into it
+        if not continues:  # another segment begins: nothing may spill over into it
             text += decoder.flush()
             decoder = StreamDecoder(tokenizer, show_special=True)
         shown.append(ShownToken(text, tuple(waiting), kind, learned))

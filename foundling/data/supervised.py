@@ -60,8 +60,8 @@ class SupervisedData:
         return self.examples.num_targets
 
     def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
-        places = range(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.samples([kept(skipped, place) for place in places])
+        samples = range(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.samples([kept(skipped, sample) for sample in samples])
 
     def samples(self, samples: Sequence[int]) -> TokenBatch:
         """The rows of these samples."""

@@ -10,11 +10,11 @@ from typing import Any
 from foundling.base import durable
 from foundling.base.config import ConfigError
 from foundling.data.conversations import Held, LabelledConversation, SourcedPair
+from foundling.data.detection import known_format
 from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Rows
 from foundling.data.messages import RowError
 from foundling.data.prompt_split import split_by_prompt
-from foundling.data.reading import known_format
 from foundling.preferences.records import Judgement, Pair, Verdict
 from foundling.preferences.selection import Selection
 from foundling.preferences.store import PreferenceStore
@@ -184,7 +184,8 @@ def export(
 def write_rows(path: Path, rows: Rows) -> None:
     """A file of one JSON object a line, whole or not there."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    durable.replace(path, text.encode())
+    # JSON can escape half of a surrogate pair, which UTF-8 cannot hold.
+    durable.replace(path, text.encode(errors="backslashreplace"))
 
 
 def _votes(

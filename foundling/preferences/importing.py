@@ -1,15 +1,15 @@
 """Preferences and ready answers that others wrote to files, as pairs and votes."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from foundling.data.conversations import SourcedPair
 from foundling.data.faults import SourceError
-from foundling.data.reading import ParseReport, nothing_left, read_conversations, read_pairs
-from foundling.data.sources import OnError
+from foundling.data.parse_report import ParseReport, nothing_left
+from foundling.data.reading import How, read_conversations, read_pairs
 from foundling.preferences.records import Answer, Pair, Side
 from foundling.preferences.store import PreferenceStore
 from foundling.text.chat import Conversation
@@ -34,25 +34,21 @@ class ImportReport:
 
 
 def read_preferences(
-    inputs: Sequence[str | Path],
-    *,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-    on_error: OnError = "stop",
+    inputs: Sequence[str | Path], **how: Unpack[How]
 ) -> tuple[list[SourcedPair], ParseReport]:
     """The pairs of `inputs` that can be shown to people, whose answers are one message each.
 
     Raises:
         SourceError, ConfigError: as `foundling.data.reading.read_pairs`.
     """
-    found, report = read_pairs(inputs, format=format, columns=columns, on_error=on_error)
+    found, report = read_pairs(inputs, **how)
     kept = []
     for pair in found:
         if len(pair.chosen) == len(pair.rejected) == pair.given + 1:
             kept.append(pair)
             continue
         error = SourceError("several turns", f"{pair.where}: an answer has several messages.")
-        if on_error == "stop":
+        if how.get("on_error") != "skip":
             raise error
         report.drop(error)
     if not kept:
@@ -103,7 +99,7 @@ def import_preferences(
 
 
 def read_answers(
-    inputs: Sequence[str | Path], source: str, *, on_error: OnError = "stop"
+    inputs: Sequence[str | Path], source: str
 ) -> tuple[dict[Conversation, Answer], ParseReport]:
     """Ready answers by their prompts; a second answer to a prompt is counted as dropped.
 
@@ -113,7 +109,7 @@ def read_answers(
     Raises:
         SourceError, ConfigError: as `foundling.data.reading.read_conversations`.
     """
-    found, report = read_conversations(inputs, on_error=on_error, blank_answers=True)
+    found, report = read_conversations(inputs, blank_answers=True)
     answers: dict[Conversation, Answer] = {}
     for conversation in found:
         prompt = conversation.messages[:-1]

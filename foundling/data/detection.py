@@ -1,0 +1,91 @@
+"""Which format the rows of a file have, by their columns and what these hold."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from foundling.base.config import ConfigError, suggest
+from foundling.data.faults import SourceError
+from foundling.data.formats import FORMATS, OLD_NAMES, Kind
+from foundling.data.readers.fields import Row
+
+
+def known_format(name: str, kinds: Collection[Kind]) -> str:
+    """The name of a format of one of `kinds`, also by the one that it had in former versions.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    name = OLD_NAMES.get(name, name)
+    allowed = [name for name, format in FORMATS.items() if format.kind in kinds]
+    if name in allowed:
+        return name
+    why = f"holds {FORMATS[name].kind}, not {' or '.join(kinds)}" if name in FORMATS else ""
+    raise ConfigError(f'format = "{name}": {why or "no such format"} {suggest(name, allowed)}')
+
+
+def detect(rows: Sequence[Row], kinds: Collection[Kind]) -> str:
+    """The name of the format that the rows have.
+
+    Raises:
+        SourceError: they fit none of `kinds`, or several.
+    """
+    where, values = rows[0][0], [row for _, row in rows]
+    columns = list(dict.fromkeys(name for row in values for name in row))
+    by_columns = [name for name, format in FORMATS.items() if format.fits(columns)]
+    wanted = [name for name in by_columns if FORMATS[name].kind in kinds]
+    fitting = [name for name in wanted if FORMATS[name].looks(values)]
+    # The most telling columns decide, then those that have the format's own names.
+    needs = {name: set(FORMATS[name].needs) for name in fitting}
+    fitting = [n for n in fitting if not any(needs[n] < needs[other] for other in fitting)]
+    if len(fitting) > 1:
+        fitting = [n for n in fitting if FORMATS[n].fits(columns, exactly=True)] or fitting
+    if len(fitting or wanted) == 1:
+        return (fitting or wanted)[0]
+    held = ", ".join(columns) or "none"
+    if fitting:
+        raise SourceError(
+            "several formats",
+            f"{where}: the columns ({held}) fit several formats ({', '.join(fitting)}); name one.",
+        )
+    raise SourceError("unknown format", f"{where}: {_why_none(held, by_columns, kinds)}")
+
+
+def _why_none(held: str, by_columns: Sequence[str], kinds: Collection[Kind]) -> str:
+    if {"implicit_prompt", "hh_rlhf"} <= set(by_columns) and "preferences" in kinds:
+        return (
+            "without a column prompt, chosen and rejected must be lists of messages, or dialogues "
+            "with \\n\\nHuman: and \\n\\nAssistant: in them; they are neither."
+        )
+    others = [name for name in by_columns if FORMATS[name].kind not in (*kinds, "prompts")]
+    if others:
+        return (
+            f"the columns ({held}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
+            f"{' or '.join(kinds)}; --columns OURS=THEIRS,... says what to read as what."
+        )
+    known = "; ".join(
+        f"{name}: {', '.join(format.needs)}"
+        for name, format in FORMATS.items()
+        if format.kind in kinds
+    )
+    return (
+        f"the columns ({held}) fit no known format ({known}); --columns OURS=THEIRS,... says "
+        "which is which."
+    )
+
+
+def renaming(first: Sequence[Row], columns: Mapping[str, str]) -> Callable[[Row], Row]:
+    """Gives a row's columns the names that the user says they have in the format."""
+    held = list(dict.fromkeys(name for _, row in first for name in row))
+    for ours, theirs in columns.items():
+        if theirs not in held:
+            raise ConfigError(
+                f'columns: {ours} = "{theirs}": no such column {suggest(theirs, held)}'
+            )
+
+    def renamed(row: Row) -> Row:
+        where, values = row
+        if not columns:
+            return row
+        others = {n: v for n, v in values.items() if n not in (*columns, *columns.values())}
+        return where, {ours: values.get(theirs) for ours, theirs in columns.items()} | others
+
+    return renamed
