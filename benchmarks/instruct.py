@@ -61,8 +61,7 @@ def tuned(parent: Path, out: Path, anchor: dict[str, float], rows: int) -> Path:
     """The run of one anchor."""
     from foundling import hamlet
     from foundling.runs.run import is_run
-    from foundling.stages.sft import sft
-    from foundling.stages.sft_config import SftConfig
+    from foundling.stages.sft import SftConfig, sft
 
     file = out.parent / f"instructions-{rows}.jsonl"
     if not file.exists():

@@ -17,7 +17,7 @@ def adapter_export(
 ) -> None:
     """Write a run's adapter in the layout of the peft library."""
     from foundling.runs.run import Run
-    from foundling.stages.adapted import export_adapter
+    from foundling.stages.adapter_folders import export_adapter
 
     export_adapter(Run.open(run), out)
     say(f"adapter: {out}")
@@ -32,7 +32,7 @@ def adapter_merge(
     out: Out,
 ) -> None:
     """Fold an adapter into its base: a plain model that every tool opens."""
-    from foundling.stages.adapted import merge_adapter
+    from foundling.stages.adapter_folders import merge_adapter
 
     merge_adapter(base, adapter, out)
     say(f"model: {out}")

@@ -1,130 +1,148 @@
 """The verbs that train."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foundling.cli.app import DataDir, From, Json, Out, Resume, Set, app, report_json, say
+from foundling.cli.app import Json, Out, Resume, Set, app, report_json, say
+from foundling.stages import Entry, Option, find_stages
+
+if TYPE_CHECKING:
+    from foundling.stages.job import Stage
 
 
-@app.command()
-def pretrain(
-    out: Out,
-    config: Annotated[
-        Path | None, typer.Argument(help="A TOML file; not needed with --resume.")
-    ] = None,
-    data: DataDir = None,
-    resume: Resume = False,
-    settings: Set = [],  # noqa: B006 - typer copies it
-    as_json: Json = False,
+Config = Annotated[Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")]
+Sweep = Annotated[
+    str | None, typer.Option("--sweep", help="Run once for each value.", metavar="KEY=VALUE,...")
+]
+
+
+def _add_verb(entry: Entry) -> None:
+    """Make a verb of a stage; its options follow from its entry in the table of stages."""
+
+    def verb(**given: Any) -> None:
+        _train(entry, **given)
+
+    options = {_argument(option): option for option in entry.options}
+    kinds: dict[str, Any] = {"out": Out, "config": Config}
+    kinds |= {name: _annotation(option) for name, option in options.items()}
+    kinds |= {"resume": Resume, **({"sweep": Sweep} if entry.sweeps else {})}
+    kinds |= {"settings": Set, "as_json": Json}
+    defaults = {"resume": False, "settings": [], "as_json": False}
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    verb.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                keyword,
+                annotation=kind,
+                default=inspect.Parameter.empty if name == "out" else defaults.get(name),
+            )
+            for name, kind in kinds.items()
+        ]
+    )
+    verb.__annotations__ = kinds
+    app.command(entry.name, help=entry.help)(verb)
+
+
+def _argument(option: Option) -> str:
+    return option.flag.removeprefix("--").replace("-", "_") + "_option"
+
+
+def _annotation(option: Option) -> Any:
+    kind = list[str] if option.many or option.is_path else option.type
+    info = typer.Option(option.flag, help=option.help, metavar=option.metavar)
+    return Annotated[kind | None, info]
+
+
+def _train(
+    entry: Entry,
+    out: Path,
+    config: Path | None,
+    resume: bool,
+    settings: list[str],
+    as_json: bool,
+    sweep: str | None = None,
+    **given: Any,
 ) -> None:
-    """Pretrain a model: the cross-entropy of the next token."""
-    from foundling.stages.pretrain import PretrainConfig, pretrain
-
-    parsed = PretrainConfig.parse(_settings(config, data, out, resume, settings))
-    run = pretrain(parsed, out, resume=resume)
-    say(f"done: {run.folder / 'report.html'}")
-    say(f"next: foundling generate {out} --prompt TEXT")
-    report_json({"run": str(out), **run.summary()}, as_json)
-
-
-@app.command()
-def sft(
-    out: Out,
-    config: Annotated[
-        Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")
-    ] = None,
-    parent: From = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="Conversations to learn from, repeatable.", metavar="FILE"),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Of the data; default: told by its columns.")
-    ] = None,
-    on_error: Annotated[
-        Literal["stop", "skip"] | None, typer.Option(help="What to do with a broken row.")
-    ] = None,
-    resume: Resume = False,
-    sweep: Annotated[
-        str | None,
-        typer.Option("--sweep", help="Tune once for each value.", metavar="KEY=VALUE,..."),
-    ] = None,
-    settings: Set = [],  # noqa: B006
-    as_json: Json = False,
-) -> None:
-    """Tune a model on instructions, held near its parent by λ · KL."""
     from foundling.base.config import ConfigError
-    from foundling.experiments import sweep as sweeps
-    from foundling.stages.sft import sft as tune
-    from foundling.stages.sft_config import SftConfig
+    from foundling.stages.assembly import run_stage
 
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
-    values = _settings(config, None, out, resume and sweep is None, settings, required=False)
-    if parent is not None:
-        if resume and sweep is None:
-            raise ConfigError("--resume goes on from the parent that the run has; give no --from.")
-        values["parent"] = _absolute(parent)
-    if data:
-        values.setdefault("data", {})["files"] = [_absolute(file) for file in data]
-    for name, given in (("format", format), ("on_error", on_error)):
-        if given is not None:
-            values.setdefault("data", {})[name] = given
-    parsed = SftConfig.parse(values)
+    continues = resume and sweep is None
+    parent = given.get("from_option")
+    if entry.needs_config and config is None and not continues and not parent:
+        raise ConfigError("CONFIG: give a TOML file, --from RUN or --resume.")
+    values = _settings(config, out, continues, settings)
+    if continues and parent:
+        raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
+    for option in entry.options:
+        if found := given[_argument(option)]:
+            _put(values, option, found)
+    stage = entry.load()
+    parsed = stage.config.parse(values)
     if sweep is not None:
-        key, listed = sweeps.parse_sweep(sweep)
-        report = sweeps.sweep(parsed, out, key, listed, resume=resume)
-        result = sweeps.read_sweep(out)
-        _sweep_table(result)
-        say(f"report: {report}")
-        report_json(result, as_json)
+        _sweep(stage, parsed, out, sweep, resume, as_json)
         return
-    run = tune(parsed, out, resume=resume)
+    run = run_stage(stage, parsed, out, resume=resume)
     say(f"done: {run.folder / 'report.html'}")
-    say(f"next: foundling chat {out}")
+    say(f"next: foundling {entry.next.format(out=out)}")
     report_json({"run": str(out), **run.summary()}, as_json)
 
 
-@app.command()
-def dpo(
-    out: Out,
-    config: Annotated[
-        Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")
-    ] = None,
-    parent: From = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="Preferences to learn from, repeatable.", metavar="FILE"),
-    ] = None,
-    resume: Resume = False,
-    settings: Set = [],  # noqa: B006
-    as_json: Json = False,
-) -> None:
-    """Tune a model on preferences: chosen answers gain on rejected ones."""
+def _put(values: dict[str, Any], option: Option, found: Any) -> None:
+    """Set what an option stands for."""
     from foundling.base.config import ConfigError
-    from foundling.stages.dpo import dpo as tune
-    from foundling.stages.dpo_config import DpoConfig
 
-    values = _settings(config, None, out, resume, settings, required=False)
-    if parent is not None:
-        if resume:
-            raise ConfigError("--resume goes on from the parent that the run has; give no --from.")
-        values["parent"] = _absolute(parent)
-    if data:
-        values.setdefault("data", {})["files"] = [_absolute(file) for file in data]
-    run = tune(DpoConfig.parse(values), out, resume=resume)
-    say(f"done: {run.folder / 'report.html'}")
-    say(f"next: foundling chat {out}")
-    report_json({"run": str(out), **run.summary()}, as_json)
+    if isinstance(found, list):
+        if option.is_path:
+            found = [_absolute(name) for name in found]
+        if not option.many and len(found) > 1:
+            raise ConfigError(f"{option.flag}: was given {len(found)} times; give one.")
+        found = found if option.many else found[0]
+    *sections, last = option.key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+    values[last] = found
 
 
 def _absolute(name: str) -> str:
     """A path that means the same wherever the run is resumed; what is no path stays as it is."""
     path = Path(name)
     return str(path.resolve()) if path.exists() else name
+
+
+def _settings(
+    config: Path | None, out: Path, resume: bool, assignments: list[str]
+) -> dict[str, Any]:
+    """The values of a config file, or of the run to resume, with those that are set by hand."""
+    from foundling.base.config import ConfigError, load_toml
+    from foundling.stages.settings import overridden
+
+    if resume:
+        if config is not None:
+            raise ConfigError("--resume keeps the run's own settings; give no CONFIG.")
+        config = out / "config.toml"
+        if not config.is_file():
+            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
+    return overridden({} if config is None else load_toml(config), assignments)
+
+
+def _sweep(
+    stage: "Stage[Any, Any]", config: Any, out: Path, sweep: str, resume: bool, as_json: bool
+) -> None:
+    from foundling.experiments import sweep as sweeps
+
+    key, values = sweeps.parse_sweep(sweep)
+    report = sweeps.sweep(stage, config, out, key, values, resume=resume)
+    result = sweeps.read_sweep(out)
+    _sweep_table(result)
+    say(f"report: {report}")
+    report_json(result, as_json)
 
 
 def _sweep_table(result: Mapping[str, Any]) -> None:
@@ -147,31 +165,8 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
     Console(stderr=True).print(table)
 
 
-def _settings(
-    config: Path | None,
-    data: Path | None,
-    out: Path,
-    resume: bool,
-    settings: list[str],
-    *,
-    required: bool = True,
-) -> dict[str, Any]:
-    """The values of a run's config file with the options of the command line."""
-    from foundling.base.config import ConfigError, load_toml, override
-
-    saved = out / "config.toml"
-    if resume:
-        if config is not None:
-            raise ConfigError("--resume goes on with the run's own settings; give no CONFIG.")
-        if not saved.is_file():
-            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
-        config = saved
-    elif config is None and required:
-        raise ConfigError("CONFIG: give a TOML file, or --resume to go on with a run.")
-    values = override({} if config is None else load_toml(config), settings)
-    if data is not None:
-        values["data"] = str(data.resolve())
-    return values
+for _entry in find_stages().values():
+    _add_verb(_entry)
 
 
 @app.command()
@@ -190,12 +185,13 @@ def ladder(
     as_json: Json = False,
 ) -> None:
     """Train the five rungs on the same data: one table, and the loss by position."""
-    from foundling.base.config import ConfigError, load_toml, override
+    from foundling.base.config import ConfigError, load_toml
     from foundling.experiments.ladder import climb, read_ladder
     from foundling.models import RUNGS
     from foundling.stages.pretrain import PretrainConfig
+    from foundling.stages.settings import overridden
 
-    values = override(load_toml(config) if config is not None else {}, settings)
+    values = overridden(load_toml(config) if config is not None else {}, settings)
     overrides: dict[str, list[str]] = {}
     for item in rung_settings or []:
         rung, colon, assignment = item.partition(":")

@@ -25,11 +25,10 @@ from foundling.models.language_model import LanguageModel
 from foundling.reports.adapt_report import write_adapt_report
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, is_run
-from foundling.stages.assembly import Machine
+from foundling.stages.machine import Machine
 from foundling.stages.parent import Parent
 from foundling.stages.settings import TrainingSettings
-from foundling.stages.sft import sft
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.sft import SftConfig, sft
 from foundling.training.progress import reporting_to
 
 logger = logging.getLogger(__name__)

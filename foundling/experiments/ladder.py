@@ -7,13 +7,14 @@ from statistics import median_high
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, load_json, override
+from foundling.base.config import ConfigError, load_json
 from foundling.data.store import TokenStore
 from foundling.models import RUNGS, rung_settings
 from foundling.reports.ladder_report import write_ladder_report
 from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
 from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.stages.settings import overridden
 
 
 def climb(
@@ -55,7 +56,7 @@ def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> P
     settings = rung_settings(config.model)
     same = settings.values() if config.model.get("rung", "transformer") == rung else {}
     values = {**config.values(), "model": {**same, "rung": rung, "dim": settings.dim}}
-    return PretrainConfig.parse(override(values, overrides)).resolved()
+    return PretrainConfig.parse(overridden(values, overrides)).resolved()
 
 
 def _row(rung: str, run: Run) -> dict[str, Any]:

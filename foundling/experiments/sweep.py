@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base import durable
-from foundling.base.config import ConfigError, load_json, override
+from foundling.base.config import ConfigError, load_json
 from foundling.reports.sweep_report import write_sweep_report
 from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
-from foundling.stages.sft import sft
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.assembly import run_stage
+from foundling.stages.job import Batches, Config, Stage
+from foundling.stages.settings import overridden
 
 SHORT = {"lambda": "anchor.strength"}
 """Names by which settings go in formulas."""
@@ -31,11 +32,17 @@ def parse_sweep(text: str) -> tuple[str, list[str]]:
 
 
 def sweep(
-    config: SftConfig, out: Path, key: str, values: Sequence[str], *, resume: bool = False
+    stage: Stage[Config, Batches],
+    config: Config,
+    out: Path,
+    key: str,
+    values: Sequence[str],
+    *,
+    resume: bool = False,
 ) -> Path:
     """Tune once for each value of the setting `key` ("lambda" or a dotted name); the report's path.
 
-    With stored reference states all runs share one store.
+    What the runs store of their parent they share.
 
     Raises:
         ConfigError: the settings are at fault, or `out` holds something already.
@@ -43,15 +50,13 @@ def sweep(
     if out.exists() and any(out.iterdir()) and not resume:
         raise ConfigError(f"{out}: is not empty; give another --out, or continue with --resume.")
     setting = SHORT.get(key, key)
-    shared = config.values()
-    if config.anchor.reference == "stored" and config.anchor.store is None:
-        shared["anchor"]["store"] = str((out / "reference").resolve())
-    configs = [SftConfig.parse(override(shared, [f"{setting}={value}"])) for value in values]
+    shared = config.with_shared_reference(str((out / "reference").resolve())).values()
+    configs = [stage.config.parse(overridden(shared, [f"{setting}={value}"])) for value in values]
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for value, of_value in zip(values, configs, strict=True):
         folder = out / f"{key.rpartition('.')[2]}-{value}"
-        run = sft(of_value, folder, resume=resume and is_run(folder))
+        run = run_stage(stage, of_value, folder, resume=resume and is_run(folder))
         rows.append(_row(value, run))
         content = json.dumps({"key": key, "rows": rows}, indent=2).encode()
         durable.replace(out / "sweep.json", content)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from foundling.base.precision import autocast
+from foundling.metrics.objective import measure_objective
 from foundling.models.batch import TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Sft
@@ -33,16 +33,14 @@ def measure_answers(
     check: Callable[[], None] = lambda: None,
 ) -> Answers:
     """Score every target of `batches`; `check` is called between them and may raise."""
-    objective, count, sums = Sft(reference=reference), 0, dict[str, float]()
-    model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            check()
-            with autocast(device, precision):
-                loss = objective(model, batch.to(device))
-            count += int(loss.count)
-            for name, value in loss.metrics.items():
-                sums[name] = sums.get(name, 0.0) + float(value.double())
+    count, sums = measure_objective(
+        model,
+        Sft(reference=reference),
+        batches,
+        device=device,
+        precision=precision,
+        check=check,
+    )
     return Answers(
         count,
         sums["cross_entropy"] / count,

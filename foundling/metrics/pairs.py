@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from foundling.base.precision import autocast
+from foundling.metrics.objective import measure_objective
 from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
-from foundling.objectives import Dpo
+from foundling.objectives import Objective
 from foundling.statistics.wilson import wilson
 
 
@@ -64,7 +64,7 @@ class Preferences:
 
 def measure_preferences(
     model: LanguageModel,
-    objective: Dpo,
+    objective: Objective,
     batches: Iterable[PreferenceBatch],
     *,
     device: torch.device,
@@ -72,16 +72,9 @@ def measure_preferences(
     check: Callable[[], None] = lambda: None,
 ) -> Preferences:
     """Score every pair of `batches`; `check` is called between them and may raise."""
-    count, sums = 0, dict[str, float]()
-    model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            check()
-            with autocast(device, precision):
-                loss = objective(model, batch.to(device))
-            count += int(loss.count)
-            for name, value in {"loss": loss.total, **loss.metrics}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.double())
+    count, sums = measure_objective(
+        model, objective, batches, device=device, precision=precision, check=check
+    )
     targets = sums["chosen_length"] + sums["rejected_length"]
     referred = "chosen_change" in sums
     return Preferences(

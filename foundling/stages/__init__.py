@@ -1,1 +1,137 @@
-"""The stages of training: each a data format and an objective, run by the one loop."""
+"""The table of stages: each a kind of training, run by `foundling.stages.assembly.run_stage`.
+
+Importing this module imports nothing heavy: an entry holds what the command line shows, and where
+the stage itself is found. Packages add stages by the entry point group `foundling.stages`; an
+entry point names an object of `foundling.stages.job.Stage`.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from foundling.stages.job import Stage
+
+logger = logging.getLogger(__name__)
+
+GROUP = "foundling.stages"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A flag of the command line that stands for a setting."""
+
+    flag: str
+    key: str
+    """The dotted name of the setting."""
+    help: str
+    metavar: str | None = None
+    type: Any = str
+    many: bool = False
+    """It may be given more than once; the setting is a list."""
+    is_path: bool = False
+    """A path that exists is made absolute, so that the run can be resumed from anywhere."""
+
+
+PARENT = Option(
+    "--from", "parent", "A run, checkpoint, model folder or hub:owner/name.", "RUN", is_path=True
+)
+
+
+def _data(help: str) -> Option:
+    return Option("--data", "data.files", f"{help}, repeatable.", "FILE", many=True, is_path=True)
+
+
+ROWS = (
+    Option("--format", "data.format", "The format of the data; default: told by its columns."),
+    Option(
+        "--on-error",
+        "data.on_error",
+        "What to do with a broken row.",
+        type=Literal["stop", "skip"],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stage by name: the verb that the command line makes of it, and where the stage is."""
+
+    help: str
+    point: EntryPoint
+    options: tuple[Option, ...] = (PARENT, _data("Rows to learn from"), *ROWS)
+    sweeps: bool = True
+    """The verb can vary one setting."""
+    needs_config: bool = False
+    """The verb takes a file of settings, unless it resumes a run or starts from a parent."""
+    next: str = "chat {out}"
+    """The command to try on a finished run."""
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+    def load(self) -> "Stage[Any, Any]":
+        """The stage itself.
+
+        Raises:
+            ConfigError: its package cannot be imported, or holds something else.
+        """
+        from foundling.base.config import ConfigError
+        from foundling.stages.job import Stage
+
+        try:
+            stage = self.point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"stage {self.name}: cannot load {self.point.value}: {error}"
+            ) from None
+        if not isinstance(stage, Stage):
+            raise ConfigError(f"stage {self.name}: {self.point.value} is no Stage.")
+        return stage
+
+
+def _entry(name: str, help: str, **more: Any) -> Entry:
+    point = EntryPoint(name, f"foundling.stages.{name}:{name.upper()}", GROUP)
+    return Entry(help, point, **more)
+
+
+_STORE = Option("--data", "data", "A folder that `data prepare` wrote.", "DIR", is_path=True)
+
+STAGES: Mapping[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        _entry(
+            "pretrain",
+            "Pretrain a model: the cross-entropy of the next token.",
+            options=(_STORE, PARENT),
+            sweeps=False,
+            needs_config=True,
+            next="generate {out} --prompt TEXT",
+        ),
+        _entry(
+            "sft",
+            "Tune a model on instructions, held near its parent by λ · KL.",
+            options=(PARENT, _data("Conversations to learn from"), *ROWS),
+        ),
+        _entry(
+            "dpo",
+            "Tune a model on preferences: chosen answers gain on rejected ones.",
+            options=(PARENT, _data("Preferences to learn from"), *ROWS),
+        ),
+    )
+}
+
+
+def find_stages() -> dict[str, Entry]:
+    """The stages of the table and those of installed packages, by name."""
+    found = dict(STAGES)
+    for point in entry_points(group=GROUP):
+        if point.name in found:
+            logger.warning(f'{point.value}: a stage "{point.name}" is already there; not used.')
+            continue
+        about = point.dist.metadata["Summary"] if point.dist is not None else None
+        found[point.name] = Entry(about or f"A stage of {point.value}.", point)
+    return found

@@ -6,35 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
-from foundling.base.config import ConfigError, Section
+from foundling.base.config import ConfigError
 from foundling.data.store import TokenStore
 from foundling.data.text import validation_batches
 from foundling.metrics.perplexity import measure
 from foundling.models.language_model import LanguageModel
-from foundling.stages.assembly import Machine
+from foundling.stages.machine import Machine
 from foundling.stages.parent import Parent
+from foundling.stages.settings import ForgettingSettings
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
 
-class ForgettingSettings(Section):
-    """The text on which it is measured what the model forgets."""
-
-    data: str | None = None
-    """A token store, whose validation split is read; None: the one the parent learned from."""
-    max_tokens: int = Field(50_000, gt=1)
-
-    def resolved(self, parent: Parent) -> "ForgettingSettings":
-        """With the parent's own store, if it is still there."""
-        if self.data is not None or parent.pretraining_data is None:
-            return self
-        if not Path(parent.pretraining_data).is_dir():
-            logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
-            return self
-        return self.model_copy(update={"data": parent.pretraining_data})
+def resolved(settings: ForgettingSettings, parent: Parent | None) -> ForgettingSettings:
+    """With the store that the parent learned from, if it is still there."""
+    if settings.data is not None or parent is None or parent.pretraining_data is None:
+        return settings
+    if not Path(parent.pretraining_data).is_dir():
+        logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
+        return settings
+    return settings.model_copy(update={"data": parent.pretraining_data})
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,8 @@ class Forgetting:
     """
 
     settings: ForgettingSettings
-    parent: Parent
     tokenizer: Tokenizer
+    """The parent's: what its text was encoded with."""
     context: int
     batch_size: int
     machine: Machine
@@ -58,7 +51,7 @@ class Forgetting:
 
     def store(self) -> TokenStore:
         store = TokenStore.open(Path(str(self.settings.data)))
-        if store.manifest.tokenizer_fingerprint != self.parent.tokenizer().fingerprint:
+        if store.manifest.tokenizer_fingerprint != self.tokenizer.fingerprint:
             raise ConfigError(
                 f"forgetting.data = {self.settings.data}: its tokens are of another tokenizer than "
                 "the parent's; prepare it with the parent's tokenizer.json."

@@ -1,6 +1,6 @@
-"""Pretraining: a model from scratch, on text, by the cross-entropy of the next token."""
+"""Pretraining: a model learns to continue text, by the cross-entropy of the next token."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,30 @@ from foundling.base import runtime
 from foundling.base.config import ConfigError
 from foundling.data.store import TokenStore
 from foundling.data.text import TextData, validation_batches
-from foundling.generation.engine import Engine
 from foundling.metrics.perplexity import measure
-from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
 from foundling.runs.run import Run
-from foundling.stages.assembly import Machine, Parts, train
+from foundling.stages.assembly import run_stage
+from foundling.stages.job import Check, Job, Stage
+from foundling.stages.origin import Origin
+from foundling.stages.parent import Parent
 from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
-from foundling.text.tokenizer import Tokenizer
-from foundling.training.interrupt import Interrupted
-from foundling.training.loop import Record, Seam, untouched
+from foundling.training.loop import Seam, untouched
+
+CONTEXT = 256
 
 
 class PretrainTraining(TrainingSettings):
-    """How long, how precisely and on what the loop runs."""
+    """How long, how precisely and on what the loop runs; 1000 steps where nothing is said."""
 
-    steps: int = Field(1000, gt=0)
     z_loss: float = Field(0.0, ge=0)
     """Weight of logsumexp² beside the cross-entropy."""
+
+    def num_steps(self, rows_per_epoch: int) -> int:
+        if self.steps is None and self.epochs is None:
+            return 1000
+        return super().num_steps(rows_per_epoch)
 
 
 class PretrainValidation(ValidationSettings):
@@ -43,11 +48,13 @@ class PretrainValidation(ValidationSettings):
 class PretrainConfig(StageConfig):
     """Everything that a pretraining run is made of."""
 
-    context: int = Field(256, gt=1)
-    """Tokens in a row: the longest context that the model learns to use."""
+    context: int | None = Field(None, gt=1)
+    """Tokens in a row: the longest context that the model learns to use. None: 256, or as many as
+    the parent reads."""
     data: str | None = None
     """A folder that `foundling data prepare` wrote."""
     model: dict[str, Any] = Field(default_factory=dict)
+    """The rung and its settings; the parent's where there is one."""
     training: PretrainTraining = PretrainTraining()
     validation: PretrainValidation = PretrainValidation()
 
@@ -60,112 +67,126 @@ class PretrainConfig(StageConfig):
 def pretrain(
     config: PretrainConfig, out: Path, *, resume: bool = False, seam: Seam = untouched
 ) -> Run:
-    """Train from scratch, or go on where the run in `out` stopped.
+    """Train from scratch or from a parent, or resume the run in `out`; see `run_stage`."""
+    return run_stage(PRETRAIN, config, out, resume=resume, seam=seam)
 
-    `seam` is where proofs and demonstrations put faults in.
+
+def _origin(config: PretrainConfig, out: Path, resume: bool) -> Origin:
+    tokenizer = _store(config).tokenizer()
+    parent = _parent(config, out, resume)
+    if parent is None:
+        context = config.context or CONTEXT
+
+        def new() -> LanguageModel:
+            runtime.seed_everything(config.seed, "weights")
+            return models.build(config.model, vocab_size=tokenizer.vocab_size, context=context)
+
+        return Origin(new, tokenizer, context)
+    if tokenizer.fingerprint != parent.tokenizer().fingerprint:
+        raise ConfigError(
+            f"data = {config.data}: its tokens are of another tokenizer than the parent's; "
+            "prepare it with the parent's tokenizer.json."
+        )
+    spec = parent.load().spec
+    settings = _settings_of(spec, config.model)
+    return Origin(
+        lambda: parent.load(dropout=settings.get("dropout", 0.0)),
+        tokenizer,
+        config.context or spec["context"],
+        parent,
+    )
+
+
+def _parent(config: PretrainConfig, out: Path, resume: bool) -> Parent | None:
+    given = Run.open(out).manifest["parent"] if resume else config.parent
+    return None if given is None else Parent.of(config.parent, out, resume=resume)
+
+
+def _settings_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parent's settings, whose dropout alone may be another.
 
     Raises:
-        ConfigError: the settings or the data are at fault; nothing was changed.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
-        TrainingStopped: training stopped itself; the last good checkpoint is intact.
+        ConfigError: `given` asks for a model of another shape.
     """
-    config = config.resolved()
+    settings = {key: value for key, value in spec.items() if key not in ("vocab_size", "context")}
+    if not given:
+        return settings
+    wished = models.rung_settings(given).resolved().values()
+    for key in sorted(wished.keys() | settings.keys()):
+        if key != "dropout" and wished.get(key) != settings.get(key):
+            raise ConfigError(
+                f"model.{key} = {wished.get(key)}: the parent has {settings.get(key)}; a run from "
+                "a parent has its shape, so leave [model] out."
+            )
+    return wished
+
+
+def _store(config: PretrainConfig) -> TokenStore:
     if config.data is None:
         raise ConfigError("data: give --data DIR, a folder that `foundling data prepare` wrote.")
-    store = TokenStore.open(Path(config.data))
-    tokenizer = store.tokenizer()
+    return TokenStore.open(Path(config.data))
+
+
+def _read(job: Job[PretrainConfig, TextData]) -> tuple[TokenStore, TokenStore]:
+    store = _store(job.config)
+    return store, store
+
+
+def _pack(
+    job: Job[PretrainConfig, TextData], learned: TokenStore, held_out: TokenStore
+) -> tuple[TextData, TokenStore]:
     data = TextData(
-        store.split("train"),
-        context=config.context,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        decode=tokenizer.decode,
+        learned.split("train"),
+        context=job.context,
+        batch_size=job.config.training.batch_size,
+        seed=job.config.seed,
+        decode=job.tokenizer.decode,
     )
-
-    def build() -> LanguageModel:
-        runtime.seed_everything(config.seed, "weights")
-        return models.build(config.model, vocab_size=tokenizer.vocab_size, context=config.context)
-
-    model = build()
-    machine = Machine.of(config.training, model, config.context, out if resume else None)
-    for prompt in config.validation.prompts:
-        tokenizer.encode(prompt)  # one that cannot be encoded is an error now, not hours later
-    epochs = config.training.steps * config.training.batch_size / data.rows_per_epoch
-    parts = Parts(
-        stage="pretrain",
-        model=model,
-        tokenizer=tokenizer,
-        data=data,
-        objective=lambda: Pretrain(config.training.z_loss, compiled=config.training.compile),
-        facts={
-            "parent": None,
-            "data": config.data,
-            "data_fingerprint": data.fingerprint,
-            "store_fingerprint": store.fingerprint,
-        },
-        steps=config.training.steps,
-        plan=f"{config.training.batch_size * config.context:,} tokens, {epochs:.1f} epochs",
-        validate=_validator(config, store, tokenizer, model, machine),
-        load_model=lambda folder: interchange.load_weights(model, folder),
-        restart_model=lambda: model.load_state_dict(build().state_dict()),
-    )
-    return train(config, parts, machine, out, resume=resume, seam=seam)
+    return data, held_out
 
 
-def _validator(
-    config: PretrainConfig,
-    store: TokenStore,
-    tokenizer: Tokenizer,
-    model: LanguageModel,
-    machine: Machine,
-) -> Callable[[Callable[[], bool]], Iterable[Record]]:
-    settings, split = config.validation, store.split("validation")
-    token_bytes = torch.from_numpy(tokenizer.token_bytes) if store.manifest.lossless else None
-
-    def validate(interrupted: Callable[[], bool]) -> Iterator[Record]:
-        def check() -> None:
-            if interrupted():
-                raise Interrupted
-
-        batches = validation_batches(
-            split,
-            context=config.context,
+def _validate(job: Job[PretrainConfig, TextData], check: Check) -> dict[str, Any]:
+    settings, store = job.config.validation, job.validation
+    found = measure(
+        job.model,
+        validation_batches(
+            store.split("validation"),
+            context=job.context,
             batch_size=settings.batch_size,
             max_tokens=settings.max_tokens,
-        )
-        result = measure(
-            model,
-            batches,
-            token_bytes=token_bytes,
-            device=machine.device,
-            precision=machine.precision,
-            check=check,
-        )
-        yield {
-            "split": "validation",
-            "loss_nats": result.loss_nats,
-            "bits_per_byte": result.bits_per_byte,
-            "num_targets": result.count,
-            "loss_by_position": result.by_position,
-        }
-        if settings.prompts:
-            check()
-            yield {"split": "samples", "samples": write_samples(model, tokenizer, settings)}
-
-    return validate
+        ),
+        token_bytes=torch.from_numpy(job.tokenizer.token_bytes)
+        if store.manifest.lossless
+        else None,
+        device=job.machine.device,
+        precision=job.machine.precision,
+        check=check,
+    )
+    return {
+        "loss_nats": found.loss_nats,
+        "bits_per_byte": found.bits_per_byte,
+        "num_targets": found.count,
+        "loss_by_position": found.by_position,
+    }
 
 
-def write_samples(
-    model: LanguageModel, tokenizer: Tokenizer, settings: ValidationSettings
-) -> list[dict[str, str]]:
-    """Each prompt with its continuation."""
-    engine = Engine(model, tokenizer)
-    return [
-        {
-            "prompt": prompt,
-            "text": engine.generate(
-                prompt, max_tokens=settings.sample_tokens, sampling=settings.sampling, slide=True
-            ),
-        }
-        for prompt in settings.prompts
-    ]
+def _resolve(job: Job[PretrainConfig, TextData]) -> PretrainConfig:
+    spec = job.model.spec.items()
+    settings = {key: value for key, value in spec if key not in ("vocab_size", "context")}
+    return job.config.model_copy(update={"model": settings})
+
+
+PRETRAIN = Stage(
+    name="pretrain",
+    config=PretrainConfig,
+    read=_read,
+    pack=_pack,
+    objective=lambda job, data: Pretrain(
+        job.config.training.z_loss, compiled=job.config.training.compile
+    ),
+    validate=_validate,
+    origin=_origin,
+    resolve=_resolve,
+    facts=lambda job: {"data": job.config.data, "store_fingerprint": job.validation.fingerprint},
+    plan=lambda job: f"{job.config.training.batch_size * job.context:,} tokens",
+)

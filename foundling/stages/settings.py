@@ -1,11 +1,16 @@
-"""The settings that every stage of training has."""
+"""The settings that every stage has, and those of the stages that tune a parent."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from foundling.base.config import Section
+from foundling.base.config import Section, override
+from foundling.data.examples import OnLong, Style
+from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
+from foundling.models.adapters import AdapterSettings
 from foundling.runs.checkpoint import CheckpointSettings
 from foundling.stages.observers import FollowerSettings
 from foundling.training.amendments import Amendments
@@ -15,10 +20,12 @@ from foundling.training.schedules import ScheduleSettings
 
 
 class TrainingSettings(Section):
-    """How precisely and on what the loop runs, and how much it takes at a time."""
+    """How long, how precisely and on what the loop runs, and how much it takes at a time."""
+
+    default_epochs: ClassVar[float] = 1.0
 
     batch_size: int = Field(32, gt=0)
-    """Rows of `context` tokens in one step."""
+    """Rows in one step."""
     micro_batch_size: int | None = Field(None, gt=0)
     """Rows worked at a time; None: the whole batch."""
     device: str = "auto"
@@ -28,26 +35,22 @@ class TrainingSettings(Section):
     """Compile by torch.compile: a minute at the start, then faster steps."""
     threads: int | None = Field(None, gt=0)
     """CPU threads; None: as torch chooses."""
-
-
-class EpochSettings(TrainingSettings):
-    """The same for a finite data set."""
-
     steps: int | None = Field(None, gt=0)
     epochs: float | None = Field(None, gt=0)
     """Passes over the data in place of `steps`."""
 
     @model_validator(mode="after")
-    def _one(self) -> "EpochSettings":
+    def _one(self) -> "TrainingSettings":
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
         return self
 
-    def steps_for(self, rows: int, epochs: float) -> int:
-        """The steps over `rows` an epoch, `epochs` of them where nothing was said."""
+    def num_steps(self, rows_per_epoch: int) -> int:
+        """The steps of a run; `default_epochs` where nothing was said."""
         if self.steps is not None:
             return self.steps
-        return max(1, math.ceil((self.epochs or epochs) * rows / self.batch_size))
+        epochs = self.epochs or self.default_epochs
+        return max(1, math.ceil(epochs * rows_per_epoch / self.batch_size))
 
 
 class ValidationSettings(Section):
@@ -63,15 +66,101 @@ class ValidationSettings(Section):
     sampling: Sampling = Sampling(temperature=0.8)
 
 
+class ForgettingSettings(Section):
+    """The text on which it is measured what the model forgets of its parent's training."""
+
+    data: str | None = None
+    """A token store, whose validation split is read; None: the one the parent learned from."""
+    max_tokens: int = Field(50_000, gt=1)
+
+
 class StageConfig(Section):
-    """What the assembly of any stage needs to know."""
+    """What a run of any stage needs to know."""
 
     seed: int = Field(1, ge=0, lt=2**63)
+    parent: str | None = None
+    """The run, checkpoint, model folder or hub:owner/name to start from."""
+    context: int | None = Field(None, gt=1)
+    """The longest text that the model learns to use, in tokens; None: what the parent reads."""
     training: TrainingSettings = TrainingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     guard: GuardSettings = GuardSettings()
     amendments: Amendments = Amendments()
     validation: ValidationSettings = ValidationSettings()
+    forgetting: ForgettingSettings = ForgettingSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     followers: FollowerSettings = FollowerSettings()
+
+    @property
+    def style(self) -> Style:
+        """How the prompts of validation are given to the model."""
+        return "plain"
+
+    def with_shared_reference(self, store: str) -> "StageConfig":
+        """The same for several runs of one parent, which may share what they store of it."""
+        return self
+
+
+class TunedData(Section):
+    """The rows that are learned from, and how they become rows of tokens."""
+
+    files: tuple[str, ...] = ()
+    """.jsonl, .json, .csv, .tsv, .parquet, folders of them, globs, hub:owner/name; for preferences
+    also a database of votes, a file or a URL, which is read once and kept in the run as a file."""
+    format: str = "auto"
+    """auto: told by the columns and what they hold."""
+    on_error: OnError = "stop"
+    style: Style = "chat"
+    """chat: roles and turns; plain: a prompt and its answer as text."""
+    max_length: int | None = Field(None, gt=1)
+    """Tokens of a prompt with one answer; None: as many as the context holds."""
+    on_long: OnLong = "error"
+    """What becomes of a longer one: drop, truncate_prompt (never an answer) or error."""
+    packing: bool = True
+    """Several examples in a row, none of which sees another; false: one a row."""
+    row_length: int | None = Field(None, gt=1)
+    """Tokens in a row; None: the context."""
+    validation: tuple[str, ...] = ()
+    """Files of the validation split; none: a share of the prompts is held out."""
+    validation_fraction: float = Field(0.05, gt=0, lt=1)
+
+
+class TunedValidation(ValidationSettings):
+    """When and on how much the model is validated, and what it answers then."""
+
+    every: int = Field(50, gt=0)
+    patience: int = Field(4, ge=0)
+    prompts: tuple[str, ...] = ()
+
+
+class TunedConfig(StageConfig):
+    """What a run that tunes a parent needs to know."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of parameters that do not learn."""
+    data: TunedData = TunedData()
+    adapter: AdapterSettings | None = None
+    """Learn low-rank adapters in place of all weights."""
+    optimizer: OptimizerSettings = OptimizerSettings(kind="adamw", learning_rate=2e-5)
+    schedule: ScheduleSettings = ScheduleSettings(decay_share=1.0)
+    validation: TunedValidation = TunedValidation()
+
+    @property
+    def style(self) -> Style:
+        return self.data.style
+
+
+def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """`override`, where steps that are set by hand take the place of epochs, and the reverse.
+
+    Raises:
+        ConfigError: an assignment is not of the form section.key=value.
+    """
+    by_hand = override({}, assignments).get("training", {})
+    result = override(values, assignments)
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if one in by_hand and other not in by_hand:
+            result["training"].pop(other, None)
+    return result

@@ -20,13 +20,11 @@ from foundling.preferences.records import Answer, Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
-from foundling.stages.adapted import export_adapter
-from foundling.stages.dpo import dpo
-from foundling.stages.dpo_config import DpoConfig
+from foundling.stages.adapter_folders import export_adapter
+from foundling.stages.dpo import DpoConfig, dpo
 from foundling.stages.observers import describe
 from foundling.stages.pretrain import PretrainConfig, pretrain
-from foundling.stages.sft import sft
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.sft import SftConfig, sft
 from foundling.text.chat import Message
 from foundling.training.interrupt import Interrupted
 
@@ -304,7 +302,7 @@ def test_adapters_learn_while_the_rest_stays(
     first, *_, last = live.records()["validation"]
     assert first["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)
     assert last["loss_nats"] < first["loss_nats"]
-    export_adapter(live, tmp_path / "adapter", print)
+    export_adapter(live, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from foundling.base.config import ConfigError
-from foundling.stages.assembly import Machine
+from foundling.stages.machine import Machine
 from foundling.stages.settings import TrainingSettings
 
 AUTO = TrainingSettings(device="cpu")

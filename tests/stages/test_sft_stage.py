@@ -16,10 +16,9 @@ from foundling import hamlet, models
 from foundling.base.config import ConfigError, override
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
-from foundling.stages.adapted import export_adapter, merge_adapter
+from foundling.stages.adapter_folders import export_adapter, merge_adapter
 from foundling.stages.pretrain import PretrainConfig, pretrain
-from foundling.stages.sft import sft
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.sft import SftConfig, sft
 from foundling.training.interrupt import Interrupted
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}

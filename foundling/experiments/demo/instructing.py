@@ -10,7 +10,7 @@ from foundling.generation.conversation import answer
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.runs.run import load_model
-from foundling.stages.sft_config import SftConfig
+from foundling.stages.sft import SFT, SftConfig
 from foundling.text.chat import Message
 
 say = logging.getLogger(__name__).info
@@ -37,7 +37,7 @@ def instruct(parent: Path, out: Path) -> dict[str, Any]:
     hamlet.write_instructions(file, NUM_ROWS, seed=7, gruff_share=GRUFF_SHARE)
     data = {**CONFIG["data"], "files": [str(file)]}
     config = SftConfig.parse({**CONFIG, "parent": str(parent), "data": data})
-    sweep(config, out, "lambda", STRENGTHS)
+    sweep(SFT, config, out, "lambda", STRENGTHS)
     rows = read_sweep(out)["rows"]
     answers: dict[str, list[str]] = {}
     for row in rows:

@@ -12,8 +12,7 @@ from foundling.preferences.sources import Answering, open_sources
 from foundling.preferences.statistics import statistics
 from foundling.preferences.store import PreferenceStore
 from foundling.preferences.tastes import hamlet_taste
-from foundling.stages.dpo import dpo
-from foundling.stages.dpo_config import DpoConfig
+from foundling.stages.dpo import DpoConfig, dpo
 from foundling.studio.desk import Desk
 from foundling.studio.production import Production
 from foundling.studio.server import in_background

@@ -9,8 +9,8 @@ from foundling.models import adapter_files, adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
+from foundling.stages.origin import ADAPTER
 from foundling.stages.parent import Parent
-from foundling.stages.tuned import ADAPTER
 
 
 def export_adapter(run: Run, out: Path) -> None:

@@ -1,0 +1,51 @@
+"""The device and the precision that a run computes with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+
+from foundling.base import process, runtime
+from foundling.base.precision import PRECISIONS, pick_precision
+from foundling.runs.run import Run
+from foundling.stages.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run computes on."""
+
+    device: torch.device
+    precision: torch.dtype
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, model: nn.Module, context: int, run: Path | None = None
+    ) -> Self:
+        """Make the machine ready to train `model`.
+
+        Where the precision is `auto`, a run that is resumed (`run`) keeps the one it began with.
+
+        Raises:
+            ConfigError: there is no such device here, or several processes were started.
+        """
+        process.require_single()
+        runtime.keep_memory()
+        runtime.use_threads(settings.threads)
+        device = runtime.pick_device(settings.device)
+        runtime.use_deterministic_sums(device)
+        name = settings.precision
+        if name == "auto" and run is not None:
+            began = Run.open(run).manifest
+            if began.get("device") == device.type:
+                name = began["precision"]
+        num_tokens = (settings.micro_batch_size or settings.batch_size) * context
+        return cls(device, pick_precision(name, device, model, num_tokens))
+
+    @property
+    def values(self) -> dict[str, str]:
+        """For the manifest."""
+        (precision,) = (name for name, kind in PRECISIONS.items() if kind == self.precision)
+        return {"device": self.device.type, "precision": precision}
