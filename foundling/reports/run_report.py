@@ -115,7 +115,7 @@ def _by_position(validation: Records) -> dict[str, tuple[Figure, str]]:
 
 
 def _preferences(validation: Records) -> dict[str, tuple[Figure, str]]:
-    pairs = [record for record in validation if "num_pairs" in record]
+    pairs = [record for record in validation if "longer_accuracy" in record]
     if not pairs:
         return {}
     changed = "Change of either answer's log-probability, by step."
@@ -157,7 +157,9 @@ def _cards(
             cards.append(("Bits per byte", f"{best['bits_per_byte']:.4f}", "at the same step"))
         if is_number(best.get("accuracy")):
             low, high = best["accuracy_interval"]
-            note = f"{low:.1%} to {high:.1%}; the longer answer {best['longer_accuracy']:.1%}"
+            note = f"{low:.1%} to {high:.1%}"
+            if "longer_accuracy" in best:
+                note += f"; the longer answer {best['longer_accuracy']:.1%}"
             cards.append(("Preferred rightly", f"{best['accuracy']:.1%}", note))
         else:
             cards.append(("Perplexity", f"{math.exp(min(nats, 700)):,.4g}", "per token"))

@@ -18,6 +18,7 @@ from foundling.stages.machine import Machine
 from foundling.stages.origin import Origin, from_parent
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.settings import StageConfig
+from foundling.statistics.wilson import wilson
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record
 
@@ -173,11 +174,17 @@ class Job(Generic[Config, Batches]):
         return count, {name: value / count for name, value in sums.items()}
 
     def measure(self, check: Check) -> dict[str, Any]:
-        """The figures of a validation: the loss on what is held out, and the metrics beside it."""
+        """The figures of a validation: the means of the loss and of the metrics.
+
+        A metric that is called `accuracy` gets its 95% interval.
+        """
         batches = self.validation.ordered_batches(self.config.validation.batch_size)
-        count, means = self.measured(self.held_out, batches, check)
+        count, found = self.measured(self.held_out, batches, check)
+        figures: dict[str, Any] = {"loss_nats": found.pop("loss"), "bits_per_byte": None, **found}
+        if "accuracy" in found:
+            figures["accuracy_interval"] = wilson(round(found["accuracy"] * count), count)
         kind = "num_pairs" if self.objective.batch_type is PreferenceBatch else "num_targets"
-        return {"loss_nats": means.pop("loss"), "bits_per_byte": None, kind: count, **means}
+        return {**figures, kind: count}
 
     def canary(self) -> Callable[[], float]:
         """The loss on the first rows of the data, which tells of the model, not of the data."""
