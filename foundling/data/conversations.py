@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from foundling.data.faults import SourceError
 from foundling.data.messages import RowError, check_messages
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Conversation, Message
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from foundling.base.config import ConfigError, suggest
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, OLD_NAMES, Kind
 from foundling.data.readers.fields import Row
+from foundling.data.source_errors import SourceError
 
 
 def known_format(name: str, kinds: Collection[Kind]) -> str:

@@ -10,9 +10,9 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from foundling.base.config import ConfigError
+from foundling.data.digest_set import DigestSet
 from foundling.data.documents import Document
 from foundling.data.manifest import SPLITS, SplitName
-from foundling.data.seen import Seen
 from foundling.data.sources import Sources
 
 CONTEXT_CHARACTERS = 1024  # so far may what stands around a piece decide about its tokens
@@ -99,7 +99,7 @@ class SplitPlan:
         """
         self.duplicates = 0
         counts = dict.fromkeys(SPLITS, 0)
-        with Seen(self._folder) as seen:
+        with DigestSet(self._folder) as seen:
             # Validation first: a training document that is in it too is then the duplicate.
             for given in reversed(SPLITS):
                 for document in self.inputs.get(given, ()):

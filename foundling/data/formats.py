@@ -13,7 +13,6 @@ from foundling.data.conversations import (
     SourcedConversation,
     SourcedPair,
 )
-from foundling.data.faults import SourceError
 from foundling.data.messages import (
     RowError,
     Values,
@@ -22,6 +21,7 @@ from foundling.data.messages import (
     refuse_unread,
     text_of,
 )
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Conversation, Message
 
 Kind = Literal["conversations", "preferences", "labelled answers", "prompts"]

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from foundling.data.faults import SourceError
 from foundling.data.readers import hub, kinds
+from foundling.data.source_errors import SourceError
 
 
 def expand(

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import half_a_pair
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Conversation, Message, Role, check_roles
 
 Values = Mapping[str, Any]

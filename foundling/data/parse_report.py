@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
+from foundling.data.source_errors import SourceError
 
 
 @dataclass

@@ -19,9 +19,9 @@ from foundling.data.document_split import SplitPlan
 from foundling.data.encode import encode
 from foundling.data.manifest import Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
-from foundling.data.sample import Sample
 from foundling.data.sources import Newlines, OnError, Sources
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
+from foundling.data.text_sample import TextSample
 from foundling.text.tokenizer import Tokenizer, check_vocab_size
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _tokenizer(
     pieces = watched(plan.pieces(), "tokenizer", plan.read, progress)
     if given == "characters":
         return Tokenizer.characters(piece.text for piece in pieces)
-    with Sample(folder, SAMPLE_BYTES) as sample:
+    with TextSample(folder, SAMPLE_BYTES) as sample:
         for piece in pieces:
             if piece.split == "train":
                 sample.offer(piece.key, piece.text)

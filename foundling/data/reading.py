@@ -14,12 +14,12 @@ from foundling.data.conversations import (
     SourcedPair,
 )
 from foundling.data.detection import detect, known_format, renaming
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Kind
 from foundling.data.parse_report import ParseReport, nothing_left
 from foundling.data.readers.fields import Row
 from foundling.data.repair import Repair, repaired
 from foundling.data.rows import Rows
+from foundling.data.source_errors import SourceError
 from foundling.data.sources import OnError
 from foundling.text.chat import Conversation
 

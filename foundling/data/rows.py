@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from foundling.data.faults import SourceError, good_items
 from foundling.data.inputs import expand
 from foundling.data.readers import ROW_READERS, items_of, row_reader_of
 from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError, good_items
 
 
 class Rows:

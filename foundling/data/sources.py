@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundling.data.documents import Document, gathered
-from foundling.data.faults import SourceError, good_items
 from foundling.data.inputs import expand
 from foundling.data.readers import (
     ROW_READERS,
@@ -25,6 +24,7 @@ from foundling.data.readers import (
 )
 from foundling.data.readers.fields import text_in
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError, good_items
 
 OnError = Literal["stop", "skip"]
 Newlines = Literal["keep", "lf"]

@@ -16,10 +16,10 @@ from pydantic import field_validator
 
 from foundling.base.config import ConfigError, Section
 from foundling.base.runtime import derive_seed
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import read_text
 from foundling.data.rows import Rows
+from foundling.data.source_errors import SourceError
 
 TEXT_NAMES = ("text", "sentence", "question", "input", "query")
 ANSWER_NAMES = ("label", "answer", "target", "output")

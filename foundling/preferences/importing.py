@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from foundling.data.conversations import SourcedPair
-from foundling.data.faults import SourceError
 from foundling.data.parse_report import ParseReport, nothing_left
 from foundling.data.reading import How, read_conversations, read_pairs
+from foundling.data.source_errors import SourceError
 from foundling.preferences.records import Answer, Pair, Side
 from foundling.preferences.store import PreferenceStore
 from foundling.text.chat import Conversation

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 from foundling.data.detection import detect
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS, Kind
 from foundling.data.messages import check_prompt
 from foundling.data.readers.source_file import read_text
 from foundling.data.rows import Rows
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Conversation, Message
 
 Plain = tuple[tuple[str, str], ...]

@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
 from foundling.data.reading import read_conversations
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Message
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
 from foundling.data.reading import read_conversations, read_labelled, read_pairs, read_shown
+from foundling.data.source_errors import SourceError
 from foundling.preferences.importing import read_preferences
 from foundling.preferences.prompts import read_prompts
 from foundling.text.chat import Message

@@ -11,11 +11,11 @@ import pytest
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedPair
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
 from foundling.data.parse_report import ParseReport
 from foundling.data.prompt_split import split_by_prompt
 from foundling.data.reading import read_pairs
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Message
 
 Row = dict[str, Any]

@@ -23,9 +23,9 @@ from foundling.data import prepare as module
 from foundling.data.prepare import prepare
 from foundling.data.progress import rich_progress
 from foundling.data.readers import source_file
-from foundling.data.sample import Sample
 from foundling.data.store import TokenStore
 from foundling.data.store_writer import StoreWriter
+from foundling.data.text_sample import TextSample
 from foundling.text.tokenizer import Tokenizer
 
 LINE = "the cat sat on a mat while rain fell and every dog slept by the warm fire"
@@ -252,7 +252,7 @@ def test_a_tokenizer_learns_from_a_bounded_sample_whatever_the_order(
         prepare([tmp_path / "a.jsonl"], out, vocab_size=320, validation_fraction=0.1)
         prints.append(TokenStore.open(out).manifest.tokenizer_fingerprint)
     assert prints[0] == prints[1] != prints[2]
-    with Sample(tmp_path, limit=10_000) as sample:
+    with TextSample(tmp_path, limit=10_000) as sample:
         for number, text in enumerate(texts):
             sample.offer(random.Random(number).getrandbits(64), text)
         kept = list(sample.texts())

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from foundling.data.conversations import SourcedConversation
-from foundling.data.faults import SourceError
 from foundling.data.reading import read_conversations
 from foundling.data.repair import Repair, repaired
+from foundling.data.source_errors import SourceError
 from foundling.text.chat import Message, Role
 
 ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}

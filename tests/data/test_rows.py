@@ -13,10 +13,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.data.faults import SourceError
 from foundling.data.readers import ROW_READERS, delimited, json_array
 from foundling.data.readers.source_file import SourceFile
 from foundling.data.rows import Rows
+from foundling.data.source_errors import SourceError
 
 VALUES = [{"question": 'a, b\n"c"', "answer": "é"}, {"question": " 東京", "answer": "x\ty"}]
 CSV = 'question,answer\n"a, b\n""c""",é\n 東京,x\ty\n'

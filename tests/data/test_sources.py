@@ -17,11 +17,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundling.data import documents, faults
+from foundling.data import documents, source_errors
 from foundling.data.documents import Document, cut
-from foundling.data.faults import SourceError
 from foundling.data.readers import source_file
 from foundling.data.readers.plain_text import split_at
+from foundling.data.source_errors import SourceError
 from foundling.data.sources import Sources
 from foundling.text.tokenizer import Tokenizer
 
@@ -284,7 +284,7 @@ def test_all_files_at_fault_are_listed_at_once(
     sources = Sources([tmp_path], on_error="skip")
     assert [document.text for document in sources] == ["good", "a", "good too"]
     assert sources.skipped["broken link"] == 1
-    monkeypatch.setattr(faults, "MOST_FAULTS", 2)
+    monkeypatch.setattr(source_errors, "MOST_FAULTS", 2)
     with pytest.raises(SourceError, match=r"^2 or more files"):
         list(Sources([tmp_path]))
 

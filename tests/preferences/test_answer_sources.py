@@ -12,7 +12,7 @@ from web import Reply, chat_server, serve
 
 from foundling import models
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
+from foundling.data.source_errors import SourceError
 from foundling.models import interchange
 from foundling.preferences.client import Client, HttpError
 from foundling.preferences.endpoint import Endpoint

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.faults import SourceError
 from foundling.data.formats import FORMATS
+from foundling.data.source_errors import SourceError
 from foundling.preferences.exchange import export, write_rows
 from foundling.preferences.importing import import_preferences, read_answers, read_preferences
 from foundling.preferences.leasing import Leasing

@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from foundling.data.faults import SourceError
 from foundling.data.readers import delimited, hub, json_array, json_lines, parquet
 from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError
 
 RowReader = Callable[[SourceFile], Iterator[Row | SourceError]]
 

@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError
 
 FIELD_CHARACTERS = 1 << 28  # the csv module's own limit, 131,072, is below many documents
 

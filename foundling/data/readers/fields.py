@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from foundling.data.faults import SourceError
+from foundling.data.source_errors import SourceError
 
 Row = tuple[str, dict[str, Any]]
 """FILE:LINE or FILE#ROW, and the values by their names."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError
 
 _MARK = "hub:"
 

@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import Iterator
 
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 

@@ -4,9 +4,9 @@ import codecs
 import json
 from collections.abc import Iterable, Iterator
 
-from foundling.data.faults import SourceError, WrongEncoding
 from foundling.data.readers.fields import Row, row_of
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError, WrongEncoding
 
 
 def rows(file: SourceFile) -> Iterator[Row | SourceError]:

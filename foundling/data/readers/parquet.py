@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO
 
-from foundling.data.faults import SourceError
 from foundling.data.readers.fields import Row, no_field
 from foundling.data.readers.source_file import SourceFile
+from foundling.data.source_errors import SourceError
 
 
 def rows(file: SourceFile) -> Iterator[Row | SourceError]:

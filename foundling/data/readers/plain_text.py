@@ -6,7 +6,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from foundling.data.documents import Document, gathered
-from foundling.data.faults import SourceError
+from foundling.data.source_errors import SourceError
 
 
 def read(

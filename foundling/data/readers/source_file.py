@@ -11,7 +11,7 @@ from typing import IO
 
 import zstandard
 
-from foundling.data.faults import SourceError, WrongEncoding
+from foundling.data.source_errors import SourceError, WrongEncoding
 
 READ_BYTES = 1 << 20
 

@@ -1,21 +1,21 @@
-"""The digests of the documents that came before, on disk."""
+"""A set of digests on disk, as large as the disk is: which documents came before."""
 
 import sqlite3
 from pathlib import Path
 
 
-class Seen:
-    """Used as a context; begins empty and leaves nothing in `folder`."""
+class DigestSet:
+    """A context; its file in `folder` is gone afterwards."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "seen.sqlite"
+        self._file = folder / "digests.sqlite"
 
-    def __enter__(self) -> "Seen":
+    def __enter__(self) -> "DigestSet":
         self._base = sqlite3.connect(self._file, isolation_level=None)
         self._base.execute("PRAGMA journal_mode = OFF")
         self._base.execute("PRAGMA synchronous = OFF")
         self._base.execute("PRAGMA cache_size = -65536")  # KiB
-        self._base.execute("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._base.execute("CREATE TABLE digests (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         self._base.execute("BEGIN")
         return self
 
@@ -25,5 +25,5 @@ class Seen:
 
     def add(self, digest: bytes) -> bool:
         """Whether `digest` is new."""
-        done = self._base.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,))
+        done = self._base.execute("INSERT OR IGNORE INTO digests VALUES (?)", (digest,))
         return done.rowcount == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 
-class Sample:
+class TextSample:
     """Keeps the texts with the lowest keys, `limit` bytes of them at most; used as a context."""
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -15,7 +15,7 @@ class Sample:
         self._below = 1 << 64  # what a key to keep lies below
         self._new()
 
-    def __enter__(self) -> "Sample":
+    def __enter__(self) -> "TextSample":
         return self
 
     def __exit__(self, *_: object) -> None:
