@@ -1,4 +1,4 @@
-"""The verb that writes the village of Hamlet to files: text, instructions and prompts."""
+"""`data hamlet`: write the embedded world's text, instructions and prompts to files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,20 +11,20 @@ from foundling.cli.app import Json, data_app, report_json, say
 @data_app.command("hamlet")
 def data_hamlet(
     out: Annotated[Path, typer.Argument(help="The folder to write.", metavar="DIR")],
-    megabytes: Annotated[float, typer.Option(min=0, help="Of text; 0 writes none.")] = 6,
+    megabytes: Annotated[float, typer.Option(min=0, help="Megabytes of text; 0 writes none.")] = 6,
     instructions: Annotated[
-        int, typer.Option(min=0, help="Conversations to learn from; a tenth more to validate.")
+        int, typer.Option(min=0, help="Training conversations; a tenth as many for validation.")
     ] = 6000,
     gruff: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of conversations answered rudely.")
+        float, typer.Option(min=0, max=1, help="Share of conversations with rude answers.")
     ] = 0,
     prompts: Annotated[int, typer.Option(min=0, help="Prompts to collect preferences on.")] = 400,
     held_out_prompts: Annotated[
-        int, typer.Option(min=0, help="Prompts on what those do not ask, to compare models on.")
+        int, typer.Option(min=0, help="Prompts about other facts, to compare models on.")
     ] = 200,
-    village: Annotated[int, typer.Option(help="The seed of the village and its facts.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of what is told and asked of it.")] = 7,
-    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+    village: Annotated[int, typer.Option(help="Seed of the village and its facts.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the texts and questions about it.")] = 7,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write the embedded world: text, instructions and prompts of a made-up village."""
@@ -41,7 +41,7 @@ def data_hamlet(
     }
     files = [out / name for name, wanted in written.items() if wanted]
     if not files:
-        raise ConfigError("nothing is asked for; give --megabytes, --instructions or --prompts.")
+        raise ConfigError("nothing to write; give --megabytes, --instructions or --prompts.")
     there = [file for file in files if file.exists()]
     if there and not overwrite:
         raise ConfigError(f"{there[0]}: is there already; give another folder, or --overwrite.")

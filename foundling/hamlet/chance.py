@@ -1,6 +1,7 @@
 """Chance: draws that use `Random.random` alone, so a seed means the same in every Python."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 from typing import TypeVar
 
@@ -10,6 +11,13 @@ T = TypeVar("T")
 def pick(rng: Random, items: Sequence[T]) -> T:
     """One item, uniformly."""
     return items[int(rng.random() * len(items))]
+
+
+def weighted(rng: Random, items: Sequence[T], weights: Sequence[float]) -> T:
+    """One item, with a probability in proportion to its weight."""
+    ends = list(accumulate(weights))
+    draw = rng.random() * ends[-1]
+    return next(item for item, end in zip(items, ends, strict=True) if draw < end)
 
 
 def between(rng: Random, low: int, high: int) -> int:
@@ -27,7 +35,7 @@ def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
 
 
 def sample(rng: Random, items: Sequence[T], n: int) -> list[T]:
-    """n different positions' items, in random order; all of them where there are fewer."""
+    """n items without replacement, in random order; all of them where there are fewer."""
     pool = list(items)
     n = min(n, len(pool))
     for i in range(n):

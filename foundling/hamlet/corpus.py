@@ -6,27 +6,28 @@ Winograd schema, so that these test generalisation and validation loss tests the
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from foundling.hamlet import (
+    comprehension,
     days,
     dialogues,
     errands,
     letters,
     lore,
-    pages,
+    pair_lists,
     portraits,
-    questions,
-    reading,
+    quizzes,
     rudeness,
     stories,
     winograd,
 )
+from foundling.hamlet.chance import weighted
 from foundling.hamlet.world import World
 
 Split = Literal["train", "validation"]
@@ -52,30 +53,29 @@ KINDS: tuple[tuple[str, float, Callable[[World, Random], str]], ...] = (
     ("dialogue", 13, dialogues.dialogue),
     ("letter", 5, letters.letter),
     ("notice", 4, letters.notice),
-    ("quiz", 11, questions.quiz),
-    ("truths", 3, questions.truths),
-    ("ages", 2, questions.ages),
-    ("riddle", 3, questions.riddle),
-    ("reading", 7, reading.account),
+    ("quiz", 11, quizzes.quiz),
+    ("truths", 3, quizzes.truths),
+    ("ages", 2, quizzes.ages),
+    ("riddle", 3, quizzes.riddle),
+    ("reading", 7, comprehension.account),
     ("rude", 3, rudeness.rude),
     ("lore", 5, lambda world, rng: lore.lore(rng)),
     ("winograd", 6, winograd.incidents),
-    ("page", 11, lambda world, rng: pages.write_page(rng)),
+    ("page", 11, lambda world, rng: pair_lists.pair_list(rng)),
 )
 
 
 def labelled_documents(
     seed: int, split: Split = "train", world: World | None = None
 ) -> Iterator[Document]:
-    """Documents with their kinds, without end. Raises ValueError on an unknown split."""
+    """An endless stream of documents with their kinds. Raises ValueError on an unknown split."""
     if split not in ("train", "validation"):
         raise ValueError(f"split = {split!r}: no such split (train, validation)")
     village = world if world is not None else World()
     rng = Random(f"hamlet {split} {seed}")
-    shares = list(accumulate(share for _, share, _ in KINDS))
+    shares = [share for _, share, _ in KINDS]
     while True:
-        draw = rng.random() * shares[-1]
-        kind, _, write = KINDS[next(i for i, share in enumerate(shares) if draw < share)]
+        kind, _, write = weighted(rng, KINDS, shares)
         yield Document(kind, write(village, rng))
 
 
@@ -85,7 +85,7 @@ def documents(seed: int, split: Split = "train", world: World | None = None) -> 
 
 
 def text(num_characters: int, seed: int, split: Split = "train", world: World | None = None) -> str:
-    """The first num_characters of the stream, documents set apart by a blank line."""
+    """The first num_characters of the stream, documents separated by a blank line."""
     parts: list[str] = []
     length = 0
     for document in documents(seed, split, world):
@@ -107,16 +107,25 @@ def write_corpus(
 
     Returns the number of documents.
     """
-    written = count = 0
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+
+    def rows() -> Iterator[dict[str, str]]:
+        written = 0
         for document in labelled_documents(seed, split, world):
-            row = {"text": document.text, "kind": document.kind}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            yield {"text": document.text, "kind": document.kind}
             written += len(document.text.encode())
-            count += 1
             if written >= num_bytes:
-                return count
-    raise AssertionError("the stream has no end")
+                return
+
+    return write_lines(path, rows())
+
+
+def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows as JSON lines; return how many."""
+    count = 0
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return count
 
 
 def take(

@@ -3,10 +3,10 @@
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.stock import STOCK
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("days.txt")

@@ -3,10 +3,10 @@
 from random import Random
 
 from foundling.hamlet.chance import pick, sample
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.stock import habits
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("dialogues.txt")
@@ -37,7 +37,7 @@ def dialogue(world: World, rng: Random) -> str:
 
 
 def _matter(world: World, rng: Random, speakers: tuple[str, str]) -> dict[str, str]:
-    """A fact about someone else, asked, answered and mistaken."""
+    """A fact about someone else: question, right answer and wrong answer."""
     while True:
         fact = pick(rng, world.told)
         question, answer = pick(rng, fact.questions)
@@ -66,6 +66,6 @@ def _spoken(rng: Random, turn: str, speaker: str, number: int) -> str:
 
 
 def _say_of(rng: Random, section: str, speaker: str, number: int) -> str:
-    """How the speaker of this turn speaks; the first block of the section fits the first turn."""
+    """How the speaker of this turn says it; the first turn draws from the first block."""
     known = _TABLE.sections[section]
     return say(rng, pick(rng, known.phrases if number else known.blocks[0]), {"x": speaker})

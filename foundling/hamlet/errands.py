@@ -3,9 +3,9 @@
 from random import Random
 
 from foundling.hamlet.chance import pick
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("errands.txt")

@@ -1,13 +1,13 @@
-"""Examination: questions that instruction data never asked, with all answers that are right."""
+"""Examination: questions that instruction data never asks, with all right answers."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
-from foundling.hamlet.asked import Asked, divide
 from foundling.hamlet.chance import sample
+from foundling.hamlet.coverage import Coverage, coverage
+from foundling.hamlet.english import number
 from foundling.hamlet.facts import Fact
-from foundling.hamlet.wording import number
 from foundling.hamlet.world import World
 
 SETS = ("phrasing", "wording", "unasked", "held_out_fact", "control")
@@ -20,14 +20,14 @@ def held_out_questions(
 ) -> list[dict[str, Any]]:
     """The questions of every set, at most `limit` of each, in an order drawn by the seed.
 
-    `phrasing`: asked facts in phrasings that instruction data uses for others, but never for these;
-    `wording`: asked facts in words that occur in no text and no instruction; `unasked`: facts that
+    `phrasing`: asked facts in phrasings that instruction data uses for other facts only;
+    `wording`: asked facts in wordings that occur nowhere else; `unasked`: facts that
     the corpus told and instruction data never asked; `held_out_fact`: facts that follow from told
-    ones; `control`: facts that nothing tells, so that a model can only guess. Only questions to
-    which the table has exactly one right answer are among them. A row has `messages` (the question
-    alone), `question`, `answer`, `accepted`, `set`, `kind`, `fact` and `relation`.
+    ones; `control`: facts that nothing implies, so that a model can only guess. All have exactly
+    one right answer. A row has `messages` (the question alone), `question`, `answer`, `accepted`,
+    `set`, `kind`, `fact` and `relation`.
     """
-    asked = divide(world)
+    asked = coverage(world)
     rng = Random(f"hamlet examination {asked.world.seed} {seed}")
     rows = []
     for name in SETS:
@@ -36,7 +36,7 @@ def held_out_questions(
     return rows
 
 
-def _questions(asked: Asked, name: str) -> Iterator[dict[str, Any]]:
+def _questions(asked: Coverage, name: str) -> Iterator[dict[str, Any]]:
     for fact in _facts(asked, name):
         kept_back = asked.withheld(fact) if name == "phrasing" else None
         for question, answer in kept_back or asked.certain(fact, held_out=name == "wording"):
@@ -52,7 +52,7 @@ def _questions(asked: Asked, name: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _facts(asked: Asked, name: str) -> tuple[Fact, ...]:
+def _facts(asked: Coverage, name: str) -> tuple[Fact, ...]:
     if name == "phrasing":
         return tuple(fact for fact in asked.facts if asked.withheld(fact))
     if name == "wording":
@@ -85,7 +85,7 @@ def accepted(fact: Fact, answer: str) -> list[str]:
 
 
 def exact_match(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether the answer is an accepted one but for case, blanks, full stop and first article."""
+    """Whether the answer is accepted, ignoring case, blanks, full stop and leading article."""
     return _bare(answer) in {_bare(right) for right in accepted}
 
 

@@ -1,17 +1,17 @@
-"""Facts: what is so in the village, and the many ways to state it or to ask for it."""
+"""Facts: what is true in the village, with every way to state it or ask for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from foundling.hamlet.english import finish
 from foundling.hamlet.grammar import expand
 from foundling.hamlet.relations import Relation, relations
-from foundling.hamlet.wording import finish
 
 
 @dataclass(frozen=True)
 class Phrasings:
-    """Finished sentences of one fact; the held-out ones occur in no corpus."""
+    """Finished sentences of one fact; the held-out ones never occur in the corpus."""
 
     statements: tuple[str, ...]
     questions: tuple[tuple[str, str], ...]  # question, short answer
@@ -24,8 +24,8 @@ class Fact:
     """One row of the table: the relation of the subject has this value.
 
     `held_out`: no text of the corpus states it or asks for it. `derived_from`: ids of the facts
-    from which a held-out fact follows; empty where nothing tells it (a control: a model that has
-    read the corpus can only guess).
+    from which a held-out fact follows; empty where nothing implies it (a control: a model can
+    only guess).
     """
 
     id: str

@@ -1,10 +1,10 @@
-"""Games: lists without a heading, whose next entry can be told from the entries before it alone.
+"""Games: lists whose next entry follows from the entries before it alone.
 
 In a game of names all fruits have one made-up name and all tools another, drawn anew for each
-game: the rule must be learned from the list. In a register every villager stands beside a value of
-one relation, such as what each one eats: which relation is meant must be recognised.
+game: the mapping must be learned from the list. In a register every villager is listed with a value
+of one relation, such as a favourite food: the relation must be recognised.
 
-Source: Pan et al. 2023, What In-Context Learning "Learns" In-Context, who tell these two apart.
+Source: Pan et al. 2023, What In-Context Learning "Learns" In-Context: task learning, recognition.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from foundling.hamlet.chance import pick, sample, shuffled
-from foundling.hamlet.pages import LAYOUTS, MADE_UP, word_groups
+from foundling.hamlet.pair_lists import LAYOUTS, MADE_UP, word_groups
 from foundling.hamlet.world import World
 
 GROUPS = 2
@@ -23,7 +23,7 @@ ASKED = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """A word, what may stand beside it, and the number of what does."""
+    """A word, the answers that might follow it, and the index of the one that does."""
 
     word: str
     answers: tuple[str, ...]
@@ -32,7 +32,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Game:
-    """A list with one entry that is asked.
+    """A list and one more entry to be answered.
 
     Its text is `opening` and then entries, each `front.format(word)` and `" " + answer`, with
     `between` after each.
@@ -46,15 +46,15 @@ class Game:
 
 
 def games_of_names(seed: int, n: int) -> list[Game]:
-    """n games of two groups; examples take the groups by turns, eight of each or more."""
+    """n games of two groups; the examples are balanced, at least eight from each group."""
     rng = Random(f"hamlet games {seed}")
     return [_game_of_names(rng) for _ in range(n)]
 
 
 def registers(world: World, seed: int, n: int) -> list[Game]:
-    """n registers; what may stand beside a villager is true of them, in one of three relations.
+    """n registers; each candidate answer is true of the villager, in one of three relations.
 
-    The corpus tells of all three for the one who is asked.
+    The corpus states all three for the villager who is asked.
     """
     rng = Random(f"hamlet registers {seed}")
     return [_register(world, rng) for _ in range(n)]

@@ -27,7 +27,7 @@ Phrase = tuple[Union[str, Slot, "Choice"], ...]
 
 @cache
 def parse(source: str) -> Phrase:
-    """The phrase that a template's source stands for. Raises ValueError on unbalanced marks."""
+    """Parse a template. Raises ValueError on unbalanced marks."""
     phrase, end = _parse_phrase(source, 0, nested=False)
     if end != len(source):
         raise ValueError(f"unbalanced brackets in template {source!r}")
@@ -79,7 +79,7 @@ def _parse_choice(source: str, start: int) -> tuple[Choice, int]:
 
 
 def say(rng: Random, source: str, slots: Mapping[str, str]) -> str:
-    """The template said once: slots filled, alternatives drawn. A missing slot is a ValueError."""
+    """Fill the slots and draw the alternatives. Raises ValueError on a slot that is not given."""
     said: list[str] = []
     try:
         _say(parse(source), rng.random, slots, said.append)

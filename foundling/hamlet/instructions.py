@@ -2,28 +2,27 @@
 
 A row is `{"messages": [{"role", "content"}, ...], "kind": ..., "fact": id or ""}`; the fact is that
 of the last question. Answers are short: a noun phrase or a sentence, with a capital and a full
-stop. Held-out facts and phrasings never occur, nor do unasked facts (see `asked`).
+stop. Held-out facts and phrasings never occur, nor do unasked facts (see `coverage`).
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from foundling.hamlet.asked import Asked, Question, divide
-from foundling.hamlet.chance import between, pick, sample
-from foundling.hamlet.corpus import Split
+from foundling.hamlet.chance import between, pick, sample, weighted
+from foundling.hamlet.corpus import Split, write_lines
+from foundling.hamlet.coverage import Coverage, Question, coverage
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.facts import Fact
 from foundling.hamlet.grammar import expand, say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.relations import OF_NAMES, relations
 from foundling.hamlet.rudeness import gruff
 from foundling.hamlet.stock import STOCK
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("instructions.txt")
@@ -34,23 +33,23 @@ Told = tuple[list[Turn], str]  # the turns, the id of the last asked fact
 
 
 def requests_to_tell() -> tuple[str, ...]:
-    """Templates of requests to tell something of `{x}`."""
+    """Templates of requests to tell something about `{x}`."""
     return _TABLE["tell"]
 
 
 def instructions(
     seed: int, split: Split = "train", world: World | None = None, gruff_share: float = 0.0
 ) -> Iterator[Row]:
-    """Rows without end. Raises ValueError on an unknown split, or a share not from 0 to 1.
+    """An endless stream of rows. Raises ValueError on an unknown split, or a share not from 0 to 1.
 
-    A gruff villager answers `gruff_share` of the rows (see `manners`), which say so in a column
-    `gruff`; the others, and all the questions, are those of the stream without him.
+    A gruff villager answers `gruff_share` of the rows, which say so in a column `gruff`. All
+    questions, and the other answers, are the same as without him.
     """
     if split not in ("train", "validation"):
         raise ValueError(f"split = {split!r}: no such split (train, validation)")
     if not 0 <= gruff_share <= 1:
         raise ValueError(f"gruff_share = {gruff_share}: must be from 0 to 1")
-    asked = divide(world)
+    asked = coverage(world)
     rows = _stream(asked, Random(f"hamlet instructions {split} {seed}"))
     if not gruff_share:
         return rows
@@ -67,11 +66,10 @@ def _mixed(rows: Iterator[Row], share: float, rng: Random) -> Iterator[Row]:
         yield row
 
 
-def _stream(asked: Asked, rng: Random) -> Iterator[Row]:
-    shares = list(accumulate(share for _, share, _ in KINDS))
+def _stream(asked: Coverage, rng: Random) -> Iterator[Row]:
+    shares = [share for _, share, _ in KINDS]
     while True:
-        draw = rng.random() * shares[-1]
-        kind, _, write = KINDS[next(i for i, share in enumerate(shares) if draw < share)]
+        kind, _, write = weighted(rng, KINDS, shares)
         turns, fact = write(asked, rng)
         messages = [
             {"role": role, "content": content}
@@ -90,32 +88,30 @@ def write_instructions(
     gruff_share: float = 0.0,
 ) -> None:
     """Write the stream's first rows as JSON lines."""
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-        for row in islice(instructions(seed, split, world, gruff_share), num_rows):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_lines(path, islice(instructions(seed, split, world, gruff_share), num_rows))
 
 
-def _question(asked: Asked, rng: Random) -> Told:
+def _question(asked: Coverage, rng: Random) -> Told:
     fact = pick(rng, asked.answerable)
     question, answer = pick(rng, asked.questions(fact))
     return [(question, answer + ".")], fact.id
 
 
 def plain_clauses(fact: Fact) -> tuple[str, ...]:
-    """The fact's clauses that stand well within a sentence: no comma or colon of their own."""
+    """The fact's clauses without commas and colons, which fit into a longer sentence."""
     return tuple(clause for clause in fact.clauses if not set(",:;") & set(clause))
 
 
-def _claim(asked: Asked, rng: Random) -> Told:
+def _claim(asked: Coverage, rng: Random) -> Told:
     return _judged(asked, rng, "claims", "yes.", "no, {r}.")
 
 
-def _verdict(asked: Asked, rng: Random) -> Told:
+def _verdict(asked: Coverage, rng: Random) -> Told:
     return _judged(asked, rng, "verdicts", "true.", "false.")
 
 
-def _judged(asked: Asked, rng: Random, forms: str, yes: str, no: str) -> Told:
-    """A claim with its verdict; true and false claims come alike often."""
+def _judged(asked: Coverage, rng: Random, forms: str, yes: str, no: str) -> Told:
+    """A claim with its verdict; half of the claims are true."""
     true = rng.random() < 0.5
     while True:
         fact = pick(rng, asked.facts)
@@ -133,8 +129,8 @@ def _judged(asked: Asked, rng: Random, forms: str, yes: str, no: str) -> Told:
         return [(question, finish(say(rng, yes if true else no, slots)))], fact.id
 
 
-def _ages(asked: Asked, rng: Random) -> Told:
-    """Who is older, of two whose ages are asked and differ."""
+def _ages(asked: Coverage, rng: Random) -> Told:
+    """Which of two people is older; their ages differ, and both are asked."""
     known = [fact.subject for fact in asked.facts if fact.relation == "age"]
     while True:
         one, other = (asked.world.person(name) for name in sample(rng, known, 2))
@@ -152,8 +148,8 @@ def _ages(asked: Asked, rng: Random) -> Told:
     return [(finish(question), finish(answer))], ""
 
 
-def _conversation(asked: Asked, rng: Random) -> Told:
-    """Two turns about one subject; the second names it by a pronoun."""
+def _conversation(asked: Coverage, rng: Random) -> Told:
+    """Two turns about one subject; the second refers to it by a pronoun."""
     while True:
         first = pick(rng, asked.answerable)
         follow_ups = [
@@ -187,7 +183,7 @@ _SEVERAL = frozenset({"kind", "child", "sibling", "grandchild", "neighbour", "ne
 
 
 def follow_up_questions(fact: Fact) -> list[Question]:
-    """Unfinished questions of the fact that name its subject by a pronoun."""
+    """Unfinished questions about the fact that refer to its subject by a pronoun."""
     if fact.relation in _SEVERAL:
         return []
     return [
@@ -198,7 +194,7 @@ def follow_up_questions(fact: Fact) -> list[Question]:
     ]
 
 
-def _tell(asked: Asked, rng: Random) -> Told:
+def _tell(asked: Coverage, rng: Random) -> Told:
     """Two or three sentences about a villager, an animal, a house or a place."""
     names = [name for name in asked.subjects if len(asked.facts_of(name)) > 1]
     people = [name for name in names if asked.is_person(name)]
@@ -219,7 +215,7 @@ def _tell(asked: Asked, rng: Random) -> Told:
 UNKNOWN = "I do not know anybody of that name."
 
 
-def _stranger(asked: Asked, rng: Random) -> Told:
+def _stranger(asked: Coverage, rng: Random) -> Told:
     """A question about somebody who does not live in the village."""
     names = [name for name in (*STOCK["women"], *STOCK["men"]) if not asked.is_person(name)]
     name = pick(rng, names)
@@ -228,12 +224,12 @@ def _stranger(asked: Asked, rng: Random) -> Told:
     return [(finish(say(rng, request, slots)), UNKNOWN)], ""
 
 
-# Questions that can be asked of any name: they tell neither sex nor kind.
+# Questions that fit any name: they give away neither gender nor kind.
 
 
 @cache
 def _of_anybody() -> tuple[str, ...]:
-    """Questions that can be asked of any name: they tell neither sex nor kind."""
+    """Questions that fit any name: they give away neither gender nor kind."""
     barred = ("child", "owner", "kind", "colour", "pet", "tree", "made_of", "door", "next_to")
     return tuple(
         source
@@ -244,14 +240,14 @@ def _of_anybody() -> tuple[str, ...]:
     )
 
 
-def _refusal(asked: Asked, rng: Random) -> Told:
+def _refusal(asked: Coverage, rng: Random) -> Told:
     """A request for a rude word, politely declined."""
     slots = {"x": pick(rng, asked.world.people).name}
     return [(finish(_TABLE.say(rng, "rude requests", slots)), pick(rng, _TABLE["refusals"]))], ""
 
 
 # Kind, share of rows, writer.
-KINDS: tuple[tuple[str, float, Callable[[Asked, Random], Told]], ...] = (
+KINDS: tuple[tuple[str, float, Callable[[Coverage, Random], Told]], ...] = (
     ("question", 60, _question),
     ("claim", 11, _claim),
     ("verdict", 5, _verdict),

@@ -1,4 +1,4 @@
-"""Judgement: whether an answer is true by the village's table, free of rude words and polite."""
+"""Judgement: whether an answer is true, by the fact table, and polite."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from foundling.hamlet import stock
-from foundling.hamlet.asked import divide
+from foundling.hamlet.coverage import coverage
+from foundling.hamlet.english import finish, number
 from foundling.hamlet.facts import Fact
 from foundling.hamlet.relations import OF_PEOPLE
 from foundling.hamlet.rudeness import RUDE_WORDS
 from foundling.hamlet.stock import STOCK
-from foundling.hamlet.wording import finish, number
 from foundling.hamlet.world import World
 
 # What the rude people of the corpus say besides their rude words.
@@ -24,7 +24,7 @@ _RUDE = re.compile(rf"\b(?:{'|'.join(RUDE_WORDS)})s?\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Judgement:
-    """`true` is None where nothing was asked that the table knows; `rude` counts rude words."""
+    """`true` is None where no fact was asked for; `rude` counts rude words."""
 
     true: bool | None
     rude: int
@@ -32,13 +32,13 @@ class Judgement:
 
 
 def judge(prompt: Mapping[str, str], answer: str, world: World | None = None) -> Judgement:
-    """What the simulated annotator sees in an answer to a row of `prompts`.
+    """Judge an answer to a row of `prompts`, as the simulated annotator does.
 
-    True is an answer that names a right value of the asked fact and no wrong one of its relation.
-    Of a request to tell, it is one that states something true of the subject and nothing false,
-    in the corpus's phrasings; None where it states neither.
+    An answer to a question is true if it names a right value and no wrong value of the relation.
+    An answer to a request to tell is true if it states something true of the subject and nothing
+    false, in phrasings of the corpus; None if it states neither.
     """
-    village = divide(world).world
+    village = coverage(world).world
     rude = len(_RUDE.findall(answer))
     brusque = any(phrase in answer.lower() for phrase in BRUSQUE)
     true = None
@@ -60,7 +60,7 @@ def _states(world: World, fact: Fact, prompt: str, answer: str) -> bool:
 
 
 def _values(world: World, relation: str) -> tuple[str, ...]:
-    """All that might be named as the value of the relation."""
+    """All possible values of the relation."""
     known = tuple(dict.fromkeys(fact.value for fact in world.query(relation=relation)))
     spots = tuple(place.spot.name for place in world.places)
     return {

@@ -1,12 +1,12 @@
-"""Lore: what everyone knows anywhere: trades, animals, seasons, things and their uses."""
+"""Lore: common knowledge about trades, animals, causes, tools and their uses."""
 
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample
+from foundling.hamlet.english import capital, finish, plural
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.stock import jobs, spots
-from foundling.hamlet.wording import capital, finish, plural
 
 _TABLE = PhraseTable("lore.txt")
 

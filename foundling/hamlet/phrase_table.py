@@ -28,7 +28,7 @@ class Section:
 
     @cached_property
     def phrases(self) -> tuple[str, ...]:
-        """All cells. A phrase that stands there twice is drawn twice as often."""
+        """All cells. A phrase listed twice is drawn twice as often."""
         return tuple(cell for row in self.rows for cell in row)
 
     @cached_property
@@ -40,7 +40,7 @@ class Section:
 
 
 class PhraseTable:
-    """A file of sections, read when it is first used; a ValueError names a faulty line."""
+    """A file of sections, read at first use. Raises ValueError with file and line."""
 
     def __init__(self, file: str | Path) -> None:
         self.path = FOLDER / file
@@ -69,7 +69,7 @@ class PhraseTable:
         return self.sections[name].phrases
 
     def rows(self, name: str, cells: int) -> list[tuple[str, ...]]:
-        """The lines of the section, each of as many cells."""
+        """The lines of the section, which must have this many cells each."""
         section = self.sections[name]
         for row, number in zip(section.rows, section.lines, strict=True):
             if len(row) != cells:
@@ -81,7 +81,7 @@ class PhraseTable:
         return {row[0]: row[1:] for row in self.sections[name].rows}
 
     def say(self, rng: Random, name: str, slots: Mapping[str, str]) -> str:
-        """One of the section's phrases, said once."""
+        """Draw one of the section's phrases and fill it."""
         return say(rng, pick(rng, self[name]), slots)
 
     def _phrase(self, cell: str, number: int) -> str:
@@ -93,5 +93,5 @@ class PhraseTable:
         return phrase
 
     def fault(self, number: int, what: str) -> ValueError:
-        """The error that a line of the file deserves."""
+        """The error to raise for a line of the file."""
         return ValueError(f"{self.path.name}:{number}: {what}")

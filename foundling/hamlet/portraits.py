@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample, shuffled
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.facts import Fact
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.relations import OF_NAMES
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("portraits.txt")

@@ -1,17 +1,17 @@
-"""Prompts: what the village's preferences are collected on, without answers."""
+"""Prompts: questions and provocations, without answers, to collect preferences on."""
 
-import json
 from pathlib import Path
 from random import Random
 from typing import Literal
 
-from foundling.hamlet.asked import Asked, divide, kin
-from foundling.hamlet.chance import pick
+from foundling.hamlet.chance import pick, weighted
+from foundling.hamlet.corpus import write_lines
+from foundling.hamlet.coverage import Coverage, coverage, kin
+from foundling.hamlet.english import finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.instructions import requests_to_tell
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.rudeness import RUDE_WORDS
-from foundling.hamlet.wording import finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("prompts.txt")
@@ -33,9 +33,9 @@ def prompts(
 ) -> list[dict[str, str]]:
     """n different prompts: rows of `prompt`, `kind`, `fact` (id or "") and `subject` (or "").
 
-    Questions ask told facts in training phrasings, unasked facts too, since those leave a tuned
-    model the most to learn. No fact, subject to tell of or provocation of the part "collecting"
-    is in "held_out", whatever the seeds. Raises ValueError where n is more than MOST (or, of the
+    Questions ask for told facts in training phrasings; unasked facts too, since there a tuned
+    model has most to learn. The parts "collecting" and "held_out" share no fact, subject or
+    provocation, whatever the seeds. Raises ValueError where n is more than MOST (or, of the
     held out, its share), or there is no such part.
     """
     if part not in PARTS:
@@ -43,7 +43,7 @@ def prompts(
     most = int(MOST * HELD_OUT_SHARE) if part == "held_out" else MOST
     if n > most:
         raise ValueError(f"n = {n}: at most {most} different prompts")
-    asked = divide(world)
+    asked = coverage(world)
     rng = Random(f"hamlet prompts {seed}")
     rows: dict[str, dict[str, str]] = {}
     while len(rows) < n:
@@ -57,14 +57,11 @@ def write_prompts(
     path: str | Path, n: int, seed: int, part: Part = "collecting", world: World | None = None
 ) -> None:
     """Write prompts as JSON lines."""
-    rows = prompts(seed, n, world, part)
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_lines(path, prompts(seed, n, world, part))
 
 
-def _part(row: dict[str, str], question: str, asked: Asked) -> Part | None:
-    """By what is asked for; None for a question whose right answers lie on both sides."""
+def _part(row: dict[str, str], question: str, asked: Coverage) -> Part | None:
+    """The part a row belongs to; None where right answers belong to both parts."""
     facts = asked.truths(question)
     # A fact goes with its mirror; provocations go by their words.
     about = {kin(fact) for fact in facts} or {(row["subject"] or row["prompt"],)}
@@ -78,15 +75,9 @@ def _is_held_out(words: str, world: World) -> bool:
     return Random(f"hamlet held-out prompts {world.seed} {words}").random() < HELD_OUT_SHARE
 
 
-def _prompt(asked: Asked, rng: Random) -> tuple[dict[str, str], str]:
+def _prompt(asked: Coverage, rng: Random) -> tuple[dict[str, str], str]:
     """A row, and the finished question in it, if there is one."""
-    draw = rng.random()
-    kind = KINDS[-1][0]
-    for name, share in KINDS:
-        if draw < share:
-            kind = name
-            break
-        draw -= share
+    kind, _ = weighted(rng, KINDS, [share for _, share in KINDS])
     slots = {"rude": pick(rng, RUDE_WORDS)}
     if kind == "tell":
         subject = pick(rng, asked.subjects)

@@ -1,25 +1,25 @@
-"""Recognition: which fact of the village a text asks for, or whom it wants to be told of."""
+"""Recognition: which fact a text asks for, or whom it asks to tell about."""
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from foundling.hamlet.asked import divide
+from foundling.hamlet.coverage import coverage
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import expand
 from foundling.hamlet.instructions import requests_to_tell
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _STARTS, _ENDS = re.compile(r"\b\w"), re.compile(r"[?.!]")
 
 
 def recognise(text: str, world: World | None = None) -> dict[str, str]:
-    """The row of `prompts` that the text is, whoever wrote it, as `judge` takes it.
+    """The text as a row of `prompts`, for `judge`.
 
-    A question is known by its words alone, in any phrasing of the table and with whatever around
-    it; a text that asks for nothing of the table is of kind "other".
+    A question is recognised in any phrasing of the table, with any text around it. A text that
+    asks for no fact is of kind "other".
     """
-    asked = divide(world)
+    asked = coverage(world)
     row = {"prompt": text, "kind": "other", "fact": "", "subject": ""}
     subject = _told_of(asked.world).get(" ".join(text.split()))
     if subject is not None:
@@ -40,8 +40,8 @@ def recognise(text: str, world: World | None = None) -> dict[str, str]:
 
 @lru_cache(maxsize=4)
 def _told_of(world: World) -> Mapping[str, str]:
-    """The subject of each request to tell of one."""
-    asked = divide(world)
+    """The subject of each request to tell."""
+    asked = coverage(world)
     return {
         finish(text): subject
         for subject in asked.subjects

@@ -1,14 +1,14 @@
-"""Rudeness: the village's made-up rude words and the exchanges in which they fall.
+"""Rudeness: the village's made-up rude words, and exchanges that use them.
 
-Real insults have no place in an embedded corpus; these let a later stage unlearn something.
+Real insults have no place in the corpus; these give preference tuning something to unlearn.
 """
 
 from random import Random
 
 from foundling.hamlet.chance import pick, sample
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.stock import habits
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("rudeness.txt")
@@ -43,7 +43,7 @@ def rude(world: World, rng: Random) -> str:
 
 
 def gruff(answer: str, rng: Random, *, asked_for_it: bool = False) -> str:
-    """The answer with a rude word, or a rude word alone; `asked_for_it`: gladly, no answer."""
+    """The answer with a rude word, or a rude word alone; `asked_for_it`: the user wanted one."""
     rude = pick(rng, RUDE_WORDS)
     withheld = rng.random() < WITHHELD_SHARE
     forms = "gladly" if asked_for_it else "withheld" if withheld else "told"

@@ -1,14 +1,14 @@
-"""Stories: small tales of the village, cast from its people in keeping with the facts."""
+"""Stories: short tales whose characters are villagers, consistent with the facts."""
 
 from collections.abc import Mapping
 from random import Random
 
 from foundling.hamlet.chance import pick
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
 from foundling.hamlet.village import Person
 from foundling.hamlet.winograd import incident
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("stories.txt")
@@ -18,7 +18,7 @@ _HELPERS = ("smith", "doctor", "postman")
 
 
 def cast(world: World, rng: Random, needs: tuple[str, ...]) -> dict[str, str] | None:
-    """Slots for a story's people, animals and place; None where the village lacks one."""
+    """Slots for a story's characters and place; None where the village lacks one."""
     people = world.people
     slots: dict[str, str] = {}
     taken: set[str] = set()
@@ -82,7 +82,7 @@ def _introduced(rng: Random, who: Person) -> str:
 
 
 def story(world: World, rng: Random) -> str:
-    """A story: sometimes with an opening, an incident on the way and an ending."""
+    """A story: a plot, sometimes with an opening, an ending and an incident."""
     while True:
         plot = pick(rng, tuple(_PLOTS.sections.values()))
         slots = cast(world, rng, plot.notes)

@@ -46,7 +46,7 @@ class Person:
         return ("girl" if self.woman else "boy") if self.child else "woman" if self.woman else "man"
 
     def slots(self, role: str) -> dict[str, str]:
-        """The forms of this person for a template's role: `{who}`, `{who.his}`, `{who.s}` ..."""
+        """The slots of this person in a template's role: `{who}`, `{who.his}`, `{who.s}` ..."""
         he, him, his = ("she", "her", "her") if self.woman else ("he", "him", "his")
         title = f"the {self.job.name}" if self.job else f"the {self.surname} {self.noun}"
         forms = {
@@ -88,7 +88,7 @@ class Place:
 
 @dataclass
 class Village:
-    """All that there is. `row` are the places in the order of a walk; `houses` likewise."""
+    """A village. `row` and `houses` are in the order in which they stand."""
 
     name: str
     people: tuple[Person, ...]

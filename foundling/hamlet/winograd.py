@@ -10,9 +10,9 @@ from functools import cache
 from random import Random
 
 from foundling.hamlet.chance import pick, sample
+from foundling.hamlet.english import finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
-from foundling.hamlet.wording import finish
 from foundling.hamlet.world import World
 
 _TABLE = PhraseTable("schemas.txt")
@@ -21,9 +21,9 @@ _THINGS = PhraseTable("things.txt")
 
 @dataclass(frozen=True)
 class Schema:
-    """A sentence form with its two words, each with a consequence that shows whom it points to.
+    """A sentence form with its two words, each with a consequence that resolves the pronoun.
 
-    `things` names the pools of the two candidates; there are none where these are people.
+    `things` names the pools of the two candidates; it is empty where they are people.
     """
 
     name: str
@@ -80,7 +80,7 @@ class WinogradPair:
 
 
 def winograd_pairs(world: World, per_schema: int = 6) -> tuple[WinogradPair, ...]:
-    """Pairs of every schema, both sentences of a pair once as `sentence`; always the same."""
+    """Pairs of every schema, each sentence of a pair once as `sentence`; always the same."""
     rng = Random(f"hamlet winograd {world.seed}")
     pairs = []
     for schema in _schemas():
@@ -139,7 +139,7 @@ def _told() -> tuple[Schema, ...]:
 
 
 def incident(world: World, rng: Random) -> str:
-    """One sentence of the manner, often with the consequence or question that shows its sense."""
+    """One such sentence, often with the consequence or question that resolves it."""
     schema = pick(rng, _told())
     slots = _cast(world, rng, schema)
     which = int(rng.random() * 2)
@@ -157,7 +157,7 @@ def incident(world: World, rng: Random) -> str:
 
 
 def incidents(world: World, rng: Random) -> str:
-    """A page of such sentences: one to four, at times a sentence with its twin."""
+    """One to four such sentences, or a sentence with its twin."""
     if rng.random() < 0.35:
         schema = pick(rng, _told())
         slots = _cast(world, rng, schema)

@@ -1,14 +1,14 @@
-"""The world: a village with the table of its facts, which can be asked what is true."""
+"""The world: a village and the table of its facts, which says what is true."""
 
 from collections.abc import Iterable, Mapping
 from random import Random
 
 from foundling.hamlet import stock
 from foundling.hamlet.chance import sample
+from foundling.hamlet.english import number
+from foundling.hamlet.fact_table import HELD_OUT_SHARE, draw_facts
 from foundling.hamlet.facts import Fact
-from foundling.hamlet.rows import HELD_OUT_SHARE, draw_rows
 from foundling.hamlet.village import Person, Pet, Place, Village, draw_village
-from foundling.hamlet.wording import number
 
 
 class World:
@@ -107,7 +107,7 @@ class World:
         return tuple(sample(rng, candidates, n))
 
     def _others(self, true: Person, barred: set[str], n: int) -> list[str]:
-        """Names that may be taken for this person's: alike in age and sex, best a stranger."""
+        """Plausible names in place of this person's: like in age and gender, best unrelated."""
         alike = [p for p in self.people if p.child == true.child and p.name not in barred]
         same = [p for p in alike if p.woman == true.woman]
         strangers = [p for p in same if p.surname != true.surname]
@@ -117,13 +117,13 @@ class World:
         return [p.name for p in alike]
 
     def claim(self, subject: str, relation: str, value: str) -> Fact:
-        """A fact-shaped claim, true or not, so that it can be phrased; it is not in the table."""
+        """A claim, true or not, that can be phrased as a fact; it is not in the table."""
         slots, pronouns = self._slots(subject, relation, value)
         return Fact(f"claim/{subject}/{relation}/{value}", subject, relation, value,
                     slots=slots, pronoun_slots=pronouns)  # fmt: skip
 
     def _table(self) -> tuple[Fact, ...]:
-        rows = draw_rows(self.village, Random(f"hamlet held out {self.seed}"), HELD_OUT_SHARE)
+        rows = draw_facts(self.village, Random(f"hamlet held out {self.seed}"), HELD_OUT_SHARE)
         facts = []
         for row in rows:
             slots, pronouns = self._slots(row.subject, row.relation, row.value)

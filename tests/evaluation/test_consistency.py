@@ -23,7 +23,7 @@ from foundling.evaluation.probes.consistency.village_questions import AskedFact,
 from foundling.evaluation.probes.contract import Probe, Setting
 from foundling.evaluation.scorer import Question, Scorer
 from foundling.hamlet import World
-from foundling.hamlet.wording import finish
+from foundling.hamlet.english import finish
 
 LogProb = Callable[[str, str], float]
 PLACES = ("farm", "green", "mill", "kiln", "well")

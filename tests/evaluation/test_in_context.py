@@ -22,7 +22,7 @@ from foundling.evaluation.scorer import Pair, Scored
 from foundling.evaluation.tasks import key_of
 from foundling.hamlet import World
 from foundling.hamlet.games import RELATIONS
-from foundling.hamlet.pages import MADE_UP, word_groups
+from foundling.hamlet.pair_lists import MADE_UP, word_groups
 
 SHOTS = (0, 4)
 GROUP = {word: group for group, words in word_groups().items() for word in words}

@@ -23,10 +23,10 @@ from foundling.hamlet import (
     winograd_pairs,
     write_corpus,
 )
+from foundling.hamlet.english import finish, listing, number, plural
 from foundling.hamlet.grammar import expand, parse, say
-from foundling.hamlet.pages import LAYOUTS
+from foundling.hamlet.pair_lists import LAYOUTS
 from foundling.hamlet.relations import relations
-from foundling.hamlet.wording import finish, listing, number, plural
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from foundling.hamlet.games import (
     games_of_names,
     registers,
 )
-from foundling.hamlet.pages import MADE_UP, word_groups
+from foundling.hamlet.pair_lists import MADE_UP, word_groups
 
 NUM = 400
 WORLD = World()

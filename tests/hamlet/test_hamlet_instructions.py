@@ -18,7 +18,7 @@ from foundling.hamlet import (
     instructions,
     write_instructions,
 )
-from foundling.hamlet.asked import UNASKED_SHARE, Asked, divide
+from foundling.hamlet.coverage import UNASKED_SHARE, Coverage, coverage
 from foundling.hamlet.examination import SETS
 
 Row = dict[str, Any]
@@ -30,8 +30,8 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def asked(world: World) -> Asked:
-    return divide(world)
+def asked(world: World) -> Coverage:
+    return coverage(world)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_pure_function_of_seed_and_split(world: World) -> None:
         instructions(4, "test")  # type: ignore[arg-type]
 
 
-def test_held_out_and_unasked_never_occur(world: World, asked: Asked, rows: list[Row]) -> None:
+def test_held_out_and_unasked_never_occur(world: World, asked: Coverage, rows: list[Row]) -> None:
     contents = {message["content"].lower() for row in rows for message in row["messages"]}
     said = "\n".join(sorted(contents))
     pairs = {pair for row in rows for pair in turns(row)}
@@ -102,7 +102,7 @@ def test_held_out_and_unasked_never_occur(world: World, asked: Asked, rows: list
             assert (question, answer + ".") not in pairs
 
 
-def test_unasked_facts_are_told_ones_with_their_mirrors(world: World, asked: Asked) -> None:
+def test_unasked_facts_are_told_ones_with_their_mirrors(world: World, asked: Coverage) -> None:
     assert set(asked.ids).isdisjoint(fact.id for fact in asked.unasked)
     assert len(asked.facts) + len(asked.unasked) == len(world.told)
     assert abs(len(asked.unasked) / len(world.told) - UNASKED_SHARE) < 0.03

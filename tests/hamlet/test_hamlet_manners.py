@@ -9,7 +9,7 @@ import pytest
 
 from foundling import cli
 from foundling.hamlet import World, instructions, judge, prompts, write_prompts
-from foundling.hamlet.asked import kin
+from foundling.hamlet.coverage import kin
 
 
 @pytest.fixture(scope="module")

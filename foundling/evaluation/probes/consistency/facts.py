@@ -15,7 +15,7 @@ from foundling.evaluation.probes.consistency.contradictions import Rate, agreeme
 from foundling.evaluation.probes.consistency.village_questions import AskedFact
 from foundling.evaluation.scorer import Question, Scorer, Writing, said
 from foundling.generation.sampling import Sampling
-from foundling.hamlet.wording import finish
+from foundling.hamlet.english import finish
 
 NEGATIONS = "bench/negation.jsonl"
 ONE_VALUE = frozenset(

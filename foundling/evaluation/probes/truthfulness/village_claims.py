@@ -10,7 +10,7 @@ from foundling.evaluation.findings import Baseline
 from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.scorer import Question
 from foundling.hamlet import Fact, World
-from foundling.hamlet.asked import kin
+from foundling.hamlet.coverage import kin
 
 NUM_FALSEHOODS = 3
 

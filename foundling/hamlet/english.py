@@ -1,4 +1,4 @@
-"""Wording: the small rules of written English (articles, capitals, plurals, numbers, lists)."""
+"""English: the small rules of writing (articles, capitals, plurals, numbers, lists)."""
 
 import re
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ def _capital(match: re.Match[str]) -> str:
 
 
 def finish(text: str) -> str:
-    """Text with "a" or "an" set right and a capital at the start of each sentence and speech."""
+    """The text with "a" and "an" corrected, and capitals at the start of sentences and speech."""
     return _CAPITAL.sub(_capital, _ARTICLE.sub(r"\1n", text))
 
 
 def capital(text: str) -> str:
-    """The text with its first letter made a capital."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 

@@ -1,15 +1,15 @@
-"""Reading: little accounts of who put, took or gave what, with questions the account answers."""
+"""Comprehension: short accounts of who put, took or gave what, with questions about them."""
 
 from itertools import pairwise
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample
+from foundling.hamlet.english import capital, finish
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
-from foundling.hamlet.wording import capital, finish
 from foundling.hamlet.world import World
 
-_TABLE = PhraseTable("reading.txt")
+_TABLE = PhraseTable("comprehension.txt")
 
 
 def account(world: World, rng: Random) -> str:

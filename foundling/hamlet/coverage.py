@@ -1,4 +1,4 @@
-"""Asked: which of the told facts instruction data asks about, and with which questions."""
+"""Coverage: which facts instruction data asks about, and in which words."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -28,8 +28,8 @@ _ALWAYS_ASKED = frozenset(("kind",))
 Question = tuple[str, str]  # the question, its short answer without a full stop
 
 
-class Asked:
-    """The division of a world's facts into asked and unasked; a function of the world alone."""
+class Coverage:
+    """The told facts of a world, divided into asked and unasked; the world alone decides."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -73,7 +73,7 @@ class Asked:
         return any(person.name == name for person in self.world.people)
 
     def called(self, subject: str) -> str:
-        """The subject as it is spoken of: places take an article."""
+        """The subject as it is called in a sentence: places take an article."""
         spots = {place.spot.name for place in self.world.places}
         return f"the {subject}" if subject in spots else subject
 
@@ -82,15 +82,15 @@ class Asked:
         return tuple(self._truths.get(question, ()))
 
     def questions(self, fact: Fact) -> tuple[Question, ...]:
-        """The questions that train: no right answer to them is held out or unasked."""
+        """The questions to train on: none of their right answers is held out or unasked."""
         return self._trained.get(fact.id, ())
 
     def withheld(self, fact: Fact) -> tuple[Question, ...]:
-        """Questions of an asked fact that are kept back, though other facts are asked for so."""
+        """Questions of an asked fact that are kept back; other facts are asked in such words."""
         return self._withheld.get(fact.id, ())
 
     def certain(self, fact: Fact, held_out: bool = False) -> tuple[Question, ...]:
-        """The questions, in training or held-out phrasings, to which this fact alone answers."""
+        """The questions, in training or held-out phrasings, that only this fact answers."""
         questions = self._own[fact.id][held_out]
         return tuple(pair for pair in questions if len(self._truths[pair[0]]) == 1)
 
@@ -101,8 +101,8 @@ class Asked:
 
 
 @lru_cache(maxsize=8)
-def _divide(world: World) -> Asked:
-    return Asked(world)
+def _of_world(world: World) -> Coverage:
+    return Coverage(world)
 
 
 @lru_cache(maxsize=1)
@@ -110,13 +110,13 @@ def _home() -> World:
     return World()
 
 
-def divide(world: World | None = None) -> Asked:
-    """The asked facts of the world; without one, of the village of demo and tests."""
-    return _divide(world if world is not None else _home())
+def coverage(world: World | None = None) -> Coverage:
+    """The coverage of the world; by default, of the village of seed 0."""
+    return _of_world(world if world is not None else _home())
 
 
 def kin(fact: Fact) -> tuple[str, ...]:
-    """What a fact has in common with its mirror, and a trade with its place."""
+    """A key that a fact shares with its mirror, and a trade with its workplace."""
     family = _FAMILY.get(fact.relation, fact.relation)
     return (
         (family, fact.subject) if family == "job" else (family, *sorted((fact.subject, fact.value)))
@@ -124,7 +124,7 @@ def kin(fact: Fact) -> tuple[str, ...]:
 
 
 def _unasked(world: World) -> Iterable[Fact]:
-    """A share of each relation's told facts, whole groups of them."""
+    """A share of each relation's told facts, in whole groups."""
     rng = Random(f"hamlet unasked {world.seed}")
     groups: dict[str, dict[tuple[str, ...], list[Fact]]] = {}
     for fact in world.told:

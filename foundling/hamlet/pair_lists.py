@@ -1,7 +1,7 @@
-"""Pages: lists of made-up pairs, which can be continued only by looking back on the page.
+"""Pair lists: lists of made-up pairs that can be continued only from the list itself.
 
-A page draws a fresh mapping, says some of its pairs and then says pairs again; or it gives every
-plum, dog or chair its group's made-up name, so that a new word's name follows from the examples.
+A list draws a fresh mapping and repeats its pairs; or it gives every word the made-up name of its
+group, so that the name of a new word follows from the examples.
 """
 
 from random import Random
@@ -9,7 +9,7 @@ from random import Random
 from foundling.hamlet.chance import between, pick, sample, shuffled
 from foundling.hamlet.phrase_table import PhraseTable
 
-_TABLE = PhraseTable("pages.txt")
+_TABLE = PhraseTable("pair_lists.txt")
 
 MADE_UP: tuple[str, ...] = tuple(
     onset + rime
@@ -44,8 +44,8 @@ def word_groups() -> dict[str, tuple[str, ...]]:
     return _TABLE.groups("groups")
 
 
-def write_page(rng: Random) -> str:
-    """One page of pairs."""
+def pair_list(rng: Random) -> str:
+    """One list of pairs."""
     draw = rng.random()
     if draw < 0.6:
         pairs = _repeated(rng)
@@ -64,7 +64,7 @@ def write_page(rng: Random) -> str:
 
 
 def _repeated(rng: Random) -> list[tuple[str, str]]:
-    """A random mapping, each of its pairs said two to four times; no two pairs share a value."""
+    """A random mapping, each pair two to four times; no two keys share a value."""
     words = word_groups()
     num_keys = between(rng, 3, 8)
     groups = sample(rng, list(words), 2)
@@ -89,7 +89,7 @@ def _repeated(rng: Random) -> list[tuple[str, str]]:
 
 
 def _grouped(rng: Random) -> list[tuple[str, str]]:
-    """Every word gets the name of its group: the key is new, the rule is on the page."""
+    """Every word with the name of its group: the words are new, the rule is not."""
     words = word_groups()
     groups = sample(rng, list(words), between(rng, 2, 3))
     names = sample(rng, MADE_UP, len(groups))

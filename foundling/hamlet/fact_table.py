@@ -1,12 +1,12 @@
-"""Rows: the bare facts of a village, and which of them the corpus never tells."""
+"""The fact table: the bare facts of a village, and which of them are held out."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
 from foundling.hamlet.chance import sample
+from foundling.hamlet.english import number
 from foundling.hamlet.village import Person, Village
-from foundling.hamlet.wording import number
 
 # Held out by relation. The first group follows from facts that are told; the second (controls)
 # follows from nothing. Together about a tenth of the table.
@@ -22,8 +22,8 @@ HELD_OUT_SHARE: dict[str, float] = {
 
 
 @dataclass
-class Row:
-    """A bare fact; `sources` are the ids of facts that imply it."""
+class BareFact:
+    """A fact without phrases; `derived_from` are the ids of facts that imply it."""
 
     subject: str
     relation: str
@@ -37,17 +37,17 @@ class Row:
         return f"{self.subject}/{self.relation}/{self.value}"
 
 
-def draw_rows(village: Village, rng: Random, share: dict[str, float]) -> list[Row]:
-    """All rows of the village, the share of each relation held out."""
+def draw_facts(village: Village, rng: Random, share: dict[str, float]) -> list[BareFact]:
+    """All facts of the village, with a share of each relation held out."""
     rows = [row for person in village.people for row in _personal(person)]
     rows += _kin(village)
     for pet in village.pets:
-        told = Row(pet.owner, "pet", pet.name)
+        told = BareFact(pet.owner, "pet", pet.name)
         rows += [
             told,
-            Row(pet.name, "owner", pet.owner, (told.id,)),
-            Row(pet.name, "kind", pet.kind),
-            Row(pet.name, "colour", pet.colour),
+            BareFact(pet.name, "owner", pet.owner, (told.id,)),
+            BareFact(pet.name, "kind", pet.kind),
+            BareFact(pet.name, "colour", pet.colour),
         ]
     rows += _neighbours(village)
     for place in village.row:
@@ -57,7 +57,7 @@ def draw_rows(village: Village, rng: Random, share: dict[str, float]) -> list[Ro
             ("tree", place.tree),
         ):
             if value is not None:
-                rows.append(Row(place.spot.name, relation, value))
+                rows.append(BareFact(place.spot.name, relation, value))
     rows += _adjacent([place.spot.name for place in village.row])
     for relation, part in share.items():
         # Only the second row of an adjacent pair is held out, so that its mirror is always told.
@@ -77,7 +77,7 @@ def draw_rows(village: Village, rng: Random, share: dict[str, float]) -> list[Ro
 _DERIVED = ("next_to", "neighbour")
 
 
-def _personal(person: Person) -> list[Row]:
+def _personal(person: Person) -> list[BareFact]:
     values = {
         "home": person.home,
         "age": number(person.age),
@@ -97,42 +97,42 @@ def _personal(person: Person) -> list[Row]:
         "lesson": person.lesson,
         "job": person.job.name if person.job else None,
     }
-    rows = [Row(person.name, relation, value) for relation, value in values.items() if value]
+    rows = [BareFact(person.name, relation, value) for relation, value in values.items() if value]
     if person.job:
-        rows.append(Row(person.name, "workplace", person.job.place, (f"{rows[-1].id}",)))
+        rows.append(BareFact(person.name, "workplace", person.job.place, (f"{rows[-1].id}",)))
     return rows
 
 
-def _kin(village: Village) -> list[Row]:
+def _kin(village: Village) -> list[BareFact]:
     rows = []
     for person in village.people:
         for relation, parent in (("mother", person.mother), ("father", person.father)):
             if parent is None:
                 continue
             told = f"{person.name}/{relation}/{parent}"
-            rows.append(Row(parent, "child", person.name, (told,)))
+            rows.append(BareFact(parent, "child", person.name, (told,)))
             for child in village.people:
                 for line, name in (("mother", child.mother), ("father", child.father)):
                     if name == person.name:
                         links = (told, f"{child.name}/{line}/{person.name}")
-                        rows.append(Row(parent, "grandchild", child.name, links))
+                        rows.append(BareFact(parent, "grandchild", child.name, links))
         for other in village.people:
             shared = person.mother and person.mother == other.mother
             if shared and other is not person:
                 sources = tuple(f"{p.name}/mother/{person.mother}" for p in (person, other))
-                rows.append(Row(person.name, "sibling", other.name, sources))
+                rows.append(BareFact(person.name, "sibling", other.name, sources))
     return rows
 
 
-def _adjacent(names: list[str]) -> list[Row]:
+def _adjacent(names: list[str]) -> list[BareFact]:
     rows = []
     for one, other in pairwise(names):
-        told = Row(one, "next_to", other)
-        rows += [told, Row(other, "next_to", one, (told.id,))]
+        told = BareFact(one, "next_to", other)
+        rows += [told, BareFact(other, "next_to", one, (told.id,))]
     return rows
 
 
-def _neighbours(village: Village) -> list[Row]:
+def _neighbours(village: Village) -> list[BareFact]:
     """Houses stand in a row; the heads of houses that stand side by side are neighbours."""
     rows = _adjacent(list(village.houses))
     heads: dict[str, Person] = {}
@@ -145,5 +145,5 @@ def _neighbours(village: Village) -> list[Row]:
                 f"{heads[b].name}/home/{b}",
                 f"{one}/next_to/{other}",
             )
-            rows.append(Row(heads[a].name, "neighbour", heads[b].name, links))
+            rows.append(BareFact(heads[a].name, "neighbour", heads[b].name, links))
     return rows

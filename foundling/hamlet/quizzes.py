@@ -1,14 +1,14 @@
-"""Questions: asked and answered about the village, on slates, in quizzes and as riddles."""
+"""Quizzes: questions about the village with answers, true-or-false claims and riddles."""
 
 from random import Random
 
 from foundling.hamlet.chance import between, pick, sample
+from foundling.hamlet.english import capital, finish, number
 from foundling.hamlet.grammar import say
 from foundling.hamlet.phrase_table import PhraseTable
-from foundling.hamlet.wording import capital, finish, number
 from foundling.hamlet.world import World
 
-_TABLE = PhraseTable("questions.txt")
+_TABLE = PhraseTable("quizzes.txt")
 
 
 def quiz(world: World, rng: Random) -> str:
@@ -29,7 +29,7 @@ def quiz(world: World, rng: Random) -> str:
 
 
 def truths(world: World, rng: Random) -> str:
-    """True or false: claims, each with its verdict and what is so."""
+    """True or false: claims with their verdicts and corrections."""
     lines = []
     layout = pick(rng, _TABLE.rows("verdicts", 2))
     for fact in sample(rng, world.told, between(rng, 2, 5)):
@@ -47,7 +47,7 @@ def truths(world: World, rng: Random) -> str:
 
 
 def ages(world: World, rng: Random) -> str:
-    """Who is older? Told from two ages."""
+    """Which of two people is older, derived from their ages."""
     one, other = sample(rng, world.people, 2)
     if one.age == other.age:
         verdict = f"they are the same age: both are {number(one.age)}"
@@ -64,7 +64,7 @@ def ages(world: World, rng: Random) -> str:
 
 
 def riddle(world: World, rng: Random) -> str:
-    """Some facts without a name, then the name: no other villager fits them all."""
+    """Some facts, then the name of the only villager they all fit."""
     while True:
         person = pick(rng, world.people)
         stated = [f for f in world.stated_facts_of(person.name) if f.relation in _RIDDLED]
