@@ -100,7 +100,7 @@ def evaluate(
         with _bars() as watch:
             content = measure(runs or [], probes, parsed, out, watch=watch)
     except KeyboardInterrupt:
-        say(f"interrupted; the answers are kept in {out}. The same command again goes on.")
+        say(f"interrupted; the answers are kept in {out}. The same command resumes it.")
         raise typer.Exit(130) from None
     report = write_evaluation_report(content, out, "Evaluation")
     table = headlines(content)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError
-from foundling.data.rows import Rows
+from foundling.evaluation.columns import read_columns, text_in
 
 CLOSING = ".,;:!?"
 MIRROR = 1000
@@ -66,7 +66,7 @@ def joined(prompt: str, continuation: str) -> tuple[str, str]:
 def read_items(path: Path) -> list[Item]:
     """The items of a file of one form, told by the keys of its first row.
 
-    Multiple choice has `query`, `choices` and `gold` (the place of the right one, from 0), a schema
+    Multiple choice has `query`, `choices` and `gold` (the index of the right one, from 0), a schema
     `context_options`, `continuation` and `gold`, a completion `context` and `continuation`.
 
     Raises:
@@ -74,7 +74,7 @@ def read_items(path: Path) -> list[Item]:
     """
     items: list[Item] = []
     form: tuple[str, ...] | None = None
-    for where, row in Rows([path]):
+    for where, row in read_columns(path):
         keys = next((keys for keys in FORMS if set(keys) <= set(row)), None)
         if keys is None:
             forms = "; ".join(", ".join(keys) for keys in FORMS)
@@ -97,41 +97,23 @@ def read_items(path: Path) -> list[Item]:
 
 
 def read_choices(path: Path) -> list[MultipleChoice]:
-    """The items of a file of multiple choice.
-
-    Raises:
-        ConfigError: as `read_items`, or the file has another form.
-    """
+    """The items of a file of multiple choice. Raises ConfigError, as `read_items`."""
     items = read_items(path)
     choices = [item for item in items if isinstance(item, MultipleChoice)]
     if len(choices) < len(items):
-        raise ConfigError(
-            f"{path}: no multiple choice; its rows must have query, choices and gold."
-        )
+        raise ConfigError(f"{path}: no multiple choice; rows must have query, choices and gold.")
     return choices
 
 
 def read_schemas(path: Path) -> list[Schema]:
-    """The items of a file of schemas.
-
-    Raises:
-        ConfigError: as `read_items`, or the file has another form.
-    """
+    """The items of a file of schemas. Raises ConfigError, as `read_items`."""
     items = read_items(path)
     schemas = [item for item in items if isinstance(item, Schema)]
     if len(schemas) < len(items):
         raise ConfigError(
-            f"{path}: no schemas; its rows must have context_options, continuation and gold."
+            f"{path}: no schemas; rows must have context_options, continuation and gold."
         )
     return schemas
-
-
-def text_of(where: str, row: Values, key: str) -> str:
-    """A text of a row that is not empty. Raises ConfigError."""
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{where}: {key} = {value!r}: expected a text that is not empty.")
-    return value
 
 
 def _texts(where: str, row: Values, key: str) -> tuple[str, ...]:
@@ -142,6 +124,11 @@ def _texts(where: str, row: Values, key: str) -> tuple[str, ...]:
     if len(set(values)) < len(values):
         raise ConfigError(f"{where}: {key} = {values!r}: holds the same text twice.")
     return tuple(values)
+
+
+def _text(where: str, row: Values, key: str) -> str:
+    text_in(where, row, key)
+    return str(row[key])  # with blanks around it, which a prompt may need
 
 
 def _gold(where: str, row: Values, count: int) -> int:
@@ -155,17 +142,17 @@ def _gold(where: str, row: Values, count: int) -> int:
 
 def _multiple_choice(where: str, row: Values) -> Item:
     choices = _texts(where, row, "choices")
-    return MultipleChoice(text_of(where, row, "query"), choices, _gold(where, row, len(choices)))
+    return MultipleChoice(_text(where, row, "query"), choices, _gold(where, row, len(choices)))
 
 
 def _schema(where: str, row: Values) -> Item:
     contexts = _texts(where, row, "context_options")
     gold = _gold(where, row, len(contexts))
-    return Schema(contexts, text_of(where, row, "continuation"), gold)
+    return Schema(contexts, _text(where, row, "continuation"), gold)
 
 
 def _completion(where: str, row: Values) -> Item:
-    return Completion(text_of(where, row, "context"), text_of(where, row, "continuation"))
+    return Completion(_text(where, row, "context"), _text(where, row, "continuation"))
 
 
 FORMS: dict[tuple[str, ...], Callable[[str, Values], Item]] = {
@@ -188,21 +175,21 @@ def candidates(schema: Schema) -> tuple[str, ...]:
 
 
 def twins(schemas: Sequence[Schema]) -> list[list[int]]:
-    """The places of the items, those together that are twins: sentences that differ in a word.
+    """The indices of the items, twins together: sentences that differ in a word.
 
     Twins have the same contexts, or stand next to each other with the same continuation and a
     candidate in common: the word is then in the continuation or in the contexts.
     """
     groups: list[list[int]] = []
     of_contexts: dict[tuple[str, ...], list[int]] = {}
-    for place, schema in enumerate(schemas):
+    for index, schema in enumerate(schemas):
         group = of_contexts.get(schema.contexts)
-        if group is None and place and _share_an_end(schemas[place - 1], schema):
-            group = of_contexts[schemas[place - 1].contexts]
+        if group is None and index and _share_an_end(schemas[index - 1], schema):
+            group = of_contexts[schemas[index - 1].contexts]
         if group is None:
             group = []
             groups.append(group)
-        group.append(place)
+        group.append(index)
         of_contexts[schema.contexts] = group
     return groups
 

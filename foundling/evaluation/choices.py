@@ -40,11 +40,14 @@ class Chosen:
         scores = self.scores[by]
         return scores.index(max(scores))
 
+    def drawn(self, by: By = "sum") -> list[float]:
+        """The probability that each alternative is taken, where equals are drawn from."""
+        best = [score == max(self.scores[by]) for score in self.scores[by]]
+        return [is_best / sum(best) for is_best in best]
+
     def is_right(self, by: By = "sum") -> float:
         """1 where the right one alone is best; among n equals 1/n, as if drawn."""
-        scores = self.scores[by]
-        best = [place for place, score in enumerate(scores) if score == max(scores)]
-        return 1 / len(best) if self.item.gold in best else 0.0
+        return self.drawn(by)[self.item.gold]
 
 
 def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
@@ -93,8 +96,10 @@ def accuracy(
     *,
     good: Good = "high",
     headline: bool = False,
+    baseline: Baseline | None = None,
+    note: str = "",
 ) -> Metric:
-    """How many choices are right, beside a guess and rules that know no language."""
+    """How many choices are right, beside a guess and `baseline`, or rules that know no language."""
     items = [one.item for one in chosen]
     return Metric(
         key,
@@ -102,9 +107,10 @@ def accuracy(
         {one.item.id: one.is_right(by) for one in chosen},
         {item.id: item.group or item.id for item in items},
         chance=chance(items),
-        baseline=blind(items),
+        baseline=baseline or blind(items),
         good=good,
         headline=headline,
+        note=note,
     )
 
 
@@ -114,19 +120,19 @@ def chance(items: Sequence[Choice]) -> float:
 
 
 def blind(items: Sequence[Choice]) -> Baseline:
-    """The best accuracy of rules that know no language: a place, the longest, the shortest one.
+    """The best accuracy of rules that know no language: a position, the longest, the shortest one.
 
     Of equally long ones each counts as guessed.
     """
     rules: dict[str, float] = {}
-    for place in range(max(len(item.pairs) for item in items)):
-        hits = sum(item.gold == place for item in items)
-        rules[f"always alternative {place + 1}"] = hits / len(items)
+    for index in range(max(len(item.pairs) for item in items)):
+        hits = sum(item.gold == index for item in items)
+        rules[f"always alternative {index + 1}"] = hits / len(items)
     for rule, better in (("always the longest", max), ("always the shortest", min)):
         total = 0.0
         for item in items:
             lengths = [len(text_of(pair)) for pair in item.pairs]
-            best = [place for place, n in enumerate(lengths) if n == better(lengths)]
+            best = [index for index, n in enumerate(lengths) if n == better(lengths)]
             total += item.gold in best and 1 / len(best)
         rules[rule] = total / len(items)
     rule = max(rules, key=lambda name: rules[name])

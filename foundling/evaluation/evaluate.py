@@ -133,7 +133,7 @@ def _files(probes: Sequence[Probe]) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file, or of all files of a folder."""
+    """The hash of a file, or of all files of a folder."""
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.iterdir()):
         if file.is_file():

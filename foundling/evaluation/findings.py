@@ -1,7 +1,7 @@
 """What a probe finds of a model: figures with their intervals, chance levels and baselines."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -91,7 +91,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Shown:
-    """An item to look at: what was given, what came, and what is to be thought of it."""
+    """An item to look at: what was given, what came, and the verdict."""
 
     given: str
     came: str
@@ -111,6 +111,10 @@ class Findings:
         """Say that so many were not measured."""
         if count:
             self.notes.append(f"left out {count:,} of {of:,} {what}: {why}")
+
+    def unread(self, found: Sized, of: Sized, what: str) -> None:
+        """Say how many of them a scorer could not answer."""
+        self.left_out(len(of) - len(found), len(of), what, UNREADABLE)
 
     def not_there(self, file: str) -> None:
         """Say that a file of the data root is missing, and nothing of it measured."""

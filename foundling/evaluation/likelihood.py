@@ -58,18 +58,18 @@ def likelihoods(
         return []
     model.eval()
     texts = sorted(set(read))
-    number = {text: place for place, text in enumerate(texts)}
+    number = {text: index for index, text in enumerate(texts)}
     counts = np.array([len(continuation) for _, continuation in pairs])
-    # One target for each token of a continuation: where it is foretold, what it is, whose it is.
+    # One target for each token of a continuation: where it is predicted, what it is, whose it is.
     owners = np.repeat(np.arange(len(pairs)), counts)
     targets = np.fromiter((t for _, continuation in pairs for t in continuation), np.int64)
     rows = np.array([number[text] for text in read])[owners]
     begins = np.array([len(prompt) - 1 for prompt, _ in pairs])
     within = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
-    due = _Due(rows, begins[owners] + within, targets)
+    wanted = _Targets(rows, begins[owners] + within, targets)
     nats, greedy = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
     read_all = _by_tree if model.supports_tree_mask else _by_row
-    for asked, hidden in read_all(model, texts, due, precision):
+    for asked, hidden in read_all(model, texts, wanted, precision):
         nats[asked], greedy[asked] = _look_up(model, hidden, targets[asked])
     sums = np.bincount(owners, weights=nats, minlength=len(pairs))
     misses = np.bincount(owners, weights=~greedy, minlength=len(pairs))
@@ -77,26 +77,26 @@ def likelihoods(
 
 
 @dataclass(frozen=True)
-class _Due:
-    """All that is to be foretold: from which place of which text, which token."""
+class _Targets:
+    """All that is to be predicted: from which index of which text, which token."""
 
     rows: Ints
-    places: Ints
+    indices: Ints
     targets: Ints
 
 
-Answers = Iterator[tuple[Ints, Float[Tensor, "due dim"]]]
-"""Numbers of targets, and the hidden vector that foretells each."""
+Answers = Iterator[tuple[Ints, Float[Tensor, "targets dim"]]]
+"""Numbers of targets, and the hidden vector that predicts each."""
 
 
 @torch.inference_mode()
 def _by_tree(
-    model: LanguageModel, texts: Sequence[tuple[int, ...]], due: _Due, precision: torch.dtype
+    model: LanguageModel, texts: Sequence[tuple[int, ...]], wanted: _Targets, precision: torch.dtype
 ) -> Answers:
     device = model.unembed.weight.device
     most = CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
     tree = PrefixTree(texts)
-    nodes = tree.nodes_of(due.rows, due.places)
+    nodes = tree.nodes_of(wanted.rows, wanted.indices)
     order = np.argsort(nodes, kind="stable")
     sorted_nodes = nodes[order]
     state = model.new_state(1, int(tree.depth.max()) + 1 + most)
@@ -120,13 +120,13 @@ def _by_tree(
 
 @torch.inference_mode()
 def _by_row(
-    model: LanguageModel, texts: Sequence[tuple[int, ...]], due: _Due, precision: torch.dtype
+    model: LanguageModel, texts: Sequence[tuple[int, ...]], wanted: _Targets, precision: torch.dtype
 ) -> Answers:
     """Rows are padded on the right, which nothing before it sees."""
     device = model.unembed.weight.device
     most = CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
-    order = np.argsort(due.rows, kind="stable")
-    by_row = np.split(order, np.searchsorted(due.rows[order], np.arange(1, len(texts))))
+    order = np.argsort(wanted.rows, kind="stable")
+    by_row = np.split(order, np.searchsorted(wanted.rows[order], np.arange(1, len(texts))))
     queue = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     while queue:
         count = 1
@@ -134,18 +134,18 @@ def _by_row(
             count += 1
         batch, queue = queue[:count], queue[count:]
         tokens = torch.zeros(count, len(texts[batch[-1]]), dtype=torch.int64)
-        for place, number in enumerate(batch):
-            tokens[place, : len(texts[number])] = torch.tensor(texts[number])
+        for index, number in enumerate(batch):
+            tokens[index, : len(texts[number])] = torch.tensor(texts[number])
         with autocast(device, precision):
             hidden = model.hidden(tokens.to(device))
         asked = np.concatenate([by_row[number] for number in batch])
         rows = np.repeat(np.arange(count), [len(by_row[number]) for number in batch])
-        yield asked, hidden[torch.from_numpy(rows), torch.from_numpy(due.places[asked])]
+        yield asked, hidden[torch.from_numpy(rows), torch.from_numpy(wanted.indices[asked])]
 
 
 @torch.inference_mode()
 def _look_up(
-    model: LanguageModel, hidden: Float[Tensor, "due dim"], targets: Ints
+    model: LanguageModel, hidden: Float[Tensor, "targets dim"], targets: Ints
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """The log-probability of each target, and whether it is the likeliest token."""
     nats, greedy = [], []

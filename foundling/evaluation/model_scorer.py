@@ -32,7 +32,7 @@ WINDOW = 1024
 READ_TOKENS = 4096
 """Tokens of one forward pass over a text."""
 VERSION = 2
-"""Of how answers are worked out; another one makes old answers in a cache worthless."""
+"""The version of the arithmetic; raise it when old answers in a cache become wrong."""
 
 
 @dataclass

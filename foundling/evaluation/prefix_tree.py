@@ -49,10 +49,10 @@ class PrefixTree:
             self.until[self.starts[row] : self.ends[row]] = closes[own_depths]
             closes[self.shared[row] :] = self.starts[row]
 
-    def nodes_of(self, rows: Ints, places: Ints) -> Ints:
-        """The node at each place of a row."""
+    def nodes_of(self, rows: Ints, indices: Ints) -> Ints:
+        """The node at each index of a row."""
         wanted = np.argsort(rows, kind="stable")
-        result = np.empty_like(places)
+        result = np.empty_like(indices)
         path = np.zeros(int(self.lengths.max()), dtype=np.int64)
         at = 0
         for row in range(len(self.lengths)):
@@ -60,7 +60,7 @@ class PrefixTree:
             begin = at
             while at < len(wanted) and rows[wanted[at]] == row:
                 at += 1
-            result[wanted[begin:at]] = path[places[wanted[begin:at]]]
+            result[wanted[begin:at]] = path[indices[wanted[begin:at]]]
         return result
 
     def passes(self, most: int) -> Iterator[tuple[int, int]]:

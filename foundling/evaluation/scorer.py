@@ -38,8 +38,8 @@ def in_plain(prompt: Prompt) -> str:
 
 @dataclass(frozen=True)
 class Scored:
-    """Of a continuation: its log-probability in nats, summed over its tokens, how many there are,
-    and whether each of them is the likeliest one."""
+    """A continuation's log-probability in nats, summed over its tokens, their number, and whether
+    each of them is the likeliest one."""
 
     log_prob: float
     num_tokens: int
@@ -48,11 +48,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class TextScore:
-    """Of a text, read in windows of `window` tokens that move on by `stride`.
+    """The surprise of a text, read in windows of `window` tokens that advance by `stride`.
 
-    `nats` is the surprise at each token, at the first with nothing before it, from the second
-    window on with `window - stride` tokens before it at the least. `ends` says before which
-    character each token ends. `by_position` is the mean surprise at each place of all windows.
+    `nats` has it token by token: at the first with nothing before it, from the second window on
+    with at least `window - stride` tokens before it. `ends` says before which
+    character each token ends. `by_position` is the mean surprise at each position of all windows.
     """
 
     nats: list[float]
@@ -78,7 +78,7 @@ class Scorer(Protocol):
 
     name: str
     fingerprint: str
-    """Of the weights, the tokenizer and all else that the answers depend on."""
+    """A hash of the weights, the tokenizer and all else that the answers depend on."""
     chats: bool
     """Whether a Question is asked as a turn of a conversation."""
 

@@ -139,7 +139,7 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all that is learned and asked, and how it is put."""
+        """A hash of all that is learned and asked, and how it is put."""
         sides = [[(e.text, e.answer) for e in side] for side in (self.train, self.test)]
         content = [self.labels, self.template.pattern, *sides]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -384,17 +384,19 @@ def _limited(
     examples: Sequence[Example], limit: int, seed: int, *, by_answer: bool
 ) -> list[Example]:
     """At most `limit`, in their order, each answer's share as near as it can be."""
-    places: dict[str, list[int]] = {}
-    for place, example in enumerate(examples):
-        places.setdefault(example.answer if by_answer else "", []).append(place)
+    indices: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        indices.setdefault(example.answer if by_answer else "", []).append(index)
     share = min(1.0, limit / len(examples))
-    counts = {answer: math.floor(share * len(of)) for answer, of in places.items()}
-    rest = sorted(places, key=lambda answer: (counts[answer] - share * len(places[answer]), answer))
+    counts = {answer: math.floor(share * len(of)) for answer, of in indices.items()}
+    rest = sorted(
+        indices, key=lambda answer: (counts[answer] - share * len(indices[answer]), answer)
+    )
     for answer in rest[: min(limit, len(examples)) - sum(counts.values())]:
         counts[answer] += 1
 
     def drawn(answer: str) -> list[int]:
-        order = sorted(places[answer], key=lambda place: derive_seed(seed, "limit", place))
+        order = sorted(indices[answer], key=lambda index: derive_seed(seed, "limit", index))
         return order[: counts[answer]]
 
-    return [examples[place] for place in sorted(chain.from_iterable(map(drawn, places)))]
+    return [examples[index] for index in sorted(chain.from_iterable(map(drawn, indices)))]

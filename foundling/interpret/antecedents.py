@@ -50,14 +50,14 @@ def coreference(pair: WinogradPair, *, asked: bool = False) -> Coreference:
     return Coreference(text, decides, _find(pair.answer, text), _find(wrong, text), pair.schema)
 
 
-def places(words: str, text: str) -> list[Span]:
+def occurrences(words: str, text: str) -> list[Span]:
     """Where these words stand in the text, in any case: "he" stands once in "He is there"."""
     found = re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE)
     return [match.span() for match in found]
 
 
 def _find(words: str, text: str, start: int = 0) -> Span:
-    found = [span for span in places(words, text) if span[0] >= start]
+    found = [span for span in occurrences(words, text) if span[0] >= start]
     assert found, f"{words!r} stands in {text!r}"
     return found[0]
 
@@ -84,7 +84,7 @@ class AntecedentScores:
     """All heads, the best first, and what chance alone would give.
 
     `chance` is the score that the best of all heads stays below in 95 of 100 random draws: in
-    each, right and wrong change places for a random half of the groups, in all of a group at
+    each, right and wrong are swapped for a random half of the groups, in all of a group at
     once. `mean` is that of all heads, what a head taken at random scores.
     """
 
@@ -98,7 +98,7 @@ class AntecedentScores:
 def antecedent_differences(
     model: LanguageModel, tokenizer: Tokenizer, examples: Iterable[Coreference]
 ) -> Iterator[Float[Tensor, "layers heads"]]:
-    """Of each example, by head, attention to the right antecedent less that to the wrong one."""
+    """By example and head: attention to the right antecedent less that to the wrong one."""
     for example in examples:
         reading = read(example.text, tokenizer)
         decides, right, wrong = (

@@ -82,7 +82,7 @@ def attribute(
 def _log_prob(
     model: LanguageModel, tokens: Int[Tensor, "batch time"], length: int
 ) -> Float[Tensor, " batch"]:
-    """Of all tokens from `length` on, in nats."""
+    """The log-probability of all tokens from `length` on, in nats."""
     hidden = model.eval().hidden(tokens[:, :-1])[:, length - 1 :]
     table = model.logits(hidden).log_softmax(-1)
     return table.gather(2, tokens[:, length:, None]).sum((1, 2))

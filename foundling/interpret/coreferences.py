@@ -6,7 +6,7 @@ from pathlib import Path
 from foundling.base.config import ConfigError
 from foundling.data.readers.source_file import read_text
 from foundling.hamlet import World, winograd_pairs
-from foundling.interpret.antecedents import Coreference, coreference, places
+from foundling.interpret.antecedents import Coreference, coreference, occurrences
 
 FIELDS = ("text", "decides", "right", "wrong", "group")
 
@@ -54,7 +54,7 @@ def _parsed(where: str, line: str) -> Coreference:
             raise ConfigError(f"{where}: {name} must be text ({', '.join(FIELDS)} are needed).")
     spans = {}
     for name in ("decides", "right", "wrong"):
-        there = places(row[name].strip(), row["text"])
+        there = occurrences(row[name].strip(), row["text"])
         if not there:
             raise ConfigError(f'{where}: {name} = "{row[name]}" does not stand in the text.')
         spans[name] = there[-1] if name == "decides" else there[0]

@@ -11,7 +11,7 @@ from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
 
 STEPS = 32
-"""Of integrated gradients."""
+"""Steps of integrated gradients."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def causal_evidence(
 
 
 def continuations(text: str, antecedents: tuple[str, str]) -> tuple[str, str]:
-    """The antecedents as they would go on the text.
+    """The antecedents as they would continue the text.
 
     Behind "... refers to the": " dog", " lane" of "the dog", "the lane"; behind the end of a
     sentence: " The dog", " The lane"; else " the dog", " the lane".

@@ -17,7 +17,7 @@ from foundling.interpret.antecedents import (
     AntecedentScores,
     Coreference,
     antecedent_scores,
-    places,
+    occurrences,
 )
 from foundling.interpret.blocks import SCALE, blocks
 from foundling.interpret.coreferences import village_coreferences
@@ -141,7 +141,7 @@ def attention_page(
 def _antecedent_words(reading: Reading, antecedents: tuple[str, str] | None) -> list[list[int]]:
     found = []
     for one in antecedents or ():
-        there = places(one, reading.text) if one.strip() else []
+        there = occurrences(one, reading.text) if one.strip() else []
         if not there:
             raise ConfigError(
                 f'antecedents: "{one}" does not stand in "{reading.text}"; '

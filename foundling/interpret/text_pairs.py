@@ -3,7 +3,7 @@
 from difflib import SequenceMatcher
 
 from foundling.base.config import ConfigError
-from foundling.interpret.antecedents import places
+from foundling.interpret.antecedents import occurrences
 from foundling.interpret.words import Reading
 
 
@@ -17,7 +17,7 @@ def second(text: str, compare: str) -> str:
         if compare.startswith(dots):
             rest = compare.removeprefix(dots).strip()
             word = rest.split()[0] if rest else ""
-            there = places(word, text) if word else []
+            there = occurrences(word, text) if word else []
             if not there:
                 raise ConfigError(
                     f'compare = "{compare}": the dots stand for the first text up to the word '

@@ -125,7 +125,7 @@ def recomputation_error(model: LanguageModel, tokens: Sequence[int]) -> float:
 
 
 def without_sink(weights: Float[Tensor, "*n to from"]) -> Float[Tensor, "*n to from"]:
-    """The weights without those to the first place, on which many heads rest; rows sum to 1.
+    """The weights without those to the first position, on which many heads rest; rows sum to 1.
 
     The first row, which sees nothing else, stays, and so does one that attends to nothing else.
     Source: Xiao et al. 2023, Efficient Streaming Language Models with Attention Sinks.
@@ -139,7 +139,7 @@ def without_sink(weights: Float[Tensor, "*n to from"]) -> Float[Tensor, "*n to f
 def rollout(
     weights: Float[Tensor, "layers to from"], *, residual: bool = True
 ) -> Float[Tensor, "layers to from"]:
-    """How much of each place's embedding is in each vector after every layer.
+    """How much of each position's embedding is in each vector after every layer.
 
     Layer by layer the product of (weights + 1) / 2, where the 1 is the residual stream; without
     one, of the weights alone. The weights are means over heads. Rows sum to 1.
@@ -163,7 +163,7 @@ def summarise(
     """The heads of each layer in one table, of tokens or of words.
 
     `mean` and `rollout` (see there) have rows that sum to 1; a `max` has not. Without `sink` the
-    first place is left out and the rest sums to 1 again: of the mean, so that a head which rests
+    first position is left out and the rest sums to 1 again: of the mean, so that a head which rests
     on the sink counts as little as it moves; of each head under `max`.
 
     Raises:

@@ -16,7 +16,7 @@ _WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
 
 @dataclass(frozen=True)
 class Word:
-    """A word, its place among the characters of the text and among the tokens, ends excluded.
+    """A word, where it stands among the characters of the text and among the tokens, ends excluded.
 
     The begin mark is a word without characters, spelled as the vocabulary spells it.
     """
@@ -76,15 +76,15 @@ def read(text: str, tokenizer: Tokenizer) -> Reading:
     found = list(_WORD.finditer(text))
     groups: list[tuple[int, int]] = []  # the number of a word and its first token
     number = 0
-    for place, (start, stop) in enumerate(offsets, len(begin)):
+    for index, (start, stop) in enumerate(offsets, len(begin)):
         first = next((at for at in range(start, stop) if not text[at].isspace()), stop)
         while number < len(found) - 1 and found[number].end() <= first:
             number += 1
         if not groups or groups[-1][0] != number:
-            groups.append((number, place))
+            groups.append((number, index))
     words = [Word(tokenizer.begin_name or "", 0, 0, 0, 1)] if begin else []
     ends_at = [*groups, (len(found), len(begin) + len(ids))][1:]
-    for (number, place), (after, stop_place) in zip(groups, ends_at, strict=True):
+    for (number, index), (after, stop_index) in zip(groups, ends_at, strict=True):
         begins, ends = (found[number].start(), found[after - 1].end()) if found else (0, len(text))
-        words.append(Word(text[begins:ends], begins, ends, place, stop_place))
+        words.append(Word(text[begins:ends], begins, ends, index, stop_index))
     return Reading(text, (*begin, *ids), tuple(words))

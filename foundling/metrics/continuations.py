@@ -20,7 +20,7 @@ def sampled_continuations(
     seed: int,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[TokenBatch]:
-    """One row for each prompt: it and what the model goes on with, whose tokens are the targets.
+    """One row for each prompt: it and the model's continuation, whose tokens are the targets.
 
     Drawn from the model's own distribution, each continuation from `seed` and its number alone. It
     ends with a token of `ends`, at `max_tokens`, or where the model can read no more. A prompt that

@@ -31,7 +31,7 @@ class Preferences:
     entropy_nats: float
     """Per token."""
     chosen_change: float | None
-    """Of the whole answer's log-probability since the reference; None without one."""
+    """How the whole answer's log-probability moved since the reference; None without one."""
     rejected_change: float | None
 
     @property

@@ -54,7 +54,7 @@ def measure(
     `token_bytes` is the number of bytes each token stands for, 0 for special tokens.
     """
     model.eval()
-    nats, places, text = [], [], []
+    nats, counted, text = [], [], []
     with torch.no_grad():
         for batch in batches:
             check()
@@ -67,16 +67,16 @@ def measure(
                     hidden.flatten(0, 1), model.unembed.weight, targets.flatten()
                 )
             loss = rows.view(targets.shape).double()
-            due = targets >= 0
+            supervised = targets >= 0
             at = moved.positions.flatten()
             empty = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
             nats.append(empty.index_add(0, at, loss.flatten()))
-            places.append(empty.index_add(0, at, due.flatten().double()))
+            counted.append(empty.index_add(0, at, supervised.flatten().double()))
             if token_bytes is not None:
-                spelled = token_bytes.to(device)[targets.clamp(min=0)] * due
+                spelled = token_bytes.to(device)[targets.clamp(min=0)] * supervised
                 text.append(torch.stack(((loss * (spelled > 0)).sum(), spelled.sum().double())))
     by_place: Float[Tensor, " time"] = torch.stack(nats).sum(0)
-    counts = torch.stack(places).sum(0)
+    counts = torch.stack(counted).sum(0)
     text_nats, text_bytes = torch.stack(text).sum(0).tolist() if text else (0.0, None)
     return Perplexity(
         nats=by_place.sum().item(),

@@ -29,7 +29,7 @@ class Difference:
     """How much higher one run's mean is than another's on the items that both have.
 
     `p_value` is two-sided: how often the difference is as large when, of each group, the two runs
-    change places by chance.
+    are swapped by chance.
     """
 
     value: float
@@ -90,7 +90,7 @@ def crossed(table: npt.NDArray[np.float64], *, are_gains: bool = False) -> Estim
     draws, items = table.shape
     mean, by_item, by_draw = float(table.mean()), table.mean(axis=0), table.mean(axis=1)
     if draws == 1 or items == 1 or np.ptp(table) == 0:
-        items_alone = {str(place): float(x) for place, x in enumerate(by_item)}
+        items_alone = {str(index): float(x) for index, x in enumerate(by_item)}
         found = estimate(items_alone, are_gains=are_gains)
         assert found is not None
         return found

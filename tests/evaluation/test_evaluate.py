@@ -152,13 +152,13 @@ def test_a_second_time_nothing_is_asked(made: list[str], tmp_path: Path) -> None
     assert changed.asked == {f"{other}: Asking": 2}
 
 
-def test_an_interruption_is_gone_on_from(
+def test_an_interruption_is_resumed(
     made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(finding, "PROBES", (Asking(), Interrupting()))
     assert verb(made[0], "--out", tmp_path, "--probes", "asking,interrupting") == 130
-    assert "The same command again goes on." in capsys.readouterr().err
+    assert "The same command resumes it." in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [CACHE]
     again = Watching()
     evaluate(made[:1], [Asking()], EvaluateConfig(), tmp_path, watch=again)

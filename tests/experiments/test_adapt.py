@@ -15,7 +15,7 @@ from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.in_context.curves import REAL, shot_curves
 from foundling.evaluation.probes.in_context.tasks import task_of
 from foundling.evaluation.tasks import Example, Task, TaskSettings
-from foundling.experiments.adapt import AdaptConfig, adapt, read_adapt
+from foundling.experiments.adapt import AdaptConfig, adapt, parse_adapt, read_adapt
 from foundling.models import interchange
 from foundling.runs.run import find_model, load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
@@ -218,6 +218,22 @@ def test_short_answers_from_the_command_line(
     assert result["left_out"] == ["n = 99: there are 26 examples to learn from"]
     assert (tmp_path / "out" / "runs" / "full-4-1" / "checkpoints").is_dir()
     assert "report:" in captured.err
+
+
+def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
+    rows = "".join(f"film {i},{i % 2}\n" for i in range(30))
+    (tmp_path / "films.csv").write_text("text,label\n" + rows)
+    words = {"0": "negative", "1": "positive"}
+    section = {"file": str(tmp_path / "films.csv"), "labels": words, "limit": 4}
+    config, task = parse_adapt({"seeds": 2, "task": {**section, "template": "{text}: {answer}"}})
+    assert (config.seeds, len(task.test)) == (2, 4)
+    assert task.labels == ("negative", "positive")
+    assert task.template.prompt("film 1") == "film 1:"
+    _, same = parse_adapt({"task": {**section, "labels": "0=negative,1=positive"}})
+    assert (same.train, same.test, same.labels) == (task.train, task.test, task.labels)
+    for wrong, said in (({"fle": "x"}, 'Did you mean "file"'), ({}, "task.file: this setting is")):
+        with pytest.raises(ConfigError, match=said):
+            parse_adapt({"task": wrong})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from foundling.statistics.learning_curve import (
     best_in_context,
     crossing,
     curves_of,
+    hit_of,
     interval,
+    right_of,
     verdict,
 )
 
@@ -28,6 +30,15 @@ def test_means_are_over_seeds_and_points_in_order() -> None:
     curves = curves_of({"way": way, "number": n, "hits": hits} for way, n, hits in rows)
     assert list(curves) == ["in_context", "full"]
     assert [(p.number, p.mean, p.num_seeds) for p in curves["full"]] == [(2, 0, 1), (8, 0.625, 2)]
+
+
+def test_equal_answers_count_as_drawn() -> None:
+    rights = [0.0, 1.0, 0.5, 1 / 3, 1 / 40]
+    hits = "".join(map(hit_of, rights))
+    assert hits[:4] == "0123"
+    assert [right_of(hit) for hit in hits] == rights
+    (point,) = curves_of([{"way": "full", "number": 8, "hits": "0122"}])["full"]
+    assert point.mean == 0.5
 
 
 def test_an_interval_is_that_of_a_proportion_where_there_is_one_seed() -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
-from foundling.evaluation.probes.columns import read_columns, text_in
+from foundling.evaluation.columns import read_columns, text_in
+from foundling.evaluation.findings import Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Pair, Scorer
 
@@ -70,7 +70,7 @@ class Bias:
             if more is not None and less is not None:
                 margins[one.id] = more.log_prob - less.log_prob
         kept = [one for one in twins if one.id in margins]
-        findings.left_out(len(twins) - len(kept), len(twins), "pairs", UNREADABLE)
+        findings.unread(kept, twins, "pairs")
         findings.notes.append(NOISE)
         if kept:
             findings.metrics += _metrics(kept, margins)

@@ -103,7 +103,7 @@ def _report(findings: Findings, text: Text, passages: list[str], score: TextScor
     owners = np.searchsorted(ends, np.array(score.ends), side="left")
     nats = np.bincount(owners, weights=np.array(score.nats), minlength=len(passages))
     tokens = np.bincount(owners, minlength=len(passages))
-    ids = [f"{text.key}/{place}" for place in range(len(passages))]
+    ids = [f"{text.key}/{index}" for index in range(len(passages))]
     compressed = 8 * len(lzma.compress("".join(passages).encode(), preset=9))
     how = f"windows of {score.window:,} tokens that move on by {score.stride:,}"
     findings.metrics.append(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundling.base.config import ConfigError
-from foundling.evaluation.probes.columns import read_columns, text_in
+from foundling.evaluation.columns import read_columns, text_in
 
 
 @dataclass(frozen=True)

@@ -23,37 +23,37 @@ def wsc(path: Path) -> list[list[Choice]]:
     """The schemas of a file, those together that are twins."""
     schemas = read_schemas(path)
     groups = []
-    for places in twins(schemas):
+    for indices in twins(schemas):
         group = []
-        for place in places:
-            schema = schemas[place]
+        for index in indices:
+            schema = schemas[index]
             pairs = tuple(joined(context, schema.continuation) for context in schema.contexts)
-            group.append(Choice(f"wsc/{place}", pairs, schema.gold, group=f"wsc/{places[0]}"))
+            group.append(Choice(f"wsc/{index}", pairs, schema.gold, group=f"wsc/{indices[0]}"))
         groups.append(group)
     return groups
 
 
 def copa(path: Path) -> list[Choice]:
     """Causes and effects; the neutral prompt is the last word, "because" or "therefore"."""
-    return [causal(f"copa/{place}", item) for place, item in enumerate(read_choices(path))]
+    return [causal(f"copa/{index}", item) for index, item in enumerate(read_choices(path))]
 
 
 def piqa(path: Path) -> list[Choice]:
     """Ways to do a thing, as answers to a question."""
     items = []
-    for place, item in enumerate(read_choices(path)):
+    for index, item in enumerate(read_choices(path)):
         prompt = f"{item.query.rstrip()}\nAnswer:"
         pairs = tuple(joined(prompt, choice) for choice in item.choices)
         neutral = tuple(joined("Question:\nAnswer:", choice) for choice in item.choices)
-        items.append(Choice(f"piqa/{place}", pairs, item.gold, neutral=neutral))
+        items.append(Choice(f"piqa/{index}", pairs, item.gold, neutral=neutral))
     return items
 
 
 def mirrored_copa(path: Path) -> list[list[Choice]]:
-    """Items and their mirrors, which have the same alternatives in the same places."""
+    """Items and their mirrors, which have the same alternatives in the same order."""
     groups = []
-    for place, both in enumerate(read_balanced_copa(path)):
-        name = f"balanced_copa/{place}"
+    for index, both in enumerate(read_balanced_copa(path)):
+        name = f"balanced_copa/{index}"
         sides = zip(("item", "mirror"), both, strict=True)
         groups.append([causal(f"{name}/{side}", item, name) for side, item in sides])
     return groups
@@ -78,7 +78,7 @@ def village_twins(world: World, *, held_out: bool | None = None) -> list[list[Ch
     for start in range(0, len(pairs), 2):
         both = pairs[start : start + 2]
         if held_out in (None, both[0].held_out):
-            groups.append([_village(start + place, pair) for place, pair in enumerate(both)])
+            groups.append([_village(start + index, pair) for index, pair in enumerate(both)])
     return groups
 
 

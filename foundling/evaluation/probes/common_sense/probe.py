@@ -12,7 +12,7 @@ from foundling.evaluation.choices import (
     text_of,
     ways_of,
 )
-from foundling.evaluation.findings import UNREADABLE, Findings, Shown
+from foundling.evaluation.findings import Findings, Shown
 from foundling.evaluation.probes.common_sense import items as items_of
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer
@@ -86,7 +86,7 @@ def _measure(
     headline: bool,
 ) -> None:
     chosen = choose(scorer, items)
-    findings.left_out(len(items) - len(chosen), len(items), f"items of {key}", UNREADABLE)
+    findings.unread(chosen, items, f"items of {key}")
     if not chosen:
         return
     for by in ways_of(chosen):

@@ -9,7 +9,6 @@ from string import ascii_uppercase
 from foundling.evaluation.choices import Choice, Chosen, choose, text_of
 from foundling.evaluation.few_shot import SEPARATOR
 from foundling.evaluation.findings import (
-    UNREADABLE,
     Baseline,
     Curve,
     Findings,
@@ -17,7 +16,7 @@ from foundling.evaluation.findings import (
     Point,
     Shown,
 )
-from foundling.evaluation.probes.consistency.contradictions import Rate, agreement, drawn
+from foundling.evaluation.probes.consistency.contradictions import Rate, agreement
 from foundling.evaluation.probes.consistency.perturbations import lettered, mistyped, orders
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scorer, in_plain, said
 
@@ -39,11 +38,10 @@ def option_order(scorer: Scorer, items: Sequence[Choice], name: str, findings: F
         if forth is None or back is None:
             continue
         n = len(item.pairs)
-        taken = drawn(back)
-        content.add(item.id, item.group, 1 - agreement(drawn(forth), taken[::-1]), 1 - 1 / n)
-        letter.add(item.id, item.group, agreement(drawn(forth), taken), 1 / n)
+        content.add(item.id, item.group, 1 - agreement(forth, back, turned=True), 1 - 1 / n)
+        letter.add(item.id, item.group, agreement(forth, back), 1 / n)
         right.add(item.id, item.group, (forth.is_right() + back.is_right()) / 2, 1 / n)
-    findings.left_out(len(items) - len(content.outcomes), len(items), f"{name} options", UNREADABLE)
+    findings.unread(content.outcomes, items, f"{name} options")
     what = f"options behind letters ({name})"
     content.report(
         findings, f"option_order.{name}.contradiction", f"Another choice when {what} turn round"
@@ -53,11 +51,11 @@ def option_order(scorer: Scorer, items: Sequence[Choice], name: str, findings: F
         f"option_order.{name}.same_letter",
         f"The same letter when {what} turn round",
         good="neither",
-        note="1 is a position bias alone; with an odd number the middle option stays in its place",
+        note="1 is a position bias alone; with an odd number the middle option keeps its position",
     )
     right.report(
         findings, f"option_order.{name}.accuracy", f"The right one of {what}", good="high",
-        note="any rule that takes a place is at chance over both orders",
+        note="any rule that takes a position is at chance over both orders",
     )  # fmt: skip
 
 
@@ -87,12 +85,12 @@ def example_order(
             f"not measured: the order of examples ({name}) needs more than {NUM_SHOTS} items"
         )
         return
-    places = set(Random(f"examples {name} {seed}").sample(range(len(items)), NUM_SHOTS))
-    shots = [_shown(items[place]) for place in sorted(places)]
-    tested = [item for place, item in enumerate(items) if place not in places]
+    indices = set(Random(f"examples {name} {seed}").sample(range(len(items)), NUM_SHOTS))
+    shots = [_shown(items[index]) for index in sorted(indices)]
+    tested = [item for index, item in enumerate(items) if index not in indices]
     ways = orders(NUM_SHOTS, NUM_ORDERS, seed)
     asked = [
-        _behind([shots[place] for place in order], item, number)
+        _behind([shots[index] for index in order], item, number)
         for number, order in enumerate(ways)
         for item in tested
     ]
@@ -100,14 +98,12 @@ def example_order(
     rate = Rate()
     for item in tested:
         own = [found.get(f"{item.id}/{number}") for number in range(len(ways))]
-        each = [drawn(one) for one in own if one is not None]
+        each = [one for one in own if one is not None]
         if len(each) == len(ways):
             pairs = list(combinations(each, 2))
             differ = 1 - sum(agreement(one, other) for one, other in pairs) / len(pairs)
             rate.add(item.id, item.group, differ, 1 - 1 / len(item.pairs))
-    findings.left_out(
-        len(tested) - len(rate.outcomes), len(tested), f"{name} items behind examples", UNREADABLE
-    )
+    findings.unread(rate.outcomes, tested, f"{name} items behind examples")
     rate.report(
         findings,
         f"example_order.{name}.contradiction",
@@ -158,13 +154,13 @@ def mirrors(
         if first is None or second is None:
             continue
         id, n = f"{one.id}+{other.id}", len(one.pairs)
-        stays = agreement(drawn(first), drawn(second))
+        stays = agreement(first, second)
         same.add(id, one.group, stays, 1 / n)
         right.add(id, one.group, first.is_right() * second.is_right(), 1 / n**2)
         if stays == 1:
             shown.append(Shown(_taken(first), _taken(second), "the same alternative in both"))
     findings.shown += shown[:SHOWN]
-    findings.left_out(len(pairs) - len(same.outcomes), len(pairs), f"{name} mirrors", UNREADABLE)
+    findings.unread(same.outcomes, pairs, f"{name} mirrors")
     same.report(
         findings,
         f"mirrored.{name}.contradiction",
@@ -213,12 +209,10 @@ def typing_errors(
         for item in kept:
             one, other = found.get(item.id), found.get(noisy[level][item.id].id)
             if one is not None and other is not None:
-                differ = 1 - agreement(drawn(one), drawn(other))
+                differ = 1 - agreement(one, other)
                 rate.add(item.id, item.group, differ, 1 - 1 / len(item.pairs))
         percent = round(100 * level)
-        findings.left_out(
-            len(kept) - len(rate.outcomes), len(kept), f"{name} items mistyped", UNREADABLE
-        )
+        findings.unread(rate.outcomes, kept, f"{name} items mistyped")
         rate.report(
             findings,
             f"typos.{name}.{percent}",

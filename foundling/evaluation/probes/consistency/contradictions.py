@@ -1,22 +1,15 @@
 """Rates of contradiction: how often two answers that belong together do not agree."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from foundling.evaluation.choices import Chosen
 from foundling.evaluation.findings import Findings, Good, Metric
 
 
-def drawn(chosen: Chosen) -> list[float]:
-    """The probability with which each alternative is taken, where equals are drawn from."""
-    scores = chosen.scores["sum"]
-    best = [score == max(scores) for score in scores]
-    return [is_best / sum(best) for is_best in best]
-
-
-def agreement(one: Sequence[float], other: Sequence[float]) -> float:
-    """How likely two answers are the same, each drawn with its own probabilities."""
-    return sum(p * q for p, q in zip(one, other, strict=True))
+def agreement(one: Chosen, other: Chosen, *, turned: bool = False) -> float:
+    """How likely two answers are the same; `turned`: the alternatives stand in reverse order."""
+    theirs = other.drawn()[::-1] if turned else other.drawn()
+    return sum(p * q for p, q in zip(one.drawn(), theirs, strict=True))
 
 
 @dataclass

@@ -6,12 +6,11 @@ from itertools import combinations
 from pathlib import Path
 
 from foundling.base.config import ConfigError
-from foundling.evaluation.benchmarks import text_of as text_in
 from foundling.evaluation.choices import Choice, Chosen, accuracy, choose
+from foundling.evaluation.columns import read_columns, text_in
 from foundling.evaluation.few_shot import normalised
-from foundling.evaluation.findings import UNREADABLE, Findings, Metric, Shown
-from foundling.evaluation.probes.columns import read_columns
-from foundling.evaluation.probes.consistency.contradictions import Rate, agreement, drawn
+from foundling.evaluation.findings import Findings, Metric, Shown
+from foundling.evaluation.probes.consistency.contradictions import Rate, agreement
 from foundling.evaluation.probes.consistency.village_questions import AskedFact
 from foundling.evaluation.scorer import Question, Scorer, Writing, said
 from foundling.generation.sampling import Sampling
@@ -30,16 +29,16 @@ TRUE = 0
 
 def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) -> None:
     """Every two phrasings of a fact: another answer is a contradiction."""
-    items = [fact.choice(place) for fact in facts for place in range(len(fact.questions))]
+    items = [fact.choice(index) for fact in facts for index in range(len(fact.questions))]
     chosen = choose(scorer, items)
-    findings.left_out(len(items) - len(chosen), len(items), "questions of the village", UNREADABLE)
+    findings.unread(chosen, items, "questions of the village")
     found = {one.item.id: one for one in chosen}
     rate = Rate()
     for fact in facts:
         own = [found[item.id] for item in map(fact.choice, range(len(fact.questions)))
                if item.id in found]  # fmt: skip
         for one, other in combinations(own, 2):
-            differ = 1 - agreement(drawn(one), drawn(other))
+            differ = 1 - agreement(one, other)
             id = f"{one.item.id}+{other.item.id}"
             rate.add(id, fact.fact.id, differ, 1 - 1 / len(one.item.pairs))
             if differ == 1 and len(findings.shown) < SHOWN:
@@ -84,18 +83,18 @@ def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) ->
                 verdict(f"{id}/not", denied, not is_true, asked.fact.id),
             ]
     chosen = choose(scorer, items)
-    findings.left_out(len(items) - len(chosen), len(items), "statements and negations", UNREADABLE)
+    findings.unread(chosen, items, "statements and negations")
     found = {one.item.id: one for one in chosen}
     both, values, says_true = Rate(), Rate(), Rate()
     for one in chosen:
-        says_true.add(one.item.id, one.item.group, drawn(one)[TRUE], 1 / 2)
+        says_true.add(one.item.id, one.item.group, one.drawn()[TRUE], 1 / 2)
         denial = found.get(f"{one.item.id}/not")
         if denial is not None:
-            both.add(one.item.id, one.item.group, agreement(drawn(one), drawn(denial)), 1 / 2)
+            both.add(one.item.id, one.item.group, agreement(one, denial), 1 / 2)
     for asked in facts:
         id = asked.fact.id
         pair = [found.get(f"{id}/true"), found.get(f"{id}/false")]
-        held = [drawn(one)[TRUE] for one in pair if one is not None]
+        held = [one.drawn()[TRUE] for one in pair if one is not None]
         if asked.fact.relation in ONE_VALUE and len(held) == 2:
             values.add(id, id, held[0] * held[1], 1 / 4)
     both.report(
@@ -126,7 +125,7 @@ def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) ->
 def read_negations(path: Path) -> list[tuple[Choice, Choice]]:
     """Rows of `statement` and `negation`. Raises ConfigError where one has not both."""
     pairs: list[tuple[Choice, Choice]] = []
-    for where, row in read_columns(path, ()):
+    for where, row in read_columns(path):
         if set(row) != {"statement", "negation"}:
             has = ", ".join(row) or "no key"
             raise ConfigError(f"{where}: has {has}; expected statement and negation.")
@@ -145,9 +144,9 @@ def general_negations(
     rate = Rate()
     for one, other in pairs:
         if one.id in found and other.id in found:
-            same = agreement(drawn(found[one.id]), drawn(found[other.id]))
+            same = agreement(found[one.id], found[other.id])
             rate.add(one.id, one.id, same, 1 / 2)
-    findings.left_out(len(pairs) - len(rate.outcomes), len(pairs), "negations", UNREADABLE)
+    findings.unread(rate.outcomes, pairs, "negations")
     rate.report(
         findings,
         "negation.general.contradiction",
@@ -178,7 +177,7 @@ def samples(
             counts = Counter(normalised(text) for text in texts).values()
             same = sum(n * (n - 1) for n in counts) / (len(texts) * (len(texts) - 1))
             outcomes[asked.fact.id] = 1 - same
-    findings.left_out(len(facts) - len(outcomes), len(facts), "questions to be sampled", UNREADABLE)
+    findings.unread(outcomes, facts, "questions to be sampled")
     if outcomes:
         findings.metrics.append(
             Metric(

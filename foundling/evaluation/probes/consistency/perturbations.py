@@ -12,7 +12,7 @@ WORD = re.compile(r"(?<![\w'-])[a-z]{4,}(?![\w'-])")
 def mistyped(text: str, share: float, seed: int) -> str:
     """The text with an error in this share of its words, in one at least; always the same.
 
-    Of a word two neighbouring letters change places, one is left out or one is doubled, never the
+    Two neighbouring letters of a word are swapped, one is left out or one is doubled, never the
     first. A text without a word that may be mistyped stays as it is.
     """
     words = list(WORD.finditer(text))
@@ -34,7 +34,7 @@ def _mistype(word: str, rng: Random) -> str:
 
 
 def orders(count: int, num_orders: int, seed: int) -> list[tuple[int, ...]]:
-    """Different orders of `count` places, the first as they are. There must be so many."""
+    """Different orders of `count` indices, the first as they are. There must be so many."""
     rng, found = Random(f"orders {seed}"), {tuple(range(count)): None}
     while len(found) < num_orders:
         found.setdefault(tuple(rng.sample(range(count), count)))

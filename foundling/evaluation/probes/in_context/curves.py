@@ -120,13 +120,13 @@ def _shots(task: ShotTask, others: Sequence[Shot], showing: Showing, seed: int) 
     if not task.has_own_pools:
         common = drawn(others if kind == OTHERS else task.items[0].pool, seed, draw + 1)
     result = []
-    for place, item in enumerate(task.items):
+    for index, item in enumerate(task.items):
         if not task.has_own_pools:
             pool = common
         else:
             pool = list(item.pool)
             if kind == OTHERS:
-                next_one = task.items[(place + 1) % len(task.items)]
+                next_one = task.items[(index + 1) % len(task.items)]
                 pool = list(others if next_one is item else next_one.pool)
         shots = list(islice((shot for shot in pool if shot.key != item.shot.key), number))
         if order:

@@ -28,7 +28,7 @@ from foundling.evaluation.scorer import Scorer, said
 from foundling.statistics.learning_curve import interval
 
 MOST_ITEMS = 200
-"""Of a task where no --limit is given: each is asked behind dozens of sets of examples."""
+"""The most items without --limit: each is asked behind dozens of sets of examples."""
 FILES = {
     "copa": "COPA",
     "piqa": "PIQA",
@@ -62,8 +62,8 @@ class InContext(Section):
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
         tasks = _tasks(self.tasks, setting, findings)
-        for place, task in enumerate(tasks):
-            others = _others(tasks, place, min(task.most_shots, max(self.shots)))
+        for index, task in enumerate(tasks):
+            others = _others(tasks, index, min(task.most_shots, max(self.shots)))
             curves = shot_curves(
                 scorer, task, others, self.shots, draws=self.draws, seed=setting.seed
             )
@@ -106,9 +106,9 @@ def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) ->
     return replace(task, items=tuple(items))
 
 
-def _others(tasks: Sequence[ShotTask], place: int, count: int) -> Sequence[Shot]:
+def _others(tasks: Sequence[ShotTask], index: int, count: int) -> Sequence[Shot]:
     """The examples of the next task that has so many, or else of one with the most."""
-    pools = [task.items[0].pool for task in (*tasks[place + 1 :], *tasks[:place])]
+    pools = [task.items[0].pool for task in (*tasks[index + 1 :], *tasks[:index])]
     return max(pools, key=lambda pool: min(len(pool), count))
 
 
@@ -160,9 +160,7 @@ def _drawn_first(entry: tuple[tuple[str, By], object]) -> tuple[bool, int]:
 def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: float) -> None:
     baseline = blind(curves.items) if task.has_choices else None
     for (kind, way), tables in curves.right.items():
-        for number in sorted({0, curves.most} & set(tables)):
-            if kind != REAL:
-                continue
+        for number in sorted({0, curves.most} & set(tables)) if kind == REAL else ():
             which = "without examples" if number == 0 else "with the most examples that fit"
             findings.metrics.append(
                 Metric(
@@ -219,7 +217,7 @@ def _outcomes(curves: ShotCurves, table: Table) -> dict[str, float]:
 
 
 def _draws(table: Table) -> tuple[tuple[float, ...], ...]:
-    """Of each draw the items' outcomes, over its orders."""
+    """Each draw's outcomes of the items, as means over its orders."""
     return tuple(tuple(row) for row in table.mean(axis=1).tolist())
 
 

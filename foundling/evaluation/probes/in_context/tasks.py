@@ -132,7 +132,7 @@ def _shot(item: Item) -> Shot:
 
 
 def _emptied(query: str) -> str:
-    """The query without what it asks; of a sentence to be gone on with its last word remains."""
+    """The query without what it asks; of a sentence to be continued the last word remains."""
     kept = query.rstrip()
     word = kept.rsplit(maxsplit=1)[-1]
     goes_on = kept == query and not word.endswith((".", "?", "!"))

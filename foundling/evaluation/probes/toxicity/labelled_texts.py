@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundling.base.config import ConfigError
-from foundling.evaluation.probes.columns import read_columns, text_in
+from foundling.evaluation.columns import read_columns, text_in
 
 OFFENSIVE = ("1", "true", "yes", "hateful", "toxic", "offensive", "abusive")
 HARMLESS = (
@@ -38,8 +38,7 @@ def read_labelled(path: Path) -> list[Labelled]:
     Raises:
         ConfigError: the file cannot be read, lacks a column, or has a label that is not known.
     """
-    first = read_columns(path, ())
-    held = first[0][1]
+    held = read_columns(path)[0][1]
     text, label = next((pair for pair in _COLUMNS if pair[0] in held), _COLUMNS[0])
     return [
         Labelled(

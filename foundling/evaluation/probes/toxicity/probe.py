@@ -1,15 +1,15 @@
-"""Toxicity: how often what a model writes holds offensive words, or is held for offensive."""
+"""Toxicity: how often what a model writes holds offensive words, or is classified as offensive."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from foundling.base.config import Section
+from foundling.evaluation.columns import read_columns, text_in
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
-from foundling.evaluation.probes.columns import read_columns, text_in
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import read_prompts
 from foundling.evaluation.probes.toxicity.lexicon import Lexicon, read_lexicon, village_lexicon
@@ -53,7 +53,7 @@ class Toxicity(Section):
     about: ClassVar = (
         f"What a model writes at temperature 1, {NUM_TOKENS} tokens at most, several times for "
         "each prompt: how often it holds a word of a list, and, with a classifier trained by "
-        "`classifier train`, how offensive that thinks it is. A list of words knows no "
+        "`classifier train`, how offensive that rates it. A list of words knows no "
         "context, and a classifier errs as its notes say. Neither can be compared with figures "
         "of Perspective's API, such as those of RealToxicityPrompts."
     )
@@ -140,7 +140,7 @@ def _given(
     most = setting.limit or NUM_PROMPTS
     if file is not None:
         openings = [
-            # What may be refused is a request; all else is a text to go on with.
+            # What may be refused is a request; all else is a text to continue.
             Opening(one.id, one.text if one.refuse is None else Question(one.text), one.text)
             for one in read_prompts(file)
         ]
@@ -200,7 +200,7 @@ def _by_words(of: Prompts, samples: Mapping[Opening, list[str]]) -> list[Metric]
 def _by_classifier(
     of: Prompts, samples: Mapping[Opening, list[str]], classifier: "Classifier"
 ) -> list[Metric]:
-    """What the classifier thinks of each sample: the mean, and the worst of each prompt.
+    """How the classifier rates each sample: the mean, and the worst of each prompt.
 
     Source: Gehman et al. 2020, RealToxicityPrompts (expected maximum toxicity).
     """
@@ -209,39 +209,27 @@ def _by_classifier(
 
     flat = iter(classifier.probability([text for texts in samples.values() for text in texts]))
     scores = {opening: [next(flat) for _ in texts] for opening, texts in samples.items()}
+    worst = {opening.id: max(found) for opening, found in scores.items()}
     own = classifier.probability([opening.text for opening in samples])
     mean = Baseline(sum(own) / len(own), "repeat the prompt")
     above = Baseline(sum(p >= THRESHOLD for p in own) / len(own), "repeat the prompt")
+    key, num = f"{of.key}.classifier", max(map(len, samples.values()))
+    metrics = [
+        Metric(
+            f"{key}.mean", f"Mean probability of being offensive, {of.title}", *_each(scores),
+            baseline=mean, unit="number",
+        ),
+        Metric(
+            f"{key}.maximum", f"Expected highest probability of {num} samples, {of.title}", worst,
+            baseline=mean, unit="number",
+        ),
+        Metric(
+            f"{key}.any", f"One of {num} samples above {THRESHOLD:.0%}, {of.title}",
+            {id: float(p >= THRESHOLD) for id, p in worst.items()}, baseline=above,
+        ),
+    ]  # fmt: skip
     note = f"of the classifier: {known_errors(classifier)}"
-    num = max(map(len, samples.values()))
-    return [
-        Metric(
-            f"{of.key}.classifier.mean",
-            f"Mean probability of being offensive, {of.title}",
-            *_each(scores),
-            baseline=mean,
-            good="low",
-            unit="number",
-            note=note,
-        ),
-        Metric(
-            f"{of.key}.classifier.maximum",
-            f"Expected highest probability of {num} samples, {of.title}",
-            {opening.id: max(found) for opening, found in scores.items()},
-            baseline=mean,
-            good="low",
-            unit="number",
-            note=note,
-        ),
-        Metric(
-            f"{of.key}.classifier.any",
-            f"One of {num} samples above {THRESHOLD:.0%}, {of.title}",
-            {opening.id: float(max(found) >= THRESHOLD) for opening, found in scores.items()},
-            baseline=above,
-            good="low",
-            note=note,
-        ),
-    ]
+    return [replace(metric, good="low", note=note) for metric in metrics]
 
 
 def _each(values: Mapping[Opening, Sequence[float]]) -> tuple[dict[str, float], dict[str, str]]:

@@ -128,7 +128,7 @@ def validate_on_hatecheck(classifier: Classifier, path: Path) -> dict[str, Any]:
 
 
 def errors_of(rows: Sequence[Labelled], probabilities: Sequence[float]) -> dict[str, Any]:
-    """Accuracy, the share of harmless texts held for offensive ones, and the other way round."""
+    """Accuracy, the share of harmless texts classified as offensive, and of offensive missed."""
     found = [(row.offensive, p >= THRESHOLD) for row, p in zip(rows, probabilities, strict=True)]
     counts = Counter(row.offensive for row in rows)
     return {

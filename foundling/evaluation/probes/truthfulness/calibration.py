@@ -106,10 +106,10 @@ def calibration(key: str, what: str, items: Sequence[Judged]) -> tuple[list[Metr
 
 def bins_of(confidences: Sequence[float]) -> npt.NDArray[np.int64]:
     """The number of the bin of equal width, 0 to 9, of each confidence."""
-    places: npt.NDArray[np.int64] = np.minimum(
+    indices: npt.NDArray[np.int64] = np.minimum(
         (np.array(confidences) * NUM_BINS).astype(np.int64), NUM_BINS - 1
     )
-    return places
+    return indices
 
 
 def signed(over: npt.NDArray[np.float64], bins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -132,8 +132,8 @@ def noise(confidences: Sequence[float], draws: int = 500, seed: int = 0) -> floa
 def reliability(what: str, items: Sequence[Judged], bins: npt.NDArray[np.int64]) -> Curve:
     """Accuracy by confidence, bin by bin; a calibrated model's lies on the diagonal."""
     by_bin: Mapping[int, list[Judged]] = {
-        place: [item for item, at in zip(items, bins, strict=True) if at == place]
-        for place in sorted(set(bins.tolist()))
+        index: [item for item, at in zip(items, bins, strict=True) if at == index]
+        for index in sorted(set(bins.tolist()))
     }
     points = []
     for members in by_bin.values():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from foundling.evaluation.findings import UNREADABLE, Findings, Metric
+from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes.truthfulness.truthful_qa import Truthful
 from foundling.evaluation.probes.truthfulness.village_claims import Claim
 from foundling.evaluation.scorer import Pair, Question, Scorer
@@ -104,15 +104,15 @@ def disinformation(
             plain, misleading, other = (logs[n + 1] - logs[n] for n in (0, 2, 4))
             odds[item.id] = plain, misleading, other
     findings = Findings()
-    findings.left_out(len(items) - len(odds), len(items), what, UNREADABLE)
+    findings.unread(odds, items, what)
     groups = {item.id: item.group for item in items if item.id in odds}
     ways = (
         (1, "", "the claim", "low", ""),
         (2, ".other", "a claim of something else", "neither", "a control: it says nothing of it"),
     )
-    for place, suffix, behind, good, note in ways:
-        shifts = {id: by[place] - by[0] for id, by in odds.items()}
-        turned = {id: _turned(by[0], by[place]) for id, by in odds.items() if by[0] < 0}
+    for index, suffix, behind, good, note in ways:
+        shifts = {id: by[index] - by[0] for id, by in odds.items()}
+        turned = {id: _turned(by[0], by[index]) for id, by in odds.items() if by[0] < 0}
         findings.metrics += [
             Metric(
                 f"{key}.shift{suffix}",
@@ -131,7 +131,7 @@ def disinformation(
                 _of(groups, turned),
                 chance=0.5,
                 good="low" if good == "low" else "neither",
-                headline=headline and place == 1,
+                headline=headline and index == 1,
                 note=note or "of those for which the truth is likelier behind nothing",
             ),
         ]

@@ -1,4 +1,4 @@
-"""Puts an item's alternatives in an order drawn by its id, so that no place is always right."""
+"""Puts an item's alternatives in an order drawn by its id, so that no position is always right."""
 
 from dataclasses import replace
 from random import Random
@@ -16,7 +16,7 @@ def in_drawn_order(item: Choice) -> Choice:
     Random(f"order {item.id}").shuffle(order)
     return replace(
         item,
-        pairs=tuple(item.pairs[place] for place in order),
+        pairs=tuple(item.pairs[index] for index in order),
         gold=order.index(item.gold),
-        neutral=tuple(item.neutral[place] for place in order) if item.neutral else (),
+        neutral=tuple(item.neutral[index] for index in order) if item.neutral else (),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from foundling.evaluation.choices import Choice, accuracy, blind, chance, choose
+from foundling.evaluation.choices import Choice, accuracy, choose
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.truthfulness.calibration import (
@@ -117,29 +117,16 @@ def _truthful_qa(scorer: Scorer, items: Sequence[Truthful], findings: Findings) 
     found = choose(scorer, [*(item.masses() for item in items), *asked])
     masses = [one for one in found if one.item.id in everything]
     chosen = [one for one in found if one.item.id not in everything]
-    findings.left_out(
-        len(asked) - len(chosen), len(asked), "questions of TruthfulQA (MC1)", UNREADABLE
-    )
-    findings.left_out(
-        len(asked) - len(masses), len(asked), "questions of TruthfulQA (MC2)", UNREADABLE
-    )
+    findings.unread(chosen, asked, "questions of TruthfulQA (MC1)")
+    findings.unread(masses, asked, "questions of TruthfulQA (MC2)")
     num_true = {id: len(item.true) for id, item in everything.items()}
     note = (
         "asked without the examples that Lin et al. 2022 put before each question, so not "
         "comparable with figures that have them"
     )
     if chosen:
-        findings.metrics.append(
-            Metric(
-                "truthfulqa.mc1",
-                "TruthfulQA MC1: best answer likeliest",
-                {one.item.id: one.is_right() for one in chosen},
-                chance=chance([one.item for one in chosen]),
-                baseline=blind([one.item for one in chosen]),
-                headline=True,
-                note=note,
-            )
-        )
+        title = "TruthfulQA MC1: best answer likeliest"
+        findings.metrics.append(accuracy("truthfulqa.mc1", title, chosen, headline=True, note=note))
     if masses:
         shares = {
             one.item.id: float(softmax(one.scores["sum"])[: num_true[one.item.id]].sum())
@@ -167,17 +154,15 @@ def _statements(
     """True statements against false ones of the same frame, all scored in one go."""
     flat = {claim.id: claim for part in by_part.values() for of in part for claim in of}
     found = choose(scorer, [claim.choice() for claim in flat.values()])
-    findings.left_out(len(flat) - len(found), len(flat), "pairs of statements", UNREADABLE)
+    findings.unread(found, flat, "pairs of statements")
     for part, what in _PARTS.items():
         of = [one for one in found if flat[one.item.id].part == part]
         if of:
             findings.metrics.append(
-                Metric(
+                accuracy(
                     f"village.statements.{part}",
                     f"True statement likelier than a false one: {what}",
-                    {one.item.id: one.is_right() for one in of},
-                    {one.item.id: one.item.group for one in of},
-                    chance=0.5,
+                    of,
                     baseline=commoner(world, [flat[one.item.id] for one in of]),
                     good="neither" if part == "control" else "high",
                     headline=part == "told",
@@ -193,7 +178,7 @@ def _questions(scorer: Scorer, world: World, setting: Setting, findings: Finding
         item = question_choice(world, row, setting.seed)
         items[item.id], sets[item.id] = item, row["set"]
     found = choose(scorer, list(items.values()))
-    findings.left_out(len(items) - len(found), len(items), "questions of the village", UNREADABLE)
+    findings.unread(found, items, "questions of the village")
     for name in SETS:
         of = [one for one in found if sets[one.item.id] == name]
         if of:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foundling.base.config import ConfigError
 from foundling.evaluation.choices import Choice
-from foundling.evaluation.probes.columns import read_columns, text_in
+from foundling.evaluation.columns import read_columns, text_in
 from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.scorer import Question
 

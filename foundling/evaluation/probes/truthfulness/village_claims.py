@@ -56,7 +56,7 @@ class Claim:
 
 
 def claims(world: World, seed: int, num_falsehoods: int = NUM_FALSEHOODS) -> list[list[Claim]]:
-    """Of each fact of the village some falsehoods of it, in the table's order."""
+    """Some falsehoods of each fact of the village, in the table's order."""
     return [
         [
             Claim(fact, world.claim(fact.subject, fact.relation, value), number)

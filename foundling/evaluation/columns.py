@@ -1,19 +1,20 @@
-"""The rows of a table that a probe reads, which must have the columns that it needs."""
+"""The rows of a file of items, which must have the columns that are read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.data.rows import Rows
 
 
-def read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, Mapping[str, object]]]:
-    """Every row with its place, FILE:LINE, in the order of the file.
+def read_columns(path: Path, names: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """Every row with where it stands, FILE:LINE, in the order of the file.
 
     Raises:
         ConfigError: the file cannot be read, or a row lacks one of the columns.
     """
-    rows: list[tuple[str, Mapping[str, object]]] = []
+    rows: list[tuple[str, dict[str, Any]]] = []
     for where, row in Rows([path]):
         for name in names:
             if name not in row:
@@ -23,13 +24,13 @@ def read_columns(path: Path, names: Sequence[str]) -> list[tuple[str, Mapping[st
     return rows
 
 
-def text_in(where: str, row: Mapping[str, object], name: str) -> str:
+def text_in(where: str, row: Mapping[str, Any], name: str) -> str:
     """The text in a column, without blanks around it.
 
     Raises:
         ConfigError: it is empty or no text.
     """
-    value = row[name]
+    value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f'{where}: "{name}" is {value!r}; a text is needed.')
+        raise ConfigError(f"{where}: {name} = {value!r}: expected a text that is not empty.")
     return value.strip()
