@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundling.cli.app import Config, Json, Out, Set, app, numbers, report_json, say
+from foundling.cli.app import Config, Json, Out, Set, app, numbers, report_json, say, settings_of
 from foundling.cli.shorthands import Shorthand, names, with_shorthands
 
 SHORTHANDS = (
@@ -50,13 +50,11 @@ def adapt(
 
     The same command again measures what --out does not hold yet.
     """
-    from foundling.base.config import load_toml, override
     from foundling.experiments import adapt as adapting
     from foundling.training.interrupt import Interrupted
 
-    values = override({} if config is None else load_toml(config), settings)
-    flags = [one for flag, value in given.items() for one in flag.assignments(value)]
-    parsed, task = adapting.parse_adapt(override(values, flags))
+    flags = {key: one for flag, value in given.items() for key, one in flag.settings(value).items()}
+    parsed, task = adapting.parse_adapt(settings_of(config, flags, settings))
     try:
         report = adapting.adapt(run, task, parsed, out, keep_runs=keep_runs)
     except (Interrupted, KeyboardInterrupt):

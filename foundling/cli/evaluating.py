@@ -1,25 +1,24 @@
 """The verb that measures models and lays them side by side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foundling.cli.app import Config, Json, Set, app, numbers, report_json, say
+from foundling.cli.app import Config, Json, Set, app, numbers, report_json, say, settings_of
 from foundling.cli.shorthands import Shorthand, names, with_shorthands
 
 if TYPE_CHECKING:
     from foundling.evaluation.evaluate import Watch
 
 DATA_ROOT = "FOUNDLING_DATA_ROOT"
-PROBES = Shorthand(
-    "--probes", "probes", "What to measure, as common_sense,bias,my_probe.py (default: all).",
-    "NAME,...", read=names,
-)  # fmt: skip
 SHORTHANDS = (
-    PROBES,
+    Shorthand(
+        "--probes", "probes", "What to measure, as common_sense,bias,my_probe.py (default: all).",
+        "NAME,...", read=names,
+    ),
     Shorthand("--limit", "limit", "The most items of any one set.", "N", int),
     Shorthand("--seed", "seed", "Of all that is drawn.", "N", int),
     Shorthand(
@@ -88,14 +87,13 @@ def evaluate(
     """Measure models by probes and lay them side by side."""
     from rich.console import Console
 
-    from foundling.base.config import load_toml, override
     from foundling.evaluation.evaluate import evaluate as measure
     from foundling.evaluation.evaluate import parse_evaluation
     from foundling.reports.evaluation_report import write_evaluation_report
     from foundling.reports.evaluation_table import headlines
 
-    values = override({} if config is None else load_toml(config), settings)
-    parsed, probes = parse_evaluation(override(values, _assignments(given, values)))
+    named = settings_of(config, _flags(given, None), settings).get("probes")
+    parsed, probes = parse_evaluation(settings_of(config, _flags(given, named), settings))
     try:
         with _bars() as watch:
             content = measure(runs or [], probes, parsed, out, watch=watch)
@@ -112,20 +110,21 @@ def evaluate(
     report_json(content, as_json)
 
 
-def _assignments(given: Mapping[Shorthand, Any], values: Mapping[str, Any]) -> list[str]:
+def _flags(given: Mapping[Shorthand, Any], named: Sequence[str] | None) -> dict[str, Any]:
     """The settings of all flags, without those of probes that are not chosen, which is said."""
-    from foundling.evaluation.probes import PROBES as TABLE
+    from foundling.evaluation.probes import PROBES
 
-    named = names("probes", given[PROBES]) if PROBES in given else values.get("probes")
-    left_out = set() if named is None else {probe.name for probe in TABLE} - set(named)
-    assignments: list[str] = []
+    left_out = set() if named is None else {probe.name for probe in PROBES} - set(named)
+    flags: dict[str, Any] = {}
     for flag, value in given.items():
-        readers = [key.partition(".")[0] for key in flag.keys.split()]
+        settings = flag.settings(value)
+        readers = [key.partition(".")[0] for key in settings]
         if left_out.issuperset(readers):
             say(f"{flag.flag}: read by {' and '.join(readers)}, not among --probes.")
-        made = zip(readers, flag.assignments(value), strict=True)
-        assignments += [one for reader, one in made if reader not in left_out]
-    return assignments
+        flags |= {
+            key: one for key, one in settings.items() if key.partition(".")[0] not in left_out
+        }
+    return flags
 
 
 @contextmanager

@@ -31,12 +31,9 @@ class Shorthand:
         other = ", ".join(key for key in self.keys.split() if key != self.name)
         return f"{self.help} Sets {other}." if other else self.help
 
-    def assignments(self, value: Any) -> list[str]:
-        """What `--set` would be given."""
-        from foundling.base.config import dump_toml
-
-        text = dump_toml({"value": self.read(self.name, value)}).removeprefix("value = ").strip()
-        return [f"{key}={text}" for key in self.keys.split()]
+    def settings(self, value: Any) -> dict[str, Any]:
+        """What the flag sets, by dotted key."""
+        return dict.fromkeys(self.keys.split(), self.read(self.name, value))
 
 
 def names(flag: str, text: str) -> list[str]:

@@ -231,7 +231,8 @@ def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
     assert task.template.prompt("film 1") == "film 1:"
     _, same = parse_adapt({"task": {**section, "labels": "0=negative,1=positive"}})
     assert (same.train, same.test, same.labels) == (task.train, task.test, task.labels)
-    for wrong, said in (({"fle": "x"}, 'Did you mean "file"'), ({}, "task.file: this setting is")):
+    typo = {**section, "lables": words}
+    for wrong, said in ((typo, 'Did you mean "labels"'), ({}, "task.file: this setting is")):
         with pytest.raises(ConfigError, match=said):
             parse_adapt({"task": wrong})
 
