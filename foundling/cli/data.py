@@ -1,5 +1,6 @@
 """The verbs about data: prepare, verify, preview."""
 
+import enum
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -130,6 +131,13 @@ def data_verify(
     print(f"{folder}: whole")
 
 
+class Mend(enum.Enum):
+    """typer reads no list of literals."""
+
+    MERGE = "merge"
+    TRIM = "trim"
+
+
 @data_app.command("preview")
 def data_preview(
     files: Annotated[list[str], typer.Argument(help="Files of conversations or preferences.")],
@@ -145,7 +153,7 @@ def data_preview(
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
     columns: Columns = "",
     repair: Annotated[
-        list[Literal["merge", "trim"]],
+        list[Mend],
         typer.Option(help="Mend turns that are out of order; repeatable."),
     ] = [],  # noqa: B006
     style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
@@ -174,7 +182,11 @@ def data_preview(
     else:
         tokenizer = Tokenizer.load(find_model(parent))
     conversations, parsed = read_shown(
-        files, format=format, columns=parse_columns(columns), repair=repair, on_error=on_error
+        files,
+        format=format,
+        columns=parse_columns(columns),
+        repair=[mend.value for mend in repair],
+        on_error=on_error,
     )
     examples, lengths = Examples.make(
         conversations,
