@@ -1,4 +1,4 @@
-"""The verbs about preferences: what was said, in and out of files, and by programs."""
+"""The verbs about preferences: statistics, export, import and simulated annotators."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from foundling.preferences.store import PreferenceStore
 
 preferences_app = typer.Typer(
-    help="Comparisons of answers: what they say, in and out of files.", no_args_is_help=True
+    help="Preferences: statistics, export, import and simulated annotators.", no_args_is_help=True
 )
 app.add_typer(preferences_app, name="preferences")
 
 Db = Annotated[str, typer.Argument(help="A database file, or postgresql://...", metavar="DB")]
 ByWhom = Annotated[
-    Literal["all", "people", "simulated"], typer.Option("--who", help="Whose votes count.")
+    Literal["all", "people", "simulated"],
+    typer.Option("--who", help="Whose votes count: all, people's or simulated ones."),
 ]
 Without = Annotated[
     str,
@@ -38,22 +39,26 @@ def preferences_simulate(
     ] = None,
     hamlet: Annotated[
         int | None,
-        typer.Option(help="True and polite answers, by the village of this seed.", metavar="SEED"),
+        typer.Option(
+            help="Prefer true and polite answers, by the village of this seed.", metavar="SEED"
+        ),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(help="An OpenAI-compatible model, http://HOST/v1#MODEL.", metavar="URL"),
     ] = None,
     criteria: Annotated[
-        str | None, typer.Option(help="What a judge is to prefer, in its own words.")
+        str | None, typer.Option(help="What the judge is to prefer, in plain words.")
     ] = None,
     noise: Annotated[float, typer.Option(min=0, max=1, help="Share of votes cast at random.")] = 0,
-    rate: Annotated[bool, typer.Option("--rate", help="Rate answers, compare none.")] = False,
+    rate: Annotated[
+        bool, typer.Option("--rate", help="Rate answers instead of comparing them.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="The most votes.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Vote on a comparison page as a program, marked as simulated, until nothing is left."""
+    """Vote on a comparison page by a program until nothing is left, marked as simulated."""
     from foundling.base.config import ConfigError
     from foundling.preferences.endpoint import Endpoint
     from foundling.preferences.judging import CRITERIA, Judge
@@ -65,9 +70,9 @@ def preferences_simulate(
     if sum(given is not None for given in (rule, hamlet, judge)) != 1:
         raise ConfigError("give one of --rule RULE, --hamlet SEED and --judge URL.")
     if criteria is not None and judge is None:
-        raise ConfigError("--criteria: only --judge reads it; leave it out.")
+        raise ConfigError("--criteria: only --judge uses it; leave it out.")
     if judge is not None and noise:
-        raise ConfigError("--noise: a judge has its own; leave it out.")
+        raise ConfigError("--noise: not used with --judge; leave it out.")
 
     def tell(report: VotingReport) -> None:
         if report.num_votes % 100 == 0:
@@ -96,15 +101,18 @@ def preferences_simulate(
 def preferences_stats(
     db: Db,
     out: Annotated[
-        Path | None, typer.Option(help="Write a page with figures here too.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Also write a page with figures to this folder.", metavar="DIR"),
     ] = None,
     who: ByWhom = "all",
     without: Without = "",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Draws of the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of these draws.")] = 0,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Bootstrap draws for the intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show who wins, and how far the votes can be trusted."""
+    """Show which source wins, and how far the votes can be trusted."""
     from rich.console import Console
 
     from foundling.preferences.statistics import statistics
@@ -138,19 +146,19 @@ def preferences_export(
     ] = "explicit_prompt",
     split: Annotated[
         float | None,
-        typer.Option(help="This share of the pairs to FILE-validation, no prompt on both sides."),
+        typer.Option(help="Write this share of the pairs to FILE-validation, prompts whole."),
     ] = None,
     text: Annotated[
         bool,
         typer.Option("--text", help="Strings, not messages (explicit_prompt, unpaired)."),
     ] = False,
     details: Annotated[
-        bool, typer.Option("--details", help="With annotators, reasons, strength and sources.")
+        bool, typer.Option("--details", help="Add annotators, reasons, strength and sources.")
     ] = False,
     who: ByWhom = "all",
     without: Without = "",
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace existing files.")] = False,
     as_json: Json = False,
 ) -> None:
     """Write preferences as a file to train on."""
@@ -165,9 +173,9 @@ def preferences_export(
     files = [out] if split is None else [out, validation]
     there = [file for file in files if file.exists()]
     if there and not overwrite:
-        raise ConfigError(f"{there[0]}: is there already; give another --out, or --overwrite.")
+        raise ConfigError(f"{there[0]}: exists already; give another --out, or --overwrite.")
     if not out.parent.is_dir():
-        raise ConfigError(f"{out}: the folder {out.parent} is not there; make it first.")
+        raise ConfigError(f"{out}: the folder {out.parent} does not exist; create it first.")
     with _opened(db) as store:
         made = export(
             store,
@@ -195,14 +203,18 @@ def preferences_export(
 @preferences_app.command("import")
 def preferences_import(
     inputs: Annotated[list[str], typer.Argument(help="Files of preferences.", metavar="FILE")],
-    db: Annotated[str, typer.Option("--db", help="The database; made if need be.", metavar="DB")],
+    db: Annotated[
+        str, typer.Option("--db", help="The database; created if missing.", metavar="DB")
+    ],
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
     columns: Columns = "",
-    annotator: Annotated[str, typer.Option(help="Whose votes these are to be.")] = "imported",
+    annotator: Annotated[
+        str, typer.Option(help="The annotator to record the votes under.")
+    ] = "imported",
     on_error: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")
+        Literal["stop", "skip"], typer.Option(help="What to do with a row that cannot be read.")
     ] = "stop",
-    seed: Annotated[int, typer.Option(help="Of which answer is A.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of which answer is A.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Take preferences from files, as pairs and votes; importing a file twice is idempotent."""

@@ -135,7 +135,7 @@ def _in_order(
     *,
     blank_answers: bool = False,
 ) -> SourcedConversation:
-    """The conversation, repaired if so wished and checked."""
+    """The conversation, repaired if asked for, and checked."""
     if repair:
         held, done = repaired(held, repair)
         report.notes.update(done)
@@ -214,7 +214,7 @@ def _good(rows: Rows, report: ParseReport, on_error: OnError) -> Iterator[Row]:
 
 
 def _paired(labelled: Sequence[LabelledConversation], report: ParseReport) -> list[SourcedPair]:
-    """The good and the bad answers to each prompt, one by one."""
+    """Pairs of a good and a bad answer to the same prompt."""
     by_prompt = defaultdict[Conversation, tuple[list[Any], list[Any]]](lambda: ([], []))
     for answer in labelled:
         by_prompt[answer.prompt][0 if answer.label else 1].append(answer)

@@ -1,4 +1,4 @@
-"""Mends conversations whose turns are out of order, where the user asks for it."""
+"""Repairs conversations whose turns are out of order, where the user asks for it."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,7 +14,7 @@ Turns = list[tuple[Message, bool]]  # and whether it is prompt, whoever wrote it
 def repaired(
     conversation: SourcedConversation, how: Collection[Repair]
 ) -> tuple[SourcedConversation, list[str]]:
-    """The conversation in order, and what was done to it.
+    """The repaired conversation, and what was done to it.
 
     "trim" leaves out answers to nothing at the front, a question without an answer at the end, and
     a question with its empty answer. "merge" joins turns of one role that follow one another, and

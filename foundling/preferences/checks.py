@@ -1,4 +1,4 @@
-"""What may be put into the preference store."""
+"""Checks of what goes into the preference store."""
 
 import re
 import unicodedata

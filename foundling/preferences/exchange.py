@@ -1,4 +1,4 @@
-"""Files for training from what annotators said, and a report of all that stays out of them."""
+"""Training rows from votes, with a report of everything that was left out."""
 
 import json
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ from foundling.text.chat import Message
 
 @dataclass
 class ExportReport:
-    """What became of the judgements and of the pairs; nothing of it leaves the store."""
+    """How many judgements and pairs were used and left out; the store itself stays as it is."""
 
     format: str
     num_judgements: int = 0  # that stand
@@ -85,7 +85,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Decided:
-    """A preferred answer with its rival, or answers that are labelled; and who decided it."""
+    """A preferred answer and its rival, or labelled answers, with details of the votes."""
 
     held: tuple[Held, ...]
     details: dict[str, Any]
@@ -98,14 +98,14 @@ class Decided:
 def decide(
     store: PreferenceStore, selection: Selection | None = None, *, bad_too: bool = False
 ) -> tuple[list[Decided], ExportReport]:
-    """Of each pair the answer that most annotators prefer, in the order of the pairs.
+    """The answer of each pair that most annotators prefer, in the order of the pairs.
 
     Only first votes on ordinary items count. A rating is a vote for the answer that it rates
     higher; whoever also compared the pair is not counted twice. A pair whose votes are even, or
     whose most frequent verdict is a tie, is left out; both bad is a tie.
 
     Args:
-        bad_too: where both answers are bad, they are two bad answers.
+        bad_too: keep two answers that are both bad, labelled so.
 
     Raises:
         ConfigError: the selection names what there is not.
@@ -145,7 +145,7 @@ def export(
 
     Args:
         text: prompts and answers as strings, in the formats "explicit_prompt" and "unpaired".
-        details: with who decided each row: annotators, reasons, strength, sources.
+        details: add who voted: annotators, reasons, strength, sources.
         validation_fraction: of the pairs; no prompt stands on both sides.
 
     Raises:
@@ -182,7 +182,7 @@ def export(
 
 
 def write_rows(path: Path, rows: Rows) -> None:
-    """A file of one JSON object a line, whole or not there."""
+    """Write one JSON object a line, atomically."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     # JSON can escape half of a surrogate pair, which UTF-8 cannot hold.
     durable.replace(path, text.encode(errors="backslashreplace"))
@@ -257,7 +257,7 @@ def _held(
 
 
 def _details(pair: Pair, judgements: Sequence[Judgement], verdict: Verdict) -> dict[str, Any]:
-    """Who decided it, and what they said of it."""
+    """Who voted, how many agree with the verdict, and what they said."""
     agreeing = [judgement for judgement in judgements if _verdict(judgement) == verdict]
     strengths = [judgement.strength for judgement in agreeing if judgement.strength is not None]
     good, bad = (pair.b, pair.a) if verdict == "B" else (pair.a, pair.b)

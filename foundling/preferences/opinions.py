@@ -1,4 +1,4 @@
-"""What is on an annotator's page, and what may be said of it there."""
+"""What an annotator sees on the page, and the verdicts to choose from."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -10,7 +10,7 @@ PageVerdict = Literal["left", "right", "tie", "both_bad", "skip"]
 
 @dataclass(frozen=True)
 class BlindPair:
-    """A pair as it stands on the page; nothing tells which model wrote what."""
+    """A pair as the page shows it, without the sources of its answers."""
 
     prompt: Conversation
     left: str
@@ -29,7 +29,7 @@ class Annotator(Protocol):
     def compare(self, shown: BlindPair) -> Opinion: ...
 
     def rate(self, shown: BlindPair) -> tuple[int, int]:
-        """Of the left and the right answer.
+        """Ratings of the left and the right answer.
 
         Raises:
             ConfigError: this annotator does not rate.

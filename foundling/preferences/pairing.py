@@ -1,4 +1,4 @@
-"""Which pair next: at random, the most uncertain, or the one with the largest gap."""
+"""Chooses the next pair: at random, the most uncertain, or the one with the largest gap."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ Strategy = Literal["random", "uncertain", "largest_gap"]
 STRATEGIES: tuple[Strategy, ...] = ("random", "uncertain", "largest_gap")
 EXPLORATION = 0.2
 """The share of choices that every strategy makes at random, so that no pair has propensity 0."""
-_CLOSE = 1e-9  # probabilities nearer to each other than this are equal
+_CLOSE = 1e-9  # probabilities this near to each other count as equal
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The place of what was chosen, and how likely it was to be."""
+    """The index of what was chosen, and the probability of that choice."""
 
     index: int
     propensity: float
 
 
 def win_probability(first: float, second: float) -> float:
-    """That the first is preferred, by Bradley–Terry scores (natural logarithms of strengths)."""
+    """Probability that the first is preferred, by Bradley–Terry scores (log strengths)."""
     gap = first - second
     return 1 / (1 + math.exp(-gap)) if gap >= 0 else math.exp(gap) / (1 + math.exp(gap))
 
@@ -81,7 +81,7 @@ def choose_sources(
 
 
 def draw_left(seed: int, pair_id: int, annotator: str) -> Side:
-    """The answer on the left: by a fair coin for each pair and annotator, a pure function."""
+    """The answer shown on the left: a fair coin, a pure function of seed, pair and annotator."""
     return "A" if Random(f"{seed}/left/{pair_id}/{annotator}").random() < 0.5 else "B"
 
 
@@ -104,4 +104,4 @@ def _best(
         )
     gaps = [abs(win_probability(scores[a], scores[b]) - 0.5) for a, b in sources]
     aim = min(gaps) if strategy == "uncertain" else max(gaps)
-    return [place for place, gap in enumerate(gaps) if abs(gap - aim) < _CLOSE]
+    return [index for index, gap in enumerate(gaps) if abs(gap - aim) < _CLOSE]

@@ -18,7 +18,7 @@ Plain = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Prompt:
-    """Messages up to where the answer begins, and the row that they came from."""
+    """Messages up to the answer, and the row that they came from."""
 
     messages: Conversation
     where: str  # FILE:LINE or FILE#ROW, without the folder
@@ -61,5 +61,5 @@ def _rows(file: str | Path) -> list[tuple[str, Conversation]]:
 
 
 def plain(messages: Sequence[Message]) -> Plain:
-    """What prompts are matched by: roles and words, whatever the white space."""
+    """The key that prompts are matched by: roles and words, whatever the white space."""
     return tuple((message.role, " ".join(message.content.split())) for message in messages)

@@ -1,4 +1,4 @@
-"""What is compared, what is shown and what was said of it, as plain records."""
+"""Plain records of what is compared, shown and judged."""
 
 import hashlib
 import json
@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def digest(self) -> str:
-        """Of all that the pair is: the same content is the same pair."""
+        """A hash of everything in the pair: equal content is the same pair."""
         return digest(asdict(self))
 
     @property
@@ -89,7 +89,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Vote:
-    """What an annotator says of an item; `verdict` names answers, not places on the page.
+    """An annotator's vote on an item; `verdict` names answers, not sides of the page.
 
     A comparison has a verdict, a rating has `ratings` of answers A and B, 1 to 7; either may be
     skipped.

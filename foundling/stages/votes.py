@@ -1,4 +1,4 @@
-"""Votes as a run's data: read from their database once, and kept with the run as a file."""
+"""Votes as training data: read once from their database, and kept in the run as a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ _MAGIC = b"SQLite format 3\0"
 
 
 def is_database(place: str) -> bool:
-    """Whether it is a file of SQLite or the URL of a database, not a file of rows."""
+    """Whether `place` is an SQLite file or a database URL, not a file of rows."""
     if place.startswith(("sqlite:", "postgresql:", "postgres:")):
         return True
     try:
@@ -28,7 +28,7 @@ def is_database(place: str) -> bool:
 
 @dataclass(frozen=True)
 class Votes:
-    """What annotators prefer, as pairs, and a report of what was left out."""
+    """Pairs that votes have decided, and a report of what was left out."""
 
     name: str
     pairs: list[SourcedPair]
@@ -36,7 +36,7 @@ class Votes:
 
     @classmethod
     def read(cls, place: str, selection: "Selection | None" = None) -> Self:
-        """The preferences that the votes in a database amount to.
+        """The pairs that the votes in a database decide.
 
         Raises:
             ConfigError: it is no database of preferences, or no pair has a preferred answer.

@@ -122,7 +122,7 @@ def test_out_to_a_file_and_in_again(
     sizes = [len(read_pairs([file])[0]) for file in report["files"]]
     assert sizes == [report["rows"]["train"], report["rows"]["validation"]]
     assert call("export", db, "--out", out) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     for form in ("implicit_prompt", "hh_rlhf", "unpaired"):
         assert call("export", db, "--out", out, "--format", form, "--overwrite") == 0
         capsys.readouterr()
@@ -156,7 +156,7 @@ def test_out_to_a_file_and_in_again(
             "has no strings",
         ),
         (("export", "votes.db", "--out", "a.jsonl", "--split", "0"), "between 0 and 1"),
-        (("export", "votes.db", "--out", "no/a.jsonl"), "no is not there"),
+        (("export", "votes.db", "--out", "no/a.jsonl"), "no does not exist"),
         (("import", "text.db", "--db", "new.db"), "not a kind that is read"),
         (("import", "bad.jsonl", "--db", "new.db"), "fit no known format"),
         (("import", "bad.jsonl", "--db", "new.db", "--format", "x"), "no such format"),
