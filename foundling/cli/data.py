@@ -1,6 +1,5 @@
 """The verbs about data: prepare, verify, preview."""
 
-import enum
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -131,13 +130,6 @@ def data_verify(
     print(f"{folder}: whole")
 
 
-class Mend(enum.Enum):
-    """typer reads no list of literals."""
-
-    MERGE = "merge"
-    TRIM = "trim"
-
-
 @data_app.command("preview")
 def data_preview(
     files: Annotated[list[str], typer.Argument(help="Files of conversations or preferences.")],
@@ -153,9 +145,8 @@ def data_preview(
     format: Annotated[str, typer.Option(help="auto, or the name of a format.")] = "auto",
     columns: Columns = "",
     repair: Annotated[
-        list[Mend],
-        typer.Option(help="Mend turns that are out of order; repeatable."),
-    ] = [],  # noqa: B006
+        str, typer.Option(help="How to repair turns out of order.", metavar="merge,trim")
+    ] = "",
     style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
     learn: Annotated[Literal["all", "last"], typer.Option(help="Which answers.")] = "all",
     max_length: Annotated[int | None, typer.Option(help="Tokens of one conversation.")] = None,
@@ -173,6 +164,7 @@ def data_preview(
     from foundling.data import preview
     from foundling.data.examples import UNBOUNDED, Examples
     from foundling.data.reading import read_shown
+    from foundling.data.repair import parse_repair
     from foundling.data.store import TokenStore
     from foundling.runs.run import find_model
     from foundling.text.tokenizer import Tokenizer
@@ -185,7 +177,7 @@ def data_preview(
         files,
         format=format,
         columns=parse_columns(columns),
-        repair=[mend.value for mend in repair],
+        repair=parse_repair(repair),
         on_error=on_error,
     )
     examples, lengths = Examples.make(

@@ -4,10 +4,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal
 
+from foundling.base.config import ConfigError, suggest
 from foundling.data.conversations import SourcedConversation
 from foundling.text.chat import Message
 
 Repair = Literal["merge", "trim"]
+REPAIRS: tuple[Repair, ...] = ("merge", "trim")
 Turns = list[tuple[Message, bool]]  # and whether it is prompt, whoever wrote it
 
 
@@ -30,6 +32,19 @@ def repaired(
                 done.append(_WORDS[name])
     messages = tuple(message for message, _ in turns)
     return replace(conversation, messages=messages, given=sum(front for _, front in turns)), done
+
+
+def parse_repair(given: str) -> tuple[Repair, ...]:
+    """The repairs that "merge,trim" names.
+
+    Raises:
+        ConfigError: one of them is unknown.
+    """
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    for name in names:
+        if name not in REPAIRS:
+            raise ConfigError(f'repair = "{name}": no such repair {suggest(name, REPAIRS)}')
+    return tuple(name for name in REPAIRS if name in names)
 
 
 _WORDS = {

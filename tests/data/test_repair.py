@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
 from foundling.data.reading import read_conversations
-from foundling.data.repair import Repair, repaired
+from foundling.data.repair import Repair, parse_repair, repaired
 from foundling.data.source_errors import SourceError
 from foundling.text.chat import Message, Role
 
@@ -65,3 +66,10 @@ def test_the_error_names_the_setting_and_the_report_counts(tmp_path: Path) -> No
     with pytest.raises(SourceError, match=r":2: .* hold no turn; the last") as caught:
         read_conversations([file], repair=("trim",))
     assert "data.repair" not in str(caught.value)
+
+
+def test_repairs_are_named() -> None:
+    assert parse_repair("trim, merge") == ("merge", "trim")
+    assert parse_repair("") == ()
+    with pytest.raises(ConfigError, match=r'"merg": no such repair .* Did you mean "merge"'):
+        parse_repair("merge,merg")
