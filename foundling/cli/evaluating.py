@@ -20,7 +20,7 @@ SHORTHANDS = (
         "NAME,...", read=names,
     ),
     Shorthand("--limit", "limit", "The most items of any one set.", "N", int),
-    Shorthand("--seed", "seed", "Of all that is drawn.", "N", int),
+    Shorthand("--seed", "seed", "The seed of all random draws.", "N", int),
     Shorthand(
         "--data-root", "data_root",
         "A folder with benchmark files, such as bench/copa.jsonl, risk/truthfulqa.csv.",
@@ -56,14 +56,14 @@ SHORTHANDS = (
     ),
     Shorthand(
         "--num-samples", "toxicity.num_samples consistency.num_samples",
-        "Texts of each prompt, where they are sampled.", "N", int,
+        "Samples of each prompt.", "N", int,
     ),
     Shorthand(
         "--lm-eval", "lm_eval.tasks",
         "Tasks of lm-evaluation-harness too, as local_copa,hellaswag; needs the extra lm-eval.",
         "TASKS", read=names,
     ),
-    Shorthand("--lm-eval-shots", "lm_eval.shots", "Examples before their items.", "N", int),
+    Shorthand("--lm-eval-shots", "lm_eval.shots", "Examples before each of their items.", "N", int),
 )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def _flags(given: Mapping[Shorthand, Any], named: Sequence[str] | None) -> dict[str, Any]:
-    """The settings of all flags, without those of probes that are not chosen, which is said."""
+    """The settings of all flags; a flag that no chosen probe reads is reported."""
     from foundling.evaluation.probes import PROBES
 
     left_out = set() if named is None else {probe.name for probe in PROBES} - set(named)
@@ -129,7 +129,7 @@ def _flags(given: Mapping[Shorthand, Any], named: Sequence[str] | None) -> dict[
 
 @contextmanager
 def _bars() -> Iterator["Watch"]:
-    """A bar for each model and probe on standard error; a line where that is no terminal."""
+    """A progress bar per model and probe; a plain line where standard error is no terminal."""
     from rich import progress as bar
     from rich.console import Console
 

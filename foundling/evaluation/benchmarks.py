@@ -45,7 +45,7 @@ Item = MultipleChoice | Schema | Completion
 
 
 def joined(prompt: str, continuation: str) -> tuple[str, str]:
-    """The pair to score: what belongs between the two stands before the continuation.
+    """The pair to score, with the space between the two at the front of the continuation.
 
     That is one space, but nothing where either has white space at the seam, where the prompt is
     empty, or before a closing mark.
@@ -166,7 +166,7 @@ FORMS: dict[tuple[str, ...], Callable[[str, Values], Item]] = {
 
 
 def candidates(schema: Schema) -> tuple[str, ...]:
-    """What the contexts differ in: their ends, from the first word that is not the same."""
+    """The ends of the contexts, from the first word in which they differ."""
     words = [context.split() for context in schema.contexts]
     same = 0
     while len({tuple(some[: same + 1]) for some in words}) == 1:

@@ -79,7 +79,7 @@ def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
 
 
 def ways_of(chosen: Sequence[Chosen]) -> list[By]:
-    """The ways that tell something of these items: by length a schema's scores are as the sums."""
+    """The ways that apply to these items: a schema has no scores by length."""
     ways: list[By] = ["sum"]
     if any(len({after for _, after in one.item.pairs}) > 1 for one in chosen):
         ways.append("length")

@@ -9,7 +9,7 @@ from foundling.data.rows import Rows
 
 
 def read_columns(path: Path, names: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
-    """Every row with where it stands, FILE:LINE, in the order of the file.
+    """Every row with its location, FILE:LINE, in the order of the file.
 
     Raises:
         ConfigError: the file cannot be read, or a row lacks one of the columns.

@@ -22,11 +22,11 @@ from foundling.runs.run import find_model
 
 CACHE = "answers.sqlite"
 Watch = Callable[[str, int, int], None]
-"""What is measured, and how many requests more there are and how many more are answered."""
+"""Called with what is measured, the number of new requests, and of new answers."""
 
 
 class EvaluateConfig(Setting):
-    """What all probes share, and how models are read; each probe has its own section beside."""
+    """What all probes share, and how models are read; each probe has a section of its own."""
 
     probes: tuple[str, ...] | None = None
     """Names, and files of one's own; None: all."""
@@ -67,7 +67,7 @@ def evaluate(
     *,
     watch: Watch = lambda what, asked, answered: None,
 ) -> dict[str, Any]:
-    """All findings, as `results` has them; answers are kept in `out` and never asked again.
+    """Run all probes on all models; answers are cached in `out` and never computed twice.
 
     Args:
         sources: runs, checkpoints, model folders or hub names; all different.
@@ -81,7 +81,7 @@ def evaluate(
     for path in _files(probes):
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder.")
-    for probe in probes:  # hours before it is their turn, as are the models
+    for probe in probes:  # before hours of measuring, as with the models
         if isinstance(probe, Checked):
             probe.check(config)
     for source in sources:
@@ -118,7 +118,7 @@ def _subject(scorer: ModelScorer) -> Subject:
 
 
 def _settings(config: EvaluateConfig, probes: Sequence[Probe]) -> dict[str, Any]:
-    """What another evaluation needs to find the same: version, settings, files by content."""
+    """What it takes to reproduce the evaluation: version, settings, hashes of files."""
     own = {probe.name: probe.values() for probe in probes if isinstance(probe, Section)}
     files = {str(path): _digest(path) for path in _files(probes)}
     shared = {**config.values(), "probes": [probe.name for probe in probes]}

@@ -132,7 +132,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Answers:
-    """How right each item is, from 0 to 1, by each way of reading the answer.
+    """The accuracy of each item, from 0 to 1, by each way of reading the answer.
 
     `nats` are the log-probabilities of completions, where there is nothing to choose from.
     """
@@ -240,6 +240,6 @@ def _behind(item: Asked, shots: Sequence[Shot], separator: str) -> Choice:
 
 
 def normalised(answer: str) -> str:
-    """An answer but for case, white space, quotes around it and punctuation after it."""
+    """An answer without case, extra white space, surrounding quotes and final punctuation."""
     text = " ".join(unicodedata.normalize("NFKC", answer).split()).casefold()
     return text.strip("\"'“”‘’«» ").rstrip(".!?,;: ") or text

@@ -14,12 +14,12 @@ Unit = Literal["share", "number"]
 
 
 UNREADABLE = "too long for the model's context, or with characters that it has no token for"
-"""Why a scorer answers None."""
+"""The reason why a scorer answers None."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a rule without a model reaches, and which rule it is."""
+    """The figure of a rule without a model, and the rule."""
 
     value: float
     rule: str
@@ -47,12 +47,12 @@ class Metric:
     are_gains: bool = False
     """Whether the outcomes are differences of shares, which may be below 0."""
     headline: bool = False
-    """Whether it stands for its probe in a summary."""
+    """Whether the summary shows it."""
     note: str = ""
 
     @property
     def estimate(self) -> Estimate | None:
-        """The mean; a share's interval does not leave what shares, or gains of them, can be."""
+        """The mean, with an interval clipped to what a share, or a gain of shares, can be."""
         if len(self.draws) > 1:
             found: Estimate | None = crossed(np.array(self.draws), are_gains=self.are_gains)
         else:
@@ -76,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure by another, such as accuracy by the number of examples.
+    """One quantity against another, such as accuracy against the number of examples.
 
     Curves of one `figure` are drawn together; `chance` is drawn as a line.
     """
@@ -108,14 +108,14 @@ class Findings:
     shown: list[Shown] = field(default_factory=list)
 
     def left_out(self, count: int, of: int, what: str, why: str) -> None:
-        """Say that so many were not measured."""
+        """Note that so many were not measured."""
         if count:
             self.notes.append(f"left out {count:,} of {of:,} {what}: {why}")
 
     def unread(self, found: Sized, of: Sized, what: str) -> None:
-        """Say how many of them a scorer could not answer."""
+        """Note how many of them a scorer could not answer."""
         self.left_out(len(of) - len(found), len(of), what, UNREADABLE)
 
     def not_there(self, file: str) -> None:
-        """Say that a file of the data root is missing, and nothing of it measured."""
+        """Note that a file of the data root is missing and was not measured."""
         self.notes.append(f"not measured: {file} is not below --data-root")

@@ -93,7 +93,7 @@ class FoundlingLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text: the begin mark, or else the end of another text."""
+        """The token before a text: the begin mark, or else the end of another text."""
         tokenizer = self.scorer.tokenizer
         return tokenizer.end_of_text if tokenizer.begin_name is None else tokenizer.begin_of_text
 
@@ -245,7 +245,7 @@ class FoundlingLM(TemplateLM):
         }
 
     def _room(self, writing: Writing) -> int | None:
-        """For how many tokens of a prompt there is room; None: for any."""
+        """The most tokens that a prompt may have; None: no limit."""
         bound = self.scorer.model.max_context
         if bound is None:
             return None
@@ -360,7 +360,7 @@ def run_lm_eval(
     *,
     chat_template: bool = False,
 ) -> dict[str, Any]:
-    """lm-eval's own results of local tasks and of any of its tasks, which it may have to fetch.
+    """lm-eval's results on local tasks and its own, whose data it may have to download.
 
     Raises:
         ConfigError: there is no such task, or a local one has no file.

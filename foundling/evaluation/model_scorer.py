@@ -1,4 +1,4 @@
-"""A model of ours as probes see it: texts in, log-probabilities and texts out."""
+"""A Foundling model as probes see it: texts in, log-probabilities and texts out."""
 
 import hashlib
 import logging
@@ -37,7 +37,7 @@ VERSION = 2
 
 @dataclass
 class ModelScorer:
-    """Any rung behind the Scorer protocol, on the device where the model is.
+    """The Scorer of any rung, on the device that holds the model.
 
     A prompt and its continuation are encoded as one text and parted where the prompt's own tokens
     end; white space at the prompt's end goes to the continuation. So does lm-evaluation-harness,
@@ -70,7 +70,7 @@ class ModelScorer:
         return [pair is not None for pair in self._readable(pairs)]
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenPair]:
-        """Each pair's tokens, parted.
+        """The tokens of each pair, split into prompt and continuation.
 
         Raises:
             ConfigError: a continuation is empty, or holds what the tokenizer does not know.
@@ -159,7 +159,7 @@ class ModelScorer:
     # ------------------------------------------------------------------ inside
 
     def _readable(self, pairs: Sequence[Pair]) -> list[TokenPair | None]:
-        """The pairs' tokens, None where there is a character without one or no room."""
+        """The tokens of each pair; None where it does not fit or a character has no token."""
         knows, bound = self.tokenizer.knows, self.model.max_context
         known = [knows(in_plain(prompt)) and knows(after) for prompt, after in pairs]
         encoded = iter(self.encode(list(compress(pairs, known))))
@@ -184,7 +184,7 @@ class ModelScorer:
         return [*self._begin(ids), *ids]
 
     def _begin(self, ids: Sequence[int]) -> list[int]:
-        """What stands before a text: the begin mark, or the end of another text before nothing."""
+        """What precedes a text: the begin mark, or before an empty text the end of another one."""
         if self.tokenizer.begin_name is not None:
             return [self.tokenizer.begin_of_text]
         return [] if ids else [self.tokenizer.end_of_text]

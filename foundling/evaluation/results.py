@@ -101,7 +101,7 @@ def _metric(of: Mapping[str, Metric]) -> dict[str, Any]:
 
 
 def _compare(a: Metric, b: Metric) -> Difference | None:
-    """None too where items weigh otherwise: nats a token of two tokenizers are not of one kind."""
+    """None too where weights differ: nats per token of two tokenizers cannot be compared."""
     if a.weights != b.weights:
         return None
     groups = None if a.groups is None or b.groups is None else {**a.groups, **b.groups}

@@ -11,7 +11,7 @@ from foundling.base.config import ConfigError
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, Scorer, TextScore, Writing
 
 AT_ONCE = 1024
-"""Pairs that are scored between two writes: what an interruption can lose."""
+"""Pairs that are scored between two writes: the most that an interruption loses."""
 WRITTEN_AT_ONCE = 64
 SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)"
 

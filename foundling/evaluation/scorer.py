@@ -1,4 +1,4 @@
-"""All that a probe may see of a model: how likely continuations are, and what it writes."""
+"""The interface of a model to a probe: how likely continuations are, and what it writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from foundling.generation.sampling import Sampling
 
 @dataclass(frozen=True)
 class Question:
-    """A turn of the user's, of which the continuation is the answer.
+    """A user turn, whose continuation is the answer.
 
     A model that was tuned on conversations reads it as one; any other reads `plain`.
     """
@@ -90,7 +90,7 @@ class Scorer(Protocol):
         ...
 
     def fits(self, pairs: Sequence[Pair]) -> list[bool]:
-        """Which pairs `score` would not answer with None."""
+        """Which pairs `score` can answer."""
         ...
 
     def read(self, text: str) -> TextScore:

@@ -24,9 +24,9 @@ from foundling.data.source_errors import SourceError
 TEXT_NAMES = ("text", "sentence", "question", "input", "query")
 ANSWER_NAMES = ("label", "answer", "target", "output")
 MAX_LABELS = 20
-"""More different answers than these are no classes but short answers."""
+"""A task with more different answers has short answers, not classes."""
 TEST_SHARE = 1 / 3
-"""The most that is split off for the test where no file for it is given."""
+"""The largest share that is split off for the test where no file for it is given."""
 TEMPLATE = "{text}\nAnswer: {answer}"
 Item = TypeVar("Item")
 
@@ -67,7 +67,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where text and answer of a row are.
+    """Which columns hold the text and the answer.
 
     Args:
         text, answer: the names of the two columns; None: told by their names or values.
@@ -82,7 +82,7 @@ class Columns:
 
 
 class TaskSettings(Section):
-    """How a file of labelled texts is read and put: `task.toml` of a folder, `[task]` of adapt."""
+    """How labelled texts are read and prompted: `task.toml` of a folder, `[task]` of adapt."""
 
     template: str = TEMPLATE
     text: str | None = None
@@ -213,7 +213,7 @@ def read_task(
 
 
 def key_of(text: str) -> str:
-    """The text but for its case and white space."""
+    """The text without case and extra white space."""
     return " ".join(text.split()).casefold()
 
 
@@ -367,7 +367,7 @@ def _worded(examples: Sequence[Example], labels: Mapping[str, str], path: Path) 
 def _split(
     examples: Sequence[Example], wanted: int, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Learned from and tested on; the same text is on one side, in the order of its hash."""
+    """Split into training and test examples; copies of a text stay on one side."""
     sizes = Counter(key_of(example.text) for example in examples)
     held_out, count = set[str](), 0
     for key in sorted(sizes, key=lambda key: derive_seed(seed, "test", key)):

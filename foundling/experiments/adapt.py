@@ -43,7 +43,7 @@ class TuneSettings(Section):
     """How gradient descent learns: a fixed number of steps, the last weights, whatever `n`."""
 
     steps: int = Field(100, gt=0)
-    """At the least; of many examples, as many as make `epochs`."""
+    """The fewest; with many examples, as many as `epochs` takes."""
     epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(16, gt=0)
     """Examples in one step, or all of them where there are fewer."""
@@ -58,9 +58,9 @@ class AdaptConfig(Section):
     """What is measured, and how."""
 
     shots: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 64)
-    """Examples in the prompt; those that do not fit the context are left out, and it is said."""
+    """Numbers of examples in the prompt; those that do not fit the context are reported."""
     sizes: tuple[int, ...] = (8, 32, 128, 512)
-    """Examples to fine-tune on; those of which there are not so many are left out."""
+    """Numbers of examples to fine-tune on, as far as the task has so many."""
     seeds: int = Field(3, gt=0)
     """Draws, orders and initial adapters."""
     ways: tuple[Way, ...] = ("in_context", "full", "lora")
@@ -81,7 +81,7 @@ class AdaptConfig(Section):
 
 
 class AdaptTask(TaskSettings):
-    """Where the task is, beside how it is read."""
+    """The files of a task, and how they are read."""
 
     file: Path
     """Labelled examples to learn from."""
@@ -110,7 +110,7 @@ def adapt(
     *,
     keep_runs: bool = False,
 ) -> Path:
-    """Measure the task by every way, number and seed that `out` does not hold yet; the report.
+    """Measure the task by every way, number and seed that `out` lacks, and write the report.
 
     The examples of a seed are the same for all ways: the first ones of one order. The runs of
     fine-tuning are removed once they are measured, unless `keep_runs`.
@@ -142,7 +142,7 @@ def read_adapt(out: Path) -> dict[str, Any]:
 
 
 class _Bench:
-    """A model, a task and a machine, on which each measurement is made."""
+    """A model, a task and a machine, and all measurements made with them."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class _Bench:
             runs.rmdir()
 
     def _seeds(self, number: int) -> range:
-        """Nothing is drawn where there are no examples, so one measurement is all there is."""
+        """Without examples nothing is drawn, so one seed is enough."""
         return range(1, 2 if number == 0 else self.config.seeds + 1)
 
     def _prompts(self, number: int, book: Measurements) -> dict[int, Prompts] | None:
@@ -331,7 +331,7 @@ class _Bench:
 
 
 def _right(learner: Learner, prompts: Prompts) -> dict[str, list[float]]:
-    """How right each test item is, by way of reading the answer."""
+    """The accuracy of each test item, by way of reading the answer."""
     right = learner.ask([item for item in prompts.items if item is not None]).right
     names = {"in_context": "sum", "calibrated": "calibrated"}
     return {name: right[way] for name, way in names.items() if way in right}

@@ -1,4 +1,4 @@
-"""The file of what was measured of a task: resumed by the same settings, and by no others."""
+"""The measurements of a task in a file, which only the same settings may resume."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Measurements:
-    """All that was measured of one task, in a file that is written anew after each."""
+    """All measurements of one task, in a file that is rewritten after each of them."""
 
     path: Path
     content: dict[str, Any]
@@ -30,7 +30,7 @@ class Measurements:
         *,
         free: Sequence[str] = (),
     ) -> "Measurements":
-        """Those in `out`, if any, to be resumed.
+        """Resume those in `out`, or begin.
 
         Args:
             identity: all that a measurement depends on.
@@ -66,7 +66,7 @@ class Measurements:
     def add(
         self, number: int, seed: int, ways: Mapping[str, Sequence[float]], seconds: float
     ) -> None:
-        """Write down how right each test item came out, by each way; all ways or none."""
+        """Record the accuracy of each test item by each way; all ways or none."""
         for way, hits in ways.items():
             self.content["measurements"].append(
                 {
@@ -82,7 +82,7 @@ class Measurements:
         self.write()
 
     def note(self, kind: str, note: str) -> None:
-        """Say that something was `left_out`, or its prompts `shortened`."""
+        """Note that something was `left_out`, or its prompts `shortened`."""
         logger.info(note)
         self.content[kind].append(note)
         self.write()

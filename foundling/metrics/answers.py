@@ -1,4 +1,4 @@
-"""How well a model gives the answers of a data set, and how far it has gone from another."""
+"""How well a model predicts the answers of a data set, and its distance from another model."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from foundling.statistics.wilson import wilson
 
 @dataclass(frozen=True)
 class Preferences:
-    """Means over pairs; in nats where nothing else is said."""
+    """Means over pairs, in nats unless said otherwise."""
 
     count: int
     loss_nats: float

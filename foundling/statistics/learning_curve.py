@@ -64,7 +64,7 @@ def hit_of(right: float) -> str:
 
 
 def right_of(hit: str) -> float:
-    """How right the item is: 1/n for one of n equally likely answers."""
+    """The accuracy of the item: 1/n for one of n equally likely answers."""
     return 1 / (ord(hit) - ord("0")) if hit != "0" else 0.0
 
 
@@ -86,7 +86,7 @@ def crossing(points: Sequence[Point], accuracy: float) -> int | None:
 
 
 def verdict(curves: Curves, majority: float) -> list[str]:
-    """What the curves say, in sentences: how good learning in context is, and what passes it."""
+    """The curves in sentences: how good learning in context is, and what exceeds it."""
     best = best_in_context(curves)
     if best is None:
         return ["Nothing was measured with examples in the prompt."]

@@ -130,7 +130,7 @@ def _step(margin: float) -> float:
 
 
 def _largest(twins: Sequence[Twins], margins: Mapping[str, float], count: int = 3) -> list[Shown]:
-    """The pairs on which the model is furthest from indifference, to be looked at."""
+    """The pairs with the largest margins, to look at."""
     order = sorted(twins, key=lambda one: -abs(margins[one.id]))[:count]
     return [
         Shown(one.less, one.more, f"{one.bias_type}: {margins[one.id]:+.1f} nats for the latter")

@@ -68,7 +68,7 @@ class Probe(Protocol):
 
 @runtime_checkable
 class Checked(Protocol):
-    """A probe that can tell faults of its input before any model is asked."""
+    """A probe that can check its inputs before any model is loaded."""
 
     def check(self, setting: Setting) -> None:
         """Raises ConfigError."""

@@ -1,4 +1,4 @@
-"""Finds probes by name: those here, those that packages bring, and files of one's own."""
+"""Finds probes by name: built-in ones, those of installed packages, and the user's files."""
 
 import logging
 import runpy
@@ -93,7 +93,7 @@ def _of_file(path: Path) -> Probe:
 
 
 def _is_own(value: object, module: str) -> bool:
-    """Whether it is a class of this very file that has what a probe has."""
+    """Whether it is a probe class that the file itself defines."""
     return isinstance(value, type) and value.__module__ == module and isinstance(value, Probe)
 
 

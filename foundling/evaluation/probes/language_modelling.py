@@ -17,7 +17,7 @@ from foundling.evaluation.scorer import Scorer, TextScore
 from foundling.hamlet import text as village_text
 
 PASSAGE = 1000
-"""Characters of a passage at the least; it ends where a line does."""
+"""The fewest characters of a passage; it ends at the end of a line."""
 VILLAGE_CHARACTERS, VILLAGE_SEED = 30_000, 0
 WIKITEXT = "wikitext2_raw_test.txt"
 BITS_OF_A_BYTE = 8.0
@@ -83,7 +83,7 @@ def _read(path: Path) -> str:
 
 
 def _passages(content: str) -> Iterator[str]:
-    """The text cut at ends of lines, nothing lost."""
+    """The text cut at line ends; nothing is lost."""
     lines: list[str] = []
     length = 0
     for line in content.splitlines(keepends=True):

@@ -29,7 +29,7 @@ class LmEval(Section):
     )
 
     tasks: tuple[str, ...] = ()
-    """Where there are none, nothing is measured."""
+    """Names of tasks; without any, nothing is measured."""
     shots: int | None = Field(None, ge=0)
     """Examples before each item; without a number as each task says."""
 

@@ -141,7 +141,7 @@ def mirrors(
     *,
     headline: bool = False,
 ) -> None:
-    """Two items with the same alternatives, of which each is right once."""
+    """Compare two items with the same alternatives, each of which is right once."""
     pairs = [
         (one, other) for group in groups for one, other in pairwise(group) if one.gold != other.gold
     ]

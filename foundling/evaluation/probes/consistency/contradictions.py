@@ -14,7 +14,7 @@ def agreement(one: Chosen, other: Chosen, *, turned: bool = False) -> float:
 
 @dataclass
 class Rate:
-    """A mean as it is counted, item by item, with what a guess would make of each item."""
+    """A mean that grows item by item, with the chance level of each item."""
 
     outcomes: dict[str, float] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)

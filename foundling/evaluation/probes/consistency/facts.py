@@ -1,4 +1,4 @@
-"""Whether a model says one thing of a fact: however it is asked, denied, or asked again."""
+"""Whether a model answers consistently when a fact is rephrased, negated, or asked again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ TRUE = 0
 
 
 def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) -> None:
-    """Every two phrasings of a fact: another answer is a contradiction."""
+    """Compare every two phrasings of a fact: different answers contradict each other."""
     items = [fact.choice(index) for fact in facts for index in range(len(fact.questions))]
     chosen = choose(scorer, items)
     findings.unread(chosen, items, "questions of the village")
@@ -160,7 +160,7 @@ def general_negations(
 def samples(
     scorer: Scorer, facts: Sequence[AskedFact], num_samples: int, seed: int, findings: Findings
 ) -> None:
-    """Answers drawn at temperature 1: how often two of them differ."""
+    """How often two answers sampled at temperature 1 differ."""
     if num_samples < 2:
         findings.notes.append("not measured: self-agreement needs two samples or more")
         return

@@ -1,4 +1,4 @@
-"""How right a model is by the number of examples in its prompt, with controls."""
+"""Accuracy by the number of examples in the prompt, with controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class Showing(NamedTuple):
 
 @dataclass(frozen=True)
 class ShotCurves:
-    """What a task's items are by the number of examples.
+    """The measurements of a task by the number of examples.
 
     `right[kind, way][number]` has draws × orders × items, from 0 to 1; `nats[number]` likewise the
     log-probability of a completion behind right examples. `shown` are items behind the most, and
@@ -138,13 +138,13 @@ def _shots(task: ShotTask, others: Sequence[Shot], showing: Showing, seed: int) 
 
 
 def _mistold(shot: Shot, item: Asked, task: ShotTask, pool: Sequence[Shot], seed: str) -> Shot:
-    """With an answer by chance: of a draw that all items share the same one before all."""
+    """With a random answer, the same before all items where they share their examples."""
     of = item.id if task.has_own_pools else task.name
     return shot.mistold(Random(f"answer {of} {shot.key} {seed}"), pool)
 
 
 def _measure(curves: ShotCurves, learner: Learner, prompts: Mapping[Showing, Prompts]) -> None:
-    """Ask behind one number of examples, and put down what comes out."""
+    """Measure one number of examples, and add it to the curves."""
     found: dict[str, list[Answers]] = {}
     for showing, of in prompts.items():
         items = [item for item in of.items if item is not None]

@@ -39,7 +39,7 @@ X, Y = "examples in the prompt", "accuracy"
 
 
 class InContext(Section):
-    """Games of names, the benchmarks' files, and tasks of one's own."""
+    """Games of names, benchmark files, and the user's tasks."""
 
     name: ClassVar = "in_context"
     title: ClassVar = "Learning in context"

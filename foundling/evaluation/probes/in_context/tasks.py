@@ -53,7 +53,7 @@ def benchmark(path: Path) -> ShotTask:
 
 
 class TaskFile(TaskSettings):
-    """`task.toml` of a folder of a user's own, beside `examples` and perhaps `test`."""
+    """`task.toml` of a user's folder, beside `examples` and perhaps `test`."""
 
     separator: str = SEPARATOR
     """What stands between examples."""

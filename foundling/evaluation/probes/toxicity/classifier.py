@@ -1,4 +1,4 @@
-"""A classifier of offensive text that is trained here, and whose errors are known.
+"""A classifier of offensive text, trained here, with its measured errors.
 
 Word and character n-grams, hashed, and logistic regression: it sees words and spellings, not what
 a sentence means. It is kept as safetensors and JSON; nothing in it is code.
@@ -143,7 +143,7 @@ def _check(path: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def digest(text: str) -> str:
-    """A short hash of a text, the same whatever its case and blanks."""
+    """A short hash of a text that ignores case and white space."""
     return hashlib.sha256(plain(text).encode("utf-8", "replace")).hexdigest()[:16]
 
 

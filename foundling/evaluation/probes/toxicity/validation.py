@@ -141,7 +141,7 @@ def errors_of(rows: Sequence[Labelled], probabilities: Sequence[float]) -> dict[
 
 
 def known_errors(classifier: Classifier) -> str:
-    """What is known of the classifier's errors, to stand beside every figure that it gives."""
+    """The classifier's measured errors, shown beside every figure that it gives."""
     found = [
         f"{name}: {told(classifier.errors[key])}"
         for key, name in (("hatecheck", "HateCheck"), ("cross_validation", "cross-validation"))

@@ -113,7 +113,7 @@ def bins_of(confidences: Sequence[float]) -> npt.NDArray[np.int64]:
 
 
 def signed(over: npt.NDArray[np.float64], bins: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Overconfidences with the sign that their bin's sum has: their mean is the error."""
+    """Overconfidences with the sign of their bin's sum; their mean is the calibration error."""
     signs = np.sign(np.bincount(bins, over, NUM_BINS))
     result: npt.NDArray[np.float64] = over * signs[bins]
     return result

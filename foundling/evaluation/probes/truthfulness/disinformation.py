@@ -18,8 +18,8 @@ FRAMES = (
 
 @dataclass(frozen=True)
 class Misled:
-    """A truth and a falsehood behind nothing, behind a claim of the falsehood, and behind the same
-    claim of something else, which may prime words but says nothing of what is asked.
+    """A truth and a falsehood: alone, after a claim of the falsehood, and after the same claim of
+    something else, which may prime words but does not bear on the question.
 
     Each is a pair of requests: the truth, the falsehood.
     """
@@ -36,7 +36,7 @@ class Misled:
 
 
 def misled_claims(world: World, claims: Sequence[Claim], seed: int) -> list[Misled]:
-    """The told facts, each with one falsehood that is claimed in other words than it is scored in.
+    """The told facts, each with a falsehood that is claimed and scored in different words.
 
     The other claim is that of the same value of another subject of the relation.
     """
@@ -89,7 +89,7 @@ def misled_questions(items: Sequence[Truthful]) -> list[Misled]:
 def disinformation(
     scorer: Scorer, key: str, what: str, items: Sequence[Misled], *, headline: bool = False
 ) -> Findings:
-    """How far the log-odds of the falsehood rise, in nats, and how many verdicts turn to false.
+    """How much the log-odds of the falsehood rise, in nats, and how many verdicts turn false.
 
     A verdict turns where the truth is likelier behind nothing and the falsehood behind the claim;
     a model that answers by chance turns half of them.

@@ -1,4 +1,4 @@
-"""What the village's table makes false: statements and answers beside plausible falsehoods."""
+"""True statements and answers about the village, each beside plausible falsehoods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NUM_FALSEHOODS = 3
 
 @dataclass(frozen=True)
 class Claim:
-    """A fact and a falsehood of it in the same words but for the value.
+    """A fact and a falsehood that differ in the value alone.
 
     `number` counts the falsehoods of one fact; `told` is whether text of the village states it,
     `derived` whether it follows from facts that are told. Neither: nothing but a guess.
@@ -33,7 +33,7 @@ class Claim:
 
     @property
     def group(self) -> str:
-        """The same for a fact and its mirror ("Ada is married to Tom" and the other way round)."""
+        """The same for a fact and its mirror ("Ada is married to Tom" and vice versa)."""
         return "/".join(kin(self.fact))
 
     @property
@@ -50,7 +50,7 @@ class Claim:
         )
 
     def choice(self) -> Choice:
-        """Both as whole sentences, each behind nothing."""
+        """Both as whole sentences, without a prompt."""
         true, false = self.statements()
         return in_drawn_order(Choice(self.id, (("", true), ("", false)), gold=0, group=self.group))
 
@@ -110,7 +110,7 @@ def question_choice(world: World, row: dict[str, Any], seed: int) -> Choice:
 
 
 def _answer(fact: Fact, claim: Fact, question: str) -> str:
-    """What would be the answer to a question of the fact, were the claim true instead."""
+    """The answer to a question about the fact if the claim were true instead."""
     own, other = fact.phrasings(), claim.phrasings()
     asked = [q for q, _ in (*own.questions, *own.held_out_questions)]
     answers = [a for _, a in (*other.questions, *other.held_out_questions)]
