@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole: forced onto the disk, replaced at once, locked while in use."""
+"""Files that survive a crash: synced to the disk, replaced atomically, locked while in use."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Force a file's content, or a folder's names, onto the disk."""
+    """Force the content of a file, or the names in a folder, onto the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -31,7 +31,7 @@ def replace(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Lock a file or folder, which ends with the process at the latest; whether it was free."""
+    """Lock a file or folder, at most until the process ends; yields whether it was free."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         is_free = True

@@ -22,13 +22,13 @@ def union(intervals: Iterable[tuple[int, int]]) -> Intervals:
     return tuple(merged)
 
 
-def kept(skipped: Intervals, place: int) -> int:
-    """The index at `place` among those that no interval holds: kept(((2, 5),), 2) is 5."""
+def kept(skipped: Intervals, index: int) -> int:
+    """The `index`th of the indices that no interval holds: kept(((2, 5),), 2) is 5."""
     for start, stop in skipped:
-        if place < start:
+        if index < start:
             break
-        place += stop - start
-    return place
+        index += stop - start
+    return index
 
 
 def size(intervals: Intervals) -> int:

@@ -1,4 +1,4 @@
-"""Which split each document goes to, without those that came before."""
+"""Assigns each document to a split and drops duplicates."""
 
 import hashlib
 import math
@@ -45,12 +45,12 @@ class Piece:
 
     @property
     def key(self) -> int:
-        """64 bits at random, which depend on the document and the piece's place alone."""
+        """64 pseudo-random bits that depend only on the document and the piece's number."""
         return _random(self.digest + self.number.to_bytes(8, "little"))
 
 
 class SplitPlan:
-    """Gives every document its split; one pass over it after another gives the same.
+    """Assigns every document to a split; each pass over the text gives the same.
 
     Args:
         inputs: the sources of "train" and, where they are named, those of "validation".

@@ -1,4 +1,4 @@
-"""One document of text, and the pieces that it is cut into."""
+"""One document, and the pieces it is cut into."""
 
 import hashlib
 import tempfile
@@ -15,14 +15,14 @@ PIECE_CHARACTERS = 1 << 15
 
 @dataclass(frozen=True)
 class Document:
-    """One text; a long one lies in a file that is gone when the next document is asked for."""
+    """One text; a long one is kept in a file until the next document is asked for."""
 
     source: str  # FILE, FILE:LINE, FILE#ROW or FILE#DOCUMENT
     digest: bytes  # of the text, 128 bits
     num_characters: int
     num_bytes: int  # in UTF-8
     blank: bool  # nothing but white space
-    whole_file: bool  # it is all that its file holds
+    whole_file: bool  # the file holds nothing else
     _parts: tuple[str, ...]
     _spool: IO[str] | None
 
@@ -49,7 +49,7 @@ class Document:
 def gathered(
     source: str, strings: Iterable[str], *, whole_file: bool = False, folder: Path | None = None
 ) -> Iterator[Document]:
-    """The document of `strings`, which goes to a file in `folder` once it is long."""
+    """The document that `strings` make up, kept in a file in `folder` once it is long."""
     digest = hashlib.blake2b(digest_size=16)
     num_characters = num_bytes = 0
     blank = True
@@ -85,10 +85,10 @@ def gathered(
 
 
 def cut(strings: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[str]:
-    """The same text in pieces of at most `size` characters, wherever the input was cut.
+    """The same text in pieces of at most `size` characters, however the input came in parts.
 
     A piece begins with the first character of a line or with the space before a word; text without
-    such a place is cut anyhow.
+    such a place is cut anywhere.
     """
     buffer, start = "", 0
     for string in strings:

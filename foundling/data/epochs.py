@@ -26,8 +26,8 @@ class Epochs:
 
     def row(self, sample: int) -> Indices:
         """The items of a row, numbered on from epoch to epoch, in their order in the row."""
-        epoch, place = divmod(sample, self.rows_per_epoch)
-        return self._plan(epoch).row(place)
+        epoch, row = divmod(sample, self.rows_per_epoch)
+        return self._plan(epoch).row(row)
 
     def in_order(self, size: int) -> Iterator[list[Indices]]:
         """Every item once, in an order that does not depend on the seed, `size` rows at a time.
@@ -63,7 +63,7 @@ class Epochs:
 def permutation(size: int, key: int) -> Indices:
     """A pseudo-random order of `range(size)` that no library's version changes.
 
-    Source: Steele et al. 2014, SplitMix; each place is sorted by its scrambled number.
+    Source: Steele et al. 2014, SplitMix; each index is sorted by its scrambled value.
     """
     z = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""The files that inputs name: files, folders, globs and data sets on the hub."""
+"""The files that the inputs of a verb name: files, folders, globs, data sets on the hub."""
 
 import glob
 import os
@@ -14,14 +14,14 @@ from foundling.data.source_errors import SourceError
 def expand(
     inputs: Sequence[str | Path], endings: Collection[str]
 ) -> tuple[dict[str, int | None], Counter[str]]:
-    """The size of each file to read, and how many were left out, by suffix.
+    """The size of each file to read, and the number of files ignored, by suffix.
 
     A file is read if its name has one of the `endings`.
     The order is that of `inputs`; the files of a folder or a glob are sorted. The size of a pipe
     or of a data set on the hub is unknown.
 
     Raises:
-        SourceError: an input is not there or holds nothing that can be read.
+        SourceError: an input is not there or holds no file that can be read.
     """
     if not inputs:
         raise SourceError("no input", "No input was given.")

@@ -1,4 +1,4 @@
-"""What is known about a token store: the record that says that it is whole."""
+"""The manifest of a token store; its presence is the commit."""
 
 import json
 from pathlib import Path
@@ -28,10 +28,10 @@ class FileEntry(Section):
 
 
 class SplitManifest(Section):
-    """What one split holds; `tokens_sha256` is of its tokens whatever the shards."""
+    """What one split holds; `tokens_sha256` hashes its tokens, whatever the size of a shard."""
 
     num_documents: int
-    num_tokens: int  # with the marks of begin and end
+    num_tokens: int  # including begin and end of text
     num_bytes: int  # of the text, in UTF-8
     shards: tuple[FileEntry, ...]
     documents: FileEntry
@@ -46,7 +46,7 @@ class SourceEntry(Section):
 
 
 class Manifest(Section):
-    """Everything that is known about a store."""
+    """What a store holds, and how it was made."""
 
     format: Literal["foundling-tokens"] = FORMAT
     version: int = VERSION
@@ -57,7 +57,7 @@ class Manifest(Section):
     tokenizer_files: tuple[FileEntry, ...]
     train: SplitManifest
     validation: SplitManifest
-    lossless: bool  # text came back from its tokens on every sample
+    lossless: bool  # every sampled text came back from its tokens
     duplicates: int
     skipped: dict[str, int]  # by reason
     ignored: dict[str, int]  # files that were not read, by suffix
@@ -76,7 +76,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the store in `folder`.
 
     Raises:
-        StoreError: it is not a token store's, is of another version, or is damaged.
+        StoreError: it belongs to no token store, has another version, or is damaged.
     """
     file = folder / MANIFEST
     values = _values(file)
@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(f"{file}: not the manifest of a token store.")
     if values.get("version") != VERSION:
         raise StoreError(
-            f"{file}: version {values.get('version')} of the format; this Foundling reads "
+            f"{file}: version {values.get('version')} of the format, but this Foundling reads "
             f"{VERSION}. Prepare the data again."
         )
     try:
@@ -94,7 +94,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def holds_store(folder: Path) -> bool:
-    """Whether the manifest in `folder` is one of ours, of whatever version."""
+    """Whether `folder` holds a token store, of any version."""
     file = folder / MANIFEST
     return file.is_file() and _values(file).get("format") == FORMAT
 

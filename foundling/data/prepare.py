@@ -1,4 +1,4 @@
-"""Raw text to a token store: split by document, without duplicates, in memory that stays flat."""
+"""Raw text to a token store: split by document, deduplicated, in constant memory."""
 
 import errno
 import logging
@@ -33,7 +33,7 @@ SAMPLE_BYTES = 200_000_000  # the most text that a tokenizer is trained on
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What was prepared and how fast; `megabytes_per_second` is of text, over everything."""
+    """What was prepared and how fast; `megabytes_per_second` counts text, over all passes."""
 
     out: Path
     manifest: Manifest

@@ -1,4 +1,4 @@
-"""Tells how far preparing data has come."""
+"""Progress of data preparation, for a callback or a bar in the terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 Progress = Callable[[str, int, int | None], None]  # stage, bytes done, bytes in total if known
 
-STEP_BYTES = 1 << 18  # told at most once in so many
+STEP_BYTES = 1 << 18  # report at most once per so many bytes
 
 Item = TypeVar("Item")
 
@@ -17,17 +17,17 @@ def watched(
     read: Callable[[], tuple[int, int | None]],
     progress: Progress | None,
 ) -> Iterator[Item]:
-    """The same items; `read` says how many bytes were read for them so far, and of how many."""
+    """The same items; `read` gives the bytes read so far and in all."""
     if progress is None:
         yield from items
         return
-    told = 0
+    reported = 0
     for item in items:
         yield item
         done, total = read()
-        if done - told >= STEP_BYTES:
+        if done - reported >= STEP_BYTES:
             progress(stage, done, total)
-            told = done
+            reported = done
     progress(stage, *read())
 
 

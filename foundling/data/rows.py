@@ -1,4 +1,4 @@
-"""Every row of some inputs, one at a time, with its place."""
+"""Every row of some inputs, one at a time, with its source."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

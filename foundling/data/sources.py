@@ -1,4 +1,4 @@
-"""Every document of some inputs, one at a time, with what was skipped and how far reading is."""
+"""Every document of the inputs, one at a time, with what was skipped and how much has been read."""
 
 import codecs
 import io
@@ -40,8 +40,8 @@ class Sources:
     Args:
         inputs: files, folders, globs, "-" (standard input), `hub:owner/name[:config][@split]`.
         text_field: the field of a row that holds the text; "doc.text" is one within another.
-        separator: what parts the documents of a text file; without it a file is one document.
-        encoding: of files that do not begin with the mark of another.
+        separator: splits text files into documents; without it a file is one document.
+        encoding: of files without a byte order mark.
         newlines: "lf" makes each line end in "\\n" alone.
         spool: the folder for standard input and for a document that is too long for memory.
     """

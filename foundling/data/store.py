@@ -1,4 +1,4 @@
-"""Reads a token store: memory-mapped shards as if they were one array."""
+"""Reads a token store: memory-mapped shards as one array."""
 
 import hashlib
 from functools import cached_property
@@ -22,7 +22,7 @@ from foundling.text.tokenizer import Tokenizer
 
 
 class TokenSplit:
-    """The tokens of one split as if they were one array."""
+    """The tokens of one split as one array."""
 
     def __init__(self, folder: Path, about: Manifest, manifest: SplitManifest) -> None:
         self._folder, self._shard_files = folder, manifest.shards
@@ -43,7 +43,7 @@ class TokenSplit:
         """A copy of the tokens from `start` to `stop`.
 
         Raises:
-            StoreError: one of them is none of the vocabulary.
+            StoreError: one of them is beyond the vocabulary.
         """
         if not 0 <= start <= stop <= self.num_tokens:
             raise ValueError(f"tokens {start} to {stop}: the split has {self.num_tokens}.")
@@ -63,7 +63,7 @@ class TokenSplit:
         return tokens
 
     def document_of(self, offset: int) -> int:
-        """The number of the document that holds the token at `offset`."""
+        """The index of the document that holds the token at `offset`."""
         if not 0 <= offset < self.num_tokens:
             raise ValueError(f"token {offset}: the split has {self.num_tokens}.")
         return int(self._starts.searchsorted(np.int64(offset), side="right")) - 1
@@ -122,7 +122,7 @@ class TokenStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the tokenizer and of all tokens in their order, whatever the size of a shard."""
+        """A hash of the tokenizer and of all tokens in order, whatever the size of a shard."""
         parts = [self.manifest.tokenizer_fingerprint]
         parts += [self._splits[name].fingerprint for name in SPLITS]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Writes a token store beside its place and moves it there when it is whole."""
+"""Writes a token store under a temporary name and renames it when it is complete."""
 
 import glob
 import hashlib
@@ -96,10 +96,10 @@ class StoreWriter:
         return self._splits[name]
 
     def commit(self, **about: Any) -> Manifest:
-        """Write the manifest, then put the store in its place.
+        """Write the manifest, then rename the folder to its final name.
 
         Args:
-            about: the fields of `Manifest` that the writer cannot know.
+            about: the fields of `Manifest` that the writer does not know.
         """
         assert self._tokenizer is not None
         files = sorted((self.folder / TOKENIZER).iterdir())
@@ -141,9 +141,9 @@ class StoreWriter:
         if self.out.is_dir() and not any(self.out.iterdir()):
             return
         if not holds_store(self.out):
-            raise StoreError(f"{self.out}: exists and is not a token store; choose another name.")
+            raise StoreError(f"{self.out}: exists and is not a token store; choose another --out.")
         if not self._overwrite:
-            raise StoreError(f"{self.out}: exists already; choose another name or overwrite it.")
+            raise StoreError(f"{self.out}: exists already; choose another --out or --overwrite.")
 
 
 class SplitWriter:
@@ -199,7 +199,7 @@ class SplitWriter:
 
 
 class _HashedFile:
-    """A new file that knows the hash of what went into it."""
+    """A new file that hashes what is written to it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._name = name

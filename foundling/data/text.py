@@ -1,4 +1,4 @@
-"""Pretraining batches: rows of a token store, whose order is a pure function of the seed."""
+"""Pretraining batches: rows of a token store in an order that is a pure function of the seed."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +17,9 @@ from foundling.models.batch import IGNORE, TokenBatch
 class TextData:
     """Samples from one split of a token store.
 
-    A sample is a row of `context` tokens. Each epoch cuts the token stream into rows from another
-    starting offset and visits them in another order, so that a small corpus is seen under many
-    alignments. No row of an epoch is seen twice in it.
+    A sample is a row of `context` tokens. Each epoch cuts the token stream into rows from a
+    different offset and visits them in a different order, so that a small corpus is seen under many
+    alignments; within an epoch each row comes once.
 
     Raises:
         ConfigError: the split is shorter than one row.
@@ -47,8 +47,8 @@ class TextData:
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
     def batch(self, index: int, skipped: Intervals = ()) -> TokenBatch:
-        places = range(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.samples([kept(skipped, place) for place in places])
+        indices = range(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.samples([kept(skipped, i) for i in indices])
 
     def samples(self, samples: Sequence[int]) -> TokenBatch:
         """The rows of these samples."""
@@ -64,10 +64,10 @@ class TextData:
 
     def start_of(self, sample: int) -> int:
         """Where in the token stream a sample begins."""
-        epoch, place = divmod(sample, self.rows_per_epoch)
+        epoch, row = divmod(sample, self.rows_per_epoch)
         offset = derive_seed(self.seed, "offset", epoch) % self.context
         key = derive_seed(self.seed, "order", epoch)
-        return offset + self.context * _permute(place, self.rows_per_epoch, key)
+        return offset + self.context * _permute(row, self.rows_per_epoch, key)
 
 
 def validation_batches(
@@ -86,7 +86,7 @@ def validation_batches(
 def rows_at(
     split: TokenSplit, starts: list[int], context: int, stop: int | None = None
 ) -> TokenBatch:
-    """The rows of `context` tokens that begin at `starts`; beyond `stop` no loss is due.
+    """The rows of `context` tokens that begin at `starts`; beyond `stop` there are no targets.
 
     The token after a document's last one begins another document and is no target.
     """
@@ -112,8 +112,8 @@ def rows_at(
     )
 
 
-def _permute(place: int, size: int, key: int) -> int:
-    """Where `place` goes in a pseudo-random permutation of `range(size)`, without a table.
+def _permute(index: int, size: int, key: int) -> int:
+    """The image of `index` under a pseudo-random permutation of `range(size)`, without a table.
 
     Four Feistel rounds over the next even power of two, walked until the result is in range.
 
@@ -122,12 +122,12 @@ def _permute(place: int, size: int, key: int) -> int:
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
     while True:
-        left, right = place >> half, place & mask
+        left, right = index >> half, index & mask
         for turn in range(4):
             left, right = right, left ^ (_mix(right, key + turn) & mask)
-        place = left << half | right
-        if place < size:
-            return place
+        index = left << half | right
+        if index < size:
+            return index
 
 
 def _mix(value: int, key: int) -> int:

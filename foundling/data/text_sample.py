@@ -1,4 +1,4 @@
-"""A part of the text, bounded and on disk, that depends on the text and not on its order."""
+"""A bounded sample of the text, on disk, which depends on the text and not on its order."""
 
 import struct
 import tempfile
@@ -8,11 +8,11 @@ from typing import IO
 
 
 class TextSample:
-    """Keeps the texts with the lowest keys, `limit` bytes of them at most; used as a context."""
+    """A context; keeps the texts with the lowest keys, at most `limit` bytes of them."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
-        self._below = 1 << 64  # what a key to keep lies below
+        self._below = 1 << 64  # keys at or above it are not kept
         self._new()
 
     def __enter__(self) -> "TextSample":
@@ -22,7 +22,7 @@ class TextSample:
         self._file.close()
 
     def offer(self, key: int, text: str) -> None:
-        """Keep `text` unless its key, a random number of 64 bits, is too high."""
+        """Keep `text` unless `key`, a random 64-bit number, is too high."""
         if key >= self._below:
             return
         self._keep(key, text.encode())

@@ -38,7 +38,7 @@ class BrokenCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One committed checkpoint; `facts` is what was said of it when it was written."""
+    """One committed checkpoint; `facts` is what was recorded when it was written."""
 
     path: Path
     step: int
@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """Of the model's files; a reference model is named by it."""
+        """A hash of the model's files, by which a reference model is named."""
         files = self.facts["files"]
         text = json.dumps(
             {k: v for k, v in files.items() if k.startswith("model/")}, sort_keys=True
@@ -79,7 +79,7 @@ class Checkpoint:
 def commit(
     folder: Path, step: int, write: Callable[[Path], None], facts: Mapping[str, Any]
 ) -> Checkpoint:
-    """Write the checkpoint of `step` by `write(path)`; whole or not at all.
+    """Write the checkpoint of `step` by `write(path)`, completely or not at all.
 
     Everything goes to a temporary name and onto the disk, the marker with the hashes last; then
     the folder gets its name. A failure leaves nothing behind and older checkpoints as they were.
@@ -151,10 +151,10 @@ def open_whole(path: Path) -> Checkpoint:
 
 
 def recover(folder: Path) -> Checkpoint | None:
-    """Tidy up after a crash and give the newest whole checkpoint, to go on from.
+    """Clean up after a crash and return the newest whole checkpoint, to resume from.
 
     What a crash left half done is finished or removed. A broken checkpoint is renamed
-    `broken-step-N`, so that it takes no place among those that are kept. None: there never was one.
+    `broken-step-N`, so that it does not count among those that are kept. None: there never was one.
 
     Raises:
         ConfigError: there are checkpoints, and none is whole.
@@ -169,8 +169,8 @@ def recover(folder: Path) -> Checkpoint | None:
     newer = [p for p in folder.glob("step-*") if whole is None or p.name > whole.path.name]
     if newer and whole is None:
         raise ConfigError(
-            f"{folder}: every checkpoint is broken, so there is nothing to go on from; the metrics "
-            "are as they were. Start a new run."
+            f"{folder}: every checkpoint is broken, so there is nothing to resume from; the "
+            "metrics are untouched. Start a new run."
         )
     for path in newer:
         broken = folder / f"broken-{path.name}"
@@ -230,7 +230,7 @@ def _name(step: int) -> str:
 
 def _delete(checkpoint: Checkpoint) -> None:
     doomed = checkpoint.path.with_name(f".{checkpoint.path.name}.pruned")
-    checkpoint.path.rename(doomed)  # at once gone; a crash leaves no half of it
+    checkpoint.path.rename(doomed)  # gone at once: a crash leaves no half of it
     _remove(doomed)
 
 

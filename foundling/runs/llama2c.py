@@ -1,4 +1,4 @@
-"""A model of llama2.c becomes a folder: its checkpoint and its tokenizer.bin, read and joined.
+"""Imports a model of llama2.c: its checkpoint and its tokenizer.bin become one model folder.
 
 Source: karpathy/llama2.c, `tokenizer.py` (`export`) and `run.c` (`encode`).
 """
@@ -19,7 +19,7 @@ from foundling.text.tokenizer import Tokenizer
 MARKS = ("<unk>", "<s>", "</s>")
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 NEVER = -1e10
-"""A merge must score higher than this."""
+"""A merge must score higher than this to be used."""
 
 
 class Piece(NamedTuple):
@@ -28,11 +28,11 @@ class Piece(NamedTuple):
 
 
 def import_model(checkpoint: Path, tokenizer_file: Path, out: Path) -> LanguageModel:
-    """Write the folder `out`, which every verb opens, and give the model.
+    """Write the model folder `out` and return the model.
 
     Raises:
-        ConfigError: one of the files is not what it should be, they do not belong together, or
-            `out` is not empty; nothing is written.
+        ConfigError: a file is malformed, the two do not belong together, or `out` is not empty;
+            nothing is written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is not empty; give another --out.")
@@ -54,23 +54,23 @@ def read_pieces(file: Path) -> list[Piece]:
     Raises:
         ConfigError: the file is not of this layout.
     """
-    content, place, pieces = file.read_bytes(), 4, list[Piece]()
+    content, at, pieces = file.read_bytes(), 4, list[Piece]()
     if len(content) < 4:
         raise ConfigError(f"{file}: has {len(content)} bytes; not a tokenizer.bin of llama2.c.")
     longest = struct.unpack_from("<i", content)[0]
-    while place < len(content):
+    while at < len(content):
         where = f"{file}: token {len(pieces)}"
-        if place + 8 > len(content):
-            raise ConfigError(f"{where} is cut short; copy the file anew.")
-        score, length = struct.unpack_from("<fi", content, place)
+        if at + 8 > len(content):
+            raise ConfigError(f"{where} is cut short; copy the file again.")
+        score, length = struct.unpack_from("<fi", content, at)
         if not 1 <= length <= longest or not math.isfinite(score):
             raise ConfigError(
                 f"{where} has {length} bytes and score {score:g}, where the header allows 1 to "
                 f"{longest} bytes and a finite score; not a tokenizer.bin of llama2.c."
             )
-        raw, place = content[place + 8 : place + 8 + length], place + 8 + length
+        raw, at = content[at + 8 : at + 8 + length], at + 8 + length
         if len(raw) < length:
-            raise ConfigError(f"{where} is cut short; copy the file anew.")
+            raise ConfigError(f"{where} is cut short; copy the file again.")
         try:
             pieces.append(Piece(raw.decode(), score))
         except UnicodeDecodeError:
@@ -114,7 +114,7 @@ def tokenizer_of(pieces: list[Piece], file: Path) -> Tokenizer:
 
 
 def _merges(pieces: list[Piece], file: Path) -> list[tuple[str, str]]:
-    """All pairs of tokens that make a token, best first; marks and bytes never come of a merge."""
+    """The pairs of tokens that make an ordinary token (not special, not a byte), best first."""
     known = {piece.text for piece in pieces[len(MARKS) :]}
     found: dict[float, tuple[str, list[tuple[str, str]]]] = {}
     for text, score in pieces[len(MARKS) + len(BYTES) :]:

@@ -1,4 +1,4 @@
-"""Reads back what a run has recorded, as far as it has been written."""
+"""Reads what a run has recorded, also while it is being written."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from foundling.base.config import ConfigError
 
 Records = list[dict[str, Any]]
 
-# What the guard does and what it only notes, each in words for one and for several of its kind.
+# What the guard does and what it only notes: singular and plural.
 ACTS = {
     "skip": ("skip", "skips"),
     "replay": ("replay", "replays"),
@@ -27,7 +27,7 @@ NOTES = {
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file that may be growing: a last line without its end is left out.
+    """The records of a .jsonl file that may be growing: an unfinished last line is left out.
 
     Raises:
         ConfigError: a whole line is broken; names the file and the line.
@@ -49,20 +49,20 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def by_split(records: Iterable[dict[str, Any]]) -> dict[str, Records]:
-    """The records of each split, without those that the run undid by going back to a step."""
-    return _sort_out(records)[0]
+    """The records of each split, without those that a rewind undid."""
+    return _separate(records)[0]
 
 
 def undone(records: Iterable[dict[str, Any]]) -> list[Records]:
-    """The stretches of training that the run undid by going back to a step, in their order.
+    """The stretches of training that a rewind undid, in order.
 
     Steps 1 2 3 4 3 4 5: the first 3 and 4 are a stretch.
     """
-    return _sort_out(records)[1]
+    return _separate(records)[1]
 
 
-def _sort_out(records: Iterable[dict[str, Any]]) -> tuple[dict[str, Records], list[Records]]:
-    """What stands, by split, and the stretches of training that do not."""
+def _separate(records: Iterable[dict[str, Any]]) -> tuple[dict[str, Records], list[Records]]:
+    """The valid records by split, and the stretches of training that were undone."""
     splits: dict[str, Records] = {"train": [], "validation": [], "samples": []}
     stretches = []
     for record in records:
@@ -78,7 +78,7 @@ def _sort_out(records: Iterable[dict[str, Any]]) -> tuple[dict[str, Records], li
 
 
 def _cut(kept: Records, step: int | float) -> Records:
-    """Take away the records from a step on."""
+    """Remove and return the records from a step on."""
     first = bisect_left(kept, step, key=lambda record: record["step"])
     taken = kept[first:]
     del kept[first:]
@@ -119,7 +119,7 @@ def merge_events(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def count_kinds(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How often the guard did what, acts before notes."""
+    """How often the guard did each thing, acts before notes."""
     counts = Counter(str(event["kind"]) for event in events)
     return {kind: counts[kind] for kind in [*ACTS, *NOTES] if counts[kind]}
 

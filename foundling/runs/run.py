@@ -28,7 +28,7 @@ MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "toke
 
 
 class Run:
-    """A run folder that exists. `metrics.jsonl` is the source of truth of what happened."""
+    """An existing run folder; `metrics.jsonl` is the source of truth."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Run:
         manifest: Mapping[str, Any],
         fill: Callable[[Path], None] = lambda folder: None,
     ) -> "Run":
-        """Begin a run; `fill` writes what else its folder holds from the beginning.
+        """Create a run; `fill` writes what else its folder holds from the start.
 
         Raises:
             ConfigError: the folder holds something already.
@@ -55,7 +55,7 @@ class Run:
                 "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
             )
             raise ConfigError(f"{folder}: {what} give another --out.")
-        # Made under another name: a folder of this name is a run, whole.
+        # Made under a temporary name: a folder of the final name is always a complete run.
         temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
         (temporary / "checkpoints").mkdir(parents=True)
         (temporary / "metrics.jsonl").touch()
@@ -90,7 +90,7 @@ class Run:
         durable.replace(self.folder / "manifest.json", content)
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Add one record to the events, on the disk when this returns."""
+        """Append one record to the events; it is on the disk when this returns."""
         with self.event_log.open("ab") as file:
             file.write(_json(event) + b"\n")
             file.flush()
@@ -101,7 +101,7 @@ class Run:
         return merge_events(read_records(self.event_log)) if self.event_log.exists() else []
 
     def mend_events(self) -> None:
-        """Take away the half of a line that a crash left at the end of the events."""
+        """Remove the unfinished line that a crash left at the end of the events."""
         if not self.event_log.exists():
             return
         content = self.event_log.read_bytes()
@@ -122,7 +122,7 @@ class Run:
             return file.tell()
 
     def truncate_metrics(self, size: int) -> None:
-        """Take back what was recorded after the metrics were `size` bytes long.
+        """Cut the metrics back to their first `size` bytes.
 
         Raises:
             ConfigError: they are shorter than that, or gone.
@@ -227,7 +227,7 @@ def _from_hub(source: str) -> Path:
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{source}: cannot be had from the hub: {first_line}") from None
+        raise ConfigError(f"{source}: cannot be loaded from the hub: {first_line}") from None
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -27,10 +27,10 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Rendered:
-    """Tokens; `learned[i]` says that token i is a target with loss, `kinds[i]` what it is of.
+    """Tokens; `learned[i]` says that token i is a target with loss, `kinds[i]` what it belongs to.
 
     A special token is of kind "special", any other of the kind of its message. The first token
-    is never learned: nothing stands before it that could foretell it.
+    is never learned: nothing precedes it to predict it from.
     """
 
     tokens: list[int]
@@ -50,15 +50,15 @@ def check_roles(messages: Sequence[Message], *, training: bool) -> None:
     turns = messages[1:] if messages and messages[0].role == "system" else messages
     wanted: tuple[Role, Role] = ("user", "assistant")
     first = len(messages) - len(turns) + 1
-    for place, message in enumerate(turns):
-        expected = wanted[place % 2]
+    for number, message in enumerate(turns):
+        expected = wanted[number % 2]
         if message.role != expected:
             raise ConfigError(
-                f"message {first + place} is the {message.role}'s, expected the {expected}'s: "
+                f"message {first + number} is the {message.role}'s, expected the {expected}'s: "
                 "a system message or none, then user and assistant in turn."
             )
         if message.role == "assistant" and not message.content.strip():
-            raise ConfigError(f"message {first + place}: the answer is empty.")
+            raise ConfigError(f"message {first + number}: the answer is empty.")
     last: Role = "assistant" if training else "user"
     if not turns or turns[-1].role != last:
         ends = f"end with the {turns[-1].role}'s" if turns else "hold no turn"
@@ -75,7 +75,7 @@ def render(
     end of turn of the answers, of all or of the last one.
 
     Args:
-        given: so many messages at the front are prompt, whoever wrote them: nothing of them is
+        given: how many of the first messages are the prompt, whoever wrote them; none of these is
             learned.
 
     Raises:
@@ -147,8 +147,8 @@ def _assemble(
 ) -> Rendered:
     rendered = _begun(tokenizer)
     end = tokenizer.special(END_OF_TURN)
-    for place, (message, content) in enumerate(zip(messages, contents, strict=True)):
-        learned = message.role == "assistant" and place >= learned_from
+    for number, (message, content) in enumerate(zip(messages, contents, strict=True)):
+        learned = message.role == "assistant" and number >= learned_from
         role = tokenizer.special(_ROLE_NAMES[message.role])
         _append(rendered, [role], "special", learned=False)
         _append(rendered, content, message.role, learned=learned)

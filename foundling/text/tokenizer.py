@@ -71,7 +71,7 @@ class Tokenizer:
 
     @classmethod
     def train_bytes(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Learn a byte-level BPE; a small corpus may end below `vocab_size`.
+        """Train a byte-level BPE; a small corpus may yield fewer than `vocab_size` tokens.
 
         Raises:
             ConfigError: `vocab_size` does not hold the 256 bytes and the special tokens.

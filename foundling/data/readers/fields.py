@@ -1,4 +1,4 @@
-"""One row of a table with its place, and the text in one of its fields."""
+"""One row of a table with its source, and the text in one of its fields."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One input while it is read: its bytes unpacked and in UTF-8, and how far reading is."""
+"""One input while it is read: unpacked, decoded, and how much of it has been read."""
 
 import codecs
 import gzip
@@ -30,7 +30,7 @@ class SourceFile:
 
     name: str
     size: int | None
-    encoding: str = "utf-8"  # unless the file begins with the mark of another
+    encoding: str = "utf-8"  # unless the file has a byte order mark
     column: str | None = None  # the only one that is needed
     kept: Path | None = None  # where standard input has been written to
     bytes_read: int = 0  # before unpacking
@@ -85,7 +85,7 @@ class SourceFile:
             ) from None
 
     def strings(self) -> Iterator[str]:
-        """The text of the file in pieces; the mark of its encoding goes.
+        """The text of the file in pieces; a byte order mark is dropped.
 
         Raises:
             SourceError: it is not UTF-8; the message names the line.
