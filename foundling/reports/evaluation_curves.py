@@ -1,4 +1,4 @@
-"""Draws curves of several models: accuracy by examples, reliability, loss by position."""
+"""Draws curves of several models: accuracy by number of examples, reliability, loss by position."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ MOST_LINES = 4  # in one frame, where each model has several; above it each has 
 
 
 def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model]) -> Figure:
-    """The `drawable` curves of one figure: a colour a model, a dash a name, a bar an interval."""
+    """The `drawable` curves of a figure: a colour per model, a dash per name, bars of intervals."""
     if not curves:
         return style.empty(*style.new_figure(title, "", ""), "nothing measured yet")
     names = list(dict.fromkeys(curve["name"] for curve in curves))
@@ -85,20 +85,20 @@ def curves_plot(title: str, curves: Sequence[Values], models: Mapping[str, Model
 
 
 def _kind(curve: Values) -> str:
-    """What is on the x axis, which says how it is drawn."""
+    """The kind of x axis, which decides how it is drawn."""
     words = curve["x_label"].lower()
     kinds = ("example", "shots", "confidence", "position", "share")
     return next((kind for kind in kinds if kind in words), "")
 
 
 def drawable(curve: Values) -> bool:
-    """Whether it has points; the reliability of a calibrated model is drawn for all anyway."""
+    """Whether it has points; perfect calibration is drawn as the diagonal anyway."""
     is_diagonal = all(p["x"] == p["y"] == p["low"] == p["high"] for p in curve["points"])
     return bool(curve["points"]) and not (_kind(curve) == "confidence" and is_diagonal)
 
 
 def is_share(curve: Values) -> bool:
-    """Whether it is shown per cent."""
+    """Whether it is shown in per cent."""
     return any(word in curve["y_label"].lower() for word in ("accuracy", "share", "rate", "%"))
 
 
@@ -123,12 +123,12 @@ def _line(axes: Axes, curve: Values, model: Model, names: Sequence[str]) -> None
 
 
 def _places(x: Any, curve: Values) -> Any:
-    """0, 1, 2, 4 and 8 examples stand evenly."""
+    """Positions on the axis: 0, 1, 2, 4 and 8 examples are evenly spaced."""
     return np.log2(np.maximum(x, 0.5)) if _kind(curve) in ("example", "shots") else x
 
 
 def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
-    """Examples stand evenly, positions by their logarithm, shares per cent."""
+    """Examples evenly spaced, positions on a log scale, shares in per cent."""
     x_label = textwrap.shorten(curves[0]["x_label"], 72 // num_columns, placeholder="…")
     axes.set_xlabel(x_label, color=MUTED, fontsize=11.5, parse_math=False)
     xs = sorted({float(point["x"]) for curve in curves for point in curve["points"]})
@@ -152,7 +152,7 @@ def _x_axis(axes: Axes, curves: Sequence[Values], num_columns: int) -> None:
 
 
 def _y_axis(axes: Axes, curves: Sequence[Values]) -> None:
-    """As high as the intervals and chance need; shares per cent, and between 0 and 100."""
+    """High enough for the intervals and chance; shares in per cent, between 0 and 100."""
     ends = [point[key] for of in curves for point in of["points"] for key in ("y", "low", "high")]
     ends += [share for name in LEVELS for share in _levels(curves, name)]
     held = np.array([end for end in ends if end is not None and np.isfinite(end)])

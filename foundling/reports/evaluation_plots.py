@@ -1,4 +1,4 @@
-"""Draws the figures of an evaluation: each metric of every model on its interval."""
+"""Draws the metrics of an evaluation: every model's value on its interval."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ LINE = 0.19  # inches: what a line of text takes
 
 
 def metrics_plot(title: str, metrics: Sequence[Values], models: Mapping[str, Model]) -> Figure:
-    """A row a metric, in it a point a model on its interval, with chance and baseline.
+    """A row per metric, with a point on its interval per model, chance and baseline.
 
-    Shares have one axis in common; of numbers each has its own.
+    Shares have one common axis; each number has its own.
     """
     rows = [[name for name in models if _is_drawn(metric, name)] for metric in metrics]
     labels = ["\n".join(_wrapped(metric)) for metric in metrics]
@@ -59,7 +59,7 @@ def metrics_plot(title: str, metrics: Sequence[Values], models: Mapping[str, Mod
 def _row(
     axes: Axes, metric: Values, names: Sequence[str], models: Mapping[str, Model], height: float
 ) -> None:
-    """One metric; the models stand below one another in the middle of `height` inches."""
+    """One metric; the models are stacked in the middle of `height` inches."""
     axes.set_ylim(height / 2, -height / 2)
     for place, name in enumerate(names):
         values, model = metric["values"][name], models[name]
@@ -117,7 +117,7 @@ def _is_drawn(metric: Values, name: str) -> bool:
 
 
 def _level(metric: Values, of: str) -> float | None:
-    """Chance or baseline, of the first model that has one."""
+    """Chance or baseline of the first model that has one."""
     for values in metric["values"].values():
         if values[of] is not None:
             found: float = values[of]["value"] if of == "baseline" else values[of]
@@ -126,20 +126,20 @@ def _level(metric: Values, of: str) -> float | None:
 
 
 def _ends(metric: Values) -> list[float]:
-    """All that a metric's axis must hold."""
+    """All values that a metric's axis must include."""
     ends = [v[key] for v in metric["values"].values() for key in ("value", "low", "high")]
     ends += [_level(metric, "chance"), _level(metric, "baseline")]
     return [end for end in ends if end is not None and np.isfinite(end)]
 
 
 def _share_limits(metrics: Sequence[Values]) -> tuple[float, float]:
-    """0 to 1, or what else the shares need."""
+    """0 to 1, or wider if the shares need it."""
     ends = [end for metric in metrics for end in _ends(metric)]
     return min(0.0, *ends, 0.0), max(1.0, *ends, 1.0)
 
 
 def _wrapped(metric: Values, most: int = 3) -> list[str]:
-    """The title in lines that fit beside the axes; a headline's letters are wider."""
+    """The title in lines that fit beside the axes; headlines are bold and wider."""
     width = 28 if metric["headline"] else 31
     lines = textwrap.wrap(metric["title"], width) or [""]
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: width - 1] + "…"]

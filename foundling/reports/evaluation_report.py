@@ -1,4 +1,4 @@
-"""Writes an evaluation: results.json, plots and the page that lays models side by side."""
+"""Writes an evaluation: results.json, plots and a page with the models side by side."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
     """Write `results.json`, `plots/` and `report.html`; return the page's path.
 
     Args:
-        content: as `foundling.evaluation.results.results` has it.
+        content: the result of `foundling.evaluation.results.results`.
         name: the page's title.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_evaluation_report(content: Values, folder: Path, name: str) -> Path:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity, and no paths."""
+    """Values that JSON can hold: no infinities, no paths."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -78,7 +78,7 @@ def _finite(value: Any) -> Any:
 
 
 def _section(probe: Values, folder: Path, stem: str, models: Mapping[str, Model]) -> dict[str, Any]:
-    """What the page says of one probe."""
+    """The page's section on one probe."""
     names = list(models)
     rows = [metric_row(metric, names) for metric in probe["metrics"]]
     return {
@@ -102,7 +102,7 @@ def _section(probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
 def _metric_plots(
     probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
 ) -> list[tuple[str, Markup]]:
-    """Figures of so many rows as can be read, shares before numbers, headlines first."""
+    """Figures of a readable number of rows: shares before numbers, headlines first."""
     plots: list[tuple[str, Markup]] = []
     known = [
         m for m in probe["metrics"] if any(v["value"] is not None for v in m["values"].values())
@@ -118,7 +118,7 @@ def _metric_plots(
 
 
 def _parts(of: Sequence[Values], most: int) -> list[Sequence[Values]]:
-    """Parts of about the same length, each of `most` at the most."""
+    """Parts of about equal length, at most `most` each."""
     if not of:
         return []
     count = -(-len(of) // most)
@@ -127,7 +127,7 @@ def _parts(of: Sequence[Values], most: int) -> list[Sequence[Values]]:
 
 
 def _told(metrics: Sequence[Values], models: Mapping[str, Model]) -> str:
-    """A figure in words, for those who cannot see it."""
+    """The alternative text of a figure."""
     return "; ".join(
         f"{metric['title']}: "
         + ", ".join(
@@ -142,7 +142,7 @@ def _told(metrics: Sequence[Values], models: Mapping[str, Model]) -> str:
 def _curve_plots(
     probe: Values, folder: Path, stem: str, models: Mapping[str, Model]
 ) -> list[dict[str, Any]]:
-    """A figure a task, with a table of its points where they are few."""
+    """A figure per task, with a table of its points where they are few."""
     figures: dict[str, list[Values]] = {}
     for curve in probe["curves"]:
         if drawable(curve):
@@ -177,7 +177,7 @@ def _points(curves: Sequence[Values], models: Mapping[str, Model]) -> dict[str, 
 
 
 def _at(curve: Values, x: float) -> dict[str, str] | None:
-    """A point's figure and its interval, None where there is none."""
+    """The value and the interval of the point at x; None where there is no such point."""
     for point in curve["points"]:
         if point["x"] == x:
             unit = "share" if is_share(curve) else "number"
@@ -187,7 +187,7 @@ def _at(curve: Values, x: float) -> dict[str, str] | None:
 
 
 def _interval(point: Values) -> dict[str, float | None]:
-    """An interval without an end is none."""
+    """The interval; unknown where an end is not finite."""
     ends = {key: point[key] for key in ("low", "high")}
     is_known = all(end is not None and math.isfinite(end) for end in ends.values())
     return ends if is_known else dict.fromkeys(ends)
@@ -199,7 +199,7 @@ def _interval(point: Values) -> dict[str, float | None]:
 def _notes(
     notes: Mapping[str, Sequence[str]], models: Mapping[str, Model]
 ) -> list[tuple[str, str]]:
-    """Each note once: what all say first and without a name, then who says what."""
+    """Each note once: first those of all models, then the others with the models' names."""
     said: dict[str, list[str]] = {}
     for name, of in notes.items():
         for note in dict.fromkeys(of):
@@ -212,12 +212,12 @@ def _notes(
 
 
 def _shown(shown: Mapping[str, Sequence[Values]], models: Mapping[str, Model]) -> dict[str, Any]:
-    """Items with what each model made of them, the same item once."""
+    """Items with each model's answers, each item once."""
     items: dict[str, list[tuple[Model, Values]]] = {}
     for name, of in shown.items():
         for one in of:
             items.setdefault(one["given"], []).append((models[name], one))
-    # What most models were seen at comes first: there they can be compared.
+    # Items that most models have come first: there they can be compared.
     order = sorted(items.items(), key=lambda item: -len({model.name for model, _ in item[1]}))
     return {"items": order[:MOST_SHOWN], "left_out": max(0, len(order) - MOST_SHOWN)}
 
@@ -233,10 +233,10 @@ def _setting(value: object) -> str:
 
 
 def _slug(name: str) -> str:
-    """A probe's name as it may stand in a file's name and an address."""
+    """A probe's name for use in file names and URLs."""
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
 
 
 def context_text(max_context: int | None) -> str:
-    """How much a model reads at once."""
+    """The context length in words."""
     return "no limit" if max_context is None else f"{compact(max_context)} tokens"

@@ -1,4 +1,4 @@
-"""Turns metrics and their differences into the rows of the report's tables, in words."""
+"""Turns metrics and their differences into rows of the report's tables."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -20,7 +20,7 @@ Values = Mapping[str, Any]
 
 
 def metric_row(metric: Values, names: Sequence[str]) -> dict[str, Any]:
-    """A metric's row: a cell a model, chance, baseline, and the note where all have the same."""
+    """A metric's row: a cell per model, chance, baseline, and the note if all share it."""
     unit = metric["unit"]
     values: Mapping[str, Values] = metric["values"]
     baselines = [v["baseline"] for v in values.values() if v["baseline"] is not None]
@@ -41,7 +41,7 @@ def metric_row(metric: Values, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _cell(values: Values | None, metric: Values, with_note: bool) -> dict[str, Any] | None:
-    """None where the model has no such figure."""
+    """None where the model has no such value."""
     if values is None or values["value"] is None:
         return None
     unit = metric["unit"]
@@ -56,7 +56,7 @@ def _cell(values: Values | None, metric: Values, with_note: bool) -> dict[str, A
 
 
 def far_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs of models that do not stand side by side."""
+    """The pairs of models that are not neighbours."""
     return [(a, b) for place, a in enumerate(names) for b in names[place + 2 :]]
 
 
@@ -67,7 +67,7 @@ def _steps(metric: Values, names: Sequence[str]) -> list[dict[str, Any] | None]:
 
 
 def difference_table(metrics: Sequence[Values], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """By metric and pair what is known, the columns being the pairs that have any."""
+    """The differences by metric and pair; columns are the pairs that have any."""
     found = {
         (metric["key"], d["first"], d["second"]): d
         for metric in metrics

@@ -1,4 +1,4 @@
-"""Makes the terminal's table of an evaluation: the headline figures, a column a model."""
+"""The terminal's table of an evaluation: the headline metrics, a column per model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ MOST_BESIDE = 3  # models that leave room for ± beside the figure; with more it
 
 
 def headlines(content: Mapping[str, Any]) -> Table:
-    """The headline metrics of each probe, of what `results` gives."""
+    """The headline metrics of each probe, from the output of `results`."""
     names = [subject["name"] for subject in content["subjects"]]
     short = short_names(names)
     caption = f"± half the 95% interval; {AT_CHANCE} the interval holds chance; ↑ ↓ what is better"
@@ -62,7 +62,7 @@ def headlines(content: Mapping[str, Any]) -> Table:
 
 
 def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any], between: str) -> Text:
-    """A figure as in 62.5% ± 3.1, with a mark where it may be chance."""
+    """A value such as 62.5% ± 3.1, marked where its interval contains chance."""
     if values is None or values["value"] is None:
         return Text(NOTHING, style="dim")
     half = half_width(values, metric["unit"])

@@ -1,4 +1,4 @@
-"""Tells, for a run's report, what the guard did."""
+"""Describes, for a run's report, what the guard did."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,14 +38,14 @@ def deeds(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def card(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """A headline figure, if the guard did anything: label, value, note."""
+    """A headline figure, if the guard acted: label, value, note."""
     acts = count_kinds(event for event in events if event["kind"] in ACTS)
     left_out = f"{samples_left_out(events):,} samples left out"
     return [("The guard acted", _times(acts), left_out)] if acts else []
 
 
 def told(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The events, each with how many more samples it left out and with its batch in words."""
+    """The events, each with the number of samples it newly left out and its batch in words."""
     result: list[dict[str, Any]] = []
     gone: Intervals = ()
     for event in events:
@@ -63,9 +63,9 @@ def undone_curves(
     stretches: Iterable[Records],
     events: Iterable[Mapping[str, Any]],
 ) -> list[Curve]:
-    """What the run undid, each stretch up to the batch that the guard refused.
+    """The steps that the run undid, each stretch up to the batch that the guard rejected.
 
-    A batch that was refused where nothing was undone is a line of its own, from the loss before it.
+    A rejected batch without undone steps is a line of its own, from the loss before it.
     """
     paths = [[(record["step"], record["loss_nats"]) for record in s] for s in stretches]
     stands = {record["step"]: record["loss_nats"] for record in train}

@@ -1,4 +1,4 @@
-"""Says measured figures in words: with their digits, and whether they differ from chance."""
+"""Formats measured values: significant digits, and verdicts against chance."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ BETTER = {"high": "higher is better", "low": "lower is better", "neither": ""}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is to be thought of a figure, in words, and whether it is good news."""
+    """A verdict on a figure, in words, and whether it is good or bad."""
 
     text: str
     tone: Tone = "plain"
@@ -34,14 +34,14 @@ def number(value: float | None, unit: str, decimals: int | None = None) -> str:
 
 
 def decimals(low: float | None, high: float | None) -> int | None:
-    """As many as show an interval's half width to two digits: 2 of 3.1 to 3.9."""
+    """Decimals that show the interval's half width to two digits: 2 for 3.1 to 3.9."""
     if low is None or high is None or high <= low:
         return None
     return min(4, max(0, 1 - math.floor(math.log10((high - low) / 2))))
 
 
 def span(levels: Sequence[float], unit: str) -> str:
-    """A level that all models have in common, or from where to where they go."""
+    """The level that all models share, or the range of their levels."""
     texts = list(dict.fromkeys(number(level, unit) for level in sorted(levels)))
     if not texts:
         return NOTHING
@@ -49,12 +49,12 @@ def span(levels: Sequence[float], unit: str) -> str:
 
 
 def value_text(values: Values, unit: str) -> str:
-    """The figure itself."""
+    """The value with its digits."""
     return number(values["value"], unit, decimals(values["low"], values["high"]))
 
 
 def half_width(values: Values, unit: str) -> str:
-    """Half of the interval: 3.1 of 59.4% to 65.6%; empty where there is none."""
+    """Half of the interval: 3.1 for 59.4% to 65.6%; empty without an interval."""
     low, high = values["low"], values["high"]
     if values["value"] is None or low is None or high is None:
         return ""
@@ -63,7 +63,7 @@ def half_width(values: Values, unit: str) -> str:
 
 
 def interval_text(values: Values, unit: str) -> str:
-    """From and to; a share's per cent sign once."""
+    """Both ends of the interval; for a share, one per cent sign."""
     low, high = values["low"], values["high"]
     if low is None or high is None:
         return "no interval"
@@ -74,10 +74,10 @@ def interval_text(values: Values, unit: str) -> str:
 
 
 def against_chance(values: Values, good: str) -> Verdict | None:
-    """Whether the interval holds chance; None where either is not known.
+    """The verdict against chance; None where either is not known.
 
-    A figure that is better than chance is held against its baseline too. Of a gain or a rate
-    whose chance is 0 it is said that none was shown.
+    A value better than chance is compared with its baseline too. For a gain or a rate, whose
+    chance is 0, the verdict is "none shown".
     """
     low, high, chance = values["low"], values["high"], values["chance"]
     if values["value"] is None or chance is None or low is None or high is None:
@@ -99,7 +99,7 @@ def against_chance(values: Values, good: str) -> Verdict | None:
 
 
 def difference_text(found: Values, unit: str) -> tuple[str, str]:
-    """The difference with its sign, and its interval; of shares in percentage points."""
+    """The signed difference and its interval; for shares in percentage points."""
     scale = 100.0 if unit == "share" else 1.0
     low, high = (None if end is None else scale * end for end in (found["low"], found["high"]))
     digits = 1 if unit == "share" else decimals(low, high)
@@ -112,7 +112,7 @@ def difference_text(found: Values, unit: str) -> tuple[str, str]:
 
 
 def of_difference(found: Values, good: str) -> Verdict:
-    """Whether a difference was shown, and whether it is one for the better."""
+    """The verdict on a difference: whether it was shown, and whether it is an improvement."""
     low, high, value = found["low"], found["high"], found["value"]
     if low is None or high is None or low <= 0 <= high:
         return Verdict("no difference shown")
@@ -125,5 +125,5 @@ def of_difference(found: Values, good: str) -> Verdict:
 
 
 def p_text(p_value: float) -> str:
-    """A p-value with two digits, never 0."""
+    """A p-value with two digits, never shown as 0."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"

@@ -1,4 +1,4 @@
-"""Shortens the names of models and runs, which may be paths, to what there is room for."""
+"""Shortens the names of models and runs, which may be paths."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ LONGEST_IN_TABLE = 48
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names without the folders that all share; the end of those that are long all the same.
+    """Names without the folders that all share; names that are still long lose their beginning.
 
     >>> short_names(["runs/sft", "runs/dpo"])
     {'runs/sft': 'sft', 'runs/dpo': 'dpo'}
@@ -24,5 +24,5 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def cut(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name cut to what there is room for, at its beginning: paths differ at their ends."""
+    """A name cut to `longest` characters at its beginning: paths differ at their ends."""
     return name if len(name) <= longest else "…" + name[1 - longest :]

@@ -1,4 +1,4 @@
-"""Writes a page: its figures among the folder's plots, its text as one self-contained file."""
+"""Writes a report: its figures to `plots/`, its page as one self-contained file."""
 
 import unicodedata
 from pathlib import Path
@@ -33,7 +33,7 @@ def draw(folder: Path, stem: str, figure: Figure, description: str) -> Markup:
 
 
 def page(template: str, **values: Any) -> str:
-    """The text of a page, self-contained."""
+    """Render a self-contained page."""
     environment = Environment(
         loader=PackageLoader("foundling.reports"),
         autoescape=True,
@@ -58,7 +58,7 @@ def write_page(folder: Path, template: str, **values: Any) -> Path:
 
 
 def duration(seconds: int | float) -> str:
-    """A time that is short to read: 8.3 s · 12 min 5 s · 2 h 45 min."""
+    """A time in short form: 8.3 s · 12 min 5 s · 2 h 45 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -68,7 +68,7 @@ def duration(seconds: int | float) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with a mark for each character that no page can show."""
+    """The text with a replacement mark for each character that no page can show."""
     return "".join(
         "\ufffd" if unicodedata.category(letter) in UNSHOWABLE and letter not in "\n\t" else letter
         for letter in text

@@ -1,4 +1,4 @@
-"""Holds how a model is drawn in every figure of an evaluation, and writes what is drawn."""
+"""How a model is drawn in every figure of an evaluation, and the legend that says so."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Key = tuple[Line2D, str]
 
 @dataclass(frozen=True)
 class Model:
-    """How a model is drawn everywhere: its short name, colour and marker."""
+    """The short name, colour and marker of a model in all figures."""
 
     name: str
     colour: str
@@ -25,7 +25,7 @@ class Model:
 
 
 def drawn_models(short: Mapping[str, str]) -> dict[str, Model]:
-    """A colour and a marker a model, by its full name."""
+    """A colour and a marker for each model, by its full name."""
     return {
         name: Model(text, PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)])
         for place, (name, text) in enumerate(short.items())
@@ -38,7 +38,7 @@ def model_key(model: Model) -> Key:
 
 
 def _key_rows(keys: Sequence[Key]) -> list[list[Key]]:
-    """As many keys in a row as there is room for."""
+    """The keys in rows that fit the width."""
     rows: list[list[Key]] = []
     used = 0.0
     for key in keys:
@@ -52,7 +52,7 @@ def _key_rows(keys: Sequence[Key]) -> list[list[Key]]:
 
 
 def _key_width(key: Key) -> float:
-    """In inches, with the line before it and the gap behind it."""
+    """The width in inches, with the line before it and the gap after it."""
     width, _, _ = text_to_path.get_text_width_height_descent(key[1], FONT, ismath=False)
     return 0.62 + float(width) / 72
 
@@ -62,7 +62,7 @@ def legend_height(keys: Sequence[Key]) -> float:
 
 
 def legend_above(figure: Figure, keys: Sequence[Key]) -> None:
-    """The keys below the title; written out, since a legend leaves out names such as _a."""
+    """The keys below the title; by hand, since matplotlib's legend leaves out names like _a."""
     height = figure.get_figheight()
     axes = figure.add_axes((0, 0, 1, 1), facecolor="none")
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""Draws what preferences say: figures with their intervals, and how ratings are spread."""
+"""Draws the figures of preferences: estimates with their intervals, and ratings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from foundling.reports.style import BLUE, DOTTED, INK, MUTED, PALETTE
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its interval, of `n` items; None is what cannot be known.
+    """An estimate with its interval, from `n` items; None where it is not determined.
 
     The name may have two lines.
     """
 
     name: str
     value: float | None
-    interval: tuple[float, float] | None
+    interval: Sequence[float] | None
     n: int | None = None
 
 
@@ -34,10 +34,10 @@ def estimates_plot(
     reference: float | None = None,
     percent: bool = False,
 ) -> Figure:
-    """One row an estimate: a point on its interval, the figure at the right.
+    """One row per estimate: a point on its interval, the value at the right.
 
-    `reference` is where nothing would be the matter; `limits` are those of the axis, by default
-    what holds every interval.
+    `reference` is the value without any effect; `limits` are those of the axis, by default wide
+    enough for every interval.
     """
     known = [estimate for estimate in estimates if estimate.value is not None]
     lines = max((estimate.name.count("\n") + 1 for estimate in known), default=1)
@@ -54,7 +54,8 @@ def estimates_plot(
     for row, estimate in enumerate(known):
         assert estimate.value is not None
         if estimate.interval is not None:
-            axes.hlines(row, *estimate.interval, color=BLUE, linewidth=3, alpha=0.4, zorder=3)
+            low, high = estimate.interval
+            axes.hlines(row, low, high, color=BLUE, linewidth=3, alpha=0.4, zorder=3)
         axes.plot(estimate.value, row, "o", color=BLUE, markersize=8, zorder=4, clip_on=False)
         counted = "" if estimate.n is None else f"n = {estimate.n:,}"
         for place, text, (weight, colour) in (
@@ -76,7 +77,7 @@ def estimates_plot(
     axes.set_ylim(len(known) - 0.5, -0.5)
     axes.yaxis.set_major_locator(FixedLocator(list(range(len(known)))))
     axes.set_yticklabels([estimate.name for estimate in known], parse_math=False)
-    style.lying(axes)
+    style.horizontal(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     style.show(axes.xaxis, ".0%" if percent else "g")
     return figure

@@ -1,7 +1,7 @@
-"""Writes the report of preferences: a page with who wins, and how far the votes can be trusted."""
+"""Writes the report of preferences: who wins, and how reliable the votes are."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +24,19 @@ def write_preference_report(found: Values, folder: Path, name: str) -> Path:
     """Write `statistics.json`, `plots/` and `report.html`; return the page's path.
 
     Args:
-        found: as `foundling.preferences.statistics.statistics` has it.
-        name: of the database, the page's title.
+        found: the result of `foundling.preferences.statistics.statistics`.
+        name: the name of the database, the page's title.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     durable.replace(folder / "statistics.json", text.encode())
     scores = found["ranking"]["scores"]
     short = short_names([*scores, *found["ratings"]["means"]])
-    figures = {
-        "scores": _scores(found, short),
-        "wins": _wins(found, short),
-        "trust": _trust(found),
-        "sides": _sides(found),
-        "both": _both(found),
-    }
     drawn = {
-        stem: draw(folder, stem, figure, told) if (told := _told(estimates)) else None
-        for stem, (figure, estimates) in figures.items()
+        stem: draw(folder, stem, estimates_plot(title, label, estimates, **axis), told)
+        if (told := _told(estimates))
+        else None
+        for stem, title, label, estimates, axis in _figures(found, short)
     }
     means = found["ratings"]["means"]
     counts = {
@@ -75,97 +70,79 @@ def share_text(share: Values) -> str:
     return f"{share['share']:.0%} ({low:.0%} to {high:.0%}), of {share['n']:,}"
 
 
-def _share(name: str, share: Values) -> Estimate:
-    interval = share["interval"]
-    return Estimate(name, share["share"], interval and (interval[0], interval[1]), share["n"])
-
-
-def _coefficient(name: str, found: Values) -> Estimate:
-    interval = found["interval"]
-    return Estimate(name, found["value"], interval and (interval[0], interval[1]), found["n"])
-
-
-def _scores(found: Values, short: Mapping[str, str]) -> tuple[Any, list[Estimate]]:
-    ranking = found["ranking"]
-    order = sorted(ranking["scores"], key=ranking["scores"].__getitem__, reverse=True)
-    estimates = []
-    for source in order:
-        interval = ranking["intervals"].get(source)
-        ends = (interval[0], interval[1]) if interval else None
-        estimates.append(Estimate(cut(short[source]), ranking["scores"][source], ends))
+def _figures(
+    found: Values, short: Mapping[str, str]
+) -> Iterator[tuple[str, str, str, list[Estimate], dict[str, Any]]]:
+    """Each figure: stem, title, label of the axis, estimates, how the axis is drawn."""
+    halves = {"limits": (0, 1), "reference": 0.5, "percent": True}
     label = "Bradley–Terry score (logarithm of strength; the mean is 0)"
-    return estimates_plot("Who is preferred", label, estimates, reference=0.0), estimates
+    yield "scores", "Who is preferred", label, _scores(found["ranking"], short), {"reference": 0.0}
+    label = "share of the prompts that were decided, with Wilson's interval"
+    yield "wins", "Win rates", label, _wins(found["win_rates"], short), halves
+    agreement = found["agreement"]
+    kappas = [
+        _estimate("kappa, {}\nand {}".format(*map(cut, kappa["annotators"], (16, 19))), kappa)
+        for kappa in agreement["cohen_kappa"][:12]
+    ]
+    trust = [
+        _estimate("Krippendorff's alpha, all", agreement["krippendorff_alpha"]),
+        *kappas,
+        _estimate("self-consistency, all", found["self_consistency"]),
+        _estimate("right on gold items", found["gold"]),
+    ]
+    label = "1 is perfect; kappa and alpha are 0 by chance"
+    yield "trust", "How far the votes can be trusted", label, trust, {"limits": (0, 1)}
+    sides = [
+        _estimate("the left answer won", found["position"]["left_won"]),
+        _estimate("the longer answer won", found["length"]["longer_won"]),
+    ]
+    label = "share of the votes; 50% where it has no part"
+    yield "sides", "Place and length", label, sides, halves
+    ratings = found["ratings"]
+    compared, rated = ratings["comparison"], ratings["rating"]
+    both = [
+        _estimate("higher rated is preferred", ratings["higher_rated_is_preferred"]),
+        _estimate("same order again: compared", compared["same_order_on_repeat"]),
+        _estimate("same order again: rated", rated["same_order_on_repeat"]),
+        _estimate("same numbers again: rated", rated["same_numbers_on_repeat"]),
+        _estimate("ties: compared", compared["ties"]),
+        _estimate("ties: rated", rated["ties"]),
+    ]
+    axis = {"limits": (0, 1), "percent": True}
+    yield "both", "Ratings beside comparisons", "share of the items", both, axis
 
 
-def _wins(found: Values, short: Mapping[str, str]) -> tuple[Any, list[Estimate]]:
+def _estimate(name: str, found: Values) -> Estimate:
+    """A share or a coefficient."""
+    value = found["share"] if "share" in found else found["value"]
+    return Estimate(name, value, found["interval"], found["n"])
+
+
+def _scores(ranking: Values, short: Mapping[str, str]) -> list[Estimate]:
+    scores = sorted(ranking["scores"].items(), key=lambda item: item[1], reverse=True)
+    return [
+        Estimate(cut(short[source]), score, ranking["intervals"].get(source))
+        for source, score in scores
+    ]
+
+
+def _wins(rates: Sequence[Values], short: Mapping[str, str]) -> list[Estimate]:
     estimates = []
-    for rate in found["win_rates"]:
-        first, second = rate["first"], rate["second"]
-        value, interval = rate["rate"], rate["interval"]
-        # Read best from the winner's side.
+    for rate in rates:
+        first, second, value, interval = (
+            rate[key] for key in ("first", "second", "rate", "interval")
+        )
+        # Easiest to read from the winner's side.
         if value is not None and value < 0.5:
             first, second = second, first
             value, interval = 1 - value, [1 - interval[1], 1 - interval[0]]
-        ends = (interval[0], interval[1]) if interval else None
-        decided = rate["wins"] + rate["losses"]
-        estimates.append(
-            Estimate(f"{cut(short[first])}\nover {cut(short[second], 18)}", value, ends, decided)
-        )
-    figure = estimates_plot(
-        "Win rates", "share of the prompts that were decided, with Wilson's interval", estimates,
-        limits=(0, 1), reference=0.5, percent=True,
-    )  # fmt: skip
-    return figure, estimates
-
-
-def _trust(found: Values) -> tuple[Any, list[Estimate]]:
-    agreement = found["agreement"]
-    estimates = [_coefficient("Krippendorff's alpha, all", agreement["krippendorff_alpha"])]
-    for kappa in agreement["cohen_kappa"][:12]:
-        first, second = kappa["annotators"]
-        estimates.append(_coefficient(f"kappa, {cut(first, 16)}\nand {cut(second, 19)}", kappa))
-    estimates.append(_share("self-consistency, all", found["self_consistency"]))
-    estimates.append(_share("right on gold items", found["gold"]))
-    figure = estimates_plot(
-        "How far the votes can be trusted", "1 is perfect; kappa and alpha are 0 by chance",
-        estimates, limits=(0, 1),
-    )  # fmt: skip
-    return figure, estimates
-
-
-def _sides(found: Values) -> tuple[Any, list[Estimate]]:
-    position, length = found["position"], found["length"]
-    estimates = [
-        _share("the left answer won", position["left_won"]),
-        _share("the longer answer won", length["longer_won"]),
-    ]
-    figure = estimates_plot(
-        "Place and length", "share of the votes; 50% where it has no part", estimates,
-        limits=(0, 1), reference=0.5, percent=True,
-    )  # fmt: skip
-    return figure, estimates
-
-
-def _both(found: Values) -> tuple[Any, list[Estimate]]:
-    """Ratings beside comparisons on the same items: which is the more consistent."""
-    ratings = found["ratings"]
-    compared, rated = ratings["comparison"], ratings["rating"]
-    estimates = [
-        _share("higher rated is preferred", ratings["higher_rated_is_preferred"]),
-        _share("same order again: compared", compared["same_order_on_repeat"]),
-        _share("same order again: rated", rated["same_order_on_repeat"]),
-        _share("same numbers again: rated", rated["same_numbers_on_repeat"]),
-        _share("ties: compared", compared["ties"]),
-        _share("ties: rated", rated["ties"]),
-    ]
-    figure = estimates_plot(
-        "Ratings beside comparisons", "share of the items", estimates, limits=(0, 1), percent=True
-    )
-    return figure, estimates
+        name = f"{cut(short[first])}\nover {cut(short[second], 18)}"
+        estimates.append(Estimate(name, value, interval, rate["wins"] + rate["losses"]))
+    return estimates
 
 
 def _told(estimates: list[Estimate]) -> str:
-    """A figure in words, for those who cannot see it."""
+    """The alternative text of a figure."""
     return "; ".join(
         f"{' '.join(e.name.split())} {e.value:.2f}"
         + (f" ({e.interval[0]:.2f} to {e.interval[1]:.2f})" if e.interval else "")

@@ -1,4 +1,4 @@
-"""Draws the figures of runs and ladders, all in one look that also fits a dark page."""
+"""Draws the figures of runs and ladders."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ BUCKETS = 700  # twice as many points as this are as fine as the plot's pixels
 
 @dataclass(frozen=True)
 class Curve:
-    """One named line; values that are not finite are left out of it."""
+    """A named line; values that are not finite are left out."""
 
     x: Sequence[int | float | None]
     y: Sequence[int | float | None]
@@ -44,7 +44,7 @@ class Curve:
     def of(
         records: Sequence[Mapping[str, Any]], key: str, name: str = "", *, x: str = "step"
     ) -> "Curve":
-        """What each record has under the key."""
+        """The values that the records have under a key."""
         return Curve([r.get(x) for r in records], [r.get(key) for r in records], name)
 
     def finite(self) -> tuple[Floats, Floats]:
@@ -54,7 +54,7 @@ class Curve:
 
 
 def downsample(x: Floats, y: Floats, buckets: int = BUCKETS) -> tuple[Floats, Floats]:
-    """At most the lowest and the highest point of each of `buckets`, so that every spike stays."""
+    """The lowest and the highest point of each of `buckets`, so that every spike is kept."""
     if len(x) <= 2 * buckets:
         return x, y
     edges = np.linspace(0, len(x), buckets + 1).astype(int)
@@ -100,9 +100,9 @@ def loss_plot(
     title: str = "Loss",
     unit: str = "nats per token",
 ) -> Figure:
-    """Training loss with its trend, validation as points, what was undone, a mark for each event.
+    """Training loss with its trend, validation as points, undone steps, a mark for each event.
 
-    `bits_per_nat`, the bits per byte that one nat per token is, adds the right-hand scale.
+    `bits_per_nat` (bits per byte for one nat per token) adds the right-hand scale.
     """
     guarded = bool(events or undone)
     figure, axes = style.new_figure(
@@ -170,7 +170,7 @@ def loss_by_position_plot(
     *,
     title: str = "Loss by position in the context",
 ) -> Figure:
-    """The mean loss of each target by how many tokens the model has seen before it."""
+    """The mean loss of a target by the number of tokens before it."""
     several = len(curves) > 1
     figure, axes = style.new_figure(
         title, "position in the context (tokens, log scale)", "nats per token",
@@ -199,7 +199,7 @@ def loss_by_position_plot(
 def ladder_bars(
     values: Mapping[str, int | float], unit: str, *, title: str = "Loss by rung"
 ) -> Figure:
-    """One bar a rung, from zero, with its figure at the end; `unit` labels the axis."""
+    """One bar per rung, from zero, with its value at the end; `unit` labels the axis."""
     figure, axes = style.new_figure(
         title, unit, "", height=1.35 + 0.42 * max(len(values), 1), left=0.2, right=0.93
     )
@@ -210,7 +210,7 @@ def ladder_bars(
     axes.bar_label(bars, fmt="%.3f", padding=5, color=INK, fontsize=11.5, fontweight="bold")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([*(v for v in values.values() if np.isfinite(v)), 0.1]))
-    style.lying(axes)
+    style.horizontal(axes)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     style.show(axes.xaxis, "g")
     return figure
@@ -219,7 +219,7 @@ def ladder_bars(
 def ladder_curves(
     curves: Sequence[Curve], unit: str, *, title: str = "Validation loss by rung"
 ) -> Figure:
-    """The validation curve of each rung against the tokens it has been trained on."""
+    """The validation curve of each rung against its number of training tokens."""
     figure, axes = style.new_figure(title, "tokens trained on", unit, right=0.79)
     drawn = {curve.name: curve.finite() for curve in curves}
     drawn = {name: (x, y) for name, (x, y) in drawn.items() if len(x)}
@@ -248,7 +248,7 @@ def ladder_curves(
 
 
 def _loss_range(train: Floats, validation: Floats) -> tuple[float, float]:
-    """Limits that hold the trend and nearly all of the raw trace, but no lone spike."""
+    """Limits that include the trend and nearly all of the raw trace, but no lone spike."""
     values = np.concatenate([train, validation])
     low, high = float(values.min()), float(np.quantile(values, 0.985))
     if len(train) < 200:  # the fall at the start is the picture
@@ -259,7 +259,7 @@ def _loss_range(train: Floats, validation: Floats) -> tuple[float, float]:
 
 
 def _make_room_for_legend(figure: Figure, axes: Axes) -> None:
-    """Lower the top of the axes by the legend's rows, for no corner inside is free of lines."""
+    """Lower the top of the axes by the legend's rows; no corner inside is free of lines."""
     rows = math.ceil(len(axes.get_legend_handles_labels()[0]) / LEGEND_COLUMNS)
     box = axes.get_position()
     height = box.height - rows * LEGEND_ROW / figure.get_figheight()
@@ -267,19 +267,19 @@ def _make_room_for_legend(figure: Figure, axes: Axes) -> None:
 
 
 def _with_headroom(low: float, high: float, undone: Sequence[Curve]) -> tuple[float, float]:
-    """Room above for what was undone, as far as that does not flatten what stands."""
+    """Room above for what was undone, within reason."""
     peak = max([high, *(float(_up_to(np.inf, curve)[1].max(initial=high)) for curve in undone)])
     return low, high + min(1.06 * (peak - high), HEADROOM * (high - low))
 
 
 def _up_to(top: float, curve: Curve) -> tuple[Floats, Floats]:
-    """The curve with the `top` where it is above it or not finite."""
+    """The curve clipped at `top`, which also replaces values that are not finite."""
     x, y = np.asarray(curve.x, np.float64), np.asarray(curve.y, np.float64)
     return x, np.minimum(np.where(np.isfinite(y), y, np.inf), top)
 
 
 def _draw_undone(axes: Axes, undone: Sequence[Curve], high: float) -> None:
-    """Thin lines, one a stretch, that leave the axes where they lead off the scale."""
+    """Thin lines, one per stretch, that leave the axes where they exceed the scale."""
     for index, curve in enumerate(undone):
         axes.plot(
             *downsample(*_up_to(2 * abs(high) + 1, curve)), color=UNDONE, linewidth=0.9,
@@ -315,7 +315,7 @@ def _mark_clipped(axes: Axes, train: Curve, low: float, high: float) -> None:
 
 
 def _mark_events(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
-    """A mark on the step axis for each event, one shape a kind, and an arrow for each way back."""
+    """A mark on the step axis for each event, one shape per kind, and an arrow for each rewind."""
     kinds: dict[str, list[float]] = {}
     for event in events:
         kinds.setdefault(event["kind"], []).append(float(event["step"]))
@@ -334,7 +334,7 @@ def _mark_events(axes: Axes, events: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_ways_back(axes: Axes, ways: Sequence[tuple[float, float]]) -> None:
-    """An arrow just above the step axis from each step to the one gone back to."""
+    """An arrow just above the step axis from each step to the one it was rewound to."""
     low, high = axes.get_xlim()
     reached = [-np.inf] * len(ARROW_LEVELS)  # how far to the right each level is taken
     for start, to in sorted(ways, key=lambda way: way[1]):

@@ -90,12 +90,12 @@ def _loss(
 
 
 def _unit(record: Mapping[str, Any] | None) -> str:
-    """What a validation's loss is measured in: a loss of preferences is one of pairs."""
+    """The unit of a validation's loss."""
     return "nats per pair" if record and "num_pairs" in record else "nats per token"
 
 
 def _learning_rates(train: Records) -> list[Curve]:
-    """`learning_rate` and each `learning_rate_NAME`; beside those the plain one is AdamW's."""
+    """`learning_rate` and each `learning_rate_NAME`; next to those the plain one is AdamW's."""
     keys = [key for key in (train[-1] if train else ()) if key.startswith("learning_rate")]
     plain = "adamw" if len(keys) > 1 else ""
     return [
@@ -104,7 +104,7 @@ def _learning_rates(train: Records) -> list[Curve]:
 
 
 def _by_position(validation: Records) -> dict[str, tuple[Figure, str]]:
-    """The loss by position at the first, the middle and the last validation that has it."""
+    """The loss by position at the first, the middle and the last validation."""
     known = [record for record in validation if record.get("loss_by_position")]
     if not known:
         return {}
@@ -120,13 +120,13 @@ def _preferences(validation: Records) -> dict[str, tuple[Figure, str]]:
         return {}
     changed = "Change of either answer's log-probability, by step."
     return {
-        "preferred": (preferred_plot(pairs), "Held-out pairs told rightly, by step."),
+        "preferred": (preferred_plot(pairs), "Accuracy on held-out pairs, by step."),
         "changes": (changes_plot(pairs), changed),
     }
 
 
 def _drift(validation: Records) -> dict[str, tuple[Figure, str]]:
-    """How far the run went from its parent."""
+    """The drift from the parent."""
     if not any(is_number(record.get("kl_nats")) for record in validation):
         return {}
     in_bits = any(is_number(r.get("pretraining_bits_per_byte")) for r in validation)
@@ -146,7 +146,7 @@ def _cards(
     best: Mapping[str, Any] | None,
     manifest: Mapping[str, Any],
 ) -> list[tuple[str, str, str]]:
-    """The headline figures: label, value, what it is measured in or where."""
+    """The headline figures: label, value, unit or note."""
     cards = []
     if best:
         nats = float(best["loss_nats"])
@@ -190,7 +190,7 @@ def _cards(
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings of each section; those outside of any come first, under no name."""
+    """The settings of each section; those outside of any section come first, without a name."""
     plain = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     tables = {key: dict(flatten(v)) for key, v in config.items() if isinstance(v, Mapping)}
     return ({"": plain} if plain else {}) | {key: v for key, v in tables.items() if v}

@@ -1,4 +1,4 @@
-"""Holds the one look of every figure: palette, frame, labels, and how a figure reaches a file."""
+"""The look of every figure: palette, frame, labels; and how figures are saved."""
 
 import io
 import re
@@ -38,7 +38,7 @@ WIDTH, DPI = 7.2, 200  # inches: 1440 pixels wide, still readable at half that
 
 
 def compact(value: int | float) -> str:
-    """A count that is short enough for an axis: 1,200 · 12.5k · 3M."""
+    """A count in short form: 1,200 · 12.5k · 3M."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= (0.9995 * size if unit != "k" else 1e4):
             return f"{value / size:.3g}{unit}"
@@ -81,8 +81,8 @@ def frame(axes: Axes, *, label_size: float = 11) -> None:
     axes.spines["bottom"].set_color(MUTED)
 
 
-def lying(axes: Axes) -> None:
-    """The frame of a figure whose rows have names at the left and values along the x axis."""
+def horizontal(axes: Axes) -> None:
+    """The frame of a horizontal chart: names at the left, values along the x axis."""
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
@@ -90,7 +90,7 @@ def lying(axes: Axes) -> None:
 
 
 def show(axis: Axis, text: Callable[[float], str] | str) -> None:
-    """How the axis writes its numbers: a function of them, or a format."""
+    """Set how the axis shows its numbers: a function or a format."""
     write = text if callable(text) else lambda value: format(value, text)
     axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
 
@@ -101,7 +101,7 @@ def from_start(axes: Axes, *ends: float) -> None:
 
 
 def level(axes: Axes, y: float, **style: Any) -> None:
-    """A dotted line across."""
+    """A dotted horizontal line."""
     axes.axhline(y, **{"color": MUTED, "linewidth": 1.2, "linestyle": DOTTED, **style})
 
 
@@ -113,7 +113,7 @@ def with_intervals(axes: Axes, x: Any, y: Any, low: Any, high: Any, **line: Any)
 
 
 def right_scale(axes: Any, label: str) -> None:
-    """The look of a second scale, at the right."""
+    """Style a second scale at the right."""
     axes.set_ylabel(label, color=MUTED, fontsize=11.5, labelpad=6)
     axes.tick_params(colors=MUTED, labelsize=11, length=0)
     for spine in axes.spines.values():
@@ -121,7 +121,7 @@ def right_scale(axes: Any, label: str) -> None:
 
 
 def empty(figure: Figure, axes: Axes, text: str) -> Figure:
-    """The frame with nothing in it but a word about why."""
+    """The frame with nothing but the reason why it is empty."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED, fontsize=12)
     return figure
@@ -151,14 +151,14 @@ def log_x(axes: Axes, low: int | float, high: int | float, *, base: int = 2) -> 
 
 
 def padded(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The limits of an axis that holds all `values` with some air."""
+    """Limits that include all `values`, with some margin."""
     low, high = float(values.min()), float(values.max())
     air = 0.06 * (high - low) or 0.05 * abs(high) or 0.1
     return low - air, high + air
 
 
 def colours(names: Sequence[str]) -> list[str]:
-    """A colour a name: a rung always has its own."""
+    """A colour per name: a rung always has its own."""
     spare = [colour for colour in PALETTE if colour not in {RUNG_COLOURS.get(n) for n in names}]
     spare = spare or [GREY]
     others = [name for name in names if name not in RUNG_COLOURS]
@@ -221,7 +221,7 @@ def theme_variables(dark: bool) -> str:
 
 
 def _stable_ids(svg: str, prefix: str) -> str:
-    """Number the ids that are referred to, drop the rest: pages may then hold several figures."""
+    """Number the ids that are referred to and drop the rest: a page may hold several figures."""
     names = {name: f"{prefix}-{i}" for i, name in enumerate(dict.fromkeys(
         re.findall(r'(?:url\(#|href="#)([^)"]+)', svg)))}  # fmt: skip
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)

@@ -1,4 +1,4 @@
-"""Writes the report of a sweep: a page with the frontier of answers against forgetting."""
+"""Writes the report of a sweep: answer loss against forgetting."""
 
 from pathlib import Path
 from typing import Any

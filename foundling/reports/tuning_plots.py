@@ -1,4 +1,4 @@
-"""Draws what tuning gains and costs: answers against forgetting, and drift from the parent."""
+"""Draws what tuning gains and costs: answer loss, forgetting, drift, preference accuracy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from foundling.reports.style import BLUE, DOTTED, INK, MUTED, PALETTE, PAPER, VE
 
 @dataclass(frozen=True)
 class Tuned:
-    """One run: what it forgot and how well it answers, validation by validation."""
+    """One run: its forgetting and its answer loss, at each validation."""
 
     name: str
     forgotten: Sequence[float]
     loss_nats: Sequence[float]
     chosen: int
-    """Which validation the kept model is of."""
+    """The index of the validation whose model was kept."""
 
 
 def frontier_plot(runs: Sequence[Tuned], unit: str) -> Figure:
-    """Answer loss against forgetting; a faint path a run, a point for the model that is kept."""
+    """Answer loss against forgetting; a faint path per run, a point for the model kept."""
     figure, axes = style.new_figure(
-        "What the answers cost", f"forgotten: rise of the pretraining loss ({unit})",
+        "Answer loss against forgetting", f"forgotten: rise of the pretraining loss ({unit})",
         "answer loss (nats per token)", height=4.6, left=0.11,
     )  # fmt: skip
     if not runs:
@@ -53,7 +53,7 @@ def frontier_plot(runs: Sequence[Tuned], unit: str) -> Figure:
 
 
 def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
-    """How far a run has gone from its parent, and what that does to the pretraining text."""
+    """KL to the parent, and the loss on pretraining text."""
     figure, axes = style.new_figure(
         "Drift from the parent", "step", "KL, nats per token", height=3.4, left=0.12, right=0.9
     )
@@ -78,8 +78,10 @@ def drift_plot(kl: Curve, pretraining: Curve, unit: str) -> Figure:
 
 
 def preferred_plot(validation: Sequence[Mapping[str, Any]]) -> Figure:
-    """The share of held-out pairs told rightly, its interval, and what length alone would tell."""
-    figure, axes = style.new_figure("Told rightly", "step", "held-out pairs", height=3.4, left=0.12)
+    """Accuracy on held-out pairs with its interval, and the accuracy of length alone."""
+    figure, axes = style.new_figure(
+        "Preference accuracy", "step", "accuracy on held-out pairs", height=3.4, left=0.12
+    )
     told = [record for record in validation if record["step"]]
     if not told:
         return style.empty(figure, axes, "not yet")
@@ -113,8 +115,10 @@ def preferred_plot(validation: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def changes_plot(validation: Sequence[Mapping[str, Any]]) -> Figure:
-    """How much likelier chosen and rejected answers have become since the parent."""
-    figure, axes = style.new_figure("Either answer", "step", "change, nats an answer", height=3.2)
+    """The change of the log-probability of chosen and rejected answers since the parent."""
+    figure, axes = style.new_figure(
+        "Change of the log-probability", "step", "nats per answer", height=3.2
+    )
     known = [record for record in validation if record.get("chosen_change") is not None]
     if not known:
         return style.empty(figure, axes, "this loss has no reference")

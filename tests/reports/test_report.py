@@ -237,7 +237,7 @@ def section(path: Path, start: str, end: str) -> str:
 
 
 def test_what_the_guard_did_comes_before_the_samples_latest_first(reported: Path) -> None:
-    told = section(reported / "report.html", "How it was kept well", "Samples Step 60")
+    told = section(reported / "report.html", "What the guard did", "Samples Step 60")
     assert (
         "The guard acted twice: 1 skip, 1 rewind; 68 samples left out; "
         "learning rate × 0.5 from step 25."
@@ -250,7 +250,7 @@ def test_what_the_guard_did_comes_before_the_samples_latest_first(reported: Path
 
 
 def test_the_batch_that_set_it_off_can_be_looked_at(reported: Path) -> None:
-    told = section(reported / "report.html", "How it was kept well", "Samples Step 60")
+    told = section(reported / "report.html", "What the guard did", "Samples Step 60")
     for words in (
         "4 sequences, median loss 4.00 nats, 1 not finite",
         "sample 1,234 · documents 5 to 7 · nan nats <img src=x onerror=alert(1)>\ufffd\ufffd &",
@@ -266,12 +266,12 @@ def test_an_unfinished_act_is_said_and_notes_are_no_acts(run: Path) -> None:
         note(2, "hard data", 5, "rising"),
     ]
     write_lines(run / "events.jsonl", lines)
-    told = section(write_run_report(run), "How it was kept well", "Samples Step 60")
+    told = section(write_run_report(run), "What the guard did", "Samples Step 60")
     assert "It noted 1 transient fault, 1 hard stretch and changed nothing." in told
     assert "The guard acted" not in told
     assert "unfinished" not in told
     write_lines(run / "events.jsonl", [*lines, skip(3, 9, "a spike")[0]])
-    told = section(write_run_report(run), "How it was kept well", "Samples Step 60")
+    told = section(write_run_report(run), "What the guard did", "Samples Step 60")
     assert "The guard acted once: 1 skip; 4 samples left out. It noted 1 transient" in told
     assert told.count("unfinished") == 1
 
@@ -280,7 +280,7 @@ def test_without_events_nothing_is_said_of_the_guard(run: Path) -> None:
     (run / "events.jsonl").unlink()
     page = Page(write_run_report(run))
     assert "guard" not in page.text
-    assert "How it was kept well" not in page.text
+    assert "What the guard did" not in page.text
 
 
 def test_an_act_tells_only_what_it_left_out_anew() -> None:
