@@ -46,21 +46,24 @@ def detect(rows: Sequence[Row], kinds: Collection[Kind]) -> str:
             "several formats",
             f"{where}: the columns ({held}) fit several formats ({', '.join(fitting)}); name one.",
         )
-    raise SourceError("unknown format", f"{where}: {_why_none(held, by_columns, kinds)}")
+    raise SourceError("unknown format", f"{where}: {_why_none(columns, by_columns, kinds)}")
 
 
-def _why_none(held: str, by_columns: Sequence[str], kinds: Collection[Kind]) -> str:
+def _why_none(columns: Sequence[str], by_columns: Sequence[str], kinds: Collection[Kind]) -> str:
     if {"implicit_prompt", "hh_rlhf"} <= set(by_columns) and "preferences" in kinds:
         return (
             "without a column prompt, chosen and rejected must be lists of messages, or dialogues "
             "with \\n\\nHuman: and \\n\\nAssistant: in them; they are neither."
         )
+    held = ", ".join(columns) or "none"
     others = [name for name in by_columns if FORMATS[name].kind not in (*kinds, "prompts")]
     if others:
         return (
             f"the columns ({held}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
             f"{' or '.join(kinds)}; --columns OURS=THEIRS,... says what to read as what."
         )
+    if columns == ["text"]:
+        return "a text alone is no conversation; learn from it by `data prepare` and `pretrain`."
     known = "; ".join(
         f"{name}: {', '.join(format.needs)}"
         for name, format in FORMATS.items()

@@ -258,3 +258,8 @@ def test_rows_of_any_kind_can_be_looked_at(tmp_path: Path) -> None:
     assert labels == ["(label true)", "(label false)", "(label true)"]
     (one,), _ = read_shown([file_of(tmp_path, ROWS["alpaca"])])
     assert one.where == f"{file}:1"
+
+
+def test_a_text_alone_is_sent_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a text alone is no conversation; .*`pretrain`"):
+        read_conversations([file_of(tmp_path, {"text": "Once."})])

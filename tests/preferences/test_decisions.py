@@ -127,3 +127,31 @@ def test_the_verbs_leave_out_whom_one_says(
     report = call("export", db, "--out", out, "--without", "ann", "--details")
     assert report["votes_left_out"] == {"of the annotator ann": 2}
     assert [json.loads(line)["annotators"] for line in out.read_text().splitlines()] == [["bob"]]
+
+
+def test_import_reads_what_dpo_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*arguments: object) -> int:
+        return cli.exit_code(lambda: cli.app(["preferences", "import", *map(str, arguments)]))
+
+    rows = [{"system": "s", "q": f"q{n}", "good": "yes", "bad": "no", "id": n} for n in range(4)]
+    file, db = tmp_path / "rows.jsonl", tmp_path / "new.db"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = "prompt=q,chosen=good,rejected=bad"
+    assert call(file, "--db", db, "--columns", columns, "--json") == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out.splitlines()[-1])
+    assert (report["format"], report["pairs"]) == ("explicit_prompt", 4)
+    assert report["ignored_columns"] == ["id"]
+    with PreferenceStore.open(db) as store:
+        assert [m.role for m in store.pairs()[1].prompt] == ["system", "user"]
+        assert {row["chosen"][0]["content"] for row in export(store).train} == {"yes"}
+    db.unlink()
+    for broken, message in (("half \ud83d", "half of a surrogate"), ("a\0b", "NUL")):
+        file.write_text(json.dumps({"prompt": "p", "chosen": broken, "rejected": "x"}) + "\n")
+        assert call(file, "--db", db) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "rows.jsonl:1: " in line
+        assert message in line
+        assert not db.exists()
+    assert call(file, "--db", db, "--columns", "prompt") == 2
+    assert "expected prompt=instruction" in capsys.readouterr().err
