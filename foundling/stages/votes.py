@@ -10,7 +10,7 @@ from foundling.data.conversations import SourcedPair
 from foundling.data.formats import FORMATS
 
 if TYPE_CHECKING:
-    from foundling.preferences.selection import Selection
+    from foundling.preferences.records import Who
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -35,18 +35,19 @@ class Votes:
     report: Sequence[str]
 
     @classmethod
-    def read(cls, place: str, selection: "Selection | None" = None) -> Self:
-        """The pairs that the votes in a database decide.
+    def read(cls, place: str, *, who: "Who" = "all", without: Sequence[str] = ()) -> Self:
+        """The pairs that the votes in a database decide, as `Selection` chooses these.
 
         Raises:
             ConfigError: it is no database of preferences, or no pair has a preferred answer.
         """
         from foundling.preferences.database import shown
         from foundling.preferences.exchange import decide
+        from foundling.preferences.selection import Selection
         from foundling.preferences.store import PreferenceStore
 
         with PreferenceStore.open(place, create=False) as store:
-            found, report = decide(store, selection)
+            found, report = decide(store, Selection(who, tuple(without)))
         name = shown(place)
         pairs = [held for each in found for held in each.held if isinstance(held, SourcedPair)]
         if not pairs:

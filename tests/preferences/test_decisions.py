@@ -104,7 +104,7 @@ def test_what_was_said_with_the_votes(voted: PreferenceStore) -> None:
 
 
 def test_votes_are_a_runs_data_by_whom_one_says(voted: PreferenceStore, tmp_path: Path) -> None:
-    votes = Votes.read(str(tmp_path / "votes.db"), Selection(without=("bob",)))
+    votes = Votes.read(str(tmp_path / "votes.db"), without=("bob",))
     assert [pair.chosen[-1].content for pair in votes.pairs] == ["a0", "x"]
     assert [pair.where.rpartition("/")[2] for pair in votes.pairs] == ["votes.db#1", "votes.db#2"]
     votes.write(tmp_path / "kept.jsonl")
