@@ -75,7 +75,7 @@ def test_the_same_key_counts_once_and_another_vote_under_it_is_refused(
     assert store.record(replace(vote, milliseconds=20)) == receipt
     with pytest.raises(Conflict, match="a vote on this item is kept already"):
         store.record(replace(vote, verdict="B"))
-    with pytest.raises(Conflict, match="something else"):
+    with pytest.raises(Conflict, match="is kept already"):
         store.record(replace(vote, annotator="bob"))
     assert [j.verdict for j in store.events()] == ["A"]
 
@@ -107,7 +107,7 @@ def test_an_undo_is_an_event_and_the_item_comes_again(
     assert [j.verdict for j in store.judgements()] == ["B"]
     with pytest.raises(Conflict, match="no judgement of this annotator that stands"):
         store.undo("ann", "u-2", voted.judgement_id)
-    with pytest.raises(Conflict, match="something else"):
+    with pytest.raises(Conflict, match="is kept already"):
         store.undo("ann", "u-1", voted.judgement_id)
     progress = store.progress("ann", ONCE)
     assert (progress.judged, progress.undone, progress.waiting) == (1, 1, 2)
