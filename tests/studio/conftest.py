@@ -1,13 +1,16 @@
 """Desks, clients and servers for the tests of the studio."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from annotating import Script, Server, pair_of
 from fastapi.testclient import TestClient
+from visiting import CHROMIUM, Visitor
 
 from foundling.preferences.leasing import Leasing
+from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
@@ -36,10 +39,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts a server over a store with so many pairs."""
     started: list[Server] = []
 
-    def start(num_pairs: int, *options: str, fixed: tuple[str, ...] = ()) -> Server:
+    def start(
+        num_pairs: int, *options: str, fixed: tuple[str, ...] = (), pairs: Sequence[Pair] = ()
+    ) -> Server:
         server = Server(tmp_path, ("--repeat-share", "0", *fixed))
         with server.store() as store:
-            store.add_pairs(pair_of(n) for n in range(num_pairs))
+            store.add_pairs([*pairs, *(pair_of(n) for n in range(num_pairs))])
         started.append(server)
         server.start(*options)
         return server
@@ -53,3 +58,25 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def ann(client: TestClient) -> Script:
     return Script(client, "ann")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visitor]]:
+    visitors: list[Visitor] = []
+
+    def open_page(link: str, **context: Any) -> Visitor:
+        visitors.append(Visitor(browser, link, **context))
+        return visitors[-1]
+
+    yield open_page
+    for visitor in visitors:
+        visitor.close()

@@ -1,104 +1,16 @@
 """The page in a real browser: keys and clicks, undo, reloads, a killed server, a phone."""
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from annotating import SECRETS, Server
+from visiting import CHROMIUM, NO_CHROMIUM, SETTLED, Visitor, kept, placed
 
-from foundling.preferences.records import Answer, Judgement, Pair
+from foundling.preferences.records import Answer, Pair
 from foundling.text.chat import Message
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-CHROMIUM = Path("/usr/bin/chromium")
-SETTLED = 400  # milliseconds after which the page takes a vote on an item
-
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"no {CHROMIUM} (Debian: apt install chromium)"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-class Visitor:
-    """One annotator's page; what it loads from elsewhere or fails at is remembered."""
-
-    def __init__(self, browser: Any, link: str, **context: Any) -> None:
-        self.page = browser.new_context(**context).new_page()
-        self.page.set_default_timeout(60_000)
-        self.errors: list[str] = []
-        self.foreign: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", self._note)
-        self.host = "/".join(link.split("/")[:3])
-        self.page.goto(link)
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith((self.host, "ws", "data:")):
-            self.foreign.append(request.url)
-
-    def key(self) -> str:
-        """Of the item, once it is there to be voted on."""
-        self.page.wait_for_selector('.desk[data-state="item"]')
-        self.page.wait_for_timeout(SETTLED)
-        return self.page.locator(".desk").get_attribute("data-key")
-
-    def after(self, key: str) -> str:
-        """The key of the item that comes after this one."""
-        self.page.wait_for_function(
-            "key => ![null, key].includes(document.querySelector('.desk').dataset.key ?? null)",
-            arg=key,
-        )
-        return self.key()
-
-    def press(self, keys: str) -> str:
-        before = self.key()
-        self.page.keyboard.press(keys)
-        return self.after(before)
-
-    def settle(self) -> None:
-        """Wait until every vote is acknowledged."""
-        self.page.wait_for_function(
-            "!Object.keys(localStorage).some(key => key.startsWith('foundling/vote'))"
-        )
-
-    def close(self) -> None:
-        self.page.context.close()
-        assert self.errors == []
-        assert self.foreign == []
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Visitor]]:
-    visitors: list[Visitor] = []
-
-    def open_page(link: str, **context: Any) -> Visitor:
-        visitors.append(Visitor(browser, link, **context))
-        return visitors[-1]
-
-    yield open_page
-    for visitor in visitors:
-        visitor.close()
-
-
-def kept(server: Server) -> list[Judgement]:
-    with server.store() as store:
-        return store.judgements()
-
-
-def placed(judgement: Judgement) -> str | None:
-    """The verdict as a place."""
-    if judgement.verdict in ("A", "B"):
-        return "left" if judgement.verdict == judgement.left else "right"
-    return judgement.verdict
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=NO_CHROMIUM)
 
 
 def test_votes_by_key(start_server: Callable[..., Server], visit: Callable[..., Visitor]) -> None:

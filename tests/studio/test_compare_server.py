@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -18,7 +19,7 @@ from annotating import Script, Server
 from foundling import cli
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.desk import Desk
-from foundling.studio.server import links
+from foundling.studio.server import base_url, bind, links
 
 
 def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., Server]) -> None:
@@ -120,6 +121,14 @@ def write_answers(path: Path, count: int, word: str) -> str:
         (["a.jsonl", "good.jsonl", "--port", "70000"], "--port 70000: give one"),
         (["--annotators", "ann", "--host", "no such host"], "no such address"),
         (["--db", "nowhere/votes.db"], "nowhere/votes.db: no such file"),
+        (["a.jsonl", "good.jsonl", "--db", "nowhere/votes.db"], "the folder nowhere is not there"),
+        (["a.jsonl", "good.jsonl", "--rubric", "blank.txt"], "blank.txt: is blank"),
+        (["a.jsonl", "good.jsonl", "--gold", "bad.jsonl"], "bad.jsonl"),
+        (["--annotators", "Ann, ann"], "each name once"),
+        (["--annotators", "ann", "--leads", "bob"], "name them among --annotators too"),
+        (["--annotators", "ann", "--public-url", "votes.example"], "https://HOST:PORT"),
+        (["a.jsonl", "good.jsonl", "--set", "leasing.overlp=2"], 'Did you mean "overlap"?'),
+        (["a.jsonl", "good.jsonl", "--config", "none.toml"], "none.toml: no such config file"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -133,6 +142,7 @@ def test_wrong_input_is_one_line(
     write_answers(tmp_path / "a.jsonl", 2, "yes")
     write_answers(tmp_path / "good.jsonl", 2, "no")
     (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "blank.txt").write_text(" \n")
     (tmp_path / "latin.txt").write_bytes("schön".encode("latin-1"))
     (tmp_path / "bad.jsonl").write_text('{"prompt": "question 0?", "text": "yes"}\n')
     if any("ann" in option for option in options):
@@ -142,6 +152,7 @@ def test_wrong_input_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.glob("votes.db*"))  # nothing is left behind
 
 
 def test_links_last_until_they_are_renewed(store: PreferenceStore) -> None:
@@ -174,3 +185,34 @@ def test_help_loads_no_web_server() -> None:
         "assert not {'nh3', 'fastapi', 'uvicorn', 'sqlalchemy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_settings_come_from_a_file_and_what_nobody_will_see_is_said(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    gold = [{"prompt": f"{n} + 1?", "chosen": str(n + 1), "rejected": "5"} for n in range(3)]
+    (tmp_path / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in gold))
+    (tmp_path / "c.toml").write_text(
+        "gold = 'gold.jsonl'\nkind = 'rating'\n[leasing]\noverlap = 2\n"
+    )
+    server = start_server(8, fixed=("--config", "c.toml"))
+    server.stop(signal.SIGINT)
+    assert "no gold item will be shown: 8 items are too few for gold_share = 0.1" in server.said
+    said = len(server.said)
+    server.start("--set", "leasing.gold_share=0.5")
+    with httpx2.Client(base_url=server.base) as client:
+        scripts = [Script(client, name) for name in ("ann", "bob")]
+        items = [script.next(kind="rating")["item"]["left"] for script in scripts for _ in "ab"]
+        assert scripts[0].send("POST", "next").status_code == 422
+    assert len(items) == 4
+    assert "no gold item" not in server.said[said:]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_the_printed_address_can_be_reached(host: str) -> None:
+    with bind(host, 0) as listening:
+        parts = urlsplit(base_url(listening))
+        assert parts.hostname not in ("0.0.0.0", None)
+        with socket.create_connection((parts.hostname, parts.port), timeout=30):
+            pass
+        assert base_url(listening, "https://votes.example/") == "https://votes.example"
