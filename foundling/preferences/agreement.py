@@ -31,7 +31,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A coefficient over `n` items; None where it is not defined, as when all say the same."""
+    """A coefficient over `n` items; None where it is not defined, as when all votes are equal."""
 
     value: float | None
     interval: Interval | None
@@ -73,7 +73,7 @@ def krippendorff_alpha(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Coefficient:
-    """Nominal alpha of what annotators said of items, with an interval from draws of items.
+    """Krippendorff's nominal alpha, with an interval from a bootstrap over items.
 
     Items with fewer than two opinions say nothing of agreement and are left out of n.
     """
@@ -99,7 +99,7 @@ def kappa_of_two(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[tuple[str, str], Coefficient]:
-    """Cohen's kappa of each two annotators who share items, with intervals from draws of items."""
+    """Cohen's kappa of each pair of annotators who share items, bootstrapped over items."""
     names = sorted({name for said in table.values() for name in said})
     found = {}
     for place, first in enumerate(names):
@@ -124,12 +124,12 @@ def kappa_of_two(
 
 
 def self_consistency(repeats: Sequence[tuple[Label, Label]], confidence: float = 0.95) -> Share:
-    """How often an annotator says of an item, shown again with sides flipped, what they said."""
+    """How often an annotator repeats the verdict on an item shown again with sides flipped."""
     return Share.of(sum(a == b for a, b in repeats), len(repeats), confidence)
 
 
 def position_bias(left_won: Sequence[bool], confidence: float = 0.95) -> tuple[Share, float | None]:
-    """How often the left side won, and the two-sided binomial p-value of that being by chance."""
+    """How often the left side won, with the two-sided binomial p-value against one half."""
     n, count = len(left_won), sum(left_won)
     p_value = float(stats.binomtest(count, n).pvalue) if n else None
     return Share.of(count, n, confidence), p_value

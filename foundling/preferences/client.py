@@ -1,4 +1,4 @@
-"""JSON over HTTP: tried again where that may help, with errors of one line."""
+"""JSON over HTTP with retries and one-line errors."""
 
 import time
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ import httpx2
 
 from foundling.base.config import ConfigError
 
-AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))  # statuses that may pass by themselves
+AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))  # transient statuses
 TRIES = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; each wait is twice the one before
-_SHOWN = 200  # characters of a server's own words in an error
+_SHOWN = 200  # characters of a server's message that an error quotes
 
 
 class HttpError(Exception):
-    """A server refuses, fails or cannot be reached; `status` is the code of a refusal."""
+    """A server refuses, fails or cannot be reached; `status` is that of its response, if any."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -23,7 +23,7 @@ class HttpError(Exception):
 
 
 class Client:
-    """One server; a request that fails in a way that may pass is sent again after a wait.
+    """One server; a request that fails transiently is sent again after a wait.
 
     Args:
         token: sent as `Authorization: Bearer`, and never shown.
@@ -50,7 +50,7 @@ class Client:
             httpx2.URL(self.url)
         except (httpx2.InvalidURL, UnicodeEncodeError):
             raise ConfigError(
-                f'"{url}": not an address with a token that can be sent; mend them.'
+                f'"{url}": not a valid address, or the token cannot be sent; check both.'
             ) from None
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Client:
 
 
 def _asked_wait(response: httpx2.Response) -> float:
-    """Seconds that the server asks to be left alone; 0 where it names a date or nothing."""
+    """Seconds of the Retry-After header; 0 where it holds a date or is missing."""
     text = response.headers.get("Retry-After", "")
     return min(float(text), LONGEST_WAIT) if text.isdecimal() else 0.0
 
@@ -111,7 +111,7 @@ def _content(url: str, response: httpx2.Response) -> dict[str, Any]:
             403: "; is the key or token right?",
             404: "; is the address right?",
         }.get(status, ".")
-        raise HttpError(f"{url}: refused ({status}): {said or 'without a word'}{hint}", status)
+        raise HttpError(f"{url}: refused ({status}): {said or 'no message'}{hint}", status)
     try:
         found = response.json()
     except ValueError:
@@ -123,7 +123,7 @@ def _content(url: str, response: httpx2.Response) -> dict[str, Any]:
 
 
 def _words(response: httpx2.Response) -> str:
-    """What a server says of its refusal: FastAPI's detail, OpenAI's error, or all of it."""
+    """The message of a refusal: FastAPI's detail, OpenAI's error, or the whole body."""
     try:
         found = response.json()
     except ValueError:

@@ -22,7 +22,7 @@ class Database:
 
     `identity` tells this database from any other that is served at the same address.
 
-    What a write transaction has committed is on the disk: SQLite syncs its write-ahead log at
+    What is committed is on the disk: SQLite syncs its write-ahead log at
     every commit, PostgreSQL does so unless its administrator has turned it off.
     """
 
@@ -56,10 +56,10 @@ class Database:
 
     @contextmanager
     def write(self, *, lasting: bool = True) -> Iterator[sql.Connection]:
-        """A transaction during which nobody else writes; committed at the end, or undone.
+        """A transaction during which nobody else writes; committed at the end, or rolled back.
 
-        What is not `lasting` may be lost where the machine itself dies before the next lasting
-        commit, but never alone of what was committed later: leases need no wait for the disk.
+        A commit that is not `lasting` may be lost if the machine itself dies before the next
+        lasting one, but never without what was committed later: leases need not wait for the disk.
         """
         with self._turn, self._engine.connect() as connection:
             connection = connection.execution_options(writes=True, lasting=lasting)
@@ -168,7 +168,7 @@ def _check_schema(connection: sql.Connection, shown: str, create: bool) -> None:
 
 
 def _identity(connection: sql.Connection) -> str:
-    """A name that no other database has; one that was made before there were such gets its own."""
+    """The database's random name; a database made by an earlier version gets one now."""
     query = sql.select(schema.meta.c.value).where(schema.meta.c.name == "identity")
     found = connection.execute(query).scalar_one_or_none()
     if found is None:

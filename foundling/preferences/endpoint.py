@@ -8,7 +8,7 @@ from foundling.base.config import ConfigError
 from foundling.preferences.client import Client, HttpError
 from foundling.text.chat import Message
 
-KEY = "OPENAI_API_KEY"  # the environment variable whose value is sent, where it is set
+KEY = "OPENAI_API_KEY"  # the environment variable that holds the token
 
 
 class Endpoint:

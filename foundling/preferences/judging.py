@@ -1,4 +1,4 @@
-"""A language model as a judge: asked in both orders, in a format that leaves nothing open."""
+"""A language model as a judge, asked about each pair in both orders."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,11 @@ _SHOWN = "Conversation:\n{prompt}\n\nAnswer 1:\n{first}\n\nAnswer 2:\n{second}"
 
 @dataclass
 class JudgeReport:
-    """How far the judge follows the place of an answer rather than the answer."""
+    """How consistent the judge is, and how much it favours the answer shown first."""
 
     num_items: int = 0
     num_consistent: int = 0  # the same verdict in both orders
-    num_decided: int = 0  # askings, two an item, that were no tie
+    num_decided: int = 0  # requests, two an item, that were not a tie
     num_first: int = 0  # of those, won by the answer shown first
 
     def values(self) -> dict[str, Any]:
@@ -42,19 +42,19 @@ class JudgeReport:
         return [
             f"judge: the same verdict in both orders on {self.num_consistent:,} of "
             f"{self.num_items:,} items; the first answer won {self.num_first:,} of "
-            f"{self.num_decided:,} askings without a tie"
+            f"{self.num_decided:,} requests without a tie"
         ]
 
 
 class Judge:
-    """A model behind a URL; what it says must hold in both orders, else it is a tie."""
+    """A model behind a URL; verdicts that differ between the two orders count as a tie."""
 
     def __init__(self, endpoint: Endpoint, criteria: str = CRITERIA) -> None:
         self._endpoint, self._criteria = endpoint, criteria
         self.report = JudgeReport()
 
     def compare(self, shown: BlindPair) -> Opinion:
-        """The verdict of two askings.
+        """The verdict on a pair, from two requests.
 
         Raises:
             HttpError: the server fails, or the model says anything but a verdict.

@@ -1,4 +1,4 @@
-"""Which item an annotator gets next, worked out inside one write transaction."""
+"""Decides which item an annotator gets next, inside one write transaction."""
 
 import math
 import secrets
@@ -28,7 +28,7 @@ class Leasing(Section):
     seed: int = 0
 
     def never_shown(self, num_items: int, num_gold: int) -> list[str]:
-        """What no annotator will see, as there are too few items for it: sentences for people."""
+        """Warnings about gold items and repeats that never come up, as there are too few items."""
         ordinary = gold = 0
         repeats = False
         while True:
@@ -56,7 +56,7 @@ class Leasing(Section):
 
 @dataclass(frozen=True)
 class Request:
-    """Who asks for what, when; `holding` are keys of items that the page has already."""
+    """Who requests an item, of which kind and when; `holding`: keys that the page has already."""
 
     annotator_id: int
     annotator: str
@@ -72,7 +72,7 @@ class Request:
 
     @property
     def alive(self) -> sql.ColumnElement[bool]:
-        """Voted on, or still on somebody's page."""
+        """Voted on, or leased and not expired."""
         return leases.c.closed_by.is_not(None) | (leases.c.expires > self.now)
 
 
@@ -96,7 +96,7 @@ def lease_next(connection: sql.Connection, request: Request) -> str | None:
 
 
 def count_free(connection: sql.Connection, request: Request) -> int:
-    """Items that the annotator could still get or holds, repeats and gold ones aside."""
+    """How many items the annotator holds or could still get, without repeats and gold items."""
     open_ones = sql.select(sql.func.count()).where(
         request.mine,
         leases.c.closed_by.is_(None),
@@ -109,7 +109,7 @@ def count_free(connection: sql.Connection, request: Request) -> int:
 
 
 def progress(connection: sql.Connection, request: Request) -> Progress:
-    """How far the annotator is with items of this kind; undos are counted of all kinds."""
+    """The annotator's progress on items of this kind; undos of all kinds are counted."""
     standing = sql.select(leases.c.repeated, leases.c.skipped).where(
         request.mine, leases.c.closed_by.is_not(None)
     )

@@ -1,4 +1,4 @@
-"""Pairs of answers, one prompt after the other, without those that are there already."""
+"""Makes pairs of answers, prompt by prompt, skipping pairs that the store has."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +14,11 @@ from foundling.preferences.sources import Answering, NoAnswer, Source
 
 @dataclass
 class ProducingReport:
-    """What became of the prompts so far."""
+    """How many prompts gave a pair so far, and why others did not."""
 
     num_prompts: int = 0
     num_made: int = 0
-    num_known: int = 0  # their pair is there already
+    num_known: int = 0  # whose pair the store has
     left_out: Counter[str] = field(default_factory=Counter)  # by reason
     first_of: dict[str, str] = field(default_factory=dict)  # the first message of each reason
 
@@ -45,14 +45,14 @@ class ProducingReport:
 
 
 class Producer:
-    """Both sources answer each prompt under the same settings, each with a seed of its own.
+    """Both sources answer each prompt under the same settings, each with its own seed.
 
-    The seed of an answer is a function of `seed`, the side and the prompt: the same answers come
-    whatever the order, and the same model on both sides answers differently.
+    The seed of an answer is a function of `seed`, the side and the prompt: the order of prompts
+    does not matter, and the same model on both sides answers differently.
 
     Args:
-        known: pairs of the store. One of these prompts, sources, checkpoints, settings and seeds
-            is not made again.
+        known: pairs of the store. One with the same prompt, sources, checkpoints, settings and
+            seeds is not made again.
         skip_same: leave out a prompt whose answers are the same but for white space at the ends:
             no person needs to see it.
     """
@@ -71,7 +71,7 @@ class Producer:
         self._sources: dict[Side, Source] = {"A": a, "B": b}
         self._prompts, self._seed, self._skip_same = prompts, seed, skip_same
         self.settings = settings or Answering()
-        # What had no part in any answer is not recorded as if it had.
+        # Settings that affected no answer are not recorded.
         self._sampling = self.settings.values() if a.draws or b.draws else {}
         self._known = {_pair_key(pair) for pair in known}
         self.report = ProducingReport(len(prompts))

@@ -13,14 +13,14 @@ from foundling.statistics.wilson import Interval, wilson
 
 Array = npt.NDArray[np.float64]
 PENALTY = 0.01
-"""Of squared scores, where the outcomes leave the maximum at infinity: a prior 10 wide."""
+"""Weight of the squared scores where the maximum is at infinity: a prior of width 10."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One comparison: `score` is 1 where `first` won, 0 where `second` did, 0.5 for a tie.
 
-    Outcomes of one `item` stand or fall together when intervals are drawn.
+    The bootstrap draws the outcomes of one `item` together.
     """
 
     first: str
@@ -100,7 +100,7 @@ def _num_ties(counts: Array) -> float:
 
 
 def _is_determined(counts: Array) -> bool:
-    """Whether a finite maximum exists: from each a chain of wins or ties leads to each other.
+    """Whether a finite maximum exists: wins and ties connect every source to every other.
 
     Source: Ford (1957), Solution of a ranking problem from binary comparisons, assumption; a tie
     counts as half a win each way (Davidson 1970, section 3).
@@ -129,7 +129,7 @@ def _fit(counts: Array, start: Array | None = None) -> Array:
     design[1, :, k] = 1
     seen = np.stack([wins, ties, losses])
     allowed = np.zeros((3, 1)) if with_ties else np.array([[0.0], [-np.inf], [0.0]])
-    # The level of the scores is free, and so is log ν without ties: this alone holds them.
+    # The mean of the scores is free, and so is log ν without ties: only this fixes them.
     hold = np.zeros((k + 1, k + 1))
     hold[:k, :k] = 1 / k
     hold[k, k] = 0.0 if with_ties else 1.0
@@ -165,7 +165,7 @@ def _fit(counts: Array, start: Array | None = None) -> Array:
 def _bootstrap(counts: Array, start: Array, draws: int, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     n = len(counts)
-    # Items that say the same are drawn together.
+    # Items with equal outcomes are drawn as one.
     flat, inverse = np.unique(counts.reshape(n, -1), axis=0, return_inverse=True)
     shares = np.bincount(inverse.ravel(), minlength=len(flat)) / n
     drawn = np.zeros((draws, len(start) - 1))
@@ -189,9 +189,9 @@ class WinRate:
 
 
 def win_rates(outcomes: Sequence[Outcome], confidence: float = 0.95) -> list[WinRate]:
-    """The win rate of each two with Wilson's interval; items count once, by their mean score.
+    """The win rate of each pair of sources with Wilson's interval; an item counts once, averaged.
 
-    Several opinions on one item are not independent; taken one by one they would make the
+    Several votes on one item are not independent: counted one by one they would make the
     interval too narrow.
     """
     scores: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -140,7 +140,7 @@ _PERMANENT = (prompts, pairs, judgements, rubrics)
 
 
 def permanence(dialect: str) -> list[str]:
-    """Statements after which the database refuses to change what is never changed."""
+    """Statements that make the database refuse changes to the permanent tables."""
     tables = [table.name for table in _PERMANENT]
     if dialect == "sqlite":
         return [

@@ -1,4 +1,4 @@
-"""Annotators that are programs: they vote over the comparison page's own interface."""
+"""Simulated annotators: programs that vote over the comparison page's HTTP interface."""
 
 import time
 from collections import Counter
@@ -19,9 +19,9 @@ PATIENCE = 600.0  # seconds without a new item before giving up
 
 
 class Simulated:
-    """Votes by a taste; a share `noise` of what it says is said at random.
+    """Votes by a taste; a share `noise` of its votes is random.
 
-    What it says is a function of the seed and of the items in their order.
+    Its votes are a function of the seed and of the items in their order.
     """
 
     def __init__(self, taste: Taste, *, noise: float = 0.0, seed: int = 0) -> None:
@@ -33,7 +33,7 @@ class Simulated:
     def compare(self, shown: BlindPair) -> Opinion:
         left, right = self._scores(shown)
         sides: tuple[PageVerdict, PageVerdict] = ("left", "right")
-        # Both draws come every time: noise on one item does not move those of the others.
+        # Both are drawn for every item: noise on one does not shift the draws of the others.
         erring, side = self._rng.random() < self._noise, sides[self._rng.random() < 0.5]
         if erring:
             return Opinion(side, "at random")
@@ -66,19 +66,19 @@ class Simulated:
 
 @dataclass
 class VotingReport:
-    """What an annotator has said."""
+    """Counts of an annotator's votes."""
 
     name: str
     kind: Kind
     num_votes: int = 0
-    verdicts: Counter[str] = field(default_factory=Counter)  # as they stood on the page
-    ratings: Counter[str] = field(default_factory=Counter)  # of both sides
-    num_conflicts: int = 0  # votes that the server refused, as it holds another
-    done: bool = False  # nothing is left; else the limit was reached
-    progress: dict[str, Any] = field(default_factory=dict)  # as the server counts
+    verdicts: Counter[str] = field(default_factory=Counter)  # by the sides of the page
+    ratings: Counter[str] = field(default_factory=Counter)  # of both answers
+    num_conflicts: int = 0  # votes refused because another one is kept
+    done: bool = False  # nothing was left; else the limit was reached
+    progress: dict[str, Any] = field(default_factory=dict)  # as reported by the server
 
     def count(self, vote: Mapping[str, Any]) -> None:
-        """Add a vote that the server has taken."""
+        """Count a vote that the server has accepted."""
         self.num_votes += 1
         if self.kind == "comparison":
             self.verdicts[vote["verdict"]] += 1
@@ -92,7 +92,7 @@ class VotingReport:
         end = "nothing is left" if self.done else "the limit is reached"
         lines = [f"{self.name}: {self.num_votes:,} votes ({counts or 'none'}); {end}"]
         if self.num_conflicts:
-            lines.append(f"refused, as the server holds another vote: {self.num_conflicts:,}")
+            lines.append(f"refused because another vote is kept: {self.num_conflicts:,}")
         return lines
 
     def values(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def vote_on_all(
     Args:
         limit: the most votes.
         patience: seconds to wait for an item that is being made.
-        tell: is told after each vote.
+        tell: called after each vote.
 
     Raises:
         HttpError: the server refuses, fails, or takes too long.

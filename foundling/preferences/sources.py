@@ -1,4 +1,4 @@
-"""Where answers come from: a model of ours, one behind a URL, or a file of ready answers."""
+"""Sources of answers: a local model, one behind a URL, or a file of ready answers."""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 class Answering(Section):
-    """How answers are drawn; None leaves a setting to the model's own end or server."""
+    """How answers are sampled; None leaves a setting to the model or the server."""
 
     temperature: float = Field(1.0, ge=0)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -30,7 +30,7 @@ class Answering(Section):
 
 
 class NoAnswer(Exception):
-    """This prompt has no answer from a source, others may; `reason` is for the count of such."""
+    """A source has no answer to this prompt; prompts left out are counted by `reason`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -42,27 +42,27 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What it was opened by."""
+        """The path or address it was opened with."""
 
     @property
     def checkpoint(self) -> str | None:
-        """The hash of the weights, where they are known."""
+        """The hash of the weights, if known."""
 
     @property
     def draws(self) -> bool:
-        """Whether the seed and the settings have a part in the answer."""
+        """Whether answers are sampled, so that they depend on the seed and the settings."""
 
     def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
         """One answer.
 
         Raises:
-            NoAnswer: not to this prompt.
+            NoAnswer: there is none to this prompt.
             ConfigError: the settings do not suit the source.
             HttpError: the server behind a URL fails.
         """
 
     def close(self) -> None:
-        """Give back what the source holds."""
+        """Release what the source holds."""
 
 
 class ModelSource:
@@ -113,7 +113,7 @@ class ModelSource:
 
 
 class EndpointSource:
-    """A model behind an OpenAI-compatible URL; its weights are not known by a hash."""
+    """A model behind an OpenAI-compatible URL; the hash of its weights is unknown."""
 
     draws = True
     checkpoint = None
@@ -165,10 +165,10 @@ def open_source(
     model: str | None = None,
     device: str = "auto",
 ) -> Source:
-    """A URL, a file of ready answers by its ending, or else a model.
+    """Open a URL, a file of ready answers (by its suffix), or else a model.
 
     Args:
-        model: its name behind a URL, unless it stands behind a # there.
+        model: the name of the model behind a URL, unless the URL ends in #NAME.
 
     Raises:
         ConfigError: there is no such source.
@@ -191,7 +191,7 @@ def open_source(
 
 
 def open_sources(a: str, b: str, *, device: str = "auto") -> tuple[Source, Source]:
-    """Both sides of a comparison; the same source twice is opened once."""
+    """Open both sides of a comparison; the same source twice is opened once."""
     first = open_source(a, device=device)
     if a.rstrip("/") == b.rstrip("/"):
         if not first.draws:

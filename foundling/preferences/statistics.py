@@ -1,4 +1,4 @@
-"""All that the judgements say, and how far they can be trusted, as one dict of plain values."""
+"""Statistics of the judgements and of their reliability, as one dict of plain values."""
 
 import json
 from collections import Counter, defaultdict
@@ -23,13 +23,13 @@ def statistics(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Everything with its n and its interval; what cannot be known is None.
+    """Every figure with its n and its interval; None where it is not defined.
 
-    Results and agreement count first votes on ordinary items; repeats tell self-consistency,
-    gold items accuracy, and neither counts twice. Skipped items count as skipped alone.
+    Results and agreement count first votes on ordinary items; repeats give self-consistency,
+    gold items accuracy, and neither enters the results. Skipped items are only counted.
 
     Raises:
-        ConfigError: the selection names what there is not.
+        ConfigError: the selection names an annotator or kind that is not there.
     """
     selection = selection or Selection()
     selection.check(store)

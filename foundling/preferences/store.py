@@ -1,4 +1,4 @@
-"""The store of pairs and of what annotators said of them."""
+"""The store of pairs and of the annotators' judgements."""
 
 import hashlib
 import secrets
@@ -200,7 +200,7 @@ class PreferenceStore:
         kind: Kind = "comparison",
         now: float | None = None,
     ) -> Item:
-        """This very pair for the annotator, beyond any overlap: for imports and other pages.
+        """Lease this pair to the annotator regardless of overlap, for imports.
 
         Raises:
             Conflict: the annotator has judged it.
@@ -215,9 +215,9 @@ class PreferenceStore:
     def judge_pairs(
         self, annotator: str, verdicts: Mapping[int, Verdict], *, now: float | None = None
     ) -> int:
-        """Verdicts on pairs by their ids, all or none, for imports; the number of new ones.
+        """Record verdicts on pairs by id, all or none, for imports; return how many were new.
 
-        A pair that the annotator has judged keeps the verdict that it has.
+        A pair that the annotator has judged keeps its verdict.
 
         Raises:
             ConfigError: there is no such pair or annotator, or a verdict is none.
@@ -240,8 +240,8 @@ class PreferenceStore:
     def record(self, vote: Vote, *, now: float | None = None) -> Receipt:
         """Keep a vote; once this returns it survives the death of process and machine.
 
-        The same vote under the same key counts once and brings the same receipt; the time it took
-        may differ. A vote on an expired lease counts: nobody's work is thrown away.
+        The same vote under the same key counts once and returns the same receipt; `milliseconds`
+        may differ. A vote on an expired lease counts.
 
         Raises:
             Conflict: another vote is kept under this key, or the item is someone else's.
@@ -281,7 +281,7 @@ class PreferenceStore:
                 sql.select(leases).where(leases.c.closed_by == event.id)
             ).one()
             receipt = queries.insert_undo(connection, key, said, event, _time(now))
-            # The old key stays with the old vote, for its retries.
+            # The old key stays with the undone vote, so that its retries are recognised.
             ttl = (settings or Leasing()).ttl_seconds
             connection.execute(
                 sql.update(leases)
@@ -293,7 +293,7 @@ class PreferenceStore:
                     expires=receipt.created + ttl,
                 )
             )
-            # Nothing is left that an open repeat of it would repeat.
+            # An open repeat of it has nothing left to repeat.
             connection.execute(
                 sql.delete(leases).where(
                     leases.c.repeat_of == event.id, leases.c.closed_by.is_(None)
@@ -345,7 +345,7 @@ class PreferenceStore:
         kind: Kind = "comparison",
         now: float | None = None,
     ) -> Progress:
-        """How far the annotator is.
+        """The annotator's progress.
 
         Raises:
             ConfigError: the annotator is unknown.
@@ -357,18 +357,18 @@ class PreferenceStore:
             return leasing.progress(connection, request)
 
     def judgements(self) -> list[Judgement]:
-        """What stands, in the order in which it was said: no undos, nothing undone."""
+        """The standing judgements in order: no undos, nothing undone."""
         everything = self.events()
         gone = {event.supersedes for event in everything}
         return [e for e in everything if e.kind != "undo" and e.id not in gone]
 
     def events(self) -> list[Judgement]:
-        """All that was ever recorded."""
+        """Every event ever recorded, in order."""
         with self._database.read() as connection:
             return [queries.judgement_of(row) for row in connection.execute(queries.EVENTS)]
 
     def prompt_ids(self) -> dict[int, int]:
-        """The prompt of each pair, both by id."""
+        """The id of the prompt of each pair, by the pair's id."""
         with self._database.read() as connection:
             return {
                 row.id: row.prompt_id

@@ -10,7 +10,7 @@ Values = Mapping[str, Any]
 
 
 def tables(found: Values) -> list[Table]:
-    """Who wins, the scores, how far the votes can be trusted, and what was rated."""
+    """Win rates, scores, the reliability of the votes, and ratings."""
     ranking, ratings = found["ranking"], found["ratings"]
     made = [
         _table(
@@ -49,7 +49,7 @@ def tables(found: Values) -> list[Table]:
 
 
 def notes(found: Values) -> list[str]:
-    """What the tables cannot say."""
+    """Sentences that go with the tables."""
     counts, ranking = found["counts"], found["ranking"]
     lines = [
         f"{counts['comparisons']:,} comparisons and {counts['ratings']:,} ratings of "

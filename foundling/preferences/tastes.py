@@ -1,4 +1,4 @@
-"""What simulated annotators like: short or long answers, a pattern, or what is true and polite."""
+"""Preferences of simulated annotators: by length, by a pattern, or for true and polite answers."""
 
 import re
 from collections.abc import Callable
@@ -12,10 +12,10 @@ RULES = ("shorter", "longer", "matches:PATTERN", "lacks:PATTERN")
 
 @dataclass(frozen=True)
 class Taste:
-    """A score of an answer to a prompt: higher is liked better, equal is a tie.
+    """A score of an answer to a prompt: the higher is preferred, equal is a tie.
 
-    `scale` are the scores of the worst and the best answer, where there are such: then answers
-    can be rated, and two of the worst are both bad.
+    `scale` holds the lowest and the highest score, where the scores are bounded: only then can
+    answers be rated, and two of the lowest are "both bad".
     """
 
     name: str
@@ -24,10 +24,10 @@ class Taste:
 
 
 def rule(text: str) -> Taste:
-    """One of RULES, by what is before the colon.
+    """The taste named by one of RULES.
 
     Raises:
-        ConfigError: there is no such rule, or the pattern is none.
+        ConfigError: there is no such rule, or the pattern is not a regular expression.
     """
     name, colon, source = text.partition(":")
     if name in ("shorter", "longer") and not colon:
@@ -44,10 +44,10 @@ def rule(text: str) -> Taste:
 
 
 def hamlet_taste(village: int = 0) -> Taste:
-    """True and polite answers, true rather than polite ones, by the facts of the village.
+    """Prefers true answers first and polite ones second, by the facts of the village.
 
-    2 for a true answer, 1 where nothing of the table is asked, 0 for a false one; 1 more for a
-    polite one.
+    Scores 2 for a true answer, 1 where the table says nothing of it, 0 for a false one, and 1
+    more for a polite one.
 
     Args:
         village: the seed of `hamlet.World`.

@@ -1,4 +1,4 @@
-"""The HTTP interface: what annotators, their scripts and the page itself call."""
+"""The HTTP interface, used by the page and by scripts of annotators."""
 
 from typing import Annotated
 
@@ -78,7 +78,7 @@ def _router(desk: Desk) -> APIRouter:
 
     @router.post("/votes")
     def vote(body: Cast, name: annotator) -> Kept:
-        """Once this answers, the vote is on the disk; the same vote again is the same receipt."""
+        """Once this returns, the vote is on the disk; a retry returns the same receipt."""
         return desk.vote(name, body)
 
     @router.post("/undo")
@@ -99,7 +99,7 @@ def _router(desk: Desk) -> APIRouter:
 
     @router.get("/statistics")
     def all_statistics(name: annotator) -> Statistics:
-        """All figures, by the sources' names: those who were invited to judge blindly get none."""
+        """All statistics, by the names of the sources; refused if annotators are invited."""
         if desk.invited:
             raise Forbidden("statistics name the sources: whoever invites reads them in the store.")
         return statistics(desk.store)

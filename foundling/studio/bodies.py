@@ -14,7 +14,7 @@ Rating = Annotated[int, Field(ge=1, le=7)]
 
 
 class Body(BaseModel):
-    """A key that is not known is an error: nothing that somebody says is dropped."""
+    """Unknown keys are an error: nothing that is sent is silently dropped."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The comparison page from its settings to its end: everything is checked before a vote is kept."""
+"""Runs the comparison page: checks all settings and sources first, then opens the database."""
 
 import logging
 from collections.abc import Callable
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class CompareConfig(Section):
-    """What is compared, by whom, and where the page is."""
+    """Settings of a comparison: what is compared, by whom, and where the page is served."""
 
     db: str = "votes.db"
     prompts: str | None = None
@@ -47,7 +47,7 @@ class CompareConfig(Section):
 
 @dataclass(frozen=True)
 class Opened:
-    """What a page that can be opened is reached by."""
+    """How the served page is reached."""
 
     base: str
     invited: bool
@@ -65,8 +65,8 @@ def compare(
     """Serve the page until it is interrupted; `opened` is called once it can be opened.
 
     Args:
-        a: one source of answers; None to go on with the pairs of the database.
-        new_links: for all annotators; links from before end.
+        a: one source of answers; None to use the pairs of the database.
+        new_links: make new links for all annotators; earlier ones stop working.
 
     Raises:
         ConfigError: the settings, a file or a source is at fault; no database is left behind.

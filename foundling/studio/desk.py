@@ -26,19 +26,19 @@ from foundling.studio.bodies import (
 from foundling.studio.production import Production
 from foundling.studio.scores import Scores
 
-# The error itself may name a source: it is for the terminal, annotators read this.
+# Shown to annotators: the error itself may name a source and goes to the terminal only.
 NOTICE = "Preparing answers stopped with an error; the terminal of this server says which."
 
 
 class Forbidden(Exception):
-    """The annotator, or somebody without a link, may not do this here."""
+    """This annotator, or somebody without a link, may not do this."""
 
 
 @dataclass
 class Desk:
-    """One store and how its items are given out; every call blocks, threads may share a desk.
+    """A store and how its items are given out. Calls block; threads may share a desk.
 
-    Where annotators are `invited`, only `leads` may change the rubric and end others' links.
+    If `invited`, only `leads` may change the rubric and make links for others.
     """
 
     store: PreferenceStore
@@ -93,7 +93,7 @@ class Desk:
     def next(self, annotator: str, kind: Kind, holding: Collection[str]) -> Given:
         """The next item for the annotator, or why there is none."""
         self._check_kind(kind)
-        # Looked at first: what is added until the lease is then not taken for the end.
+        # Checked first, so that a pair added before the lease is not mistaken for the end.
         preparing = self.production is not None and self.production.running
         item = self.store.lease_next(
             annotator,

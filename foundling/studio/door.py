@@ -1,4 +1,4 @@
-"""What is checked of a request before anything of it is read: whom it is for, whence, how long."""
+"""Checks of a request before its body is read: Host, Origin and size."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -8,18 +8,18 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LIMIT = 2**20  # bytes of a body; the longest rubric, all of it escaped, has 240,000
+LIMIT = 2**20  # bytes of a body; the longest rubric, all of it escaped, takes 240,000
 
 
 class Door:
-    """Refuses what another website can make a browser send, and bodies that nobody needs.
+    """Refuses what another website can make a browser send, and bodies that are too long.
 
-    A site can point its own name at this machine (DNS rebinding); the browser then names that
-    site as Host. So only addresses in figures, "localhost" and the host of `base` are served. A
-    request of another site's page names that site as Origin.
+    A site can point its own name at this machine (DNS rebinding); the browser then sends that
+    name as Host. So only IP addresses, "localhost" and the host of `base` are served. A request
+    from another site's page carries that site as Origin.
 
     Args:
-        base: the address that people open, where a proxy stands before this server the proxy's.
+        base: the address that people open; behind a proxy, the proxy's.
     """
 
     def __init__(self, app: ASGIApp, base: str) -> None:
@@ -68,7 +68,7 @@ def _is_address(name: str) -> bool:
 
 
 def _limited(receive: Receive) -> Receive:
-    """A body that does not tell its length is given up once it is too long."""
+    """Stops reading a body without Content-Length once it is too long."""
     length = 0
 
     async def counted() -> Message:

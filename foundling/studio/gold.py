@@ -1,4 +1,4 @@
-"""Pairs whose better answer is known, shown among the others to see who looks closely."""
+"""Gold pairs, whose better answer is known: mixed in to measure the annotators' accuracy."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Answers as people expect to read them: Markdown as HTML that can do nothing."""
+"""Renders the Markdown of answers as sanitised HTML."""
 
 import html
 import re
@@ -16,7 +16,7 @@ TAGS = {
     "a", "blockquote", "br", "code", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol",
     "p", "pre", "s", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
-# By the rules of Pandoc: "$5 or $6" is none. Bounded: an opening without an end costs little.
+# By Pandoc's rules: "$5 or $6" is no formula. Bounded, so that unclosed ones cost little.
 _FORMULA = re.compile(
     r"\\\(.{1,2000}?\\\)|\\\[.{1,2000}?\\\]|\$\$[^$]{1,2000}\$\$|\$(?!\s)[^$\n]{1,500}(?<!\s)\$(?!\d)",
     re.DOTALL,
@@ -26,7 +26,7 @@ _MOST_LINES = 100  # of a displayed formula
 
 
 def render(text: str) -> str:
-    """Text as HTML: no markup of its own, no script, nothing that is loaded from elsewhere.
+    """Markdown as HTML without raw HTML, scripts or anything loaded from elsewhere.
 
     LaTeX is shown as its source, in `<code class="math">`; an image as its Markdown.
     """
@@ -38,7 +38,7 @@ def render(text: str) -> str:
         url_schemes={"http", "https", "mailto"},
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
-    # Definitions of links alone leave nothing to see.
+    # Link definitions alone render as nothing.
     return made if made.strip() else f"<p>{html.escape(text)}</p>"
 
 

@@ -1,4 +1,4 @@
-"""The pages, files that the server only hands out: what they show, they fetch by themselves."""
+"""The pages: static files, which fetch all that they show over the HTTP interface."""
 
 from pathlib import Path
 from urllib.parse import urlencode
@@ -8,16 +8,16 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 ASSETS = Path(__file__).with_name("assets")
-# An answer that slipped through everything else could still load and run nothing. Vue compiles
-# the page's own template, which takes 'unsafe-eval'.
+# A second wall behind the sanitiser: nothing is loaded from elsewhere, no inline script runs. Vue
+# compiles the page's template, which needs 'unsafe-eval'.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "Referrer-Policy": "no-referrer",  # the URL holds the token
     "X-Content-Type-Options": "nosniff",
-    # Asked for at each load: a page of yesterday's version would not fit today's interface.
+    # Revalidated at each load: a page of an earlier version would not fit the interface.
     "Cache-Control": "no-cache",
 }
 
@@ -30,7 +30,7 @@ class _Assets(StaticFiles):
 
 
 def add_pages(app: FastAPI, *, invited: bool) -> None:
-    """Add the page that asks for a name, or says that it takes a link, and the desk."""
+    """Add the start page (which asks for a name unless `invited`) and the comparison page."""
     app.mount("/assets", _Assets(directory=ASSETS))
 
     @app.get("/", include_in_schema=False)

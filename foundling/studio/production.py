@@ -1,4 +1,4 @@
-"""Pairs that are still being made: added to the store as they come, on a thread of their own."""
+"""Adds pairs to the store while they are being made, on a thread of its own."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Report(Protocol):
-    """What became of the prompts so far."""
+    """How many prompts gave a pair so far, and why others did not."""
 
     def lines(self) -> list[str]: ...
 
@@ -32,9 +32,9 @@ class Producer(Protocol):
 
 
 class Production:
-    """What a producer makes goes into the store; its failure is told and ends nothing else.
+    """Runs a producer and stores its pairs; a failure is logged and stops nothing else.
 
-    A pair that the store has already is not added twice, so a production may begin anew.
+    A pair that the store has is not added twice, so a production may be started again.
     """
 
     def __init__(self, store: PreferenceStore, producer: Producer) -> None:
@@ -51,12 +51,12 @@ class Production:
         self._thread.start()
 
     def wait(self, patience: float) -> None:
-        """Until all is made, at most so many seconds."""
+        """Wait until it has finished, at most so many seconds."""
         if self.running:
             self._thread.join(patience)
 
     def stop(self, patience: float = 5.0) -> None:
-        """Ask for an end after the next pair, and wait so many seconds for it."""
+        """Stop after the next pair, and wait at most so many seconds for it."""
         self._stopping.set()
         self.wait(patience)
 

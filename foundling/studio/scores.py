@@ -1,4 +1,4 @@
-"""How strong each source is by the votes so far, for strategies that choose by it."""
+"""The strength of each source by the votes so far, for strategies that choose by it."""
 
 import threading
 import time
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from foundling.preferences.statistics import statistics
 from foundling.preferences.store import PreferenceStore
 
-FRESH_SECONDS = 10.0  # so often the scores are worked out anew, if anybody asks
+FRESH_SECONDS = 10.0  # how long computed scores are reused
 
 
 class Scores:
-    """Bradley–Terry scores of every source in the store; 0, the mean, for what nobody judged."""
+    """Bradley–Terry scores of every source in the store; 0, the mean, for one without votes."""
 
     def __init__(self, store: PreferenceStore) -> None:
         self._store, self._turn = store, threading.Lock()

@@ -1,4 +1,4 @@
-"""One process that serves the comparison: its links, its port, its life and its end."""
+"""The server process: its port, its address, its links, its start and its end."""
 
 import errno
 import ipaddress
@@ -17,7 +17,7 @@ from foundling.studio.desk import Desk
 from foundling.studio.door import Door
 from foundling.studio.pages import add_pages
 
-PATIENCE_SECONDS = 3  # for answers on their way when the server ends
+PATIENCE_SECONDS = 3  # for responses in flight when the server stops
 
 
 def is_loopback(host: str) -> bool:
@@ -31,7 +31,7 @@ def bind(host: str, port: int) -> socket.socket:
     """The socket that the server will listen on; port 0 takes a free one.
 
     Raises:
-        ConfigError: the address is no address, or the port is taken.
+        ConfigError: there is no such address, or the port is taken.
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: give one from 1 to 65535, or 0 for any.")
@@ -42,7 +42,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError:
         raise ConfigError(f"--host {host} --port {port}: no such address.") from None
     found = socket.socket(family, kind, protocol)
-    # A port that a killed server left is free at once; one that is listened on is not.
+    # A port that a killed server left can be bound at once; one in use cannot.
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind(address)
@@ -56,10 +56,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def links(desk: Desk, base: str, names: Sequence[str], *, renew: bool) -> dict[str, str | None]:
-    """A new link for each name, or None for one who has a link: pages that are open go on.
+    """A new link for each name, or None for one who has a link, so that open pages keep working.
 
     Args:
-        renew: a link for everybody; the earlier ones end.
+        renew: make new links for everybody; the earlier ones stop working.
     """
     made: dict[str, str | None] = {}
     for name in names:
@@ -72,10 +72,10 @@ def links(desk: Desk, base: str, names: Sequence[str], *, renew: bool) -> dict[s
 
 
 def base_url(listening: socket.socket, public_url: str | None = None) -> str:
-    """The address that people open: the one they are told to, or one that reaches the socket.
+    """The address that people open: `public_url`, or one that reaches the socket.
 
     Raises:
-        ConfigError: `public_url` is no address of a server.
+        ConfigError: `public_url` is not the address of a server.
     """
     if public_url is not None:
         parts = urlsplit(public_url)
@@ -90,7 +90,7 @@ def base_url(listening: socket.socket, public_url: str | None = None) -> str:
 
 
 def _own_address() -> str:
-    """The address of this machine towards others; no packet is sent."""
+    """The address of this machine on its network; no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # reserved for documentation: RFC 5737

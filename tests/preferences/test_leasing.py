@@ -142,7 +142,7 @@ def test_one_pair_for_one_annotator(store: PreferenceStore, pair_of: MakePair) -
 @pytest.mark.parametrize("num_items", [0, 8, 9, 10, 11, 20])
 @pytest.mark.parametrize("num_gold", [0, 3])
 @pytest.mark.parametrize("repeat_share", [0, 0.1, 0.5])
-def test_what_nobody_will_see_is_foretold(
+def test_what_never_comes_up_is_said(
     file_store: PreferenceStore,
     pair_of: MakePair,
     num_items: int,
