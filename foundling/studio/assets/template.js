@@ -14,7 +14,7 @@ export const TEMPLATE = `
           {{ one === "rating" ? "Rate" : "Compare" }}
         </button>
       </div>
-      <button type="button" class="quiet" aria-keyshortcuts="m" :aria-pressed="raw" @click="toggleRaw"><span>{{ raw ? "Raw" : "Markdown" }}</span> <kbd>M</kbd></button>
+      <button type="button" class="quiet" aria-keyshortcuts="m" :aria-pressed="raw" @click="toggleRaw"><span>Raw text</span> <kbd>M</kbd></button>
       <button type="button" class="quiet" aria-keyshortcuts="u" :disabled="!!ended" @click="undo"><span>Undo</span> <kbd>U</kbd></button>
       <button type="button" class="quiet keys" @click="help"><span>Keys</span> <kbd>?</kbd></button>
     </nav>
