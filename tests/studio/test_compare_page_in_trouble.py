@@ -105,7 +105,7 @@ def test_nothing_is_lost_while_a_person_types(
         there = opened.value
         there.get_by_label("Your name").fill("ann")
         there.get_by_role("button", name="Begin").click()
-        there.get_by_text("1 votes in this browser are for another collection").wait_for()
+        there.get_by_text("1 vote kept in this browser for another collection").wait_for()
         there.wait_for_timeout(SETTLED)
         there.keyboard.press("2")
         there.get_by_text("1 judged").wait_for()

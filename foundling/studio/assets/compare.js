@@ -251,6 +251,9 @@ const Desk = {
       this.count();
       this.fill();
     },
+    votes(count) {
+      return count === 1 ? "1 vote" : `${count} votes`;
+    },
     told(body) {
       if (body.ratings) return `rated ${body.ratings.left} and ${body.ratings.right}`;
       return SAID[body.verdict] + (body.strength ? `, ${STRENGTHS[body.strength - 1]}` : "");

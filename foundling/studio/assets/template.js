@@ -22,7 +22,7 @@ export const TEMPLATE = `
 
   <p class="banner" role="alert" v-if="away">The server is away. Your votes are kept here and sent when it is back.</p>
   <p class="banner" role="alert" v-if="notice">{{ notice }}</p>
-  <p class="banner" v-if="others">{{ others }} votes in this browser are for another collection that was served at this address, or by another annotator. They are sent when that link is opened again.</p>
+  <p class="banner" v-if="others">{{ votes(others) }} kept in this browser for another collection that was served at this address, or for another annotator: sent when that link is opened again.</p>
   <section class="banner" role="alert" v-if="refusals.length" aria-label="Votes that were not kept">
     <article v-for="entry in refusals" :key="entry.body.key">
       <p>Not kept: {{ told(entry.body) }}<q v-if="entry.body.reason" dir="auto">{{ entry.body.reason }}</q>. The server says: {{ entry.refused }}</p>
@@ -72,7 +72,7 @@ export const TEMPLATE = `
     <section class="state" role="alert" v-else-if="ended">
       <h2>This page has ended</h2>
       <p>{{ ended }}</p>
-      <p v-if="unsent">{{ unsent }} votes wait in this browser; they are sent when this link works again, or when you join under the same name.</p>
+      <p v-if="unsent">{{ votes(unsent) }} kept in this browser: sent when this link works again, or when you join under the same name.</p>
       <a class="button primary" href="/">Start over</a>
     </section>
     <section class="state" v-else-if="!item && state === 'loading'" aria-busy="true">
@@ -85,7 +85,7 @@ export const TEMPLATE = `
     <section class="state" role="status" v-else-if="!item">
       <p class="ornament" aria-hidden="true">❦</p>
       <h2>That was all. Thank you, <bdi>{{ me.name }}</bdi>.</h2>
-      <p v-if="unsent">{{ unsent }} of your votes are still on their way; leave this page open.</p>
+      <p v-if="unsent">{{ votes(unsent) }} still on the way; leave this page open.</p>
       <p v-else>{{ done }} judged; every vote is kept. You may close this page; should more come, it goes on by itself.</p>
       <button v-if="nextKind" type="button" class="button primary" @click="turnToKind(nextKind)">Now rate them from 1 to 7</button>
     </section>
