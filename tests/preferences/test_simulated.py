@@ -256,3 +256,10 @@ def test_the_verb(store: PreferenceStore, capsys: pytest.CaptureFixture[str]) ->
 def test_a_taste_of_ones_own() -> None:
     vowels = Taste("vowels", lambda _, answer: sum(c in "aeiou" for c in answer))
     assert Simulated(vowels).compare(BlindPair(QUESTION, "queue", "crypt")).verdict == "left"
+
+
+def test_a_server_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with serve(lambda *_: (404, {"detail": "not here"})) as url:
+        assert call("preferences", "simulate", url, "--name", "x", "--rule", "longer") == 2
+    error = capsys.readouterr().err
+    assert error == f"error: {url}/api/annotators: refused (404): not here; is the address right?\n"
