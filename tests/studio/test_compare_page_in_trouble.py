@@ -103,6 +103,7 @@ def test_nothing_is_lost_while_a_person_types(
         with ann.page.context.expect_page() as opened:
             ann.page.evaluate(f"window.open({json.dumps(other.base)})")
         there = opened.value
+        there.set_default_timeout(60_000)
         there.get_by_label("Your name").fill("ann")
         there.get_by_role("button", name="Begin").click()
         there.get_by_text("1 vote kept in this browser for another collection").wait_for()
