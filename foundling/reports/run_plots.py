@@ -206,7 +206,9 @@ def ladder_bars(
     if not values:
         return style.empty(figure, axes, "no rungs yet")
     names = list(values)
-    bars = axes.barh(names, list(values.values()), color=style.colours(names), height=0.66)
+    places = range(len(names))
+    bars = axes.barh(places, list(values.values()), color=style.colours(names), height=0.66)
+    axes.set_yticks(places, names, parse_math=False)
     axes.bar_label(bars, fmt="%.3f", padding=5, color=INK, fontsize=11.5, fontweight="bold")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.1 * max([*(v for v in values.values() if np.isfinite(v)), 0.1]))

@@ -189,6 +189,21 @@ def test_every_figure_draws_with_few_values(values: list[float | None]) -> None:
         figure.draw_without_rendering()
 
 
+@pytest.mark.parametrize("count", range(1, 8))
+def test_each_bar_of_a_ladder_has_its_name_once(count: int) -> None:
+    names = [f"rung {n}" for n in range(count)]
+    axes = ladder_bars(dict.fromkeys(names, 2.0), "bits per byte").axes[0]
+    low, high = sorted(axes.get_ylim())
+    shown = [
+        label.get_text()
+        for place, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if low <= place <= high
+    ]
+    assert shown == names
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in axes.patches]
+    assert list(axes.get_yticks()) == pytest.approx(middles)
+
+
 def test_a_curve_from_step_zero_fits_a_logarithmic_axis() -> None:
     axes = ladder_curves([Curve([0, 10, 1000], [9, 5, 3], "transformer")], "nats per token").axes[0]
     assert axes.get_xscale() == "log"
