@@ -22,7 +22,10 @@ def data_prepare(
     out: Out,
     tokenizer: Annotated[
         str,
-        typer.Option(help="Train one (bytes: byte-level BPE; characters), or a tokenizer.json."),
+        typer.Option(
+            help="bytes (train a byte-level BPE), characters, or an existing one: a "
+            "tokenizer.json, its folder or a token store."
+        ),
     ] = "bytes",
     vocab_size: Annotated[
         int | None,
@@ -165,14 +168,11 @@ def data_preview(
     from foundling.data.examples import UNBOUNDED, Examples
     from foundling.data.reading import read_shown
     from foundling.data.repair import parse_repair
-    from foundling.data.store import TokenStore
     from foundling.runs.run import find_model
     from foundling.text.tokenizer import Tokenizer
 
-    if (Path(parent) / "tokenizer").is_dir():
-        tokenizer = TokenStore.open(parent).tokenizer()
-    else:
-        tokenizer = Tokenizer.load(find_model(parent))
+    is_store = (Path(parent) / "tokenizer").is_dir()
+    tokenizer = Tokenizer.load(parent if is_store else find_model(parent))
     conversations, parsed = read_shown(
         files,
         format=format,
@@ -188,7 +188,7 @@ def data_preview(
         style=style,
         on_long=on_long,
     )
-    shown = preview.preview_rows(examples, tokenizer, _places(rows, len(examples)))
+    shown = preview.preview_rows(examples, tokenizer, _indices(rows, len(examples)))
     notes = [*parsed.lines(), *lengths.lines()]
     for line in notes:
         say(line)
@@ -199,16 +199,16 @@ def data_preview(
         say(f"page: {html}")
 
 
-def _places(text: str, count: int) -> list[int]:
+def _indices(text: str, count: int) -> list[int]:
     """1-3,7 is [0, 1, 2, 6]."""
     from foundling.base.config import ConfigError
 
-    places: list[int] = []
+    indices: list[int] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise ConfigError(f"--rows {text}: expected numbers and ranges, such as 1-3,7.")
-        places += range(int(first) - 1, min(int(last or first), count))
-    if not places or not all(0 <= place < count for place in places):
+        indices += range(int(first) - 1, min(int(last or first), count))
+    if not indices or not all(0 <= index < count for index in indices):
         raise ConfigError(f"--rows {text}: there are rows 1 to {count}.")
-    return places
+    return indices

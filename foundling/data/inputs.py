@@ -88,7 +88,7 @@ def _folder(folder: Path, ignored: Counter[str], endings: tuple[str, ...]) -> li
     if not files:
         held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
         raise SourceError(
-            "no text", f"{folder}: holds no text to read ({kinds(endings)}), only {held}."
+            "no text", f"{folder}: holds no text to read ({kinds(endings)}); it holds {held}."
         )
     ignored += others
     return sorted(files)

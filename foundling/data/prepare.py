@@ -190,7 +190,7 @@ def _tokenizer(
         trained = Tokenizer.train_bytes(sample.texts(), vocab_size)
     if trained.vocab_size < vocab_size:
         log.info(
-            "The tokenizer has %s tokens, not the %s asked for: the text yields no more.",
+            "The tokenizer has %s tokens, fewer than --vocab-size %s: the text yields no more.",
             f"{trained.vocab_size:,}",
             f"{vocab_size:,}",
         )

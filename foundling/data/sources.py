@@ -88,7 +88,7 @@ class Sources:
     @property
     def is_one_document(self) -> bool:
         """Whether there is but one document, as its kind tells before it is read."""
-        texts = [is_text(self._file(name).path) for name in self.sizes]
+        texts = [is_text(self._file(name).path) and size != 0 for name, size in self.sizes.items()]
         return self._separator is None and texts == [True]
 
     def __iter__(self) -> Iterator[Document]:
@@ -103,7 +103,7 @@ class Sources:
             ((size is None, self._found(name, size)) for name, size in self.sizes.items()),
             self._drop if self._on_error == "skip" else None,
             advice=" --on-error skip leaves out what cannot be read.",
-            on_encoding=" --encoding NAME reads another encoding, such as latin-1.",
+            on_encoding=" --encoding NAME reads another encoding, such as latin-1 or utf-16.",
         )
         num_texts = sum(is_text(self._file(name).path) for name in self.sizes)
         if self._separator is not None and 0 < num_texts == self.undivided:

@@ -104,15 +104,18 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
-        """Open a tokenizer.json, or the folder that holds one.
+        """Open a tokenizer.json, the folder that holds one, or a token store.
 
         Raises:
             ConfigError: there is none, it is broken, or no token ends a text.
         """
         path = Path(path)
-        file = path / "tokenizer.json" if path.is_dir() else path
+        folder = path / "tokenizer" if (path / "tokenizer").is_dir() else path
+        file = folder / "tokenizer.json" if folder.is_dir() else folder
         if not file.is_file():
-            raise ConfigError(f"{file}: no such tokenizer; give a tokenizer.json or its folder.")
+            raise ConfigError(
+                f"{path}: no such tokenizer; give a tokenizer.json, its folder or a token store."
+            )
         try:
             backend = Backend.from_file(str(file))
         except Exception as error:  # the library raises bare Exception

@@ -154,6 +154,8 @@ def test_other_encodings(tmp_path: Path) -> None:
     write(tmp_path / "z.jsonl", big)
     assert texts(tmp_path) == [text] * 5
     assert texts(tmp_path, encoding="latin-1")[2:] != [text] * 3  # only where there is no mark
+    unmarked = write(tmp_path / "b" / "u.txt", text.encode("utf-16-le"))
+    assert texts(unmarked, encoding="utf-16-le") == [text]
     latin = write(tmp_path / "b" / "l.csv", "text\ncafé\n".encode("latin-1"))
     with pytest.raises(SourceError, match=r"l\.csv:2: not UTF-8.* --encoding NAME .*--on-error"):
         texts(latin)
@@ -218,6 +220,7 @@ FAULTS = {
     "latin.txt": (b"one\ntwo\ncaf\xe9 au lait", "not UTF-8", r"latin\.txt:3: .*byte 11 of"),
     "cut.txt": ("ab\né".encode()[:-1], "not UTF-8", r"cut\.txt:2: not UTF-8 at byte 3 of"),
     "utf16.txt": ("hi".encode("utf-16")[:-1], "wrong encoding", r"utf16\.txt: not utf-16: .*trunc"),
+    "utf16 ascii.txt": ("hi\n".encode("utf-16-le"), "wrong encoding", r"much of it is NUL"),
     "utf16 unmarked.txt": ("hï".encode("utf-16-le"), "not UTF-8", r"\.txt:1: not UTF-8 at byte 2"),
     "field.jsonl": (
         rows({"text": "a"}, {"body": "b", "id": 1}),
@@ -278,7 +281,7 @@ def test_all_files_at_fault_are_listed_at_once(
     found = [message.index(name) for name in ("b.txt: the file is", "c.txt:1: not", "d.jsonl:2:")]
     assert found == sorted(found)
     assert f"e.txt: a broken link to {tmp_path / 'nowhere'}" in message
-    assert message.endswith("latin-1. --on-error skip leaves out what cannot be read.")
+    assert message.endswith("latin-1 or utf-16. --on-error skip leaves out what cannot be read.")
     assert "\n" not in message
     assert "d.jsonl:3" not in message  # one of each file
     sources = Sources([tmp_path], on_error="skip")
@@ -323,15 +326,20 @@ def test_a_fault_far_into_a_file_is_placed(tmp_path: Path, monkeypatch: pytest.M
         list(Sources([tmp_path]))
 
 
+def test_an_empty_file_is_not_called_one_document(tmp_path: Path) -> None:
+    assert not Sources([write(tmp_path / "a.txt", b"")]).is_one_document
+    assert Sources([write(tmp_path / "b.txt", b"text")]).is_one_document
+
+
 def test_inputs_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file or folder"):
         Sources([tmp_path / "none.txt"])
     with pytest.raises(SourceError, match="nothing matches this pattern"):
         Sources([tmp_path / "*.txt"])
-    with pytest.raises(SourceError, match=r"holds no text.*\.jsonl.*\.zst.*only nothing"):
+    with pytest.raises(SourceError, match=r"holds no text.*\.jsonl.*\.zst.*it holds nothing"):
         Sources([tmp_path])
     picture = write(tmp_path / "a.png", b"x")
-    with pytest.raises(SourceError, match=r"holds no text.*only 1 \.png"):
+    with pytest.raises(SourceError, match=r"holds no text.*it holds 1 \.png"):
         Sources([tmp_path])
     with pytest.raises(SourceError, match=r"not a kind that is read \(\.txt"):
         Sources([picture])

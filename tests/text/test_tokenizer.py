@@ -201,7 +201,8 @@ def test_saved_and_loaded_is_the_same(
     text = CORPUS[1]
     for tokenizer in (bytes_tokenizer, character_tokenizer):
         tokenizer.save(tmp_path)
-        for path in (tmp_path, tmp_path / "tokenizer.json"):
+        tokenizer.save(tmp_path / "store" / "tokenizer")
+        for path in (tmp_path, tmp_path / "tokenizer.json", tmp_path / "store"):
             loaded = Tokenizer.load(path)
             assert loaded.fingerprint == tokenizer.fingerprint
             assert loaded.kind == tokenizer.kind

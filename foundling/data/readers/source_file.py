@@ -97,6 +97,11 @@ class SourceFile:
                 text = decoder.decode(chunk)
                 if first and text:
                     text, first = text.removeprefix("\ufeff"), False
+                    if text.count("\0") > len(text) // 4:
+                        raise WrongEncoding(
+                            "wrong encoding",
+                            f"{self.name}: much of it is NUL, as in UTF-16 without its mark.",
+                        )
                 yield text
                 offset += len(chunk)
                 line += text.count("\n")
