@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from foundling.cli.app import Json, Out, data_app, report_json, say
-from foundling.cli.columns import Columns, parse_columns
+from foundling.cli.columns import Columns
 
 
 @data_app.command("prepare")
@@ -165,6 +165,7 @@ def data_preview(
 
     from foundling.base import durable
     from foundling.data import preview
+    from foundling.data.columns import parse_columns
     from foundling.data.examples import UNBOUNDED, Examples
     from foundling.data.reading import read_shown
     from foundling.data.repair import parse_repair

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from foundling.cli.app import Json, app, report_json, say
-from foundling.cli.columns import Columns, parse_columns
+from foundling.cli.columns import Columns
 
 if TYPE_CHECKING:
     from foundling.preferences.records import Who
@@ -218,6 +218,7 @@ def preferences_import(
     as_json: Json = False,
 ) -> None:
     """Take preferences from files, as pairs and votes; importing a file twice is idempotent."""
+    from foundling.data.columns import parse_columns
     from foundling.preferences.importing import import_preferences, read_preferences
     from foundling.preferences.store import PreferenceStore
 

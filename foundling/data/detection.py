@@ -1,6 +1,6 @@
 """Which format the rows of a file have, by their columns and what these hold."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from foundling.base.config import ConfigError, suggest
 from foundling.data.formats import FORMATS, OLD_NAMES, Kind
@@ -73,22 +73,3 @@ def _why_none(columns: Sequence[str], by_columns: Sequence[str], kinds: Collecti
         f"the columns ({held}) fit no known format ({known}); --columns OURS=THEIRS,... says "
         "which is which."
     )
-
-
-def renaming(first: Sequence[Row], columns: Mapping[str, str]) -> Callable[[Row], Row]:
-    """Gives a row's columns the names that the user says they have in the format."""
-    held = list(dict.fromkeys(name for _, row in first for name in row))
-    for ours, theirs in columns.items():
-        if theirs not in held:
-            raise ConfigError(
-                f'columns: {ours} = "{theirs}": no such column {suggest(theirs, held)}'
-            )
-
-    def renamed(row: Row) -> Row:
-        where, values = row
-        if not columns:
-            return row
-        others = {n: v for n, v in values.items() if n not in (*columns, *columns.values())}
-        return where, {ours: values.get(theirs) for ours, theirs in columns.items()} | others
-
-    return renamed

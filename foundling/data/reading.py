@@ -7,13 +7,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from foundling.data.columns import renaming
 from foundling.data.conversations import (
     Held,
     LabelledConversation,
     SourcedConversation,
     SourcedPair,
 )
-from foundling.data.detection import detect, known_format, renaming
+from foundling.data.detection import detect, known_format
 from foundling.data.formats import FORMATS, Kind
 from foundling.data.parse_report import ParseReport, nothing_left
 from foundling.data.readers.fields import Row

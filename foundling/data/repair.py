@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from foundling.base.config import ConfigError, suggest
 from foundling.data.conversations import SourcedConversation
@@ -34,18 +36,22 @@ def repaired(
     return replace(conversation, messages=messages, given=sum(front for _, front in turns)), done
 
 
-def parse_repair(given: str) -> tuple[Repair, ...]:
-    """The repairs that "merge,trim" names.
+def parse_repair(given: Any) -> Any:
+    """The repairs that "merge,trim" names, where they are given as one text.
 
     Raises:
         ConfigError: one of them is unknown.
     """
+    if not isinstance(given, str):
+        return given
     names = [name.strip() for name in given.split(",") if name.strip()]
     for name in names:
         if name not in REPAIRS:
             raise ConfigError(f'repair = "{name}": no such repair {suggest(name, REPAIRS)}')
     return tuple(name for name in REPAIRS if name in names)
 
+
+Repairs = Annotated[tuple[Repair, ...], BeforeValidator(parse_repair)]
 
 _WORDS = {
     "trim": "conversations with turns left out",

@@ -73,3 +73,4 @@ def test_repairs_are_named() -> None:
     assert parse_repair("") == ()
     with pytest.raises(ConfigError, match=r'"merg": no such repair .* Did you mean "merge"'):
         parse_repair("merge,merg")
+    assert parse_repair(("trim",)) == ("trim",)

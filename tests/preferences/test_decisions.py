@@ -154,4 +154,4 @@ def test_import_reads_what_dpo_reads(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert message in line
         assert not db.exists()
     assert call(file, "--db", db, "--columns", "prompt") == 2
-    assert "expected prompt=instruction" in capsys.readouterr().err
+    assert "expected OURS=THEIRS" in capsys.readouterr().err
