@@ -70,6 +70,7 @@ def _train(
 ) -> None:
     from foundling.base.config import ConfigError
     from foundling.stages.assembly import run_stage
+    from foundling.stages.settings import settings_of_run
 
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
@@ -77,12 +78,12 @@ def _train(
     parent = given.get("from_option")
     if entry.needs_config and config is None and not continues and not parent:
         raise ConfigError("CONFIG: give a TOML file, --from RUN or --resume.")
-    values = _settings(config, out, continues, settings)
+    values = settings_of_run(config, out, settings, resume=continues)
     if continues and parent:
         raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
     for option in entry.options:
         if found := given[_argument(option)]:
-            _put(values, option, found)
+            option.put(values, found)
     stage = entry.load()
     parsed = stage.config.parse(values)
     if sweep is not None:
@@ -92,44 +93,6 @@ def _train(
     say(f"done: {run.folder / 'report.html'}")
     say(f"next: foundling {entry.next.format(out=out)}")
     report_json({"run": str(out), **run.summary()}, as_json)
-
-
-def _put(values: dict[str, Any], option: Option, found: Any) -> None:
-    """Set what an option stands for."""
-    from foundling.base.config import ConfigError
-
-    if isinstance(found, list):
-        if option.is_path:
-            found = [_absolute(name) for name in found]
-        if not option.many and len(found) > 1:
-            raise ConfigError(f"{option.flag}: was given {len(found)} times; give one.")
-        found = found if option.many else found[0]
-    *sections, last = option.key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-    values[last] = found
-
-
-def _absolute(name: str) -> str:
-    """A path that means the same wherever the run is resumed; what is no path stays as it is."""
-    path = Path(name)
-    return str(path.resolve()) if path.exists() else name
-
-
-def _settings(
-    config: Path | None, out: Path, resume: bool, assignments: list[str]
-) -> dict[str, Any]:
-    """The values of a config file, or of the run to resume, with those that are set by hand."""
-    from foundling.base.config import ConfigError, load_toml
-    from foundling.stages.settings import overridden
-
-    if resume:
-        if config is not None:
-            raise ConfigError("--resume keeps the run's own settings; give no CONFIG.")
-        config = out / "config.toml"
-        if not config.is_file():
-            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
-    return overridden({} if config is None else load_toml(config), assignments)
 
 
 def _sweep(

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.generation.sampling import Sampling
 from foundling.text.chat import Message, render_prompt
 
 logger = logging.getLogger(__name__)
@@ -16,9 +16,9 @@ def answer(
     messages: Sequence[Message],
     *,
     max_tokens: int | None = None,
-    sampling: Sampling | None = None,
+    **options: Any,
 ) -> Iterator[str]:
-    """The assistant's next answer, piece by piece.
+    """The assistant's next answer, piece by piece; the options are those of `Engine.stream`.
 
     Where the conversation has outgrown the context, its oldest exchanges are left out, whole, and
     a warning says how many.
@@ -42,5 +42,5 @@ def answer(
             f"the message has {len(prompt)} tokens with its roles and the model reads at most "
             f"{bound}; shorten it."
         )
-    for chunk in engine.stream(prompt, max_tokens=max_tokens, sampling=sampling):
+    for chunk in engine.stream(prompt, max_tokens=max_tokens, **options):
         yield chunk.text

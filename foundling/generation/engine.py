@@ -1,14 +1,15 @@
 """Text from a model, streamed token by token through the rung's own state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 
 from foundling.base.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
+from foundling.text.chat import Message, Role
 from foundling.text.tokenizer import StreamDecoder, Tokenizer
 
 Finish = Literal["end", "stop", "length"]
@@ -35,20 +36,9 @@ class Engine:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.device = next(model.parameters()).device
 
-    def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        max_tokens: int | None = None,
-        sampling: Sampling | None = None,
-        stop: Sequence[str] = (),
-        slide: bool = False,
-    ) -> str:
-        """The whole continuation of `prompt`; see `stream`."""
-        chunks = self.stream(
-            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, slide=slide
-        )
-        return "".join(chunk.text for chunk in chunks)
+    def generate(self, prompt: str | Sequence[int], **options: Any) -> str:
+        """The whole continuation of `prompt`; the options are those of `stream`."""
+        return "".join(chunk.text for chunk in self.stream(prompt, **options))
 
     def stream(
         self,
@@ -58,17 +48,25 @@ class Engine:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         slide: bool = False,
+        **settings: int | float | None,
     ) -> Iterator[Chunk]:
-        """The continuation of `prompt`, a text or its tokens (a rendered chat), as it is made.
+        """The continuation of `prompt` as it is made.
 
-        `max_tokens` None makes as many as the model's context holds (256 where it has no bound).
-        `slide` lets a model with a bounded context go on past it: whenever it is full, the newest
-        half is read anew. Text that may be the beginning of a stop string is held back, and a
-        character is never split.
+        Text that may be the beginning of a stop string is held back, and a character is never
+        split.
+
+        Args:
+            prompt: a text, or tokens (a rendered chat).
+            max_tokens: None for as many as the model's context holds (256 where it has no bound).
+            sampling: how tokens are drawn; default: from the whole distribution.
+            stop: the text ends before any of these.
+            slide: continue past a bounded context: whenever it is full, its newest half is read
+                again.
+            settings: of `Sampling`, by name: temperature, top_k, top_p, min_p, seed.
 
         Raises:
-            ConfigError: the prompt and `max_tokens` do not fit the context, or a stop string is
-                empty.
+            ConfigError: the prompt and `max_tokens` do not fit the context, a stop string is
+                empty, or there is no such setting.
         """
         if any(not text for text in stop):
             raise ConfigError("a stop string must not be empty.")
@@ -76,7 +74,26 @@ class Engine:
         bound = self.model.max_context
         budget = self._budget(len(ids), max_tokens, slide)
         decoder = StreamDecoder(self.tokenizer, continues=isinstance(prompt, str) and prompt != "")
-        return self._stream(ids, budget, bound, sampling or Sampling(), list(stop), decoder)
+        sampling = (sampling or Sampling()).changed(settings)
+        return self._stream(ids, budget, bound, sampling, list(stop), decoder)
+
+    def chat(self, messages: str | Sequence[Message | Mapping[str, str]], **options: Any) -> str:
+        """The answer to a message, or to a conversation that ends with one; options of `stream`.
+
+        Args:
+            messages: a text, or messages, which may be given as {"role": ..., "content": ...}.
+
+        Raises:
+            ConfigError: the last message does not fit the context, or the roles are out of order.
+        """
+        from foundling.generation.conversation import answer
+
+        given = [Message("user", messages)] if isinstance(messages, str) else messages
+        asked = [
+            one if isinstance(one, Message) else Message(cast(Role, one["role"]), one["content"])
+            for one in given
+        ]
+        return "".join(answer(self, asked, **options))
 
     def _read(self, prompt: str) -> list[int]:
         ids = self.tokenizer.encode(prompt)
@@ -149,6 +166,14 @@ class Engine:
             elif text:
                 yield Chunk(text, made, None, tuple(drawn))
                 drawn.clear()
+
+
+def _message(given: Mapping[str, str]) -> Message:
+    if given.keys() != {"role", "content"}:
+        raise ConfigError(
+            f"a message is a role and a content, not {', '.join(given) or 'nothing'}."
+        )
+    return Message(cast(Role, given["role"]), given["content"])
 
 
 class StopStrings:

@@ -1,5 +1,7 @@
 """From logits to the next token: temperature, top-k, top-p, min-p, or the most likely."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -20,6 +22,14 @@ class Sampling(Section):
     min_p: float | None = Field(None, ge=0, le=1)
     """Keep the tokens at least this share as likely as the most likely one."""
     seed: int = 0
+
+    def changed(self, settings: Mapping[str, int | float | None]) -> "Sampling":
+        """With other settings.
+
+        Raises:
+            ConfigError: there is no such setting, or a value is out of its range.
+        """
+        return Sampling.parse({**self.values(), **settings}) if settings else self
 
 
 def choose(

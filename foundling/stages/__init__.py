@@ -6,9 +6,11 @@ entry point names an object of `foundling.stages.job.Stage`.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -33,6 +35,29 @@ class Option:
     """It may be given more than once; the setting is a list."""
     is_path: bool = False
     """A path that exists is made absolute, so that the run can be resumed from anywhere."""
+
+    def put(self, values: dict[str, Any], given: Any) -> None:
+        """Set what the option stands for to one value, or to a list of them.
+
+        Raises:
+            ConfigError: several were given where there can be but one.
+        """
+        found = list(given) if isinstance(given, list | tuple) else [given]
+        if self.is_path:
+            found = [_absolute(os.fspath(name)) for name in found]
+        if not self.many and len(found) > 1:
+            from foundling.base.config import ConfigError
+
+            raise ConfigError(f"{self.flag}: was given {len(found)} times; give one.")
+        *sections, last = self.key.split(".")
+        for section in sections:
+            values = values.setdefault(section, {})
+        values[last] = found if self.many else found[0]
+
+
+def _absolute(name: str) -> str:
+    path = Path(name)
+    return str(path.resolve()) if path.exists() else name
 
 
 PARENT = Option(

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from foundling.base.config import Section, override
+from foundling.base.config import ConfigError, Section, load_toml, override
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
@@ -164,3 +165,21 @@ def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
         if one in by_hand and other not in by_hand:
             result["training"].pop(other, None)
     return result
+
+
+def settings_of_run(
+    config: Path | Mapping[str, Any] | None, out: Path, assignments: Sequence[str], *, resume: bool
+) -> dict[str, Any]:
+    """The values of a config, or of the run to resume in `out`, with those that are set by hand.
+
+    Raises:
+        ConfigError: there is nothing to resume, or the file is missing or no TOML.
+    """
+    if resume:
+        if config is not None:
+            raise ConfigError("--resume keeps the run's own settings; give no CONFIG.")
+        config = out / "config.toml"
+        if not config.is_file():
+            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
+    values = load_toml(config) if isinstance(config, Path) else config or {}
+    return overridden(values, assignments)

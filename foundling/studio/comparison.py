@@ -52,6 +52,8 @@ class Opened:
     base: str
     invited: bool
     links: dict[str, str | None]  # by annotator; None for one who has a link already
+    stop: Callable[[], None]
+    """Ends the page, from any thread."""
 
 
 def compare(
@@ -109,7 +111,10 @@ def compare(
             personal = links(desk, base, names, renew=new_links)
             before = len(store.judgements())
             with suppress(KeyboardInterrupt):
-                serve(desk, listening, base, lambda: opened(Opened(base, invited, personal)))
+                serve(
+                    desk, listening, base,
+                    lambda stop: opened(Opened(base, invited, personal, stop)),
+                )  # fmt: skip
             kept = len(store.judgements())
             logger.info(f"{kept:,} votes are kept in {shown(config.db)}, {kept - before:+,} now")
 

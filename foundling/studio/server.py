@@ -114,18 +114,24 @@ def in_background(desk: Desk) -> Iterator[str]:
                 raise ConfigError("the server did not start; its error stands above.")
         yield base_url(listening)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join()
         listening.close()
         if desk.production is not None:
             desk.production.stop()
 
 
-def serve(desk: Desk, listening: socket.socket, base: str, ready: Callable[[], None]) -> None:
-    """Serve at the address `base` until interrupted; `ready` is called once pages open."""
+def serve(
+    desk: Desk, listening: socket.socket, base: str, ready: Callable[[Callable[[], None]], None]
+) -> None:
+    """Serve at the address `base` until interrupted.
+
+    Args:
+        ready: is called once pages open, with what ends the server from another thread.
+    """
     app = create_app(desk)
     add_pages(app, invited=desk.invited)
-    server = _Server(_config(app, base), ready)
+    server = _Server(_config(app, base), lambda: ready(server.stop))
     if desk.production is not None:
         desk.production.start()
     try:
@@ -150,6 +156,9 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+
+    def stop(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
