@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
         "sample_tokens": 6,
     },
     "checkpoint": {"every": 4, "keep_last": 3},
+    "followers": {"report": False},  # drawing takes as long as training
 }
 
 

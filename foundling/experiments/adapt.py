@@ -314,6 +314,7 @@ class _Bench:
             "schedule": {"warmup_steps": steps // 10, "decay_share": 1.0},
             "validation": {"every": steps},
             "checkpoint": {"every": steps, "keep_best": False, "keep_last": 1},
+            "followers": {"report": False},  # `foundling report` draws that of a run kept
         }
         if way == "lora":
             values["adapter"] = tune.adapter.values()

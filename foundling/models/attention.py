@@ -228,15 +228,12 @@ class SelfAttention(nn.Module):
     ]:
         """Queries, keys and values, normed and rotated."""
         batch, time, _ = x.shape
-
-        def heads(projected: Tensor, num: int) -> Tensor:
-            return projected.view(batch, time, num, self.head_dim).transpose(1, 2)
-
-        query = self.q_norm(heads(self.q(x), self.num_heads))
-        key = self.k_norm(heads(self.k(x), self.num_kv_heads))
+        heads = (batch, time, -1, self.head_dim)
+        query = self.q_norm(self.q(x).view(heads).transpose(1, 2))
+        key = self.k_norm(self.k(x).view(heads).transpose(1, 2))
         if layout.rotary is not None:
             query, key = rotate(query, *layout.rotary), rotate(key, *layout.rotary)
-        return query, key, heads(self.v(x), self.num_kv_heads)
+        return query, key, self.v(x).view(heads).transpose(1, 2)
 
     def repeated(
         self, x: Float[Tensor, "batch kv_heads time head_dim"]

@@ -16,11 +16,10 @@ from foundling import __version__
 from foundling.base import durable, runtime
 from foundling.base.config import ConfigError, dump_toml
 from foundling.models import interchange
-from foundling.reports.run_report import write_run_report
 from foundling.runs import checkpoint
 from foundling.runs.run import Run
 from foundling.stages.job import Batches, Config, Job, Stage
-from foundling.stages.observers import observers, require_followers
+from foundling.stages.observers import observers, report, require_followers
 from foundling.stages.resuming import require_stage, resumed
 from foundling.training.guard.guard import Guard
 from foundling.training.interrupt import Interrupted
@@ -127,9 +126,9 @@ def run_stage(
                     )
             except (TrainingStopped, Interrupted):
                 with suppress(OSError):  # a full disk is no reason to hide why it stopped
-                    write_run_report(run.folder)
+                    report(config.followers, run.folder)
                 raise
-    write_run_report(run.folder)
+    report(config.followers, run.folder)
     return run
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from foundling.base.config import Section, load_toml
-from foundling.reports.run_report import write_run_report
 from foundling.runs.run import Run
 from foundling.training.followers import (
     FollowerThread,
@@ -21,6 +20,8 @@ from foundling.training.progress import ProgressLine
 class FollowerSettings(Section):
     """Who else is told of the metrics; none of them can stop training."""
 
+    report: bool = True
+    """Draw report.html while training goes on and at its end."""
     tensorboard: bool = False
     wandb_project: str | None = None
 
@@ -33,12 +34,22 @@ def require_followers(settings: FollowerSettings) -> None:
         require("wandb")
 
 
+def report(settings: FollowerSettings, folder: Path) -> None:
+    """Draw the report of a run, where it is wanted."""
+    if settings.report:
+        from foundling.reports.run_report import write_run_report  # matplotlib takes its time
+
+        write_run_report(folder)
+
+
 @contextmanager
 def observers(
     settings: FollowerSettings, run: Run, start: int, steps: int
 ) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
     """While entered: the function that tells everyone of a record, and the progress line."""
-    followers = [FollowerThread(_Reporter(run.folder), "report", patience=60.0)]
+    followers = []
+    if settings.report:
+        followers.append(FollowerThread(_Reporter(settings, run.folder), "report", patience=60.0))
     if settings.tensorboard:
         board = TensorBoardFollower(run.folder / "tensorboard")
         followers.append(FollowerThread(board, "tensorboard"))
@@ -70,13 +81,13 @@ class _Reporter:
 
     EVERY = 10.0  # seconds: drawing takes about one of a core
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.written = folder, time.monotonic()
+    def __init__(self, settings: FollowerSettings, folder: Path) -> None:
+        self.settings, self.folder, self.written = settings, folder, time.monotonic()
 
     def record(self, record: Record) -> None:
         due = time.monotonic() - self.written >= self.EVERY
         if due and record["split"] in ("validation", "event"):
-            write_run_report(self.folder)
+            report(self.settings, self.folder)
             self.written = time.monotonic()
 
     def close(self) -> None:

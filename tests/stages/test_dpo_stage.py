@@ -65,6 +65,7 @@ def parent(
         "optimizer": {"learning_rate": 1e-2},
         "anchor": {"strength": 0.0},
         "validation": {"every": 6},
+        "followers": {"report": False},
     }
     return sft(SftConfig.parse(values), folder / "sft").folder
 
@@ -87,6 +88,7 @@ def settings(parent: Path, files: tuple[Path, Path]) -> Callable[..., DpoConfig]
         "forgetting": {"max_tokens": 400},
         "validation": {"every": 4, "kl_prompts": 2, "kl_tokens": 4},
         "checkpoint": {"every": 2, "keep_last": 9},
+        "followers": {"report": False},
     }
     return lambda *assignments: DpoConfig.parse(override(base, assignments))
 
@@ -117,7 +119,8 @@ def interrupts(site: str, step: int, samples: Any, value: Any) -> Any:
 def test_it_begins_at_ln_2_and_learns_what_is_preferred(
     settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
 ) -> None:
-    run = dpo(settings('validation.prompts=["Who is the baker?"]'), tmp_path / "run")
+    reported = ('validation.prompts=["Who is the baker?"]', "followers.report=true")
+    run = dpo(settings(*reported), tmp_path / "run")
     first, *_, last = run.records()["validation"]
     assert first["step"] == 0
     assert first["loss_nats"] == pytest.approx(math.log(2), abs=1e-4)

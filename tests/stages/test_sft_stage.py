@@ -49,6 +49,7 @@ def settings(parent: Path, conversations: Path) -> Callable[..., SftConfig]:
         "forgetting": {"max_tokens": 500},
         "validation": {"every": 3},
         "checkpoint": {"every": 2, "keep_last": 9},
+        "followers": {"report": False},
     }
     return lambda *assignments: SftConfig.parse(override(base, assignments))
 
@@ -72,7 +73,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 def test_it_begins_at_the_parent_and_says_what_is_forgotten(
     settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
 ) -> None:
-    run = sft(settings(), tmp_path / "run")
+    run = sft(settings("followers.report=true"), tmp_path / "run")
     first, *_, last = run.records()["validation"]
     assert first["step"] == 0
     assert abs(first["kl_nats"]) < 1e-6

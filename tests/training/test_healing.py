@@ -208,7 +208,7 @@ def test_the_ladder_ends_with_a_healthy_checkpoint(
     """T7: everything from one sample on is poison."""
     poison = Fault("batch", "corrupt", samples=range(400, 10**9), sticky=True)
     budgets = ("guard.max_rewinds=4", "guard.max_skips=10", "guard.patience=3")
-    config = tiny(*QUICK, *budgets, "training.steps=120")
+    config = tiny(*QUICK, *budgets, "training.steps=120", "followers.report=true")
     with pytest.raises(TrainingStopped, match="healthy checkpoint is intact"):
         pretrain(config, tmp_path / "run", seam=FaultPlan([poison]))
     run = Run(tmp_path / "run")
