@@ -123,8 +123,9 @@ def write_lines(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Write rows as JSON lines; return how many."""
     count = 0
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, 1):  # noqa: B007
+        for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

@@ -8,7 +8,6 @@ blank line begins a new block of the section. A line that begins with `#` is a c
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from random import Random
 
@@ -20,23 +19,20 @@ FOLDER = Path(__file__).parent / "tables"
 
 @dataclass(frozen=True)
 class Section:
-    """The notes behind a heading; the lines below it, as rows of cells, with their numbers."""
+    """The notes behind a heading; the lines below it as rows of cells, and their numbers.
+
+    `blocks` are the phrases between blank lines.
+    """
 
     notes: tuple[str, ...]
     rows: list[tuple[str, ...]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    blocks: list[list[str]] = field(default_factory=list)
 
     @cached_property
     def phrases(self) -> tuple[str, ...]:
         """All cells. A phrase listed twice is drawn twice as often."""
         return tuple(cell for row in self.rows for cell in row)
-
-    @cached_property
-    def blocks(self) -> tuple[tuple[str, ...], ...]:
-        """The phrases between blank lines."""
-        numbered = enumerate(zip(self.lines, self.rows, strict=True))
-        blocks = groupby(numbered, lambda item: item[1][0] - item[0])
-        return tuple(tuple(cell for _, (_, row) in block for cell in row) for _, block in blocks)
 
 
 class PhraseTable:
@@ -55,11 +51,19 @@ class PhraseTable:
                 if not name or name in sections:
                     raise self.fault(number, f"{line!r} is no new name of a section")
                 sections[name] = section = Section(tuple(notes.split()))
-            elif line.strip() and not line.startswith("#"):
+                is_new_block = True
+            elif not line.strip():
+                is_new_block = True
+            elif not line.startswith("#"):
                 if not sections:
                     raise self.fault(number, "a heading, == name, must stand above the phrases")
-                section.rows.append(tuple(self._phrase(cell, number) for cell in line.split(" | ")))
+                row = tuple(self._phrase(cell, number) for cell in line.split(" | "))
+                section.rows.append(row)
                 section.lines.append(number)
+                if is_new_block:
+                    section.blocks.append([])
+                section.blocks[-1] += row
+                is_new_block = False
         if empty := [name for name, section in sections.items() if not section.rows]:
             raise ValueError(f"{self.path.name}: sections that are empty: {', '.join(empty)}")
         return sections

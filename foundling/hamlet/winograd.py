@@ -38,6 +38,9 @@ class Schema:
 def _schemas() -> tuple[Schema, ...]:
     schemas = []
     for name, section in _TABLE.sections.items():
+        if [len(row) for row in section.rows] != [1, 2, 2]:
+            what = "a schema is a sentence and two lines, each a word and its consequence"
+            raise _TABLE.fault(section.lines[0], what)
         (sentence,), *ends = section.rows
         words, follow = zip(*ends, strict=True)
         things = tuple(note for note in section.notes if note != "held-out")

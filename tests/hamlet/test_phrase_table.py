@@ -29,20 +29,20 @@ def written(folder: Path, text: str) -> PhraseTable:
 def test_sections_rows_groups_and_blocks(tmp_path: Path) -> None:
     table = written(
         tmp_path,
-        "# A comment.\n\n== greetings\n[Good day|Hello], {x}.\n-\n\n"
+        "# A comment.\n\n== greetings\n[Good day|Hello], {x}.\n# Another.\n-\n\n"
         "Dear {x},\\nhow are you?\n\n== pets: animal small\ncat | Tom | Tib\ndog | Rex\n\n"
         "== causes\nit rains | it is wet\n",
     )
     greetings = table.sections["greetings"]
-    assert greetings.blocks == (("[Good day|Hello], {x}.", ""), ("Dear {x},\nhow are you?",))
-    assert table["greetings"] == greetings.blocks[0] + greetings.blocks[1]
+    assert greetings.blocks == [["[Good day|Hello], {x}.", ""], ["Dear {x},\nhow are you?"]]
+    assert table["greetings"] == ("[Good day|Hello], {x}.", "", "Dear {x},\nhow are you?")
     assert table.sections["pets"].notes == ("animal", "small")
     assert table["pets"] == ("cat", "Tom", "Tib", "dog", "Rex")
     assert table.groups("pets") == {"cat": ("Tom", "Tib"), "dog": ("Rex",)}
     assert table.rows("causes", 2) == [("it rains", "it is wet")]
     said = {table.say(Random(seed), "greetings", {"x": "Ada"}) for seed in range(50)}
     assert said == {"Good day, Ada.", "Hello, Ada.", "", "Dear Ada,\nhow are you?"}
-    with pytest.raises(ValueError, match=r"^table.txt:10: 3 cells, where 'pets' has 2 in a line$"):
+    with pytest.raises(ValueError, match=r"^table.txt:11: 3 cells, where 'pets' has 2 in a line$"):
         table.rows("pets", 2)
 
 
