@@ -1,7 +1,8 @@
 """Choosing among alternatives by their likelihood: sum, by length, calibrated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Literal
 
 from foundling.evaluation.findings import Baseline, Good, Metric
@@ -26,6 +27,19 @@ class Choice:
     gold: int
     group: str = ""
     neutral: tuple[Pair, ...] = ()
+
+    def in_drawn_order(self) -> "Choice":
+        """The item with its alternatives in an order drawn by its id: no position is always right.
+
+        The order is nothing to a model that scores each alternative alone; the rule "always the
+        first one", to which it is compared, would always be right.
+        """
+        order = list(range(len(self.pairs)))
+        Random(f"order {self.id}").shuffle(order)
+        pairs, neutral = (
+            tuple(of[index] for index in order) if of else () for of in (self.pairs, self.neutral)
+        )
+        return replace(self, pairs=pairs, gold=order.index(self.gold), neutral=neutral)
 
 
 @dataclass(frozen=True)

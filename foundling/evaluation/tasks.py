@@ -65,51 +65,28 @@ class Template:
         return " " * (len(front) - len(front.rstrip(" "))) + answer
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold the text and the answer.
-
-    Args:
-        text, answer: the names of the two columns; None: told by their names or values.
-        names: of the columns of a file that has no header.
-        pattern: of the lines of a .txt file, a regular expression with groups that are the columns.
-    """
-
-    text: str | None = None
-    answer: str | None = None
-    names: tuple[str, ...] = ()
-    pattern: str | None = None
-
-
 class TaskSettings(Section):
     """How labelled texts are read and prompted: `task.toml` of a folder, `[task]` of adapt."""
 
     template: str = TEMPLATE
     text: str | None = None
-    """The column of the text, as in `Columns`."""
+    """The column of the text; None: told by its name or values."""
     answer: str | None = None
     columns: tuple[str, ...] = ()
     """The names of the columns of a file that has no header."""
     pattern: str | None = None
+    """A regular expression for the lines of a .txt file, with groups that are the columns."""
     labels: dict[str, str] | None = None
-    """The word for each answer of the file."""
+    """The word for each answer of the file, which makes it a classification."""
 
     @field_validator("labels", mode="before")
     @classmethod
     def _parsed(cls, given: object) -> object:
         return parse_labels(given) if isinstance(given, str) else given
 
-    def read(self, path: Path, test: Path | None, *, limit: int, seed: int) -> "Task":
-        """The task in the files, as `read_task`."""
-        return read_task(
-            path,
-            test,
-            columns=Columns(self.text, self.answer, self.columns, self.pattern),
-            labels=self.labels,
-            template=Template(self.template),
-            limit=limit,
-            seed=seed,
-        )
+
+AS_FOUND = TaskSettings()
+"""Columns are told by their names or values."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +141,8 @@ def drawn(items: Sequence[Item], *seeds: int) -> list[Item]:
 def read_task(
     path: Path,
     test: Path | None = None,
+    how: TaskSettings = AS_FOUND,
     *,
-    columns: Columns = Columns(),
-    labels: Mapping[str, str] | None = None,
-    template: Template = Template(),
     limit: int = 200,
     seed: int = 1,
 ) -> Task:
@@ -177,7 +152,6 @@ def read_task(
 
     Args:
         test: the file of the test items; None: some of `path`, texts that are not learned from.
-        labels: the word for each answer that the file has, which makes it a classification.
         limit: the most test items, chosen by the seed with the shares of the labels as they are.
 
     Raises:
@@ -186,12 +160,13 @@ def read_task(
     if limit < 1:
         raise ConfigError(f"limit = {limit}: at least 1 test item is needed.")
     notes: list[str] = []
-    learned = _examples(path, columns, notes)
+    template, labels = Template(how.template), how.labels
+    learned = _examples(path, how, notes)
     if test is None:
         learned, asked = _split(learned, min(limit, math.floor(TEST_SHARE * len(learned))), seed)
         notes.append(f"{len(asked):,} of {path.name} held out for the test, by text")
     else:
-        asked = _examples(test, columns, notes)
+        asked = _examples(test, how, notes)
         known = {key_of(example.text) for example in asked}
         kept = [example for example in learned if key_of(example.text) not in known]
         if len(kept) < len(learned):
@@ -253,16 +228,16 @@ def without(task: Task, examples: Collection[Example], why: str) -> Task:
 # ---------------------------------------------------------------------- reading
 
 
-def _examples(path: Path, columns: Columns, notes: list[str]) -> list[Example]:
-    rows = list(_named(path, columns))
-    text, answer = _choose(path, rows, columns)
+def _examples(path: Path, how: TaskSettings, notes: list[str]) -> list[Example]:
+    rows = list(_named(path, how))
+    text, answer = _choose(path, rows, how)
     notes.append(f'{path.name}: {len(rows):,} rows, text in "{text}", answer in "{answer}"')
     return [Example(_value(where, row, text), _value(where, row, answer)) for where, row in rows]
 
 
-def _named(path: Path, columns: Columns) -> Iterator[Row]:
-    if columns.pattern is not None:
-        yield from _lines(path, columns.pattern)
+def _named(path: Path, how: TaskSettings) -> Iterator[Row]:
+    if how.pattern is not None:
+        yield from _lines(path, how.pattern)
         return
     if path.suffix == ".txt":
         raise ConfigError(
@@ -271,15 +246,15 @@ def _named(path: Path, columns: Columns) -> Iterator[Row]:
         )
     first = True
     for where, row in Rows([path]):
-        if columns.names:
-            if len(columns.names) != len(row):
+        if how.columns:
+            if len(how.columns) != len(row):
                 raise ConfigError(
-                    f"{where}: {len(row)} columns, but {len(columns.names)} names for them "
-                    f"({', '.join(columns.names)})."
+                    f"{where}: {len(row)} columns, but {len(how.columns)} names for them "
+                    f"({', '.join(how.columns)})."
                 )
             if first:  # read as the header
-                yield f"{path}:1", dict(zip(columns.names, row, strict=True))
-            row = dict(zip(columns.names, row.values(), strict=True))
+                yield f"{path}:1", dict(zip(how.columns, row, strict=True))
+            row = dict(zip(how.columns, row.values(), strict=True))
         first = False
         yield where, row
 
@@ -301,14 +276,14 @@ def _lines(path: Path, pattern: str) -> Iterator[Row]:
         yield f"{path}:{number}", found.groupdict()
 
 
-def _choose(path: Path, rows: Sequence[Row], columns: Columns) -> tuple[str, str]:
+def _choose(path: Path, rows: Sequence[Row], how: TaskSettings) -> tuple[str, str]:
     """The names of the columns of text and answer."""
     keys = list(dict.fromkeys(key for _, row in rows for key in row))
-    for given in (columns.text, columns.answer):
+    for given in (how.text, how.answer):
         if given is not None and given not in keys:
             raise ConfigError(f'{path}: no column "{given}"; it has: {", ".join(keys)}.')
-    text = columns.text or _only(keys, TEXT_NAMES, {columns.answer})
-    answer = columns.answer or _only(keys, ANSWER_NAMES, {text})
+    text = how.text or _only(keys, TEXT_NAMES, {how.answer})
+    answer = how.answer or _only(keys, ANSWER_NAMES, {text})
     if len(keys) == 2 and (text is None) != (answer is None):
         other = next(key for key in keys if key not in (text, answer))
         text, answer = text or other, answer or other

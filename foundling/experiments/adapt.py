@@ -17,7 +17,7 @@ from foundling.base.config import ConfigError, Section, load_json
 from foundling.evaluation.few_shot import SHORTENED, Learner, Prompts, shot_of, shot_task
 from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
-from foundling.evaluation.tasks import Example, Task, TaskSettings, without
+from foundling.evaluation.tasks import Example, Task, TaskSettings, read_task, without
 from foundling.experiments.measurements import Measurements
 from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
@@ -99,7 +99,7 @@ def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task]:
     """
     config = AdaptConfig.parse({key: value for key, value in values.items() if key != "task"})
     task = AdaptTask.parse(values.get("task", {}), "task")
-    return config, task.read(task.file, task.test, limit=task.limit, seed=config.seed)
+    return config, read_task(task.file, task.test, task, limit=task.limit, seed=config.seed)
 
 
 def adapt(

@@ -8,9 +8,9 @@ import pytest
 
 from foundling.base.config import ConfigError
 from foundling.evaluation.tasks import (
-    Columns,
     Example,
     Task,
+    TaskSettings,
     Template,
     key_of,
     parse_labels,
@@ -47,8 +47,7 @@ def test_a_table_without_a_header_keeps_its_first_row(tmp_path: Path) -> None:
     task = read_task(
         tmp_path / "t.tsv",
         tmp_path / "d.tsv",
-        columns=Columns(names=("text", "label")),
-        labels=parse_labels("0=negative, 1=positive"),
+        TaskSettings(columns=("text", "label"), labels=parse_labels("0=negative, 1=positive")),
     )
     assert task.train[0] == Example("a fine film", "positive")
     assert len(task.train) == 4
@@ -60,13 +59,13 @@ def test_lines_are_taken_apart_by_a_pattern(tmp_path: Path) -> None:
     lines = [f"{kind}:sub What is {i} ?" for i in range(8) for kind in ("NUM", "LOC")]
     (tmp_path / "trec.txt").write_text("\n".join(lines) + "\n")
     pattern = r"(?P<label>\w+):\S+ (?P<text>.*)"
-    task = read_task(tmp_path / "trec.txt", columns=Columns(pattern=pattern))
+    task = read_task(tmp_path / "trec.txt", how=TaskSettings(pattern=pattern))
     assert task.labels == ("LOC", "NUM")
     assert all(example.text.startswith("What is") for example in task.train)
     with pytest.raises(ConfigError, match="say by a pattern"):
         read_task(tmp_path / "trec.txt")
     with pytest.raises(ConfigError, match=":1: the line does not match"):
-        read_task(tmp_path / "trec.txt", columns=Columns(pattern="(?P<label>x)"))
+        read_task(tmp_path / "trec.txt", how=TaskSettings(pattern="(?P<label>x)"))
 
 
 def test_many_different_answers_are_short_answers(tmp_path: Path) -> None:
@@ -141,11 +140,11 @@ def test_what_is_left_out_is_said() -> None:
         ([{"text": " ", "label": 1}] * 9, {}, '"text" is empty'),
         ([{"text": "x", "label": 1}] * 9, {}, "to learn from|to test on"),
         ([{"text": str(i), "label": 1} for i in range(9)], {}, 'every answer is "1"'),
-        (reviews(9), {"columns": Columns(text="nope")}, 'no column "nope"; it has: sentence'),
-        (reviews(9), {"columns": Columns(names=("a",))}, "2 columns, but 1 names"),
-        (reviews(9), {"columns": Columns(pattern="(")}, "no regular expression"),
-        (reviews(9), {"columns": Columns(pattern="x")}, "names no group"),
-        (reviews(9), {"labels": {"true": "good"}}, '"false" has no word'),
+        (reviews(9), {"how": TaskSettings(text="nope")}, 'no column "nope"; it has: sentence'),
+        (reviews(9), {"how": TaskSettings(columns=("a",))}, "2 columns, but 1 names"),
+        (reviews(9), {"how": TaskSettings(pattern="(")}, "no regular expression"),
+        (reviews(9), {"how": TaskSettings(pattern="x")}, "names no group"),
+        (reviews(9), {"how": TaskSettings(labels={"true": "good"})}, '"false" has no word'),
         (reviews(9), {"limit": 0}, "limit = 0"),
     ],
 )

@@ -12,7 +12,6 @@ from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.truthfulness.calibration import Judged, calibration, noise
-from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.probes.truthfulness.probe import Truthfulness
 from foundling.evaluation.probes.truthfulness.truthful_qa import read_truthful_qa
 from foundling.evaluation.probes.truthfulness.village_claims import claims, question_choice
@@ -221,6 +220,6 @@ def test_the_noise_of_a_calibrated_model_falls_with_the_number_of_items() -> Non
 
 def test_the_drawn_order_keeps_what_is_right() -> None:
     item = Choice("x", tuple(("", str(n)) for n in range(6)), gold=2)
-    found = [in_drawn_order(Choice(str(n), item.pairs, gold=2)) for n in range(60)]
+    found = [Choice(str(n), item.pairs, gold=2).in_drawn_order() for n in range(60)]
     assert all(one.pairs[one.gold] == ("", "2") for one in found)
     assert {one.gold for one in found} == set(range(6))

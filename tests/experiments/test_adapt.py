@@ -14,7 +14,7 @@ from foundling.evaluation.choices import By
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.in_context.curves import REAL, shot_curves
 from foundling.evaluation.probes.in_context.tasks import task_of
-from foundling.evaluation.tasks import Example, Task, TaskSettings
+from foundling.evaluation.tasks import Example, Task, read_task
 from foundling.experiments.adapt import AdaptConfig, adapt, parse_adapt, read_adapt
 from foundling.models import interchange
 from foundling.runs.run import find_model, load_model
@@ -74,6 +74,7 @@ def test_every_way_number_and_seed_is_measured(measured: Path) -> None:
         assert one["seconds"] > 0
     assert result["task"]["chance"] == result["task"]["majority"] == 0.5
     assert not (measured / "runs").exists()
+    assert "validation at step" in (measured / "tuning.log").read_text()
     page = (measured / "report.html").read_text()
     assert all(sentence.split(".")[0] in page for sentence in result["verdict"])
     assert (measured / "plots" / "learning.png").stat().st_size > 0
@@ -128,9 +129,7 @@ def test_the_probe_of_learning_in_context_finds_the_same(
     interchange.save(model, model_folder)
     tokenizer.save(model_folder)
     seeds, numbers = 3, (0, 1, 2, 8)
-    task = TaskSettings().read(
-        task_folder / "examples.csv", task_folder / "test.csv", limit=200, seed=1
-    )
+    task = read_task(task_folder / "examples.csv", task_folder / "test.csv")
     config = settings("shots=[0,1,2,8]", f"seeds={seeds}", 'ways=["in_context"]')
     adapt(str(model_folder), task, config, tmp_path / "out")
     found = read_adapt(tmp_path / "out")

@@ -207,20 +207,20 @@ def test_a_users_own_examples(tmp_path: Path) -> None:
     spans = (found.decides, found.right, found.wrong)
     assert [TEXT[slice(*span)] for span in spans] == ["tired", "The dog", "the lane"]
     for change, message in (
-        ({"right": "the cat"}, 'line 2: right = "the cat" does not stand'),
-        ({"decides": "not"}, "line 2: decides.*behind right and wrong"),
-        ({"group": 3}, "line 2: group must be text"),
-        ({"more": ""}, "line 2: more: no such field"),
-        ({"wrong": "the dog"}, "line 2: right and wrong are both"),
+        ({"right": "the cat"}, ':2: right = "the cat" does not stand'),
+        ({"decides": "not"}, ":2: decides.*behind right and wrong"),
+        ({"group": 3}, ":2: group = 3: expected a text"),
+        ({"more": ""}, ":2: more: no such field"),
+        ({"wrong": "the dog"}, ":2: right and wrong are both"),
     ):
         file.write_text(json.dumps(row) + "\n" + json.dumps({**row, **change}) + "\n")
         with pytest.raises(ConfigError, match=message):
             read_coreferences(file)
     file.write_text("{]")
-    with pytest.raises(ConfigError, match="line 1: not JSON"):
+    with pytest.raises(ConfigError, match=":1: "):
         read_coreferences(file)
     file.write_text("")
-    with pytest.raises(ConfigError, match="no example"):
+    with pytest.raises(ConfigError, match="empty"):
         read_coreferences(file)
 
 

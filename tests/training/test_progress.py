@@ -1,12 +1,13 @@
 """The progress line tells the truth, stays out of pipes, and never stops training."""
 
 import io
+import logging
 import re
 from typing import Any
 
 import pytest
 
-from foundling.training.progress import ProgressLine, clock_time, thousands
+from foundling.training.progress import ProgressLine, clock_time, reporting_to, thousands
 
 
 class Clock:
@@ -150,3 +151,22 @@ def test_numbers_and_times_are_short() -> None:
         "83.2", "8,300", "12.5k", "1M", "1.25M"
     ]  # fmt: skip
     assert [clock_time(v) for v in (0, 7.4, 761, 11_109)] == ["0:00", "0:07", "12:41", "3:05:09"]
+
+
+def test_reports_can_go_to_a_stream_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    reports = logging.getLogger("foundling")
+    before = list(reports.handlers), reports.level, reports.propagate
+    stream = io.StringIO()
+    with reporting_to(stream):
+        logging.getLogger("foundling.stages").info("said")
+        with ProgressLine(3) as progress:
+            progress.update({"step": 2, "loss_nats": 1.5})
+            progress.message("shown")
+    assert "said" in stream.getvalue()
+    assert "shown" in stream.getvalue()
+    assert "step 2/3" in stream.getvalue()
+    assert capsys.readouterr() == ("", "")
+    assert (list(reports.handlers), reports.level, reports.propagate) == before
+    with ProgressLine(3) as progress:
+        progress.message("elsewhere")
+    assert "elsewhere" not in stream.getvalue()

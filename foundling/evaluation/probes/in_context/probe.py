@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -133,9 +133,7 @@ def _report(findings: Findings, task: ShotTask, curves: ShotCurves, shots: Seque
     level = chance(curves.items) if task.has_choices else 0.0
     for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
         findings.curves.append(_curve(task, kind + BY_WAY[way], tables, curves, level))
-    _accuracies(findings, task, curves, level)
-    if most:
-        _gains(findings, task, curves)
+    findings.metrics += _metrics(task, curves, level)
     if task.has_choices:
         findings.shown += [_shown(task, curves)]
 
@@ -157,68 +155,52 @@ def _drawn_first(entry: tuple[tuple[str, By], object]) -> tuple[bool, int]:
     return way != "sum", (REAL, *CONTROLS).index(kind)
 
 
-def _accuracies(findings: Findings, task: ShotTask, curves: ShotCurves, level: float) -> None:
+def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
+    """The accuracies without examples and with the most, and what the examples gain."""
+
+    def metric(key: str, title: str, table: Table, **more: Any) -> Metric:
+        by_item = table.reshape(-1, len(curves.items)).mean(axis=0).tolist()
+        outcomes = dict(zip([item.id for item in curves.items], by_item, strict=True))
+        by_draw = tuple(tuple(row) for row in table.mean(axis=1).tolist())  # over its orders
+        title = f"{task.title}{title}"
+        return Metric(f"{task.name}.{key}", title, outcomes, draws=by_draw, **more)
+
+    metrics = []
     baseline = blind(curves.items) if task.has_choices else None
-    for (kind, way), tables in curves.right.items():
-        for number in sorted({0, curves.most} & set(tables)) if kind == REAL else ():
-            which = "without examples" if number == 0 else "with the most examples that fit"
-            findings.metrics.append(
-                Metric(
-                    f"{task.name}.{'most' if number else 'none'}"
-                    + ("" if way == "sum" else f".{way}"),
-                    f"{task.title}, {which}{BY_WAY[way]}",
-                    _outcomes(curves, tables[number]),
-                    draws=_draws(tables[number]),
-                    chance=level,
-                    baseline=baseline,
-                    headline=task.is_given and number > 0 and way == "sum",
-                    note=_spread(number, tables[number]) if number else "",
-                )
+    for way in [way for kind, way in curves.right if kind == REAL]:
+        for number in sorted({0, curves.most}):
+            table = curves.right[REAL, way][number]
+            found = metric(
+                ("most" if number else "none") + ("" if way == "sum" else f".{way}"),
+                (", with the most examples that fit" if number else ", without examples")
+                + BY_WAY[way],
+                table,
+                chance=level,
+                baseline=baseline,
+                headline=task.is_given and number > 0 and way == "sum",
+                note=_spread(number, table) if number else "",
             )
-
-
-def _gains(findings: Findings, task: ShotTask, curves: ShotCurves) -> None:
+            metrics.append(found)
     most = curves.most
+    if not most:
+        return metrics
     right = curves.right[REAL, "sum"]
     for key, title, less in (
         ("gain", "examples over none", right[0]),
         ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
         ("over_others", f"examples over {OTHERS}", curves.right[OTHERS, "sum"][most]),
     ):
-        findings.metrics.append(
-            Metric(
-                f"{task.name}.{key}",
-                f"{task.title}: gain of {title}",
-                _outcomes(curves, gained := right[most] - less),
-                draws=_draws(gained),
-                chance=0.0,
-                are_gains=True,
-                headline=task.has_own_pools and key != "over_others",
-                note=f"k = {most}",
-            )
-        )
+        headline = task.has_own_pools and key != "over_others"
+        found = metric(
+            key, f": gain of {title}", right[most] - less,
+            chance=0.0, are_gains=True, headline=headline, note=f"k = {most}",
+        )  # fmt: skip
+        metrics.append(found)
     if curves.nats:
-        findings.metrics.append(
-            Metric(
-                f"{task.name}.nats",
-                f"{task.title}: gain of examples over none in the completion's log-probability",
-                _outcomes(curves, gained := curves.nats[most] - curves.nats[0]),
-                draws=_draws(gained),
-                chance=0.0,
-                unit="number",
-                note=f"k = {most}; nats",
-            )
-        )
-
-
-def _outcomes(curves: ShotCurves, table: Table) -> dict[str, float]:
-    by_item = table.reshape(-1, len(curves.items)).mean(axis=0)
-    return {item.id: float(right) for item, right in zip(curves.items, by_item, strict=True)}
-
-
-def _draws(table: Table) -> tuple[tuple[float, ...], ...]:
-    """Each draw's outcomes of the items, as means over its orders."""
-    return tuple(tuple(row) for row in table.mean(axis=1).tolist())
+        title = ": gain of examples over none in the completion's log-probability"
+        gained, note = curves.nats[most] - curves.nats[0], f"k = {most}; nats"
+        metrics.append(metric("nats", title, gained, chance=0.0, unit="number", note=note))
+    return metrics
 
 
 def _spread(number: int, table: Table) -> str:

@@ -97,7 +97,8 @@ def _folder(path: Path, seed: int, limit: int) -> ShotTask:
     settings = TaskFile()
     if (path / "task.toml").is_file():
         settings = TaskFile.parse(load_toml(path / "task.toml"), "task")
-    task = settings.read(examples, tests[0] if tests else None, limit=limit, seed=seed)
+    test = tests[0] if tests else None
+    task = read_task(examples, test, settings, limit=limit, seed=seed)
     return replace(shot_task(task, settings.separator), name=path.name, title=path.name)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from foundling.base.config import ConfigError
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.columns import read_columns, text_in
-from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.scorer import Question
 
 COLUMNS = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
@@ -26,7 +25,7 @@ class Truthful:
         """The best answer against all false ones, as MC1 asks."""
         prompt = Question(self.question)
         pairs = tuple((prompt, answer) for answer in (self.best, *self.false))
-        return in_drawn_order(Choice(self.id, pairs, gold=0))
+        return Choice(self.id, pairs, gold=0).in_drawn_order()
 
     def masses(self) -> Choice:
         """All true answers, then all false ones, as MC2 asks; the gold is the best one."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.findings import Baseline
-from foundling.evaluation.probes.truthfulness.drawn_order import in_drawn_order
 from foundling.evaluation.scorer import Question
 from foundling.hamlet import Fact, World
 from foundling.hamlet.coverage import kin
@@ -52,7 +51,7 @@ class Claim:
     def choice(self) -> Choice:
         """Both as whole sentences, without a prompt."""
         true, false = self.statements()
-        return in_drawn_order(Choice(self.id, (("", true), ("", false)), gold=0, group=self.group))
+        return Choice(self.id, (("", true), ("", false)), gold=0, group=self.group).in_drawn_order()
 
 
 def claims(world: World, seed: int, num_falsehoods: int = NUM_FALSEHOODS) -> list[list[Claim]]:
@@ -106,7 +105,7 @@ def question_choice(world: World, row: dict[str, Any], seed: int) -> Choice:
     prompt = Question(row["question"])
     pairs = tuple((prompt, answer) for answer in answers)
     group = "/".join(kin(fact))
-    return in_drawn_order(Choice(f"{fact.id}/{row['question']}", pairs, gold=0, group=group))
+    return Choice(f"{fact.id}/{row['question']}", pairs, gold=0, group=group).in_drawn_order()
 
 
 def _answer(fact: Fact, claim: Fact, question: str) -> str:
