@@ -11,21 +11,21 @@ from foundling.preferences.checks import Conflict
 from foundling.preferences.records import Kind
 from foundling.preferences.statistics import statistics
 from foundling.studio.bodies import (
-    Ask,
-    Cast,
-    Given,
-    Join,
-    Joined,
-    Kept,
+    JoinRequest,
+    JoinResponse,
     Me,
+    NextRequest,
+    NextResponse,
+    ProgressCounts,
     RenderedItem,
     Rubrics,
     RubricText,
     RubricVersion,
-    Standing,
     Statistics,
-    Undo,
-    Undone,
+    UndoRequest,
+    UndoResponse,
+    VoteRequest,
+    VoteResponse,
 )
 from foundling.studio.desk import Desk, Forbidden
 
@@ -60,7 +60,7 @@ def _router(desk: Desk) -> APIRouter:
     annotator = Annotated[str, Depends(known)]
 
     @router.post("/annotators")
-    def join(body: Join, by: Annotated[str | None, Depends(known_if_any)]) -> Joined:
+    def join(body: JoinRequest, by: Annotated[str | None, Depends(known_if_any)]) -> JoinResponse:
         """A token; joining again under a known name ends the name's earlier token."""
         return desk.join(body, by)
 
@@ -69,7 +69,7 @@ def _router(desk: Desk) -> APIRouter:
         return desk.me(name)
 
     @router.post("/next")
-    def next_item(body: Ask, name: annotator) -> Given:
+    def next_item(body: NextRequest, name: annotator) -> NextResponse:
         return desk.next(name, body.kind, body.holding)
 
     @router.get("/items/{key}")
@@ -77,16 +77,16 @@ def _router(desk: Desk) -> APIRouter:
         return desk.rendered(name, key)
 
     @router.post("/votes")
-    def vote(body: Cast, name: annotator) -> Kept:
+    def vote(body: VoteRequest, name: annotator) -> VoteResponse:
         """Once this returns, the vote is on the disk; a retry returns the same receipt."""
         return desk.vote(name, body)
 
     @router.post("/undo")
-    def undo(body: Undo, name: annotator) -> Undone:
+    def undo(body: UndoRequest, name: annotator) -> UndoResponse:
         return desk.undo(name, body.key)
 
     @router.get("/progress")
-    def progress(name: annotator, kind: Kind | None = None) -> Standing:
+    def progress(name: annotator, kind: Kind | None = None) -> ProgressCounts:
         return desk.progress(name, kind or desk.kinds[0])
 
     @router.get("/rubric")

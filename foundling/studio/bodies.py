@@ -19,7 +19,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Join(Body):
+class JoinRequest(Body):
     """`new` refuses a name that is known, whose earlier link would otherwise end."""
 
     name: str = Field(max_length=100)
@@ -27,7 +27,7 @@ class Join(Body):
     new: bool = False
 
 
-class Joined(Body):
+class JoinResponse(Body):
     name: str
     token: str
 
@@ -41,7 +41,7 @@ class Me(Body):
     may_edit_rubric: bool
 
 
-class Ask(Body):
+class NextRequest(Body):
     """`holding` are the keys of items that are not to be given again now."""
 
     kind: Kind = "comparison"
@@ -86,7 +86,7 @@ class RenderedItem(PageItem):
         return cls(key=shown.key, kind=shown.kind, prompt=prompt, **texts)
 
 
-class Standing(Body):
+class ProgressCounts(Body):
     """How far the annotator is; `waiting` items are still to come."""
 
     judged: int
@@ -100,12 +100,12 @@ class Standing(Body):
         return cls(**vars(progress))
 
 
-class Given(Body):
+class NextResponse(Body):
     """An item, or why there is none; `notice` says what went wrong while answers were made."""
 
     item: PageItem | None
     state: State
-    progress: Standing
+    progress: ProgressCounts
     rubric_version: int | None
     notice: str | None
 
@@ -115,7 +115,7 @@ class Ratings(Body):
     right: Rating
 
 
-class Cast(Body):
+class VoteRequest(Body):
     """A vote on the item with this key, which is its idempotency key too."""
 
     key: str
@@ -159,22 +159,22 @@ class Cast(Body):
         )
 
 
-class Kept(Body):
+class VoteResponse(Body):
     """The vote is on the disk."""
 
     key: str
     judgement_id: int
     created: float
-    progress: Standing
+    progress: ProgressCounts
 
 
-class Undo(Body):
+class UndoRequest(Body):
     """`key` is the undo's own idempotency key."""
 
     key: str = Field(max_length=100)
 
 
-class Undone(Body):
+class UndoResponse(Body):
     judgement_id: int
     item: PageItem | None
 

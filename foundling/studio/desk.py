@@ -10,18 +10,18 @@ from foundling.preferences.pairing import Strategy
 from foundling.preferences.records import Kind
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.bodies import (
-    Cast,
-    Given,
-    Join,
-    Joined,
-    Kept,
+    JoinRequest,
+    JoinResponse,
     Me,
+    NextResponse,
     PageItem,
+    ProgressCounts,
     RenderedItem,
     Rubrics,
     RubricVersion,
-    Standing,
-    Undone,
+    UndoResponse,
+    VoteRequest,
+    VoteResponse,
 )
 from foundling.studio.production import Production
 from foundling.studio.scores import Scores
@@ -53,7 +53,7 @@ class Desk:
 
     # ------------------------------------------------------------------ who
 
-    def join(self, body: Join, by: str | None = None) -> Joined:
+    def join(self, body: JoinRequest, by: str | None = None) -> JoinResponse:
         """A token for the name; a known name's earlier token ends.
 
         One annotator has one link: two people who take the same name do not vote as one
@@ -75,7 +75,7 @@ class Desk:
             raise Conflict(f"{known} has been here before.")
         self.store.add_annotator(body.name, simulated=body.simulated)
         token = self.store.issue_token(body.name)
-        return Joined(name=self.store.known_as(body.name) or body.name, token=token)
+        return JoinResponse(name=self.store.known_as(body.name) or body.name, token=token)
 
     def me(self, annotator: str) -> Me:
         return Me(
@@ -90,7 +90,7 @@ class Desk:
 
     # ------------------------------------------------------------------ items and votes
 
-    def next(self, annotator: str, kind: Kind, holding: Collection[str]) -> Given:
+    def next(self, annotator: str, kind: Kind, holding: Collection[str]) -> NextResponse:
         """The next item for the annotator, or why there is none."""
         self._check_kind(kind)
         # Checked first, so that a pair added before the lease is not mistaken for the end.
@@ -103,7 +103,7 @@ class Desk:
             holding=holding,
         )
         newest = self.store.rubric()
-        return Given(
+        return NextResponse(
             item=PageItem.of(item) if item else None,
             state="item" if item else "preparing" if preparing else "done",
             progress=self.progress(annotator, kind),
@@ -115,7 +115,7 @@ class Desk:
         """An item that the annotator has and has not judged, as HTML."""
         return RenderedItem.of(self.store.open_item(annotator, key))
 
-    def vote(self, annotator: str, cast: Cast) -> Kept:
+    def vote(self, annotator: str, cast: VoteRequest) -> VoteResponse:
         """Keep the vote; once this returns it is on the disk.
 
         Raises:
@@ -124,22 +124,24 @@ class Desk:
         """
         left, kind = self.store.shown_as(cast.key)
         receipt = self.store.record(cast.vote(annotator, left))
-        return Kept(
+        return VoteResponse(
             key=receipt.key,
             judgement_id=receipt.judgement_id,
             created=receipt.created,
             progress=self.progress(annotator, kind),
         )
 
-    def undo(self, annotator: str, key: str) -> Undone:
+    def undo(self, annotator: str, key: str) -> UndoResponse:
         """Take back the annotator's last judgement and give its item again."""
         receipt = self.store.undo(annotator, key, settings=self.settings)
         item = self.store.given_back(key)
-        return Undone(judgement_id=receipt.judgement_id, item=PageItem.of(item) if item else None)
+        return UndoResponse(
+            judgement_id=receipt.judgement_id, item=PageItem.of(item) if item else None
+        )
 
-    def progress(self, annotator: str, kind: Kind) -> Standing:
+    def progress(self, annotator: str, kind: Kind) -> ProgressCounts:
         self._check_kind(kind)
-        return Standing.of(self.store.progress(annotator, self.settings, kind=kind))
+        return ProgressCounts.of(self.store.progress(annotator, self.settings, kind=kind))
 
     # ------------------------------------------------------------------ the rubric
 

@@ -1,7 +1,6 @@
 """The page while a person types and the network fails, the server dies or another takes its port;
 in two windows; with texts that are long, formatted or written from right to left."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,10 +99,7 @@ def test_nothing_is_lost_while_a_person_types(
         assert [entry["body"]["reason"] for entry in waiting(ann)] == [reason]
 
         # The same person joins there under the same name: the vote is neither sent nor dropped.
-        with ann.page.context.expect_page() as opened:
-            ann.page.evaluate(f"window.open({json.dumps(other.base)})")
-        there = opened.value
-        there.set_default_timeout(60_000)
+        there = visit(other.base, of=ann).page
         there.get_by_label("Your name").fill("ann")
         there.get_by_role("button", name="Begin").click()
         there.get_by_text("1 vote kept in this browser for another collection").wait_for()
