@@ -99,15 +99,14 @@ def test_nothing_is_lost_while_a_person_types(
         assert [entry["body"]["reason"] for entry in waiting(ann)] == [reason]
 
         # The same person joins there under the same name: the vote is neither sent nor dropped.
-        there = visit(other.base, of=ann).page
-        there.get_by_label("Your name").fill("ann")
-        there.get_by_role("button", name="Begin").click()
-        there.get_by_text("1 vote kept in this browser for another collection").wait_for()
-        there.wait_for_timeout(SETTLED)
-        there.keyboard.press("2")
-        there.get_by_text("1 judged").wait_for()
-        there.wait_for_function(f"{VOTES}.length === 1")
-        there.close()
+        there = visit(other.base, of=ann)
+        there.page.get_by_label("Your name").fill("ann")
+        there.page.get_by_role("button", name="Begin").click()
+        there.page.get_by_text("1 vote kept in this browser for another collection").wait_for()
+        there.press("2")
+        there.page.get_by_text("1 judged").wait_for()
+        there.page.wait_for_function(f"{VOTES}.length === 1")
+        there.page.close()
         assert [(placed(j), j.reason) for j in kept(other)] == [("right", "")]
         assert [entry["body"]["reason"] for entry in waiting(ann)] == [reason]
         ann.page.bring_to_front()
