@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from annotating import Server, pair_of
-from visiting import CHROMIUM, NO_CHROMIUM, SETTLED, Visitor, kept, placed
+from visiting import CHROMIUM, NO_CHROMIUM, Visitor, kept, placed
 
 from foundling.preferences.records import Answer, Pair
 from foundling.text.chat import Message
