@@ -40,12 +40,12 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     name="foundling",
     cls=Verbs,
-    help="Raise a language model, from text to one that follows instructions, all measured.",
+    help="Train language models, from raw text to models that people prefer, all measured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Text in, token shards out.", no_args_is_help=True)
+data_app = typer.Typer(help="Prepare, verify and preview data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
@@ -65,7 +65,7 @@ From = Annotated[
         "--from", help="A run, checkpoint, model folder or hub:owner/name.", metavar="RUN"
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 
 
 class _Terminal(logging.Handler):
@@ -111,7 +111,7 @@ def exit_code(run: Callable[[], object]) -> int:
             say(f"error: {error}")
             return 2
         if isinstance(error, Interrupted):
-            say("interrupted; everything is saved. Go on with --resume.")
+            say("interrupted; everything is saved. Resume with --resume.")
             return INTERRUPTED
         if isinstance(error, TrainingStopped):
             say(f"training stopped itself: {error}")

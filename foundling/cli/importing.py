@@ -1,4 +1,4 @@
-"""The verb that makes model folders of other tools' files."""
+"""The verb that imports other tools' models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def import_(
     out: Out,
     as_json: Json = False,
 ) -> None:
-    """Make a model folder, which every verb opens, of a checkpoint of llama2.c."""
+    """Import a checkpoint of llama2.c as a model folder, which every verb opens."""
     from foundling.runs.llama2c import import_model
 
     model = import_model(file, tokenizer, out)

@@ -195,7 +195,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Raise a small model in the village of Hamlet, from text to report."""
+    """Train small models on the embedded village, from text to report."""
     from foundling.experiments.demo import raise_in_hamlet
 
     report_json(raise_in_hamlet(out), as_json)

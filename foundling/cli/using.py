@@ -1,4 +1,4 @@
-"""The verbs that use and list what was trained."""
+"""The verbs that use and list trained models."""
 
 import sys
 from pathlib import Path
@@ -16,19 +16,24 @@ def generate(
     ],
     prompt: Annotated[str, typer.Option(help="The text to continue; - reads standard input.")] = "",
     max_tokens: Annotated[
-        int | None, typer.Option(help="Default: as many as the context holds.")
+        int | None,
+        typer.Option(help="Most tokens to write; default: what the context holds."),
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Draw from the k most likely.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the k most likely tokens.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the most likely tokens that hold this probability."),
+    ] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Drop what is less likely than this share of the best.")
+        float | None,
+        typer.Option(help="Drop tokens below this share of the most likely one."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
     stop: Annotated[
-        list[str] | None, typer.Option(help="End before this text, repeatable.")
+        list[str] | None, typer.Option(help="Stop before this text, repeatable.")
     ] = None,
-    slide: Annotated[bool, typer.Option(help="Go on past the context by rereading half.")] = False,
+    slide: Annotated[bool, typer.Option(help="Continue past a full context: reread half.")] = False,
     num_samples: Annotated[int, typer.Option(min=1, help="Texts to write, seeds counting up.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
@@ -73,18 +78,22 @@ def chat(
     ],
     system: Annotated[str, typer.Option(help="The system message.")] = "",
     message: Annotated[
-        str | None, typer.Option(help="Ask this alone and end; - reads standard input.")
+        str | None, typer.Option(help="Ask only this; - reads standard input.")
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.0,
-    top_p: Annotated[float | None, typer.Option(help="Draw from this share.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the most likely tokens that hold this probability."),
+    ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Of an answer; default: as many as the context holds.")
+        int | None,
+        typer.Option(help="Most tokens of an answer; default: what the context holds."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Talk with a model that was tuned on instructions; an empty line ends it."""
+    """Chat with a model that was tuned on instructions; an empty line ends it."""
     from foundling.base.runtime import pick_device
     from foundling.generation.conversation import answer
     from foundling.generation.engine import Engine
@@ -162,7 +171,7 @@ def runs(
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run or a ladder folder.")]) -> None:
-    """Write a run's or a ladder's report.html anew."""
+    """Write the report.html of a run or a ladder again."""
     from foundling.reports.ladder_report import write_ladder_report
     from foundling.reports.run_report import write_run_report
 

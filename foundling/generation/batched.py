@@ -1,4 +1,4 @@
-"""Many texts at a time: prompts of one length are read and gone on with side by side."""
+"""Many texts at a time: prompts of one length are read and continued side by side."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ CPU_ROWS, GPU_ROWS = 32, 256
 
 @dataclass(frozen=True)
 class Request:
-    """The tokens of a prompt; `continues`: what is written goes on with its text."""
+    """The tokens of a prompt; `continues`: what is written continues its text."""
 
     tokens: tuple[int, ...]
     continues: bool = False

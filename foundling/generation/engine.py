@@ -108,7 +108,7 @@ class Engine:
             raise ConfigError(f"max_tokens = {max_tokens}: must be at least 1.")
         if bound is None or slide:
             return 256 if max_tokens is None else max_tokens
-        # The last token made is never read, so it needs no place.
+        # The last token made is never read, so it needs no room.
         room = bound + 1 - prompt_tokens
         if room < 1:
             raise ConfigError(
@@ -185,10 +185,10 @@ class StopStrings:
     def push(self, text: str) -> str:
         """What is safe to show now."""
         self.kept += text
-        places = [place for place in map(self.kept.find, self.stop) if place >= 0]
-        if places:
+        starts = [start for start in map(self.kept.find, self.stop) if start >= 0]
+        if starts:
             self.found = True
-            shown, self.kept = self.kept[: min(places)], ""
+            shown, self.kept = self.kept[: min(starts)], ""
             return shown
         longest = max(
             (

@@ -23,7 +23,7 @@ class AdapterSettings(Section):
     alpha: float = Field(32.0, gt=0)
     """The adapter's product counts alpha / rank, or alpha / √rank with `rslora`."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Of the adapter's input."""
+    """Dropout of the adapter's input."""
     targets: tuple[str, ...] = Field(("*",), min_length=1)
     """Patterns of the context module's matrices: a last name (`q`), or a whole one
     (`blocks.0.*`)."""
@@ -101,7 +101,7 @@ def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> 
 
 
 def attach(model: LanguageModel, adapted: Mapping[str, LoraLinear]) -> None:
-    """Put adapted matrices in the place of those of these names; only the adapters train then.
+    """Replace the matrices of these names by adapted ones; only the adapters train then.
 
     Raises:
         ConfigError: the model has adapters.

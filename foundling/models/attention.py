@@ -93,10 +93,10 @@ def _by_branch(view: BatchView, window: int | None, seen: int) -> Bool[Tensor, "
 
 
 def pick(
-    x: Float[Tensor, "batch time dim"], places: Int[Tensor, " places"]
-) -> Float[Tensor, "places dim"]:
-    """The vectors at these places of the flattened rows."""
-    return x.flatten(0, 1).index_select(0, places)
+    x: Float[Tensor, "batch time dim"], indices: Int[Tensor, " indices"]
+) -> Float[Tensor, "indices dim"]:
+    """The vectors at these indices of the flattened rows."""
+    return x.flatten(0, 1).index_select(0, indices)
 
 
 class Norm(nn.Module):
@@ -208,15 +208,15 @@ class SelfAttention(nn.Module):
         layout: Layout,
         cache: KeyValueCache | None = None,
         layer: int = 0,
-        places: Int[Tensor, " places"] | None = None,
-    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        indices: Int[Tensor, " indices"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
         query, key, value = self.projected(x, layout)
         if cache is not None:
             key, value = cache.write(layer, key, value)
         key, value = self.repeated(key), self.repeated(value)
         mixed = attend(query, key, value, layout.mask)
         mixed = mixed.transpose(1, 2).flatten(2)
-        result: Tensor = self.o(mixed if places is None else pick(mixed, places))
+        result: Tensor = self.o(mixed if indices is None else pick(mixed, indices))
         return result
 
     def projected(
@@ -293,11 +293,11 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch time dim"],
         view: BatchView,
         state: KeyValueCache | None = None,
-        places: Int[Tensor, " places"] | None = None,
-    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        indices: Int[Tensor, " indices"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
         shared = layout(view, window=None, theta=self.theta, head_dim=self.head_dim, cache=state)
-        mixed = self.attention(self.attention_norm(x), shared, state, places=places)
-        x = mixed + (x if places is None else pick(x, places))
+        mixed = self.attention(self.attention_norm(x), shared, state, indices=indices)
+        x = mixed + (x if indices is None else pick(x, indices))
         if state is not None:
             state.length += x.shape[1]
         result: Tensor = self.norm(x)

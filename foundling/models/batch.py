@@ -11,9 +11,9 @@ from torch import Tensor
 from foundling.base.intervals import Intervals
 
 IGNORE = -100
-"""The target of a position at which no loss is due."""
+"""The target of a position that is not supervised."""
 ANCHOR = -101
-"""The target of a position at which no token is due, only nearness to a reference model."""
+"""The target of a position where no token is supervised, only nearness to a reference model."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class BatchView:
 
     With `seen_until`, a document is a tree that is written out depth first: a token at time `t`
     is seen from there on up to time `seen_until[t]`, excluded, which is where its branch ends.
-    Positions count from the root, so each branch goes on behind its stem. Of a stream, the tree
+    Positions count from the root, so each branch continues its stem. Of a stream, the tree
     grows out of all that was read before. Only context modules that say so know branches.
 
-    7 8 that goes on as 4 5 or as 6: tokens 7 8 4 5 6, positions 0 1 2 3 2, seen_until 5 5 4 4 5.
+    7 8 that continues as 4 5 or as 6: tokens 7 8 4 5 6, positions 0 1 2 3 2, seen_until 5 5 4 4 5.
     """
 
     positions: Int[Tensor, "batch time"]
@@ -41,7 +41,7 @@ class BatchView:
 class TokenBatch:
     """Packed rows of tokens; a row may hold several documents.
 
-    `targets` is the next token, ANCHOR, or IGNORE where no loss is due. `documents` numbers the
+    `targets` is the next token, ANCHOR, or IGNORE where none is supervised. `documents` numbers the
     documents of a row, or is None where every row is one document. `target_ids` numbers each
     target among all targets of a finite data set (-1 where there is none), so that what was
     computed of it before is found again; None where there is no such number.
@@ -58,8 +58,8 @@ class TokenBatch:
         return BatchView(self.positions, self.documents)
 
     @property
-    def places(self) -> Int[Tensor, " targets"]:
-        """Where in the flattened rows a loss is due."""
+    def indices(self) -> Int[Tensor, " targets"]:
+        """Where in the flattened rows the supervised targets are."""
         return _places(self.targets)
 
     @property
@@ -88,7 +88,7 @@ class PreferenceBatch:
     """Packed rows of pairs: a prompt, the answer that was chosen and the one that was rejected.
 
     A row holds whole pairs. `answers` says which answer of its row a target belongs to: 2 · place
-    of the pair in the row, plus 1 for the rejected one; -1 where no loss is due. `pair_ids`
+    of the pair in the row, plus 1 for the rejected one; -1 where none is supervised. `pair_ids`
     numbers each pair of a row among all of a data set; -1 where a row holds fewer.
 
     With `seen_until` (see BatchView) a pair is one document, whose prompt stands once: all of the
@@ -113,8 +113,8 @@ class PreferenceBatch:
         return BatchView(self.positions, self.documents, self.seen_until)
 
     @property
-    def places(self) -> Int[Tensor, " targets"]:
-        """Where in the flattened rows a loss is due."""
+    def indices(self) -> Int[Tensor, " targets"]:
+        """Where in the flattened rows the supervised targets are."""
         return _places(self.targets)
 
     @property
@@ -151,12 +151,12 @@ def _each(batch: AnyBatch, change: Callable[[Tensor], Tensor]) -> AnyBatch:
 class Data(Protocol):
     """An endless sequence of samples, in batches; a sample is a row and has a global index.
 
-    Batch `i` holds the samples at the places `i · batch_size` to `(i + 1) · batch_size` among
+    Batch `i` holds the samples at the indices `i · batch_size` to `(i + 1) · batch_size` among
     those that are not skipped: a pure function of the seed, `i` and what is skipped.
     """
 
     fingerprint: str
-    """Of the tokens, their order and the settings."""
+    """A hash of the tokens, their order and the settings."""
     batch_size: int
 
     def batch(self, index: int, skipped: Intervals = ()) -> Batch: ...

@@ -22,7 +22,7 @@ class State(Protocol):
 class ContextModule(Protocol):
     """Turns the embedding of each token into a vector that knows (part of) its context.
 
-    One with `supports_indices = True` also takes `places` of the flattened rows and computes those
+    One with `supports_indices = True` also takes `indices` of the flattened rows and computes those
     alone.
     """
 
@@ -73,11 +73,11 @@ class LanguageModel(nn.Module):
         tokens: Int[Tensor, "batch time"],
         view: BatchView | None = None,
         state: Any = None,
-        places: Int[Tensor, " places"] | None = None,
-    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        indices: Int[Tensor, " indices"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
         """The vectors after the final norm; without a view each row is one document.
 
-        With `places`, those of the flattened rows alone: a context module that supports indices
+        With `indices`, those of the flattened rows alone: a context module that supports indices
         leaves out what no other vector depends on.
         """
         if view is None:
@@ -87,21 +87,21 @@ class LanguageModel(nn.Module):
         )
         x = self.embed(tokens)
         result: Tensor
-        if places is None:
+        if indices is None:
             result = self.context(x, view, state)
         elif getattr(self.context, "supports_indices", False):
-            result = self.context(x, view, places=places)
+            result = self.context(x, view, indices=indices)
         else:
-            result = self.context(x, view).flatten(0, 1).index_select(0, places)
+            result = self.context(x, view).flatten(0, 1).index_select(0, indices)
         return result
 
     def at(
-        self, tokens: Int[Tensor, "batch time"], view: BatchView, places: Int[Tensor, " places"]
-    ) -> Float[Tensor, "places dim"]:
-        """The vectors at these places of the flattened rows; one compiled graph for any number."""
+        self, tokens: Int[Tensor, "batch time"], view: BatchView, indices: Int[Tensor, " indices"]
+    ) -> Float[Tensor, "indices dim"]:
+        """The vectors at these indices of the flattened rows; one compiled graph for any number."""
         if self._compiled_call_impl is not None:
-            torch._dynamo.maybe_mark_dynamic(places, 0)
-        result: Tensor = self(tokens, view, places=places)
+            torch._dynamo.maybe_mark_dynamic(indices, 0)
+        result: Tensor = self(tokens, view, indices=indices)
         return result
 
     def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:

@@ -40,18 +40,18 @@ def load(file: Path) -> LanguageModel:
         raise ConfigError(
             f"{file}: has {size:,} bytes where its header says {expected:,}: it is "
             f"{'cut short' if size < expected else 'too long'}, or not a checkpoint of llama2.c of "
-            "version 0; copy or export it anew."
+            "version 0; copy or export it again."
         )
     model = rebuild(spec)  # only now: a wrong header may ask for any size
     parts = dict(model.named_parameters())
-    weights, place = np.memmap(file, "<f4", "r", offset=HEADER_BYTES), 0
+    weights, offset = np.memmap(file, "<f4", "r", offset=HEADER_BYTES), 0
 
     def take(shape: tuple[int, ...], name: str) -> Tensor:
-        nonlocal place
-        place, start = place + math.prod(shape), place
-        values = torch.from_numpy(np.array(weights[start:place], np.float32)).view(shape)
+        nonlocal offset
+        offset, start = offset + math.prod(shape), offset
+        values = torch.from_numpy(np.array(weights[start:offset], np.float32)).view(shape)
         if not values.isfinite().all():
-            raise ConfigError(f"{file}: {name} holds values that are not finite; export it anew.")
+            raise ConfigError(f"{file}: {name} holds values that are not finite; export it again.")
         return values
 
     with torch.no_grad():
@@ -149,5 +149,5 @@ def _check_table(file: Path, table: Float[Tensor, "2 time half"]) -> None:
     if (table - torch.stack((cos[0, 0], sin[0, 0]))).abs().max() > 0.01:
         raise ConfigError(
             f"{file}: its rotary table is not that of theta = {THETA:,.0f}, "
-            "the only one that llama2.c runs; export it anew."
+            "the only one that llama2.c runs; export it again."
         )

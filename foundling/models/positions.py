@@ -31,7 +31,7 @@ def rotate(
 
 
 def sinusoids(positions: Int[Tensor, "..."], dim: int) -> Float[Tensor, "... dim"]:
-    """`sin(p / 10000^(2i/dim))` at even and the cosine at odd places.
+    """`sin(p / 10000^(2i/dim))` at even and the cosine at odd indices.
 
     Source: Vaswani et al. 2017, Attention Is All You Need, section 3.5.
     """

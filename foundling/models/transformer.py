@@ -135,11 +135,11 @@ class Block(nn.Module):
         layout: Layout,
         cache: KeyValueCache | None,
         layer: int,
-        places: Int[Tensor, " places"] | None,
-    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
-        mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer, places))
-        if places is not None:
-            x = pick(x, places)
+        indices: Int[Tensor, " indices"] | None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
+        mixed = self.dropout(self.attention(self.attention_norm(x), layout, cache, layer, indices))
+        if indices is not None:
+            x = pick(x, indices)
         x = x + mixed if self.residual else mixed
         changed = self.dropout(self.mlp(self.mlp_norm(x)))
         result: Tensor = x + changed if self.residual else changed
@@ -219,8 +219,8 @@ class Transformer(nn.Module):
         x: Float[Tensor, "batch time dim"],
         view: BatchView,
         state: KeyValueCache | None = None,
-        places: Int[Tensor, " places"] | None = None,
-    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "places dim"]:
+        indices: Int[Tensor, " indices"] | None = None,
+    ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
         shared = layout(
             view, window=self.window, theta=self.theta, head_dim=self.head_dim, cache=state
         )
@@ -231,7 +231,7 @@ class Transformer(nn.Module):
         x = self.dropout(x)
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
-            x = block(x, shared, state, index, places if is_last else None)
+            x = block(x, shared, state, index, indices if is_last else None)
         if state is not None:
             state.length += view.positions.shape[1]
         result: Tensor = self.norm(x)

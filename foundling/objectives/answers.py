@@ -17,15 +17,15 @@ def answer_log_probs(model: LanguageModel, batch: PreferenceBatch) -> tuple[Answ
 
     The entropy comes for nothing where no gradient is wanted, and is None elsewhere.
     """
-    due, weight = model.at(batch.tokens, batch.view, batch.places), model.unembed.weight
+    hidden, weight = model.at(batch.tokens, batch.view, batch.indices), model.unembed.weight
     if torch.is_grad_enabled():
-        return summed(batch, linear_log_probs(due, weight, due_targets(batch))), None
-    loss = anchored_cross_entropy(due, weight, due_targets(batch))
+        return summed(batch, linear_log_probs(hidden, weight, supervised_targets(batch))), None
+    loss = anchored_cross_entropy(hidden, weight, supervised_targets(batch))
     return summed(batch, -loss.cross_entropy), loss.entropy.sum()
 
 
-def due_targets(batch: PreferenceBatch) -> Int[Tensor, " targets"]:
-    """The targets at which a loss is due, row by row."""
+def supervised_targets(batch: PreferenceBatch) -> Int[Tensor, " targets"]:
+    """The supervised targets, row by row."""
     return batch.targets[batch.targets != IGNORE]
 
 
@@ -40,4 +40,4 @@ def summed(batch: PreferenceBatch, values: Float[Tensor, " targets"]) -> Answers
 
 def lengths(batch: PreferenceBatch) -> Answers:
     """How many targets each answer has, in fp32."""
-    return summed(batch, torch.ones_like(due_targets(batch), dtype=torch.float32))
+    return summed(batch, torch.ones_like(supervised_targets(batch), dtype=torch.float32))

@@ -42,7 +42,7 @@ class Reference(Protocol):
         ...
 
     def hidden(self, batch: TokenBatch) -> Float[Tensor, "targets dim"]:
-        """The vectors at the due targets of the batch, row by row, without gradients."""
+        """The vectors at the supervised targets of the batch, row by row, without gradients."""
         ...
 
 
@@ -232,7 +232,7 @@ def verify(
 
 def _due_vectors(model: LanguageModel, batch: Batch) -> Tensor:
     with torch.inference_mode():
-        return model.at(batch.tokens, batch.view, batch.places)
+        return model.at(batch.tokens, batch.view, batch.indices)
 
 
 def _due_ids(batch: TokenBatch) -> Tensor:
@@ -250,7 +250,7 @@ def _vectors(
     device: torch.device,
     precision: torch.dtype,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The numbers of the due targets and their vectors, batch by batch, on the host."""
+    """The numbers of the supervised targets and their vectors, batch by batch, on the host."""
     for batch in batches:
         with evaluating(model), autocast(device, precision):
             yield _due_ids(batch).cpu(), _due_vectors(model, batch.to(device)).cpu()

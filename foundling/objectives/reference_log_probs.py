@@ -17,7 +17,7 @@ from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
 from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
-from foundling.objectives.answers import Answers, answer_log_probs, due_targets, summed
+from foundling.objectives.answers import Answers, answer_log_probs, summed, supervised_targets
 from foundling.objectives.losses import linear_log_probs
 from foundling.objectives.reference import (
     DisabledAdapter,
@@ -55,7 +55,7 @@ class LiveLogProbs:
     def log_probs(self, batch: PreferenceBatch) -> Answers:
         with torch.no_grad():
             hidden = self.reference.hidden(batch)
-            each = linear_log_probs(hidden, self.reference.weight, due_targets(batch))
+            each = linear_log_probs(hidden, self.reference.weight, supervised_targets(batch))
             return summed(batch, each)
 
 

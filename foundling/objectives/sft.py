@@ -1,4 +1,4 @@
-"""Fine-tuning: the cross-entropy of the due targets, anchored to a reference model."""
+"""Fine-tuning: the cross-entropy of the supervised targets, anchored to a reference model."""
 
 import math
 
@@ -21,9 +21,9 @@ Measured: 12 batches of 900 to 2,800 targets, vocabulary 72, width 384, bf16: 23
 
 
 class Sft:
-    """−log π(target) + strength · KL(π ‖ reference), summed over the due targets.
+    """−log π(target) + strength · KL(π ‖ reference), summed over the supervised targets.
 
-    The KL is exact, over the whole vocabulary, at each due target, and at the positions of plain
+    The KL is exact, over the whole vocabulary, at each supervised target, and where plain
     text whose target is ANCHOR. Only the targets that are tokens are counted. With a reference and
     strength 0 it is measured only, and the loss and its gradient are bit for bit those without a
     reference.
@@ -46,8 +46,8 @@ class Sft:
         self.strength, self.reference, self.compiled = strength, reference, compiled
 
     def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum:
-        weight, places = model.unembed.weight, batch.places
-        size, chunk, missing = len(places), None, 0
+        weight, indices = model.unembed.weight, batch.indices
+        size, chunk, missing = len(indices), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
             chunk = min(COMPILED_ROWS, max(1, CHUNK_LOGITS // len(weight)))
             missing = -size % chunk
@@ -56,9 +56,9 @@ class Sft:
             reference_hidden = F.pad(self.reference.hidden(batch), (0, 0, 0, missing))
             reference_weight = self.reference.weight
         loss = anchored_cross_entropy(
-            model.at(batch.tokens, batch.view, F.pad(places, (0, missing))),
+            model.at(batch.tokens, batch.view, F.pad(indices, (0, missing))),
             weight,
-            F.pad(batch.targets.flatten()[places], (0, missing), value=IGNORE),
+            F.pad(batch.targets.flatten()[indices], (0, missing), value=IGNORE),
             reference_hidden=reference_hidden,
             reference_weight=reference_weight,
             strength=self.strength,
@@ -67,13 +67,13 @@ class Sft:
         )
         each = (loss.cross_entropy + self.strength * loss.kl)[:size]
         answers = batch.targets >= 0
-        rows = each.new_zeros(len(batch)).index_add(0, places // batch.targets.shape[1], each)
+        rows = each.new_zeros(len(batch)).index_add(0, indices // batch.targets.shape[1], each)
         metrics: dict[str, Tensor] = {
             "cross_entropy": loss.cross_entropy.sum(),
             "entropy": loss.entropy.sum(),
         }
         if self.reference is not None:
-            kl, is_answer = loss.kl[:size], batch.targets.flatten()[places] >= 0
+            kl, is_answer = loss.kl[:size], batch.targets.flatten()[indices] >= 0
             metrics["kl"] = kl[is_answer].sum()
             metrics["text_kl"] = kl[~is_answer].sum()
         return LossSum(loss.total, answers.sum(), rows, metrics)
