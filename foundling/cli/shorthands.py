@@ -26,7 +26,7 @@ class Shorthand:
         return self.flag.partition("/")[0].lstrip("-").replace("-", "_")
 
     @property
-    def told(self) -> str:
+    def help_text(self) -> str:
         """The help, with the names of settings that are not the flag's own."""
         other = ", ".join(key for key in self.keys.split() if key != self.name)
         return f"{self.help} Sets {other}." if other else self.help
@@ -59,7 +59,9 @@ def with_shorthands(table: Sequence[Shorthand]) -> Callable[[Callable[..., None]
                 default=None,
                 annotation=Annotated[
                     one.kind | None,
-                    typer.Option(one.flag, help=one.told, metavar=one.metavar, envvar=one.envvar),
+                    typer.Option(
+                        one.flag, help=one.help_text, metavar=one.metavar, envvar=one.envvar
+                    ),
                 ],
             )
             for one in table

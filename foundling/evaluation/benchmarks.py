@@ -64,7 +64,7 @@ def joined(prompt: str, continuation: str) -> tuple[str, str]:
 
 
 def read_items(path: Path) -> list[Item]:
-    """The items of a file of one form, told by the keys of its first row.
+    """The items of a file of one form, inferred from the keys of its first row.
 
     Multiple choice has `query`, `choices` and `gold` (the index of the right one, from 0), a schema
     `context_options`, `continuation` and `gold`, a completion `context` and `continuation`.

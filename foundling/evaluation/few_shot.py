@@ -34,12 +34,12 @@ class Shot:
     neutral: tuple[tuple[str, str], ...] = ()
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """The example with its right answer."""
         return "".join(self.pairs[self.gold])
 
-    def mistold(self, rng: Random, pool: Sequence["Shot"]) -> "Shot":
-        """The example with an answer by chance, as often as each is right in the pool.
+    def with_random_answer(self, rng: Random, pool: Sequence["Shot"]) -> "Shot":
+        """The example with a random answer, drawn as often as each is right in the pool.
 
         So a model that only repeats the commonest answer gains nothing over it. Where examples have
         no answers in common, as in a multiple choice, each of its own is drawn as often.
@@ -229,7 +229,7 @@ class Learner:
 
 
 def _behind(item: Asked, shots: Sequence[Shot], separator: str) -> Choice:
-    front = item.opening + "".join(shot.told + separator for shot in shots)
+    front = item.opening + "".join(shot.text + separator for shot in shots)
     shot = item.shot
     return Choice(
         item.id,

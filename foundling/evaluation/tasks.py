@@ -70,7 +70,7 @@ class TaskSettings(Section):
 
     template: str = TEMPLATE
     text: str | None = None
-    """The column of the text; None: told by its name or values."""
+    """The column of the text; None: inferred from names or values."""
     answer: str | None = None
     columns: tuple[str, ...] = ()
     """The names of the columns of a file that has no header."""
@@ -86,7 +86,7 @@ class TaskSettings(Section):
 
 
 AS_FOUND = TaskSettings()
-"""Columns are told by their names or values."""
+"""Columns are inferred from their names or values."""
 
 
 @dataclass(frozen=True)

@@ -211,8 +211,8 @@ class _Bench:
                 ways = _right(self.learner, of)
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, ways, seconds)
-                told = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
-                logger.info(f"k = {number}, seed {seed}: {told} ({seconds:.1f} s)")
+                accuracies = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
+                logger.info(f"k = {number}, seed {seed}: {accuracies} ({seconds:.1f} s)")
 
     def fine_tune(self, book: Measurements, way: Way, keep_runs: bool) -> None:
         for number in sorted(self.config.sizes):

@@ -333,15 +333,15 @@ def test_labels_by_chance_are_labels_that_the_example_may_have(tmp_path: Path) -
 
 def test_an_answer_by_chance_is_as_frequent_as_in_the_pool() -> None:
     pool = [Shot((("Q", " a"), ("Q", " b")), int(n == 0), str(n)) for n in range(4)]
-    told = Counter(pool[0].mistold(Random(n), pool).told for n in range(400))
+    told = Counter(pool[0].with_random_answer(Random(n), pool).text for n in range(400))
     assert set(told) == {"Q a", "Q b"}
     assert 65 <= told["Q b"] <= 135  # a quarter, but for four standard deviations
     choices = [Shot((("Q", f" a{n}"), ("Q", f" b{n}")), 0, str(n)) for n in range(4)]
-    own = Counter(choices[0].mistold(Random(n), choices[1:]).told for n in range(400))
+    own = Counter(choices[0].with_random_answer(Random(n), choices[1:]).text for n in range(400))
     assert set(own) == {"Q a0", "Q b0"}
     assert 160 <= own["Q b0"] <= 240
     ends = [Shot(((f"text {n}", f" end {n}"),), 0, str(n)) for n in range(3)]
-    found = {ends[0].mistold(Random(n), ends).told for n in range(40)}
+    found = {ends[0].with_random_answer(Random(n), ends).text for n in range(40)}
     assert found == {f"text 0 end {n}" for n in range(3)}
 
 

@@ -36,12 +36,12 @@ class CommonSense:
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         findings = Findings()
         world = World()
-        for name, told, held_out in (
+        for name, forms, held_out in (
             ("seen", "forms that its corpus has", False),
             ("held_out", "forms that its corpus has not", True),
         ):
             twins = village_set(setting, world, held_out=held_out)
-            title = f"The village's Winograd sentences, {told}"
+            title = f"The village's Winograd sentences, {forms}"
             headline = held_out
             _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=headline)
         for file, read, key, title in _FILES:

@@ -132,15 +132,19 @@ def _shots(task: ShotTask, others: Sequence[Shot], showing: Showing, seed: int) 
         if order:
             shots = shuffled(Random(f"order {task.name} {number} {draw} {order} {seed}"), shots)
         if kind == LABELS:
-            shots = [_mistold(shot, item, task, pool, f"{draw} {seed}") for shot in shots]
+            shots = [
+                _with_random_answer(shot, item, task, pool, f"{draw} {seed}") for shot in shots
+            ]
         result.append(shots)
     return result
 
 
-def _mistold(shot: Shot, item: Asked, task: ShotTask, pool: Sequence[Shot], seed: str) -> Shot:
+def _with_random_answer(
+    shot: Shot, item: Asked, task: ShotTask, pool: Sequence[Shot], seed: str
+) -> Shot:
     """With a random answer, the same before all items where they share their examples."""
     of = item.id if task.has_own_pools else task.name
-    return shot.mistold(Random(f"answer {of} {shot.key} {seed}"), pool)
+    return shot.with_random_answer(Random(f"answer {of} {shot.key} {seed}"), pool)
 
 
 def _measure(curves: ShotCurves, learner: Learner, prompts: Mapping[Showing, Prompts]) -> None:

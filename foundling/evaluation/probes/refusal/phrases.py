@@ -24,6 +24,6 @@ def is_refusal(answer: str) -> bool:
     )
 
 
-RULE = f"a refusal is told by how it begins: {len(PHRASES)} phrases such as " + ", ".join(
+RULE = f"a refusal is recognised by how it begins: {len(PHRASES)} phrases such as " + ", ".join(
     f'"{phrase}"' for phrase in PHRASES[:4]
 )

@@ -47,7 +47,7 @@ def train_classifier(files: Sequence[Path], out: Path, hatecheck: Path | None) -
         logger.info("cross-validation: too few groups of texts; left out")
     else:
         classifier.errors["cross_validation"] = crossed
-        logger.info("cross-validation: " + told(crossed))
+        logger.info("cross-validation: " + in_a_line(crossed))
     if hatecheck is not None:
         errors = validate_on_hatecheck(classifier, hatecheck)
         classifier.errors["hatecheck"] = errors
@@ -56,7 +56,7 @@ def train_classifier(files: Sequence[Path], out: Path, hatecheck: Path | None) -
                 f"LEFT OUT of {hatecheck.name}: {errors['left_out']:,} texts that the classifier "
                 "was trained on, or near copies of them"
             )
-        logger.info("HateCheck: " + told(errors))
+        logger.info("HateCheck: " + in_a_line(errors))
     classifier.save(out)
     return classifier.errors
 
@@ -143,14 +143,14 @@ def errors_of(rows: Sequence[Labelled], probabilities: Sequence[float]) -> dict[
 def known_errors(classifier: Classifier) -> str:
     """The classifier's measured errors, shown beside every figure that it gives."""
     found = [
-        f"{name}: {told(classifier.errors[key])}"
+        f"{name}: {in_a_line(classifier.errors[key])}"
         for key, name in (("hatecheck", "HateCheck"), ("cross_validation", "cross-validation"))
         if key in classifier.errors
     ]
     return "; ".join(found) or "its errors were never measured"
 
 
-def told(errors: dict[str, Any]) -> str:
+def in_a_line(errors: dict[str, Any]) -> str:
     """The errors in one line."""
 
     def share(name: str) -> str:
@@ -162,7 +162,7 @@ def told(errors: dict[str, Any]) -> str:
 
     return (
         f"accuracy {share('accuracy')} on {errors['n']:,} texts (always the commoner label: "
-        f"{errors['majority']:.1%}), harmless ones held for offensive "
+        f"{errors['majority']:.1%}), harmless ones taken for offensive "
         f"{share('false_positive_rate')}, offensive ones missed {share('false_negative_rate')}"
     )
 
