@@ -393,6 +393,20 @@ def test_calibration_takes_away_what_a_label_has_without_a_text(tmp_path: Path) 
     assert value(found, "water.most.calibrated") > 0.9
 
 
+def test_a_short_answer_is_what_is_written_as_in_adapt(tmp_path: Path) -> None:
+    def write(prompt: str, sample: int) -> str:
+        numbers = re.findall(r"after (\d+)", prompt)
+        return f" {int(numbers[-1]) + 1}." if numbers else ""
+
+    rows = [(f"What comes after {n}", str(n + 1)) for n in range(30)]
+    path = csv(tmp_path / "sums.csv", rows)
+    found = measured(Planted(lambda prompt, after: -1.0, write), tasks=(path,), shots=(0, 2))
+    assert [value(found, f"sums.{key}") for key in ("none", "most", "over_labels")] == [1, 1, 0]
+    assert value(found, "sums.nats") == 0
+    wrong = measured(Planted(lambda prompt, after: -1.0), tasks=(path,), shots=(0, 2))
+    assert value(wrong, "sums.most") == 0
+
+
 # ------------------------------------------------------------------ whole prompts
 
 
