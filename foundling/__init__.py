@@ -18,12 +18,12 @@ if TYPE_CHECKING:
         dpo,
         evaluate,
         load,
+        prepare,
         pretrain,
         sft,
         train,
     )
     from foundling.base.config import ConfigError, Section
-    from foundling.data.prepare import prepare
     from foundling.evaluation.findings import Findings, Metric
     from foundling.evaluation.probes.contract import Probe
     from foundling.generation.engine import Engine
@@ -60,7 +60,6 @@ _HOMES = {
     "Probe": "evaluation.probes.contract",
     "Section": "base.config",
     "Stage": "stages.job",
-    "prepare": "data.prepare",
 }
 
 

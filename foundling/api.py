@@ -22,6 +22,7 @@ from foundling.stages.settings import settings_of_run
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from foundling.data.prepare import PrepareReport
     from foundling.evaluation.probes.contract import Probe
     from foundling.studio.comparison import CompareConfig
 
@@ -41,6 +42,23 @@ def load(source: Place, *, device: str = "auto") -> Engine:
     _report_progress()
     model, tokenizer = load_model(os.fspath(source))
     return Engine(model.to(pick_device(device)), tokenizer)
+
+
+def prepare(inputs: Place | Sequence[Place], out: Place, **options: Any) -> "PrepareReport":
+    """Write text as a folder of tokens to train on.
+
+    Args:
+        inputs: files, folders, globs, `hub:owner/name`.
+        options: those of `foundling.data.prepare.prepare`, such as `vocab_size=4096`.
+
+    Raises:
+        ConfigError: the input or an option is at fault; `out` is untouched.
+    """
+    from foundling.data.prepare import prepare as write
+
+    _report_progress()
+    given = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    return write([os.fspath(one) for one in given], os.fspath(out), **options)
 
 
 class TrainedRun(Run):
@@ -169,14 +187,15 @@ class Evaluation:
 def evaluate(
     *models: Place,
     out: Place = "evaluation",
-    probes: Sequence["str | Probe | type[Probe]"] | None = None,
+    probes: "str | Sequence[str | Probe | type[Probe]] | None" = None,
     config: Config = None,
     **settings: Any,
 ) -> Evaluation:
     """Measure models by probes, side by side; answers that `out` holds are not asked again.
 
     Args:
-        probes: names, and probes of your own: classes, or objects with their settings; None: all.
+        probes: names, and probes of your own: classes, or objects with their settings; default:
+            all that there are.
         settings: those of the TOML file, such as `limit=100`, `toxicity={"num_samples": 5}`.
 
     Raises:
@@ -195,9 +214,10 @@ def evaluate(
             told.add(what)
             logger.info(f"{what} …")
 
-    own = [probe for probe in probes or () if not isinstance(probe, str)]
+    given = [probes] if isinstance(probes, str) else probes or ()
+    own = [probe for probe in given if not isinstance(probe, str)]
     if probes is not None:
-        settings["probes"] = [probe for probe in probes if isinstance(probe, str)]
+        settings["probes"] = [probe for probe in given if isinstance(probe, str)]
     parsed, chosen = parse_evaluation(override(_values(config), _assignments(settings)))
     chosen += [probe() if isinstance(probe, type) else probe for probe in own]
     found = measure([os.fspath(model) for model in models], chosen, parsed, Path(out), watch=watch)

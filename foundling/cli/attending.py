@@ -50,10 +50,6 @@ def attention(
 ) -> None:
     """Write a page that shows which words attend to which."""
     from foundling.base.config import ConfigError
-    from foundling.base.runtime import pick_device
-    from foundling.interpret.coreferences import read_coreferences
-    from foundling.interpret.page import attention_page
-    from foundling.runs.run import load_model
 
     named = None
     if antecedents is not None:
@@ -68,6 +64,11 @@ def attention(
         raise ConfigError("--text and --compare cannot both be standard input.")
     text = read_stdin().strip() if text == "-" else text
     compare = read_stdin().strip() if compare == "-" else compare
+    from foundling.base.runtime import pick_device
+    from foundling.interpret.coreferences import read_coreferences
+    from foundling.interpret.page import attention_page
+    from foundling.runs.run import load_model
+
     examples = None if winograd is None else read_coreferences(winograd)
     model, tokenizer = load_model(run)
     page = attention_page(

@@ -39,13 +39,13 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Continue a text, streaming."""
+    if prompt == "-":
+        prompt = read_stdin()
     from foundling.base.runtime import pick_device
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
     from foundling.runs.run import load_model
 
-    if prompt == "-":
-        prompt = read_stdin()
     model, tokenizer = load_model(run)
     engine = Engine(model.to(pick_device(device)), tokenizer)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
