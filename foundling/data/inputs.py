@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,64 +39,37 @@ def _size(file: str) -> int | None:
 def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
     if hub.is_on_hub(given):
         return [given]
-    path = Path(given)
-    if path.is_dir():
-        return _folder(path, ignored, endings)
-    if os.path.lexists(path):
-        if not _is_read(given, endings):
-            raise SourceError(
-                "unknown suffix", f"{given}: not a kind that is read ({kinds(endings)})."
-            )
-        return [given]
-    if not glob.has_magic(given):
+    others = Counter[str]()
+    if os.path.isdir(given):
+        names = list(_walk(given, others))
+    elif os.path.lexists(given):
+        names = [given]
+    elif glob.has_magic(given):
+        names = [name for name in glob.glob(given, recursive=True) if not os.path.isdir(name)]
+    else:
         raise SourceError("missing", f"{given}: no such file or folder.")
-    return _glob(given, ignored, endings)
-
-
-def _glob(pattern: str, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise SourceError("missing", f"{pattern}: nothing matches this pattern.")
-    if found == [pattern]:
-        raise SourceError("missing", f"{pattern}: cannot be opened.")
-    names = [name for name in found if not Path(name).is_dir()]
-    files = [name for name in names if _is_read(name, endings)]
-    if not files:
-        raise SourceError(
-            "no text", f"{pattern}: none of {len(found)} matches is read ({kinds(endings)})."
-        )
-    ignored.update(
-        Path(name).suffix or "no suffix" for name in names if not _is_read(name, endings)
-    )
-    return files
-
-
-def _folder(folder: Path, ignored: Counter[str], endings: tuple[str, ...]) -> list[str]:
-    files: list[str] = []
-    others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        others.update({"links to folders": len(links)} if links else {})
-        for name in names:
-            if name.startswith("."):
-                others["hidden"] += 1
-            elif _is_read(name, endings):
-                files.append(str(Path(parent) / name))
-            else:
-                others[Path(name).suffix or "no suffix"] += 1
+    files = sorted(name for name in names if name.lower().endswith(endings))
+    others.update(Path(n).suffix or "no suffix" for n in names if not n.lower().endswith(endings))
     if not files:
         held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
         raise SourceError(
-            "no text", f"{folder}: holds no text to read ({kinds(endings)}); it holds {held}."
+            "no text", f"{given}: no file of a kind that is read ({kinds(endings)}); found {held}."
         )
-    ignored += others
-    return sorted(files)
+    ignored.update(others)
+    return files
+
+
+def _walk(folder: str, others: Counter[str]) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if links := sum(os.path.islink(os.path.join(parent, name)) for name in folders):
+            others["links to folders"] += links
+        for name in names:
+            if name.startswith("."):
+                others["hidden"] += 1
+            else:
+                yield os.path.join(parent, name)
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise SourceError("unreadable", f"{error.filename}: {error.strerror}.")
-
-
-def _is_read(name: str, endings: tuple[str, ...]) -> bool:
-    return name.lower().endswith(endings)
+    raise SourceError("unreadable", f"{error.filename}: {str(error.strerror).lower()}.")

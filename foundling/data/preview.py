@@ -11,7 +11,8 @@ from rich.text import Text
 
 from foundling.data.examples import Examples
 from foundling.text.chat import Kind
-from foundling.text.tokenizer import END_OF_TURN, StreamDecoder, Tokenizer
+from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.tokenizer import END_OF_TURN, Tokenizer
 
 COLOURS: dict[Kind, str] = {
     "special": "magenta",

@@ -10,7 +10,8 @@ import torch
 from foundling.generation.engine import StopStrings
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.text.tokenizer import StreamDecoder, Tokenizer
+from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.tokenizer import Tokenizer
 
 CPU_ROWS, GPU_ROWS = 32, 256
 

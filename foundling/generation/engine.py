@@ -10,7 +10,8 @@ from foundling.base.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
 from foundling.text.chat import Message, Role
-from foundling.text.tokenizer import StreamDecoder, Tokenizer
+from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.tokenizer import Tokenizer
 
 Finish = Literal["end", "stop", "length"]
 

@@ -1,6 +1,5 @@
 """Puts a stage's parts together and runs the one loop over them."""
 
-import fcntl
 import json
 import logging
 import platform
@@ -189,9 +188,7 @@ def _alone(run: Run) -> Iterator[None]:
     Raises:
         ConfigError: another process does.
     """
-    with (run.folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{run.folder}: another process is training this run.") from None
+    with durable.locked(run.folder) as is_free:
+        if not is_free:
+            raise ConfigError(f"{run.folder}: another process is training this run.")
         yield

@@ -1,6 +1,5 @@
 """Text to token ids and back: byte-level BPE, characters, or any existing tokenizer.json."""
 
-import codecs
 import hashlib
 import json
 from bisect import bisect_left
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
 from foundling.text.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
+from foundling.text.stream_decoder import StreamDecoder
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 END_OF_TEXT = "<|end_of_text|>"
@@ -215,7 +215,7 @@ class Tokenizer:
         """The text of `ids`; special tokens are left out unless `show_special`.
 
         Args:
-            continues: other text stands before it, so that no space of the tokenizer's own goes.
+            continues: other text precedes it, so that sentencepiece drops no space.
         """
         ids = [int(i) for i in ids]
         if self.kind == "other":
@@ -359,58 +359,13 @@ class Tokenizer:
         both: str = self._backend.decoder.decode(["a", token])
         return both.removeprefix("a").encode()
 
-    def _first_bytes(self, id: int) -> bytes:
+    def first_bytes(self, id: int) -> bytes:
         """`bytes_of` at the start of a text, where sentencepiece drops the space it had added."""
         token = self.name_of(id)
         if self.kind != "sentencepiece" or BYTE.fullmatch(token) or id in self.special_ids:
             return self.bytes_of(id)
         first: str = self._backend.decoder.decode([token])
         return first.encode()
-
-
-class StreamDecoder:
-    """Text of tokens that come one at a time, never a part of a UTF-8 character.
-
-    `continues`: they go on with a text, so that a space that sentencepiece spells is one.
-    """
-
-    def __init__(
-        self, tokenizer: Tokenizer, *, show_special: bool = False, continues: bool = False
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._show_special = show_special
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._started = continues
-        self._ids: list[int] = []  # only of tokenizers whose tokens depend on their neighbours
-        self._given = 0
-
-    def push(self, id: int) -> str:
-        """The text that is certain once `id` has come."""
-        tokenizer = self._tokenizer
-        if tokenizer.kind == "other":
-            self._ids.append(id)
-            return self._whole(final=False)
-        if id in tokenizer.special_ids:
-            return self._decoder.decode(self._special(id))
-        raw = tokenizer.bytes_of(id) if self._started else tokenizer._first_bytes(id)
-        self._started = True
-        return self._decoder.decode(raw)
-
-    def flush(self) -> str:
-        """What is left at the end: a character that never became whole is U+FFFD."""
-        if self._tokenizer.kind == "other":
-            return self._whole(final=True)
-        return self._decoder.decode(b"", final=True)
-
-    def _special(self, id: int) -> bytes:
-        return self._tokenizer.name_of(id).encode() if self._show_special else b""
-
-    def _whole(self, final: bool) -> str:
-        text = self._tokenizer.decode(self._ids, show_special=self._show_special)
-        if not final and text.endswith("\ufffd"):
-            return ""
-        new, self._given = text[self._given :], max(self._given, len(text))
-        return new
 
 
 def check_vocab_size(size: int) -> None:

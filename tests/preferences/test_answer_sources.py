@@ -242,7 +242,7 @@ def test_files_of_prompts(tmp_path: Path) -> None:
         ("a.jsonl", json.dumps({"prompt": " "}), "a.jsonl:1: the prompt is empty"),
         ("a.jsonl", json.dumps({"prompt": [{"role": "assistant", "content": "x"}]}), "a.jsonl:1: "),
         ("a.txt", "\n\n", "holds no prompt"),
-        ("a.md", "x", "not a kind that is read"),
+        ("a.md", "x", "no file of a kind that is read"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, name: str, content: str, message: str) -> None:

@@ -15,7 +15,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
-from foundling.text.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer
+from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

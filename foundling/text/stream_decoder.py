@@ -1,0 +1,53 @@
+"""Decodes tokens that come one at a time."""
+
+import codecs
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foundling.text.tokenizer import Tokenizer
+
+
+class StreamDecoder:
+    """Yields the text of one token after another, never a part of a UTF-8 character.
+
+    Args:
+        continues: other text precedes the tokens, so that sentencepiece drops no space.
+    """
+
+    def __init__(
+        self, tokenizer: "Tokenizer", *, show_special: bool = False, continues: bool = False
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._show_special = show_special
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._started = continues
+        self._ids: list[int] = []  # only of tokenizers whose tokens depend on their neighbours
+        self._given = 0
+
+    def push(self, id: int) -> str:
+        """The text that is certain after `id`."""
+        tokenizer = self._tokenizer
+        if tokenizer.kind == "other":
+            self._ids.append(id)
+            return self._whole(final=False)
+        if id in tokenizer.special_ids:
+            return self._decoder.decode(self._special(id))
+        raw = tokenizer.bytes_of(id) if self._started else tokenizer.first_bytes(id)
+        self._started = True
+        return self._decoder.decode(raw)
+
+    def flush(self) -> str:
+        """What is left at the end; an incomplete character becomes U+FFFD."""
+        if self._tokenizer.kind == "other":
+            return self._whole(final=True)
+        return self._decoder.decode(b"", final=True)
+
+    def _special(self, id: int) -> bytes:
+        return self._tokenizer.name_of(id).encode() if self._show_special else b""
+
+    def _whole(self, final: bool) -> str:
+        text = self._tokenizer.decode(self._ids, show_special=self._show_special)
+        if not final and text.endswith("\ufffd"):
+            return ""
+        new, self._given = text[self._given :], max(self._given, len(text))
+        return new
