@@ -238,7 +238,7 @@ def test_files_of_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", json.dumps({"text": "x"}), "a.jsonl:1: .* fit no known format"),
+        ("a.jsonl", json.dumps({"text": "x"}), "a.jsonl:1: a text alone is no conversation"),
         ("a.jsonl", json.dumps({"prompt": " "}), "a.jsonl:1: the prompt is empty"),
         ("a.jsonl", json.dumps({"prompt": [{"role": "assistant", "content": "x"}]}), "a.jsonl:1: "),
         ("a.txt", "\n\n", "holds no prompt"),
