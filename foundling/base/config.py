@@ -6,9 +6,16 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class ConfigError(ValueError):
@@ -38,6 +45,15 @@ class Section(BaseModel):
                 completed[name] = {**said, **part}
         return completed
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, given: Any, info: ValidationInfo) -> Any:
+        if isinstance(given, bool) and info.field_name is not None:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if not kinds & {bool, Any} and kinds & {int, float}:
+                raise ValueError("expected a number, not true or false")
+        return given
+
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Check `values`; `where` is the dotted name of the section they came from.
@@ -53,6 +69,11 @@ class Section(BaseModel):
     def values(self) -> dict[str, Any]:
         """Every setting, defaults included, in plain types."""
         return self.model_dump(mode="json")
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types of a union, or the one type."""
+    return set(get_args(annotation)) or {annotation}
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Adapters in and out of folders, in the layout of the `peft` library."""
 
+import hashlib
 import json
 import math
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_o
 from foundling.models.language_model import LanguageModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BASE = "foundling_base"
+"""Where the file of the weights names, by a hash, the matrices that the adapters stand on."""
 PREFIX = "base_model.model."
 FIXED = {
     "peft_type": ("LORA",),
@@ -86,7 +89,7 @@ def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) ->
         tensors[f"{PREFIX}{names[ours]}.lora_A.weight"] = module.lora_a.detach().contiguous()
         tensors[f"{PREFIX}{names[ours]}.lora_B.weight"] = module.lora_b.detach().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", BASE: base_fingerprint(model)})
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
@@ -100,8 +103,16 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
     modules, linears = _modules(model), linears_of(model)
     try:
         tensors: dict[str, Tensor] = load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, framework="pt") as opened:
+            base = (opened.metadata() or {}).get(BASE)
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{folder / WEIGHTS}: cannot be read: {error}; copy it anew.") from None
+    if base not in (None, base_fingerprint(model)):
+        named = config["base"]
+        raise ConfigError(
+            f"{folder}: this adapter stands on other weights than this model's; give the model it "
+            f"was trained from{f', {named}' if named else ''}."
+        )
     pairs: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         match = ADAPTER_NAME.fullmatch(name)
@@ -137,6 +148,15 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
             adapted.lora_b.copy_(pair["B"])
         made[modules[theirs]] = adapted
     attach(model, made)
+
+
+def base_fingerprint(model: LanguageModel) -> str:
+    """A hash of all matrices that adapters may stand on, without the adapters."""
+    digest = hashlib.sha256()
+    for name, linear in sorted(linears_of(model).items()):
+        digest.update(name.encode())
+        digest.update(linear.weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _modules(model: LanguageModel) -> dict[str, str]:
@@ -189,6 +209,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         if key not in {*FIXED, *READ, *HARMLESS} and value not in (None, False, [], {}):
             raise _refusal(path, key, value, "none of it; merge it with `peft` first")
     filled = {
+        "base": config.get("base_model_name_or_path"),
         "r": config.get("r"),
         "lora_alpha": config.get("lora_alpha"),
         "lora_dropout": config.get("lora_dropout") or 0.0,

@@ -19,7 +19,7 @@ from foundling.runs import checkpoint
 from foundling.runs.run import Run
 from foundling.stages.job import Batches, Config, Job, Stage
 from foundling.stages.observers import observers, report, require_followers
-from foundling.stages.resuming import require_stage, resumed
+from foundling.stages.resuming import check_steps, require_stage, resumed, say_warmup
 from foundling.training.guard.guard import Guard
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Seam, untouched
@@ -56,12 +56,15 @@ def run_stage(
     require_followers(config.followers)
     settings = dump_toml(config.values())
     run = resumed(out, config, facts) if resume else Run.create(out, settings, facts, job.keep)
+    say_warmup(config.schedule, job.steps)
     with _alone(run):
         found = None
         if resume:
             for message in finish(run, config.amendments):
                 logger.warning(message)
             found = checkpoint.recover(run.checkpoints)
+            if found is not None:
+                check_steps(run, config, found.step)
             durable.replace(run.folder / "config.toml", settings.encode())
         model.to(machine.device)
         if config.training.compile:

@@ -29,7 +29,7 @@ from foundling.objectives.reference_log_probs import (
 from foundling.runs.run import Run
 from foundling.stages.assembly import run_stage
 from foundling.stages.job import Check, Job, Stage
-from foundling.stages.reading import Split, read_rows
+from foundling.stages.reading import Split, fit_rows, read_rows
 from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData, TunedValidation
 from foundling.stages.votes import Votes, is_database
 from foundling.text.tokenizer import END_OF_TURN
@@ -49,7 +49,12 @@ class PreferenceSettings(TunedData):
     """The preferences that are learned from, and how they become rows of tokens."""
 
     row_length: int | None = Field(None, gt=1)
-    """Tokens in a row; None: the context, or the longest pair if that is more."""
+    """Tokens in a row; None: the context, or the longest pair if that is more; less where an epoch
+    would not fill one step."""
+    who: Literal["all", "people", "simulated"] = "all"
+    """Whose votes count, of a database."""
+    without: tuple[str, ...] = ()
+    """Annotators, or sources of answers, whose votes do not count."""
     shared_prompts: bool | None = None
     """A prompt is computed once for both answers; None: where the rung can."""
     validation_fraction: float = Field(0.1, gt=0, lt=1)
@@ -149,11 +154,13 @@ def read_preferences(
     data, found, lines = job.config.data, list[SourcedPair](), list[str]()
     rows = [file for file in files if not is_database(file)]
     if rows:
-        some, report = read_pairs(rows, format=data.format, on_error=data.on_error)
+        some, report = read_pairs(
+            rows, format=data.format, columns=data.columns, on_error=data.on_error
+        )
         found, lines = found + some, report.lines()
     kept, prefix = dict[str, str](), "" if split == "train" else "validation-"
     for number, place in enumerate((file for file in files if is_database(file)), 1):
-        votes = Votes.read(place)
+        votes = Votes.read(place, who=data.who, without=data.without)
         name = f"{prefix}votes-{number}.jsonl"
         kept[place], job.kept[name] = str((job.out / name).resolve()), votes.write
         job.facts.setdefault("votes", []).append(votes.name)
@@ -173,7 +180,8 @@ def pack_pairs(
     settings, shared = job.config.data, _shares(job)
     splits = [_encoded(job, some) for some in (learned, held_out)]
     longest = max(int(some.row_lengths(shared=shared).max()) for some in splits)
-    row_length = settings.row_length or max(job.context, longest)
+    lengths = splits[0].row_lengths(shared=shared)
+    row_length = fit_rows(job, lengths, longest, max(job.context, longest))
     train, validation = (
         PreferenceData(
             pairs,

@@ -35,6 +35,8 @@ class Parent:
     """Of the manifest: `source` as it was given, `fingerprint` of the files."""
     pretraining_data: str | None = None
     """The token store that the first of its line was trained on, if a run's manifest says so."""
+    seed: int | None = None
+    """Of the run that it comes from."""
 
     @classmethod
     def find(cls, source: str) -> Self:
@@ -45,7 +47,9 @@ class Parent:
         """
         folder = find_model(source)
         facts = {"source": source, "fingerprint": fingerprint(folder)}
-        return cls(folder, facts, _pretraining_data(folder))
+        manifest = _manifest(folder)
+        key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
+        return cls(folder, facts, manifest.get(key), manifest.get("seed"))
 
     @classmethod
     def kept_by(cls, run: Run) -> Self:
@@ -112,12 +116,7 @@ class Parent:
         return Tokenizer.load(self.folder)
 
 
-def _pretraining_data(model_folder: Path) -> str | None:
-    """From the manifest of the run that a checkpoint's model folder lies in."""
-    manifest_file = model_folder.parent.parent.parent / "manifest.json"
-    if not manifest_file.is_file():
-        return None
-    manifest = load_json(manifest_file)
-    key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
-    value = manifest.get(key)
-    return value if isinstance(value, str) else None
+def _manifest(model_folder: Path) -> dict[str, Any]:
+    """Of the run that a checkpoint's model folder lies in; empty where it lies in none."""
+    file = model_folder.parent.parent.parent / "manifest.json"
+    return load_json(file) if file.is_file() else {}

@@ -1,6 +1,8 @@
 """Pretraining: a model learns to continue text, by the cross-entropy of the next token."""
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from foundling.stages.origin import Origin
 from foundling.stages.parent import Parent
 from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
 from foundling.training.loop import Seam, untouched
+
+logger = logging.getLogger(__name__)
 
 CONTEXT = 256
 
@@ -99,7 +103,18 @@ def _origin(config: PretrainConfig, out: Path, resume: bool) -> Origin:
 
 def _parent(config: PretrainConfig, out: Path, resume: bool) -> Parent | None:
     given = Run.open(out).manifest["parent"] if resume else config.parent
-    return None if given is None else Parent.of(config.parent, out, resume=resume)
+    if given is None:
+        return None
+    parent = Parent.of(config.parent, out, resume=resume)
+    if parent.pretraining_data != config.data:
+        return parent
+    if parent.seed == config.seed:
+        logger.warning(
+            f"seed = {config.seed}: the parent read the same text in the same order from its "
+            "beginning; give another --set seed=N to read it in another order."
+        )
+    # What it learned from is what it goes on to learn from: nothing to forget.
+    return replace(parent, pretraining_data=None)
 
 
 def _settings_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

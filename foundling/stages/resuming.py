@@ -1,12 +1,17 @@
 """What may change when a run is resumed, and what must not."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError, flatten, load_toml
+from foundling.runs import checkpoint
 from foundling.runs.run import Run
 from foundling.stages.settings import StageConfig
+from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
+
+logger = logging.getLogger(__name__)
 
 FREE = (
     "data",
@@ -21,6 +26,10 @@ FREE = (
     "guard.max_rewinds",
 )
 """Settings that a resumed run may change: they leave the steps already made as they were."""
+
+
+JUMP = 2.0
+"""A learning rate that grows by this factor when a run is resumed is worth a warning."""
 
 
 def require_stage(run: Run, stage: str) -> None:
@@ -57,3 +66,47 @@ def resumed(out: Path, config: StageConfig, facts: Mapping[str, Any]) -> Run:
                 "resume with the same data and settings, or start a new run."
             )
     return run
+
+
+def check_steps(run: Run, config: StageConfig, done: int) -> None:
+    """Say how the learning rate changes where a run that has done some steps is given others.
+
+    Raises:
+        ConfigError: the run has done more steps than it is to have.
+    """
+    steps, before = config.training.steps, load_toml(run.folder / "config.toml")
+    planned = before["training"]["steps"]
+    assert steps is not None, "resolved"
+    if steps < done:
+        raise ConfigError(
+            f"training.steps = {steps}: the run in {run.folder} has done {done}; give more steps, "
+            "or start a new run --from one of its checkpoints."
+        )
+    if steps in (done, planned) or not done:
+        return
+    rate = config.optimizer.learning_rate
+    last = rate * rate_share(config.schedule, done - 1, planned)
+    following = rate * rate_share(config.schedule, done, steps)
+    message = (
+        f"the learning rate was {last:.3g} at step {done:,} and continues at {following:.3g}: the "
+        f"schedule has {steps:,} steps now, and had {planned:,}."
+    )
+    if following < JUMP * last:
+        logger.info(message)
+        return
+    decay = planned * (1 - config.schedule.decay_share) if config.schedule.kind == "wsd" else 0
+    early = [found.path for found in checkpoint.committed(run.checkpoints) if found.step <= decay]
+    place = early[-1] if early else "CHECKPOINT"
+    logger.warning(
+        f"{message} To choose the rate, start a new run with `foundling "
+        f"{run.manifest['stage']} --from {place}`, best from a checkpoint before the rate fell."
+    )
+
+
+def say_warmup(schedule: ScheduleSettings, steps: int) -> None:
+    """Warn of a warm-up that the run would not outlast."""
+    if schedule.warmup_steps > steps:
+        logger.warning(
+            f"schedule.warmup_steps = {schedule.warmup_steps}: the run has only {steps} steps, so "
+            f"the warm-up takes {warmup_steps(schedule, steps)}."
+        )

@@ -111,6 +111,8 @@ class TunedData(Section):
     also a database of votes, a file or a URL, which is read once and kept in the run as a file."""
     format: str = "auto"
     """auto: told by the columns and what they hold."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """By the format's name of a column, the files' name of it."""
     on_error: OnError = "stop"
     style: Style = "chat"
     """chat: roles and turns; plain: a prompt and its answer as text."""
@@ -121,7 +123,7 @@ class TunedData(Section):
     packing: bool = True
     """Several examples in a row, none of which sees another; false: one a row."""
     row_length: int | None = Field(None, gt=1)
-    """Tokens in a row; None: the context."""
+    """Tokens in a row; None: the context, or less where an epoch would not fill one step."""
     validation: tuple[str, ...] = ()
     """Files of the validation split; none: a share of the prompts is held out."""
     validation_fraction: float = Field(0.05, gt=0, lt=1)

@@ -12,6 +12,7 @@ from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples
 from foundling.data.reading import read_conversations
+from foundling.data.repair import Repair
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
 from foundling.metrics.answers import measure_answers
@@ -20,7 +21,7 @@ from foundling.objectives.reference import StoredHidden, store_hidden, verify
 from foundling.runs.run import Run
 from foundling.stages.assembly import run_stage
 from foundling.stages.job import Check, Job, Stage
-from foundling.stages.reading import Split, read_rows
+from foundling.stages.reading import Split, fit_rows, read_rows
 from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData
 from foundling.text.chat import Learn
 from foundling.training.loop import Seam, untouched
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 class InstructionData(TunedData):
     """The conversations that are learned from, and how they become rows of tokens."""
 
+    repair: tuple[Repair, ...] = ()
+    """How conversations that are out of order are mended: merge, trim; none: they are faults."""
     learn: Learn = "all"
     """The answers that are learned of a conversation of several turns: all, or the last."""
 
@@ -91,7 +94,13 @@ SftJob = Job[SftConfig, SupervisedData]
 
 def _read(job: SftJob, files: Sequence[str], split: Split) -> list[SourcedConversation]:
     settings = job.config.data
-    found, report = read_conversations(files, format=settings.format, on_error=settings.on_error)
+    found, report = read_conversations(
+        files,
+        repair=settings.repair,
+        format=settings.format,
+        columns=settings.columns,
+        on_error=settings.on_error,
+    )
     for line in report.lines():
         logger.info(line)
     return found
@@ -100,11 +109,24 @@ def _read(job: SftJob, files: Sequence[str], split: Split) -> list[SourcedConver
 def _pack(
     job: SftJob, learned: list[SourcedConversation], held_out: list[SourcedConversation]
 ) -> tuple[SupervisedData, SupervisedData]:
-    train, validation = (_packed(job, some) for some in (learned, held_out))
+    settings = job.config.data
+    splits = [_examples(job, some) for some in (learned, held_out)]
+    row_length = fit_rows(job, splits[0].lengths, max(int(some.lengths.max()) for some in splits))
+    train, validation = (
+        SupervisedData(
+            examples,
+            context=row_length,
+            batch_size=job.config.training.batch_size,
+            seed=job.config.seed,
+            packing=settings.packing,
+            decode=job.tokenizer.decode,
+        )
+        for examples in splits
+    )
     return train, validation
 
 
-def _packed(job: SftJob, conversations: list[SourcedConversation]) -> SupervisedData:
+def _examples(job: SftJob, conversations: list[SourcedConversation]) -> Examples:
     settings = job.config.data
     examples, report = Examples.make(
         conversations,
@@ -116,14 +138,7 @@ def _packed(job: SftJob, conversations: list[SourcedConversation]) -> Supervised
     )
     for line in report.lines():
         logger.info(line)
-    return SupervisedData(
-        examples,
-        context=job.context,
-        batch_size=job.config.training.batch_size,
-        seed=job.config.seed,
-        packing=settings.packing,
-        decode=job.tokenizer.decode,
-    )
+    return examples
 
 
 def _with_text(job: SftJob) -> SupervisedData | AnchoredData:
@@ -139,7 +154,7 @@ def _with_text(job: SftJob) -> SupervisedData | AnchoredData:
         raise ConfigError("anchor.text_rows: stands beside packed rows; set data.packing.")
     text = TextData(
         job.forgetting.store().split("train"),
-        context=job.context,
+        context=job.train.context,
         batch_size=anchor.text_rows,
         seed=job.config.seed,
         decode=job.tokenizer.decode,
@@ -191,6 +206,11 @@ def _validate(job: SftJob, check: Check) -> dict[str, Any]:
     }
 
 
+def _resolve(job: SftJob) -> SftConfig:
+    data = job.config.data.model_copy(update={"row_length": job.train.context})
+    return job.config.model_copy(update={"data": data})
+
+
 def _facts(job: SftJob) -> dict[str, Any]:
     return {
         "data": list(job.config.data.files),
@@ -201,8 +221,8 @@ def _facts(job: SftJob) -> dict[str, Any]:
 
 def _plan(job: SftJob) -> str:
     config = job.config
-    full = f"{job.train.efficiency:.1%} full"
-    return f"{config.training.batch_size} rows, {full}, λ = {config.anchor.strength:g}"
+    rows = f"{config.training.batch_size} rows of {job.train.context:,} tokens"
+    return f"{rows}, {job.train.efficiency:.1%} full, λ = {config.anchor.strength:g}"
 
 
 SFT = Stage(
@@ -212,6 +232,7 @@ SFT = Stage(
     pack=_pack,
     objective=_objective,
     validate=_validate,
+    resolve=_resolve,
     data=_with_text,
     facts=_facts,
     plan=_plan,

@@ -30,18 +30,25 @@ class ScheduleSettings(Section):
         return self
 
 
+def warmup_steps(settings: ScheduleSettings, total_steps: int) -> int:
+    """The steps of the warm-up; a tenth of a run that is shorter than what was set."""
+    given = settings.warmup_steps
+    return given if given <= total_steps else total_steps // 10
+
+
 def rate_share(settings: ScheduleSettings, step: int, total_steps: int) -> float:
     """The share of the full learning rate at `step` (0 is the first) of `total_steps`.
 
     Source: Hu et al. 2024, MiniCPM (wsd); Loshchilov and Hutter 2017, SGDR (cosine).
     """
-    if step < settings.warmup_steps:
-        return (step + 1) / (settings.warmup_steps + 1)
+    warmup = warmup_steps(settings, total_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
     if settings.kind == "constant":
         return 1.0
     if settings.kind == "wsd":
-        decay_steps = min(settings.decay_share * total_steps, total_steps - settings.warmup_steps)
+        decay_steps = min(settings.decay_share * total_steps, total_steps - warmup)
         left = (total_steps - step) / decay_steps if decay_steps > 0 else 1.0
         return settings.final + (1 - settings.final) * min(1.0, left)
-    done = (step - settings.warmup_steps) / max(1, total_steps - settings.warmup_steps)
+    done = (step - warmup) / max(1, total_steps - warmup)
     return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

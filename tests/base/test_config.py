@@ -35,6 +35,8 @@ def test_a_whole_configuration_comes_back_as_it_was() -> None:
         ({"trainin": {}}, 'trainin: no such setting (.*). Did you mean "training"'),
         ({"training": {"step": 1}}, 'training.step: no such setting (.*). Did you mean "steps"'),
         ({"training": {"steps": 0}}, "training.steps = 0: input should be greater than 0."),
+        ({"training": {"steps": True}}, "training.steps = true: expected a number, not true or"),
+        ({"schedule": {"final": False}}, "schedule.final = false: expected a number, not true or"),
         ({"training": {"steps": "many"}}, 'training.steps = "many": input should be a valid int'),
         ({"validation": {"sampling": {"top_p": 2}}}, "validation.sampling.top_p = 2"),
         ({"schedule": {"kind": "linear"}}, "schedule.kind"),

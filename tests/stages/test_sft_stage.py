@@ -1,6 +1,7 @@
 """Instruction tuning as a stage: anchor, reference, forgetting, resume, adapters, early end."""
 
 import json
+import logging
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from faults import Fault, FaultPlan
 from safetensors.torch import load_file
 
 from foundling import hamlet, models
-from foundling.base.config import ConfigError, override
+from foundling.base.config import ConfigError, load_toml, override
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
 from foundling.stages.adapter_folders import export_adapter, merge_adapter
@@ -258,6 +259,8 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
     export_adapter(run, tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
     merge_adapter(str(parent), tmp_path / "adapter", tmp_path / "merged")
+    with pytest.raises(ConfigError, match="stands on other weights"):
+        merge_adapter(str(run.folder), tmp_path / "adapter", tmp_path / "twice")
     tokens = torch.arange(9)[None]
     ours, merged = (load_model(path)[0].eval() for path in (run.folder, tmp_path / "merged"))
     torch.testing.assert_close(merged.hidden(tokens), ours.hidden(tokens))
@@ -266,6 +269,28 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
         export_adapter(plain, tmp_path / "none")
     with pytest.raises(ConfigError, match="not empty"):
         export_adapter(run, tmp_path / "adapter")
+
+
+def test_a_step_is_never_more_than_an_epoch(
+    settings: Callable[..., SftConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    short = sft(settings("training.batch_size=60", "training.steps=2"), tmp_path / "short")
+    saved = load_toml(short.folder / "config.toml")
+    assert saved["training"]["batch_size"] == 60
+    assert saved["data"]["row_length"] < 64
+    assert "with longer ones a step would be more than one epoch" in caplog.text
+    assert "batch_size" not in caplog.text
+    resumed = SftConfig.parse(override(saved, ["training.steps=3"]))
+    assert sft(resumed, short.folder, resume=True).records()["train"][-1]["step"] == 3
+
+    huge = ("training.batch_size=4000", "training.epochs=3", "training.micro_batch_size=32")
+    config = settings(*huge).values()
+    config["training"]["steps"] = None
+    few = sft(SftConfig.parse(config), tmp_path / "few")
+    held = load_toml(few.folder / "config.toml")["training"]["batch_size"]
+    assert few.records()["train"][-1]["step"] == 3
+    assert f"training.batch_size = 4000: an epoch has only {held} rows" in caplog.text
 
 
 def test_rows_of_text_hold_it_nearer_to_what_it_knew(
