@@ -16,7 +16,8 @@ from foundling.models.batch import (
     whole_document,
 )
 from foundling.models.language_model import LanguageModel
-from foundling.objectives import OBJECTIVES, Dpo, Objective, Sft
+from foundling.objectives import OBJECTIVES, Dpo, Kto, Objective, Sft
+from foundling.objectives.kto import KtoSettings
 from foundling.objectives.reference import FrozenModel
 from foundling.objectives.reference_log_probs import LiveLogProbs
 
@@ -168,13 +169,16 @@ def some_batch(name: str, rows: int) -> Batch:
 
 def make(name: str) -> Objective:
     """An objective of the table; one that needs a reference gets another model's."""
-    if name != "dpo":
+    if name not in ("dpo", "kto"):
         return OBJECTIVES[name]()
     other = build("transformer")
     with torch.no_grad():
         for parameter in other.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    return Dpo(reference=LiveLogProbs(FrozenModel(other)))
+    reference = LiveLogProbs(FrozenModel(other))
+    if name == "dpo":
+        return Dpo(reference=reference)
+    return Kto(KtoSettings(undesirable=1.3), reference, torch.arange(10) % 3 > 0)
 
 
 def gradients(model: LanguageModel, name: str, batches: list[Batch]):

@@ -146,6 +146,11 @@ STAGES: Mapping[str, Entry] = {
             "Tune a model on preferences: chosen answers gain on rejected ones.",
             options=(PARENT, _data("Preferences to learn from"), *ROWS),
         ),
+        _entry(
+            "kto",
+            "Tune a model on answers labelled good or bad: good ones gain, bad ones lose.",
+            options=(PARENT, _data("Labelled answers to learn from"), *ROWS),
+        ),
     )
 }
 

@@ -22,7 +22,6 @@ from foundling.objectives.dpo import DpoSettings, at_the_reference
 from foundling.objectives.reference_log_probs import (
     LiveLogProbs,
     ReferenceLogProbs,
-    StoredLogProbs,
     store_log_probs,
     verify_log_probs,
 )
@@ -165,8 +164,7 @@ def read_preferences(
         kept[place], job.kept[name] = str((job.out / name).resolve()), votes.write
         job.facts.setdefault("votes", []).append(votes.name)
         found, lines = found + votes.pairs, [*lines, *votes.report]
-    for line in lines:
-        logger.info(line)
+    job.log(lines)
     which = "files" if split == "train" else "validation"
     named = {which: tuple(kept.get(file, file) for file in files)}
     job.config = job.config.model_copy(update={"data": data.model_copy(update=named)})
@@ -219,8 +217,7 @@ def _encoded(job: Job[C, PreferenceData], sourced: list[SourcedPair]) -> Encoded
         style=settings.style,
         on_long=settings.on_long,
     )
-    for line in report.lines():
-        logger.info(line)
+    job.log(report.lines())
     return pairs
 
 
@@ -255,26 +252,24 @@ def pair_plan(job: Job[C, PreferenceData]) -> str:
 
 
 def _objective(job: DpoJob, data: PreferenceData) -> Dpo:
-    return Dpo(job.config.dpo, _log_probs(job, data))
+    settings = job.config.dpo
+    needed = settings.has_reference
+    return Dpo(settings, reference_log_probs(job, data, job.config.reference) if needed else None)
 
 
-def _log_probs(job: DpoJob, data: PreferenceData) -> ReferenceLogProbs | None:
-    if not job.config.dpo.has_reference:
-        return None
-    if job.config.reference.kind == "live":
+def reference_log_probs(
+    job: Job[C, PreferenceData], data: PreferenceData, settings: ReferenceSettings
+) -> ReferenceLogProbs:
+    """The parent's log-probabilities of both answers, live or computed once and checked now."""
+    if settings.kind == "live":
         return LiveLogProbs(job.reference)
-    return _stored(job, data)
-
-
-def _stored(job: DpoJob, data: PreferenceData) -> StoredLogProbs:
-    """The reference's log-probabilities of all pairs, computed once and checked now."""
     device, precision = job.machine.device, job.machine.precision
     model = job.origin.untuned().to(device)
     stored = store_log_probs(
         model,
         data.ordered_batches(),
         len(data.pairs),
-        Path(job.config.reference.store or job.out / "reference"),
+        Path(settings.store or job.out / "reference"),
         job.reference_key({"pairs": data.pairs.fingerprint}),
         device=device,
         precision=precision,

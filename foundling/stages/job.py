@@ -1,5 +1,6 @@
 """What a stage is, and the parts that one run of a stage is put together from."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from foundling.stages.settings import StageConfig
 from foundling.statistics.wilson import wilson
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record
+
+logger = logging.getLogger(__name__)
 
 CANARY_ROWS = 8
 Check = Callable[[], None]
@@ -151,6 +154,11 @@ class Job(Generic[Config, Batches]):
     @property
     def epochs(self) -> float:
         return self.steps * self.config.training.batch_size / self.train.rows_per_epoch
+
+    def log(self, lines: Iterable[str]) -> None:
+        """Report what was read."""
+        for line in lines:
+            logger.info(line)
 
     def keep(self, folder: Path) -> None:
         """Write into the folder of a new run what the run starts from."""

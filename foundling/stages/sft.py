@@ -1,6 +1,5 @@
 """Instruction tuning: a pretrained model learns to answer, held near what it was by a KL anchor."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +25,6 @@ from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData
 from foundling.text.chat import Learn
 from foundling.training.loop import Seam, untouched
 from foundling.training.optimizers import OptimizerSettings
-
-logger = logging.getLogger(__name__)
 
 
 class InstructionData(TunedData):
@@ -101,8 +98,7 @@ def _read(job: SftJob, files: Sequence[str], split: Split) -> list[SourcedConver
         columns=settings.columns,
         on_error=settings.on_error,
     )
-    for line in report.lines():
-        logger.info(line)
+    job.log(report.lines())
     return found
 
 
@@ -136,8 +132,7 @@ def _examples(job: SftJob, conversations: list[SourcedConversation]) -> Examples
         style=settings.style,
         on_long=settings.on_long,
     )
-    for line in report.lines():
-        logger.info(line)
+    job.log(report.lines())
     return examples
 
 

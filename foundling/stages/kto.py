@@ -1,0 +1,128 @@
+"""Tuning on labelled answers: good ones gain on the parent, bad ones lose."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundling.base.config import ConfigError
+from foundling.data.conversations import LabelledConversation, SourcedPair
+from foundling.data.pairs import PreferenceData
+from foundling.data.reading import read_labelled
+from foundling.objectives.kto import Kto, KtoSettings
+from foundling.runs.run import Run
+from foundling.stages.assembly import run_stage
+from foundling.stages.dpo import (
+    AT_START,
+    PreferenceConfig,
+    ReferenceSettings,
+    kl_to_parent,
+    pack_pairs,
+    pair_facts,
+    pair_plan,
+    reference_log_probs,
+    resolve_pairs,
+)
+from foundling.stages.job import Check, Job, Stage
+from foundling.stages.reading import Split, read_rows
+from foundling.training.loop import Seam, untouched
+
+GOOD, BAD = " (good)", " (bad)"
+
+
+class KtoConfig(PreferenceConfig):
+    """Everything that a run on labelled answers is made of."""
+
+    kto: KtoSettings = KtoSettings()
+    reference: ReferenceSettings = ReferenceSettings()
+
+
+def kto(config: KtoConfig, out: Path, *, resume: bool = False, seam: Seam = untouched) -> Run:
+    """Tune a model on labelled answers, or resume the run in `out`; see `run_stage`."""
+    return run_stage(KTO, config, out, resume=resume, seam=seam)
+
+
+KtoJob = Job[KtoConfig, PreferenceData]
+
+
+def _read(job: KtoJob, files: Sequence[str], split: Split) -> list[LabelledConversation]:
+    data = job.config.data
+    found, report = read_labelled(
+        files, format=data.format, columns=data.columns, on_error=data.on_error
+    )
+    job.log(report.lines())
+    return found
+
+
+def _pack(
+    job: KtoJob, learned: list[LabelledConversation], held_out: list[LabelledConversation]
+) -> tuple[PreferenceData, PreferenceData]:
+    return pack_pairs(job, mismatched(learned), mismatched(held_out))
+
+
+def mismatched(answers: Sequence[LabelledConversation]) -> list[SourcedPair]:
+    """Each answer beside that to another prompt, the one next shorter than it.
+
+    Raises:
+        ConfigError: all answers are to one prompt, or are the same.
+    """
+    by_length = sorted(range(len(answers)), key=lambda index: (_length(answers[index]), index))
+    pairs: dict[int, SourcedPair] = {}
+    for place, index in enumerate(by_length):
+        answer = answers[index]
+        others = (answers[other] for other in (*by_length[:place][::-1], *by_length[place + 1 :]))
+        for other in others:
+            ending = other.messages[len(other.prompt) :]
+            if other.prompt != answer.prompt and ending != answer.messages[answer.given :]:
+                break
+        else:
+            raise ConfigError(
+                f"{answer.where}: the KL is estimated from answers to other prompts, and there are "
+                "none; give rows with several prompts."
+            )
+        where = answer.where + (GOOD if answer.label else BAD)
+        mismatch = (*answer.prompt, *ending)
+        pairs[index] = SourcedPair(where, answer.messages, mismatch, answer.given)
+    return [pairs[index] for index in range(len(answers))]
+
+
+def _length(answer: LabelledConversation) -> int:
+    return sum(len(message.content) for message in answer.messages[answer.given :])
+
+
+def _objective(job: KtoJob, data: PreferenceData) -> Kto:
+    labels = torch.tensor([where.endswith(GOOD) for where in data.pairs.where])
+    return Kto(job.config.kto, reference_log_probs(job, data, job.config.reference), labels)
+
+
+def _begin(job: KtoJob) -> None:
+    """Check that at the start no answer has gained or lost.
+
+    Raises:
+        ConfigError: some has: the reference is not the model that training starts from.
+    """
+    _, found = job.measured(job.objective, [job.train.batch(0)])
+    if not (abs(found["margin"]) <= AT_START[job.machine.precision]):
+        raise ConfigError(
+            f"at step 0 the margin is {found['margin']:.6f}, not 0: the reference is not the model "
+            f"that training starts from; delete {job.out} and the stored reference, and start anew."
+        )
+
+
+def _validate(job: KtoJob, check: Check) -> dict[str, Any]:
+    return job.measure(check) | {"kl_nats": kl_to_parent(job, check)}
+
+
+KTO = Stage(
+    name="kto",
+    config=KtoConfig,
+    read=read_rows(_read, "labelled answers"),
+    pack=_pack,
+    objective=_objective,
+    validate=_validate,
+    resolve=resolve_pairs,
+    begin=_begin,
+    facts=pair_facts,
+    plan=lambda job: f"{pair_plan(job)}, β = {job.config.kto.beta:g}",
+)
