@@ -1,33 +1,32 @@
 """Where the reference's log-probabilities of the answers come from."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from foundling.base import durable
 from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
 from foundling.models.batch import PreferenceBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.answers import Answers, answer_log_probs, summed, supervised_targets
 from foundling.objectives.losses import linear_log_probs
-from foundling.objectives.reference import (
-    DisabledAdapter,
-    FrozenModel,
-    evaluating,
-    place_of,
-    plain_key,
+from foundling.objectives.reference import DisabledAdapter, FrozenModel, evaluating
+from foundling.objectives.reference_store import (
+    ADVICE,
+    Progress,
+    check_ids,
+    file_of,
+    fill,
+    open_stored,
+    stored,
 )
 
-TENSOR, KEY = "log_probs", "key"
+TENSOR = "log_probs"
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}
 """How far a log-probability may be off, relative to its size (or to one nat, if that is more), by
 the precision of the products, where a batch of another shape gave it.
@@ -73,31 +72,18 @@ class StoredLogProbs:
         Raises:
             ConfigError: there is nothing, or it is not whole.
         """
-        file = _file(folder, key)
-        advice = "delete that file, and it is computed anew."
-        if not file.is_file():
-            raise ConfigError(f"{file}: no stored log-probabilities of the reference here.")
-        try:
-            with safe_open(file, framework="pt") as opened:
-                kept = json.loads((opened.metadata() or {})[KEY])
-                values = opened.get_tensor(TENSOR)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ConfigError(f"{file}: cannot be read: {error}; {advice}") from None
-        if kept != plain_key(key):
-            raise ConfigError(f"{file}: holds the log-probabilities of another key; {advice}")
+        file = file_of(folder, key)
+        found = open_stored(folder, key, "log-probabilities")
+        values = found.get(TENSOR, torch.empty(0))
         whole = values.ndim == 2 and values.shape[1] == 2 and bool(values.isfinite().all())
         if values.dtype != torch.float32 or not whole:
-            raise ConfigError(f"{file}: does not hold two finite numbers a pair; {advice}")
+            raise ConfigError(f"{file}: does not hold two finite numbers a pair; {ADVICE}")
         return cls(file, values)
 
     def log_probs(self, batch: PreferenceBatch) -> Answers:
         """Raises ValueError: the batch has pairs that are not stored."""
         ids = batch.pair_ids.cpu()
-        if ids.numel() and int(ids.max()) >= len(self.values):
-            raise ValueError(
-                f"pair_ids up to {int(ids.max())}: {self.file} holds those of {len(self.values)} "
-                "pairs; the data must be those it was made from."
-            )
+        check_ids(ids, len(self.values), self.file, "pair")
         found = torch.where((ids >= 0)[..., None], self.values[ids.clamp(min=0)], 0.0)
         return found.to(batch.tokens.device, non_blocking=True)
 
@@ -111,46 +97,28 @@ def store_log_probs(
     *,
     device: torch.device,
     precision: torch.dtype,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> StoredLogProbs:
     """The log-probabilities of all pairs of `batches`, computed now unless they lie in `folder`.
 
     `key` names all that they depend on (weights, data, precision, versions). They are kept in
-    fp32, two numbers a pair; the file is there whole or not at all. `progress` is told pairs done
-    and in all.
+    fp32, two numbers a pair. `progress` is told pairs done and in all.
 
     Raises:
         ConfigError: what lies there is not whole.
-        ValueError: the batches do not hold each pair from 0 to `num_pairs` - 1.
+        ValueError: the batches do not hold each pair from 0 to `num_pairs` - 1, with finite values.
         OSError: the disk is full or broken.
     """
-    final = _file(folder, key)
-    if final.exists():
-        stored = StoredLogProbs.open(folder, key)
-        if len(stored.values) != num_pairs:
-            raise ConfigError(
-                f"{final}: holds {len(stored.values)} pairs where there are {num_pairs}; delete "
-                "that file, and it is computed anew."
-            )
-        return stored
-    values = torch.full((num_pairs, 2), float("nan"))
-    done = 0
-    for batch in batches:
-        ids, found = _computed(model, batch, device, precision)
-        if len(ids) and int(ids.max()) >= num_pairs:
-            raise ValueError(f"pair_ids up to {int(ids.max())} among {num_pairs} pairs.")
-        values[ids] = found
-        done += len(ids)
-        progress(min(done, num_pairs), num_pairs)
-    broken = (~values.isfinite()).any(dim=1).nonzero()[:, 0]
-    if len(broken):
-        raise ValueError(
-            f"{len(broken)} of {num_pairs} pairs have no finite log-probability, first number "
-            f"{int(broken[0])}."
+    if not file_of(folder, key).exists():
+        with stored(folder, key, {TENSOR: ((num_pairs, 2), torch.float32)}) as tensors:
+            parts = (_computed(model, batch, device, precision) for batch in batches)
+            fill(tensors[TENSOR], parts, "pair", progress)
+    found = StoredLogProbs.open(folder, key)
+    if len(found.values) != num_pairs:
+        raise ConfigError(
+            f"{found.file}: holds {len(found.values)} pairs where there are {num_pairs}; {ADVICE}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.replace(final, save({TENSOR: values}, {KEY: json.dumps(plain_key(key))}))
-    return StoredLogProbs.open(folder, key)
+    return found
 
 
 def verify_log_probs(
@@ -187,7 +155,3 @@ def _computed(
         values, _ = answer_log_probs(model, batch.to(device))
     there = batch.pair_ids >= 0
     return batch.pair_ids[there].cpu(), values.cpu()[there.cpu()].float()
-
-
-def _file(folder: Path, key: Mapping[str, Any]) -> Path:
-    return place_of(folder, key).with_suffix(".safetensors")

@@ -1,7 +1,6 @@
 """The reference's vectors: frozen, by switching adapters off, and from the disk."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from foundling import models
 from foundling.base.config import ConfigError
@@ -165,9 +165,9 @@ def test_computed_once(tmp_path: Path) -> None:
     again = store(build(), tmp_path, batches=[])  # no batch is asked for
     assert len(again.vectors) == NUM_TARGETS
     reordered = dict(reversed(KEY.items()))
-    assert StoredHidden.open(tmp_path, reordered).folder == again.folder
+    assert StoredHidden.open(tmp_path, reordered).file == again.file
     other = store(build(7), tmp_path, key={**KEY, "weights": "xyz"})
-    assert other.folder != again.folder
+    assert other.file != again.file
     assert not torch.equal(other.vectors, again.vectors)
 
 
@@ -203,33 +203,31 @@ def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         StoredHidden.open(tmp_path, KEY)
 
 
-def cut(path: Path) -> None:
-    file = path / "hidden.bin"
+def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
 
 
-def garble(path: Path) -> None:
-    (path / "reference.json").write_text("{")
+def garble(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b'{"__metadata__"', b'{"__metadata__', 1))
 
 
-def rename_key(path: Path) -> None:
-    record = json.loads((path / "reference.json").read_text())
-    record["key"]["weights"] = "another"
-    (path / "reference.json").write_text(json.dumps(record))
+def rename_key(file: Path) -> None:
+    tensors = load_file(file)
+    save_file(tensors, file, {"key": json.dumps({**KEY, "weights": "another"})})
 
 
-def reshape(path: Path) -> None:
-    record = json.loads((path / "reference.json").read_text())
-    record["shape"][0] += 1
-    (path / "reference.json").write_text(json.dumps(record))
+def reshape(file: Path) -> None:
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    narrower = tensors["hidden"][:, 1:].contiguous()
+    save_file({**tensors, "hidden": narrower}, file, {"key": json.dumps(KEY)})
 
 
 @pytest.mark.parametrize("damage", [cut, garble, rename_key, reshape])
 def test_a_damaged_store_is_refused(tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    damage(store(build(), tmp_path).folder)
-    with pytest.raises(ConfigError, match="delete that folder"):
+    damage(store(build(), tmp_path).file)
+    with pytest.raises(ConfigError, match="delete that file"):
         StoredHidden.open(tmp_path, KEY)
-    with pytest.raises(ConfigError, match="delete that folder"):
+    with pytest.raises(ConfigError, match="delete that file"):
         store(build(), tmp_path)
 
 
@@ -277,9 +275,9 @@ def test_verification_finds_other_weights_and_other_data(tmp_path: Path) -> None
     )
     with pytest.raises(ConfigError, match="is off by"):
         check(build(), swapped)
-    file = stored.folder / "hidden.bin"
-    shutil.copy(file, tmp_path / "copy")
-    file.write_bytes(bytes(file.stat().st_size))
+    tensors = load_file(stored.file)
+    zeros = {**tensors, "hidden": torch.zeros_like(tensors["hidden"])}
+    save_file(zeros, stored.file, {"key": json.dumps(KEY)})
     with pytest.raises(ConfigError, match="is off by"):
         verify(
             StoredHidden.open(tmp_path, KEY), build(), batch, device=CPU, precision=torch.float32
