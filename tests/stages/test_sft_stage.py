@@ -274,23 +274,22 @@ def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(
 def test_a_step_is_never_more_than_an_epoch(
     settings: Callable[..., SftConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
-    short = sft(settings("training.batch_size=60", "training.steps=2"), tmp_path / "short")
+    caplog.set_level(logging.INFO, "foundling")
+    rows = [{"prompt": f"Say {n}.", "completion": f"{n}!"} for n in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = f'data.files=["{tmp_path / "rows.jsonl"}"]'
+    short = sft(settings(data, "training.batch_size=20", "training.steps=2"), tmp_path / "short")
     saved = load_toml(short.folder / "config.toml")
-    assert saved["training"]["batch_size"] == 60
+    assert saved["training"]["batch_size"] == 20
     assert saved["data"]["row_length"] < 64
     assert "with longer ones a step would be more than one epoch" in caplog.text
     assert "batch_size" not in caplog.text
     resumed = SftConfig.parse(override(saved, ["training.steps=3"]))
     assert sft(resumed, short.folder, resume=True).records()["train"][-1]["step"] == 3
 
-    huge = ("training.batch_size=4000", "training.epochs=3", "training.micro_batch_size=32")
-    config = settings(*huge).values()
-    config["training"]["steps"] = None
-    few = sft(SftConfig.parse(config), tmp_path / "few")
-    held = load_toml(few.folder / "config.toml")["training"]["batch_size"]
-    assert few.records()["train"][-1]["step"] == 3
-    assert f"training.batch_size = 4000: an epoch has only {held} rows" in caplog.text
+    few = sft(settings(data, "training.batch_size=4000", "training.steps=1"), tmp_path / "few")
+    assert load_toml(few.folder / "config.toml")["training"]["batch_size"] == 32
+    assert "training.batch_size = 4000: an epoch has only 32 rows" in caplog.text
 
 
 def test_rows_of_text_hold_it_nearer_to_what_it_knew(

@@ -48,8 +48,6 @@ def test_a_decay_over_all_steps_begins_where_the_warm_up_ends() -> None:
 
 def test_a_warm_up_that_the_run_would_not_outlast_takes_a_tenth_of_it() -> None:
     settings = ScheduleSettings(kind="constant", warmup_steps=20)
-    assert rate_share(settings, 0, 21) == pytest.approx(1 / 21)
-    assert [rate_share(settings, step, 20) for step in (0, 1, 2)] == pytest.approx(
-        [1 / 3, 2 / 3, 1]
-    )
+    assert rate_share(settings, 0, 20) == pytest.approx(1 / 21)
+    assert [rate_share(settings, step, 19) for step in (0, 1)] == pytest.approx([1 / 2, 1])
     assert rate_share(settings, 0, 8) == 1
