@@ -158,7 +158,7 @@ def test_out_to_a_file_and_in_again(
         (("export", "votes.db", "--out", "a.jsonl", "--split", "0"), "between 0 and 1"),
         (("export", "votes.db", "--out", "no/a.jsonl"), "no does not exist"),
         (("import", "text.db", "--db", "new.db"), "no file of a kind that is read"),
-        (("import", "bad.jsonl", "--db", "new.db"), "fit no known format"),
+        (("import", "bad.jsonl", "--db", "new.db"), "a text alone is no conversation"),
         (("import", "bad.jsonl", "--db", "new.db", "--format", "x"), "no such format"),
         (("simulate", "nowhere", "--name", "n", "--rule", "longer"), "begin it with http://"),
     ],
