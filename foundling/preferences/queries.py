@@ -136,6 +136,25 @@ def shown_as(connection: sql.Connection, key: str) -> tuple[Side, Kind]:
     raise no_item()
 
 
+def open_item(connection: sql.Connection, annotator_id: int, key: str) -> Item:
+    """The item with this key, which the annotator has been given and has not judged.
+
+    Raises:
+        Conflict: it is judged already, or was given to another annotator.
+        ConfigError: no item has the key.
+    """
+    lease = connection.execute(
+        sql.select(leases.c.annotator_id, leases.c.closed_by).where(leases.c.key == key)
+    ).one_or_none()
+    if lease is None:
+        shown_as(connection, key)  # an undo gave the item another key
+    elif lease.annotator_id != annotator_id:
+        raise other_annotator()
+    if lease is None or lease.closed_by is not None:
+        raise judged_already()
+    return item(connection, key)
+
+
 def given_back(connection: sql.Connection, undo_key: str) -> Item | None:
     """The open item of the judgement that this undo took back, if it is open still."""
     undo, gone = judgements.alias(), judgements.alias()

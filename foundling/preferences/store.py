@@ -4,14 +4,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
 import sqlalchemy as sql
 
 from foundling.base.config import ConfigError
-from foundling.preferences import leasing, queries
+from foundling.preferences import leasing, queries, recording
 from foundling.preferences.checks import Conflict, check_kind, check_name, check_pair, check_vote
 from foundling.preferences.database import Database
 from foundling.preferences.leasing import Leasing, Request
@@ -27,7 +26,6 @@ from foundling.preferences.records import (
     Side,
     Verdict,
     Vote,
-    digest,
 )
 from foundling.preferences.schema import annotators, leases, pairs, rubrics
 
@@ -234,7 +232,7 @@ class PreferenceStore:
                 key = _lease_pair(connection, request, pair_id)
                 vote = Vote(key, annotator, verdicts[pair_id])
                 check_vote(vote)
-                _record(connection, vote, request.now)
+                recording.record(connection, known, vote, request.now)
             return len(new)
 
     def record(self, vote: Vote, *, now: float | None = None) -> Receipt:
@@ -249,7 +247,8 @@ class PreferenceStore:
         """
         check_vote(vote)
         with self._database.write() as connection:
-            return _record(connection, vote, _time(now))
+            known = _known(connection, vote.annotator)
+            return recording.record(connection, known, vote, _time(now))
 
     def undo(
         self,
@@ -272,34 +271,8 @@ class PreferenceStore:
             raise ConfigError("key is empty: give every undo a key of its own.")
         with self._database.write() as connection:
             known = _known(connection, annotator)
-            said = digest(["undo", known.name, judgement_id])
-            kept = queries.kept(connection, key, said)
-            if kept is not None:
-                return kept
-            event = queries.standing(connection, known.id, judgement_id)
-            lease = connection.execute(
-                sql.select(leases).where(leases.c.closed_by == event.id)
-            ).one()
-            receipt = queries.insert_undo(connection, key, said, event, _time(now))
-            # The old key stays with the undone vote, so that its retries are recognised.
             ttl = (settings or Leasing()).ttl_seconds
-            connection.execute(
-                sql.update(leases)
-                .where(leases.c.id == lease.id)
-                .values(
-                    key=secrets.token_hex(16),
-                    closed_by=None,
-                    skipped=False,
-                    expires=receipt.created + ttl,
-                )
-            )
-            # An open repeat of it has nothing left to repeat.
-            connection.execute(
-                sql.delete(leases).where(
-                    leases.c.repeat_of == event.id, leases.c.closed_by.is_(None)
-                )
-            )
-            return receipt
+            return recording.undo(connection, known, key, judgement_id, ttl, _time(now))
 
     def shown_as(self, key: str) -> tuple[Side, Kind]:
         """Which answer stood left on the item with this key, given or judged, and its kind.
@@ -319,16 +292,7 @@ class PreferenceStore:
         """
         with self._database.read() as connection:
             known = _known(connection, annotator)
-            lease = connection.execute(
-                sql.select(leases.c.annotator_id, leases.c.closed_by).where(leases.c.key == key)
-            ).one_or_none()
-            if lease is None:
-                queries.shown_as(connection, key)  # an undo gave the item another key
-            elif lease.annotator_id != known.id:
-                raise queries.other_annotator()
-            if lease is None or lease.closed_by is not None:
-                raise queries.judged_already()
-            return queries.item(connection, key)
+            return queries.open_item(connection, known.id, key)
 
     def given_back(self, undo_key: str) -> Item | None:
         """The item that an undo opened again; None where it is judged anew."""
@@ -384,7 +348,7 @@ def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _known(connection: sql.Connection, name: str) -> "sql.Row[tuple[object, ...]]":
+def _known(connection: sql.Connection, name: str) -> queries.Row:
     found = queries.annotator(connection, name)
     if found is None:
         raise ConfigError(f'annotator "{name}": not known; add the annotator first.')
@@ -405,26 +369,3 @@ def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> s
         raise Conflict(f'pair {pair_id}: "{request.annotator}" has judged it; undo that first.')
     gold = pair.gold is not None
     return leasing.give(connection, request, pair_id, Choice(0, 1.0), "asked", gold=gold)
-
-
-def _record(connection: sql.Connection, vote: Vote, now: float) -> Receipt:
-    known = _known(connection, vote.annotator)
-    said = digest({**asdict(vote), "annotator": known.name, "milliseconds": None})
-    kept = queries.kept(connection, vote.key, said)
-    if kept is not None:
-        return kept
-    lease = connection.execute(sql.select(leases).where(leases.c.key == vote.key)).one_or_none()
-    if lease is None:
-        raise queries.no_item()
-    if lease.annotator_id != known.id:
-        raise queries.other_annotator()
-    check_vote(vote, lease.kind)
-    if vote.rubric_version is not None and not queries.rubric(connection, vote.rubric_version):
-        raise ConfigError(f"rubric_version = {vote.rubric_version}: no such version.")
-    receipt = queries.insert_vote(connection, vote, lease, known.simulated, said, now)
-    connection.execute(
-        sql.update(leases)
-        .where(leases.c.id == lease.id)
-        .values(closed_by=receipt.judgement_id, skipped=vote.verdict == "skip")
-    )
-    return receipt
