@@ -93,11 +93,11 @@ class TrainedRun(Run):
 
 
 def pretrain(
-    config: Config = None, *, out: Place, data: Place | None = None, resume: bool = False,
-    **settings: Any,
+    config: Config = None, *, out: Place, data: Place | None = None, parent: Place | None = None,
+    resume: bool = False, **settings: Any,
 ) -> TrainedRun:  # fmt: skip
-    """Train a model on a folder that `prepare` wrote; see `train`."""
-    return train("pretrain", config, data=data, out=out, resume=resume, **settings)
+    """Train a model on a folder of tokens, from scratch or from `parent`; see `train`."""
+    return train("pretrain", config, data=data, parent=parent, out=out, resume=resume, **settings)
 
 
 def sft(
@@ -126,7 +126,7 @@ def train(
     resume: bool = False,
     **settings: Any,
 ) -> TrainedRun:
-    """Run a stage: `pretrain`, `sft`, `dpo`, or one of another package.
+    """Run a stage: `pretrain`, `sft`, `dpo`, `kto`, or one of another package.
 
     Args:
         out: the folder of the run.
