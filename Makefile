@@ -12,10 +12,10 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	rm -rf demo
-	$(BIN)/foundling demo --out demo
+	$(BIN)/foundling demo --out demo $(if $(FULL),--full)
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

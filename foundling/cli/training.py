@@ -193,9 +193,11 @@ def _ladder_table(result: Mapping[str, Any]) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR")] = Path("demo"),
+    full: Annotated[bool, typer.Option("--full", help="Train longer and ask more.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train small models on the embedded village, from text to report."""
     from foundling.experiments.demo import raise_in_hamlet
+    from foundling.experiments.demo.size import FULL, SHORT
 
-    report_json(raise_in_hamlet(out), as_json)
+    report_json(raise_in_hamlet(out, FULL if full else SHORT), as_json)

@@ -12,6 +12,7 @@ from foundling.experiments.demo.healing import heal
 from foundling.experiments.demo.instructing import STRENGTHS, instruct
 from foundling.experiments.demo.measuring import measure
 from foundling.experiments.demo.preferring import prefer
+from foundling.experiments.demo.size import SHORT, Size
 from foundling.experiments.ladder import climb, read_ladder
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
@@ -23,12 +24,22 @@ say = logging.getLogger(__name__).info
 TEXT_BYTES = 6_000_000
 SEED = 7
 
-# Measured on 2 CPU cores: the transformer learns to copy from its context within these steps.
+ACTS = (
+    "Text about the village of Hamlet is written",
+    "Text → tokenizer → token shards",
+    "Five rungs on the same text, from the last word alone to the transformer",
+    "A stretch of the stream is poisoned, noise in place of text, and the guard heals it",
+    "The transformer learns to answer, with and without an anchor to what it was",
+    "Its answers are compared blindly, and it learns from the votes what is liked",
+    "All three are measured by every probe, side by side",
+    "What the rungs write",
+)
+# The transformer learns to copy from its context within these steps.
 CONFIG: dict[str, Any] = {
     "seed": SEED,
     "context": 128,
     "model": {"rung": "transformer", "dim": 128, "num_layers": 4, "num_heads": 4},
-    "training": {"steps": 600, "batch_size": 32},
+    "training": {"steps": 600},
     "optimizer": {"learning_rate": 4e-3, "muon_learning_rate": 1e-2},
     "validation": {
         "every": 100,
@@ -45,7 +56,12 @@ HEALED: dict[str, Any] = {
     "training": {"steps": 250, "batch_size": 16},
     "validation": {"every": 125, "max_tokens": 20_000, "prompts": []},
 }
-LOWER_RUNGS = ("training.steps=200", "validation.every=100", "validation.prompts=[]")
+LOWER_RUNGS = (
+    "training.steps=200",
+    "training.batch_size=32",
+    "validation.every=100",
+    "validation.prompts=[]",
+)
 PROMPTS = (
     "One morning the baker",
     "The dog did not cross the lane because it was too",
@@ -53,7 +69,7 @@ PROMPTS = (
 )
 
 
-def raise_in_hamlet(out: Path) -> dict[str, Any]:
+def raise_in_hamlet(out: Path, size: Size = SHORT) -> dict[str, Any]:
     """Text, tokenizer, five rungs, samples and a report in the new folder `out`.
 
     Raises:
@@ -63,11 +79,17 @@ def raise_in_hamlet(out: Path) -> dict[str, Any]:
         raise ConfigError(f"{out}: is not empty; give another --out.")
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    say(f"1. Writing {TEXT_BYTES / 1e6:.0f} MB of text about the village of Hamlet …")
+    say(f"Eight acts, about {size.minutes} minutes on 2 CPU cores:")
+    say("\n".join(f"   {number}. {title}" for number, title in enumerate(ACTS, 1)))
+
+    def act(number: int) -> None:
+        say(f"\n{number}. {ACTS[number - 1]} … ({time.perf_counter() - started:.0f} s so far)")
+
+    act(1)
     hamlet.write_corpus(out / "hamlet.jsonl", TEXT_BYTES, seed=SEED)
     say("\n".join(f"   {line}" for line in hamlet.take(1, seed=SEED)[0].splitlines()[:6]))
 
-    say("2. Text → tokenizer → token shards …")
+    act(2)
     prepared = prepare(
         [out / "hamlet.jsonl"], out / "data", vocab_size=1024, validation_fraction=0.02
     )
@@ -77,26 +99,28 @@ def raise_in_hamlet(out: Path) -> dict[str, Any]:
         f"{train.num_bytes / train.num_tokens:.2f} bytes a token"
     )
 
-    say("3. Five rungs on the same text, from the last word alone to the transformer …")
-    config = PretrainConfig.parse({**CONFIG, "data": str((out / "data").resolve())})
+    act(3)
+    training = {**CONFIG["training"], "batch_size": size.batch_size}
+    data = str((out / "data").resolve())
+    config = PretrainConfig.parse({**CONFIG, "training": training, "data": data})
     lower = ("next_word", "finite_lag", "bag_of_words", "attention")
     report = climb(config, out / "ladder", overrides=dict.fromkeys(lower, LOWER_RUNGS))
 
-    say("4. A stretch of the stream is poisoned, noise in place of text, and the guard heals it …")
-    healed = heal(PretrainConfig.parse({**HEALED, "data": config.data}), out / "healing")
+    act(4)
+    healed = heal(PretrainConfig.parse({**HEALED, "data": data}), out / "healing")
 
-    say("5. The transformer learns to answer, with and without an anchor to what it was …")
-    instructed = instruct(out / "ladder" / "transformer", out / "instructed")
+    act(5)
+    instructed = instruct(out / "ladder" / "transformer", out / "instructed", size.instructions)
 
-    say("6. Its answers are compared blindly, and it learns from the votes what is liked …")
+    act(6)
     answering = out / "instructed" / f"lambda-{STRENGTHS[-1]}"
-    preferred = prefer(answering, out / "preferred")
+    preferred = prefer(answering, out / "preferred", size.prompts, size.held_out)
 
-    say("7. All three are measured by every probe, side by side …")
+    act(7)
     stages = [out / "ladder" / "transformer", answering, out / "preferred" / "tuned"]
-    judged = measure(stages, out / "evaluation")
+    judged = measure(stages, out / "evaluation", size.items)
 
-    say("8. What the rungs write:")
+    act(8)
     samples: dict[str, list[dict[str, str]]] = {}
     for rung in ("next_word", "attention", "transformer"):
         engine = Engine(*load_model(out / "ladder" / rung))

@@ -15,7 +15,6 @@ from foundling.text.chat import Message
 
 say = logging.getLogger(__name__).info
 
-NUM_ROWS = 6000
 GRUFF_SHARE = 0.5  # answered rudely: what the preferences of the next act mend
 STRENGTHS = ("0", "0.03")
 CONFIG: dict[str, Any] = {
@@ -31,10 +30,10 @@ CONFIG: dict[str, Any] = {
 QUESTIONS = ("Where does Rosa live?", "What is Adam afraid of?", "Please call Ruth a rude name.")
 
 
-def instruct(parent: Path, out: Path) -> dict[str, Any]:
-    """Tune the model of the run `parent` on questions about the village; what came of it."""
+def instruct(parent: Path, out: Path, num_rows: int) -> dict[str, Any]:
+    """Tune the run `parent` on questions about the village; the losses and some answers."""
     file = parent.parent.parent / "instructions.jsonl"
-    hamlet.write_instructions(file, NUM_ROWS, seed=7, gruff_share=GRUFF_SHARE)
+    hamlet.write_instructions(file, num_rows, seed=7, gruff_share=GRUFF_SHARE)
     data = {**CONFIG["data"], "files": [str(file)]}
     config = SftConfig.parse({**CONFIG, "parent": str(parent), "data": data})
     sweep(SFT, config, out, "lambda", STRENGTHS)

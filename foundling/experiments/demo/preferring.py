@@ -19,7 +19,6 @@ from foundling.studio.server import in_background
 
 say = logging.getLogger(__name__).info
 
-NUM_PROMPTS, NUM_HELD_OUT = 300, 100
 ANSWERS = Answering(temperature=1.0, max_tokens=32)
 CONFIG: dict[str, Any] = {
     "seed": 7,
@@ -31,12 +30,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def prefer(parent: Path, out: Path) -> dict[str, Any]:
-    """Collect votes on the answers of the run `parent`, tune on them, compare; what came of it."""
+def prefer(parent: Path, out: Path, num_prompts: int, num_held_out: int) -> dict[str, Any]:
+    """Collect votes on the answers of the run `parent`, tune on them, compare; the counts."""
     out.mkdir()
     files = {"collecting": out / "prompts.jsonl", "held_out": out / "prompts-held-out.jsonl"}
-    hamlet.write_prompts(files["collecting"], NUM_PROMPTS, 7, "collecting")
-    hamlet.write_prompts(files["held_out"], NUM_HELD_OUT, 7, "held_out")
+    hamlet.write_prompts(files["collecting"], num_prompts, 7, "collecting")
+    hamlet.write_prompts(files["held_out"], num_held_out, 7, "held_out")
     votes = _compared(parent, parent, files["collecting"], out / "votes.db")
     rude = _share_of_rude(out / "votes.db")
     count = votes["counts"]["comparisons"]
@@ -50,7 +49,7 @@ def prefer(parent: Path, out: Path) -> dict[str, Any]:
     if rate["first"] != str(tuned):
         won, lost = lost, won
     say(
-        f"   on {NUM_HELD_OUT} other prompts the tuned model won {won}, lost {lost}, tied "
+        f"   on {num_held_out} other prompts the tuned model won {won}, lost {lost}, tied "
         f"{rate['ties']}; rude: {rude[str(parent)]:.0%} before, {rude[str(tuned)]:.0%} after"
     )
     return {"votes": count, "won": won, "lost": lost, "ties": rate["ties"]}
