@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from typing import Protocol
@@ -12,6 +13,8 @@ from foundling.preferences.records import Pair
 from foundling.preferences.store import PreferenceStore
 
 logger = logging.getLogger(__name__)
+
+EVERY = 10.0  # seconds between two words about how far it is
 
 
 class Report(Protocol):
@@ -61,11 +64,14 @@ class Production:
         self.wait(patience)
 
     def _run(self) -> None:
-        count = 0
+        count, told = 0, time.monotonic()
         try:
             for pair in self._producer:
                 self._store.add_pair(pair)
                 count += 1
+                if time.monotonic() - told > EVERY:
+                    logger.info(f"{count:,} pairs of answers so far")
+                    told = time.monotonic()
                 if self._stopping.is_set():
                     return
         except (ConfigError, HttpError) as error:

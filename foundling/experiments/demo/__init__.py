@@ -34,7 +34,6 @@ ACTS = (
     "All three are measured by every probe, side by side",
     "What the rungs write",
 )
-# The transformer learns to copy from its context within these steps.
 CONFIG: dict[str, Any] = {
     "seed": SEED,
     "context": 128,
