@@ -72,12 +72,21 @@ def _data(help: str) -> Option:
 ROWS = (
     Option("--format", "data.format", "The format of the data; default: told by its columns."),
     Option(
+        "--columns",
+        "data.columns",
+        "Which column is which, as in prompt=question,completion=reply.",
+        "OURS=THEIRS,...",
+    ),
+    Option(
         "--on-error",
         "data.on_error",
         "What to do with a broken row.",
         type=Literal["stop", "skip"],
     ),
 )
+
+
+REPAIR = Option("--repair", "data.repair", "How to repair turns out of order.", "merge,trim")
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ STAGES: Mapping[str, Entry] = {
         _entry(
             "sft",
             "Tune a model on instructions, held near its parent by λ · KL.",
-            options=(PARENT, _data("Conversations to learn from"), *ROWS),
+            options=(PARENT, _data("Conversations to learn from"), *ROWS, REPAIR),
         ),
         _entry(
             "dpo",

@@ -151,12 +151,16 @@ def read_preferences(
     What the votes amount to is kept with the run as a file, which the resumed run reads.
     """
     data, found, lines = job.config.data, list[SourcedPair](), list[str]()
-    rows = [file for file in files if not is_database(file)]
+    own = [file for file in files if Path(file).parent == job.out.resolve()]  # kept votes
+    rows = [file for file in files if file not in own and not is_database(file)]
     if rows:
-        some, report = read_pairs(
+        found, report = read_pairs(
             rows, format=data.format, columns=data.columns, on_error=data.on_error
         )
-        found, lines = found + some, report.lines()
+        lines += report.lines()
+    if own:
+        some, report = read_pairs(own)
+        found, lines = found + some, lines + report.lines()
     kept, prefix = dict[str, str](), "" if split == "train" else "validation-"
     for number, place in enumerate((file for file in files if is_database(file)), 1):
         votes = Votes.read(place, who=data.who, without=data.without)
@@ -164,6 +168,8 @@ def read_preferences(
         kept[place], job.kept[name] = str((job.out / name).resolve()), votes.write
         job.facts.setdefault("votes", []).append(votes.name)
         found, lines = found + votes.pairs, [*lines, *votes.report]
+    if split == "train" and not kept and not own and (data.who != "all" or data.without):
+        raise ConfigError("data.who, data.without: only votes in a database have annotators.")
     job.log(lines)
     which = "files" if split == "train" else "validation"
     named = {which: tuple(kept.get(file, file) for file in files)}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from foundling.base.config import ConfigError, Section, load_toml, override
+from foundling.data.columns import Columns
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
@@ -111,8 +112,8 @@ class TunedData(Section):
     also a database of votes, a file or a URL, which is read once and kept in the run as a file."""
     format: str = "auto"
     """auto: told by the columns and what they hold."""
-    columns: dict[str, str] = Field(default_factory=dict)
-    """By the format's name of a column, the files' name of it."""
+    columns: Columns = Field(default_factory=dict)
+    """The files' name of a column by the format's: {prompt = "question"}, or "prompt=question"."""
     on_error: OnError = "stop"
     style: Style = "chat"
     """chat: roles and turns; plain: a prompt and its answer as text."""

@@ -198,6 +198,47 @@ def test_votes_are_read_from_their_database_and_kept_with_the_run(
     assert same(weights(run), weights(alone))
 
 
+def test_votes_beside_rows_whose_columns_are_named_resume_the_same(
+    settings: Callable[..., DpoConfig], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in files[1].read_text().splitlines()]
+    named = tmp_path / "named.jsonl"
+    named.write_text(
+        "".join(
+            json.dumps({"q": r["prompt"], "good": r["chosen"], "bad": r["rejected"]}) + "\n"
+            for r in rows[:-9]
+        )
+    )
+    place = tmp_path / "votes.db"
+    with PreferenceStore.open(place) as store:
+        store.add_annotator("ann")
+        store.add_annotator("bob")
+        ids = store.add_pairs(
+            Pair((Message("user", r["prompt"]),), Answer(r["chosen"], "x"), Answer("No.", "y"))
+            for r in rows[-9:]
+        )
+        store.judge_pairs("ann", dict.fromkeys(ids, "A"))
+        store.judge_pairs("bob", dict.fromkeys(ids, "B"))
+    changes = (
+        f"data.files={json.dumps([str(place), str(named)])}",
+        "data.columns=prompt=q,chosen=good,rejected=bad",
+        'data.without=["bob"]',
+    )
+    whole = dpo(settings(*changes), tmp_path / "whole")
+    assert whole.manifest["pairs"] < len(rows)
+    with pytest.raises(Interrupted):
+        dpo(settings(*changes), tmp_path / "parts", seam=interrupts)
+    saved = DpoConfig.parse(load_toml(tmp_path / "parts" / "config.toml"))
+    parts = dpo(saved, tmp_path / "parts", resume=True)
+    assert same(weights(parts), weights(whole))
+
+
+def test_files_have_no_annotators(settings: Callable[..., DpoConfig], tmp_path: Path) -> None:
+    for change in ('data.without=["bob"]', "data.who=people"):
+        with pytest.raises(ConfigError, match="only votes in a database have annotators"):
+            dpo(settings(change), tmp_path / "run")
+
+
 def test_a_place_without_votes_is_one_clear_error(
     settings: Callable[..., DpoConfig], tmp_path: Path
 ) -> None:

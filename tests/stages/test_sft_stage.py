@@ -330,3 +330,27 @@ def test_the_guard_heals_this_stage_too(
     told = settings(*for_long, "guard.enabled=false").values() | {"amendments": amendments}
     clean = sft(SftConfig.parse(told), tmp_path / "clean")
     assert same(weights(healed), weights(clean))
+
+
+def test_columns_and_repairs_are_named_in_one_text(
+    settings: Callable[..., SftConfig], tmp_path: Path
+) -> None:
+    data = settings("data.repair=trim, merge", "data.columns=prompt=q,completion=reply").data
+    assert data.repair == ("merge", "trim")
+    assert data.columns == {"prompt": "q", "completion": "reply"}
+    assert settings('data.repair=["trim"]').data.repair == ("trim",)
+    with pytest.raises(ConfigError, match=r'repair = "merg": no such repair .* Did you mean "merg'):
+        settings("data.repair=merg")
+    rows = [[("user", str(n)), ("user", "Hello?"), ("assistant", "Yes.")] for n in range(12)]
+    file = tmp_path / "twice.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps({"messages": [{"role": r, "content": c} for r, c in row]}) + "\n"
+            for row in rows
+        )
+    )
+    files = f"data.files={json.dumps([str(file)])}"
+    with pytest.raises(ConfigError, match=r"twice\.jsonl:1: .* data\.repair"):
+        sft(settings(files), tmp_path / "run")
+    run = sft(settings(files, "data.repair=merge", "training.steps=1"), tmp_path / "run")
+    assert load_toml(run.folder / "config.toml")["data"]["repair"] == ["merge"]
