@@ -32,15 +32,15 @@ Rows = list[dict[str, Any]]
 class Format:
     """One kind of row.
 
-    `needs` are the columns that tell it, `may_have` those that it reads where they are; every
-    format reads `system`. Case does not matter in the names of columns.
-
     Args:
-        parse: FILE:LINE and the row's columns by the format's names to what the row holds.
+        kind: what its rows hold.
+        needs: the columns that identify it; upper and lower case are the same.
+        parse: reads (FILE:LINE, the values by the format's own names of their columns).
+        may_have: optional columns; every format also reads "system".
         also: other names of its columns, such as "response" for "completion".
-        looks: whether the values of some rows are such, where the columns alone do not tell.
-        write: a pair, or a labelled answer, as rows; with strings in place of messages if so
-            wished, or RowError where it cannot be written so.
+        looks: whether the values fit, where the columns alone do not identify the format.
+        write: writes what one row holds as rows, with strings in place of messages if its flag is
+            set; RowError where that is impossible.
     """
 
     kind: Kind
