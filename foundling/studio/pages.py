@@ -1,5 +1,6 @@
 """The pages: static files, which fetch all that they show over the HTTP interface."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -31,6 +32,11 @@ class _Assets(StaticFiles):
 
 def add_pages(app: FastAPI, *, invited: bool) -> None:
     """Add the start page (which asks for a name unless `invited`) and the comparison page."""
+
+    @app.get("/assets/vue.js", include_in_schema=False)
+    def vue() -> Response:
+        return FileResponse(_vue(), headers=HEADERS)
+
     app.mount("/assets", _Assets(directory=ASSETS))
 
     @app.get("/", include_in_schema=False)
@@ -42,6 +48,14 @@ def add_pages(app: FastAPI, *, invited: bool) -> None:
     @app.get("/compare", include_in_schema=False)
     def compare() -> Response:
         return _page("compare")
+
+
+def _vue() -> Path:
+    """Vue's build for browsers, which nicegui ships; nicegui itself is not imported."""
+    found = find_spec("nicegui")
+    assert found is not None, "a dependency"
+    assert found.origin is not None
+    return Path(found.origin).with_name("static") / "vue.esm-browser.prod.js"
 
 
 def _page(name: str) -> Response:

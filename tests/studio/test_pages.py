@@ -24,3 +24,13 @@ def test_pages_load_nothing_from_elsewhere(desk: Desk, invited: bool) -> None:
             assert "https://" not in answer.text
         assert client.get("/?token=a%26b").headers["Location"] == "/compare?token=a%26b"
         assert client.get("/assets/../pages.py").status_code == 404
+
+
+def test_vue_comes_from_the_package_that_ships_it(desk: Desk) -> None:
+    app = create_app(desk)
+    add_pages(app, invited=False)
+    with TestClient(app) as client:
+        found = client.get("/assets/vue.js")
+    assert found.status_code == 200
+    assert "javascript" in found.headers["Content-Type"]
+    assert "createApp" in found.text
