@@ -85,7 +85,8 @@ def test_from_text_to_generation(
 def test_the_ladder_stands_side_by_side_and_goes_on(
     village: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("ladder", "--data", village, "--out", tmp_path / "ladder", "--json", *SMALL)
+    command = ("ladder", "--data", village, "--out", tmp_path / "ladder", "--json")
+    command = (*command, *SMALL, "--set=followers.report=false")
     assert call(*command, "--set-rung", "transformer:model.num_layers=2") == 0
     result = last_json(capsys.readouterr().out)
     assert [row["rung"] for row in result["rows"]] == [
@@ -146,7 +147,8 @@ def test_a_resumed_run_keeps_its_settings(
     village: Path, tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert call("pretrain", empty_config, "--data", village, "--out", run, *SMALL) == 0
+    quick = (*SMALL, "--set=followers.report=false")
+    assert call("pretrain", empty_config, "--data", village, "--out", run, *quick) == 0
     assert call("pretrain", empty_config, "--resume", "--out", run) == 2
     assert "give no CONFIG" in capsys.readouterr().err
     assert call("pretrain", "--resume", "--out", run, "--set", "model.dim=32") == 2
@@ -217,7 +219,7 @@ def test_from_a_pretrained_run_to_answers(
     village: Path, tmp_path: Path, empty_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, tuned = tmp_path / "base", tmp_path / "tuned"
-    longer = ("--set=context=64", "--set=training.steps=3")
+    longer = ("--set=context=64", "--set=training.steps=3", "--set=followers.report=false")
     assert call("pretrain", empty_config, "--data", village, "--out", base, *SMALL, *longer) == 0
     file = tmp_path / "rows.jsonl"
     rows = [{"instruction": f"Say {n}.", "output": f"{n}!", "topic": "n"} for n in range(40)]
