@@ -58,7 +58,7 @@ class DpoSettings(Section):
     label_smoothing: float | None = Field(None, ge=0, lt=0.5)
     """ε, the share of the labels that is thought to be wrong; None: 0, or 0.1 for robust."""
     lengths: Literal["sum", "mean"] | None = None
-    """Of ipo's log-probabilities: of the whole answer, as in the paper, or per token. None: sum."""
+    """ipo's log-probabilities: of the whole answer, as in the paper, or per token. None: sum."""
     gamma: float | None = Field(None, ge=0)
     """The margin that simpo asks for; None: 1."""
     nll: float = Field(0.0, ge=0)

@@ -37,7 +37,7 @@ def linear_cross_entropy(
     """Sum over rows of −log softmax(weight · hidden)[target] + z_loss · logsumexp².
 
     Returns the sum (with gradients), and without gradients each row's cross-entropy (0 where the
-    target is IGNORE) and each row's logsumexp. The gradient is worked out in the forward pass,
+    target is IGNORE) and each row's logsumexp. The gradient is computed in the forward pass,
     chunk by chunk, so that at most `chunk_rows × vocab` logits exist at any time. The products run
     in autocast's precision, the softmax and all sums in fp32 at least.
 
@@ -62,7 +62,7 @@ def anchored_cross_entropy(
     """Sum over rows of −log π(target) + strength · KL(π ‖ reference), over the whole vocabulary.
 
     With log p and log r of the policy and the reference, and d = log p − log r, the gradient of a
-    row's logits is p − onehot(target) + strength · p ∘ (d − KL). It is worked out chunk by chunk
+    row's logits is p − onehot(target) + strength · p ∘ (d − KL). It is computed chunk by chunk
     as in `linear_cross_entropy`; three times `chunk_rows × vocab` numbers exist at a time. No
     gradient goes to the reference. A row whose target is ANCHOR has the KL alone. At strength 0
     the reference only measures the KL: loss and gradients are bit for bit those without one.
@@ -94,7 +94,7 @@ def linear_log_probs(
 ) -> Float[Tensor, " rows"]:
     """log softmax(weight · hidden)[target] of each row, with gradients; 0 where it is IGNORE.
 
-    The logits are worked out chunk by chunk, and once more in the backward pass: what a row's
+    The logits are computed chunk by chunk, and once more in the backward pass: what a row's
     gradient counts is known only when the loss is. At most `chunk_rows × vocab` exist at a time.
     The products run in autocast's precision, the softmax in fp32 at least.
     """
@@ -203,13 +203,13 @@ def _chunk(
 ) -> tuple[Tensor | None, ...]:
     """Each row's cross-entropy, logsumexp, KL and entropy, and the gradients of the chunk's loss.
 
-    What is not wanted is None. Worked in place: three times the chunk's logits, no more.
+    What is not wanted is None. Computed in place: three times the chunk's logits, no more.
     """
-    due = targets >= 0
-    index = torch.where(due, targets, 0)[:, None]
+    supervised = targets >= 0
+    index = torch.where(supervised, targets, 0)[:, None]
     logits = _logits(hidden, weight)
     lse = logits.logsumexp(dim=-1)
-    rows = (lse - logits.gather(1, index)[:, 0]) * due
+    rows = (lse - logits.gather(1, index)[:, 0]) * supervised
     if not (wants_gradient or wants_entropy or anchor):
         return rows, lse, None, None, None, None
     kl = entropy = None
@@ -219,18 +219,20 @@ def _chunk(
         ratio.sub_(ratio.logsumexp(dim=-1, keepdim=True)).neg_().add_(log_probs)
     probs = log_probs.exp() if wants_entropy or anchor else log_probs.exp_()
     if wants_entropy:
-        entropy = -log_probs.mul_(probs).sum(dim=-1) * due
+        entropy = -log_probs.mul_(probs).sum(dim=-1) * supervised
     if anchor:
         kl = log_probs.copy_(probs).mul_(ratio).sum(dim=-1) * (targets != IGNORE)
     if not wants_gradient:
         return rows, lse, kl, entropy, None, None
-    factor = (1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)) * due
+    factor = (1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)) * supervised
     if anchor and kl is not None:
         anchored = (targets != IGNORE) * anchor[2]
         gradient = probs.mul_(ratio.sub_(kl[:, None]).mul_(anchored[:, None]).add_(factor[:, None]))
     else:
         gradient = probs.mul_(factor[:, None])
-    gradient = gradient.scatter_add_(1, index, -due.to(probs.dtype)[:, None]).to(hidden.dtype)
+    gradient = gradient.scatter_add_(1, index, -supervised.to(probs.dtype)[:, None]).to(
+        hidden.dtype
+    )
     return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
 
 

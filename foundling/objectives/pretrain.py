@@ -24,8 +24,8 @@ class Pretrain:
             z_loss=self.z_loss,
             compiled=self.compiled,
         )
-        due = targets != IGNORE
+        supervised = targets != IGNORE
         metrics = {"cross_entropy": rows.sum()}
         if self.z_loss:
-            metrics["z_loss"] = self.z_loss * (lse.square() * due).sum()
-        return LossSum(total, due.sum(), rows.view(batch.targets.shape).sum(1), metrics)
+            metrics["z_loss"] = self.z_loss * (lse.square() * supervised).sum()
+        return LossSum(total, supervised.sum(), rows.view(batch.targets.shape).sum(1), metrics)

@@ -69,7 +69,7 @@ def run_stage(
         model.to(machine.device)
         if config.training.compile:
             # Models trained before in this process must not use up the number of graphs, and
-            # going on uncompiled would be a silent fallback.
+            # continuing uncompiled would be a silent fallback.
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)

@@ -95,7 +95,7 @@ class PreferenceValidation(TunedValidation):
 
 
 class PreferenceGuard(GuardSettings):
-    """When a step is taken for sick, and what is done about it.
+    """When a step counts as abnormal, and what is done about it.
 
     A pair's loss begins at ln 2, the same for all, and spreads as the model learns: some batches
     then have twice the loss of others and are healthy.
@@ -202,16 +202,16 @@ def pack_pairs(
 
 
 def _shares(job: Job[C, PreferenceData]) -> bool:
-    wished, can = job.config.data.shared_prompts, job.model.supports_tree_mask
+    asked, can = job.config.data.shared_prompts, job.model.supports_tree_mask
     rung = job.model.spec["rung"]
-    if wished and not can:
+    if asked and not can:
         raise ConfigError(
             f"data.shared_prompts = true: the rung {rung} cannot keep two answers to one "
             "prompt apart; leave it out, or give false."
         )
-    if wished is None and not can:
+    if asked is None and not can:
         logger.info(f"the rung {rung} cannot share a prompt: each answer reads its own.")
-    return can if wished is None else wished
+    return can if asked is None else asked
 
 
 def _encoded(job: Job[C, PreferenceData], sourced: list[SourcedPair]) -> EncodedPairs:

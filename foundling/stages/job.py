@@ -127,7 +127,7 @@ class Job(Generic[Config, Batches]):
 
     @cached_property
     def objective(self) -> Objective:
-        """Of training."""
+        """What is minimised in training."""
         return self.stage.objective(self, self.train)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Who is told of a run's records: the terminal, the report, TensorBoard and W&B."""
+"""Where a run's records go: the terminal, the report, TensorBoard and W&B."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,16 +18,16 @@ from foundling.training.progress import ProgressLine
 
 
 class FollowerSettings(Section):
-    """Who else is told of the metrics; none of them can stop training."""
+    """Where else the metrics go; none of these can stop training."""
 
     report: bool = True
-    """Draw report.html while training goes on and at its end."""
+    """Draw report.html during training and at its end."""
     tensorboard: bool = False
     wandb_project: str | None = None
 
 
 def require_followers(settings: FollowerSettings) -> None:
-    """Raise ConfigError where a follower that is wished for is not installed."""
+    """Raise ConfigError where a follower that is asked for is not installed."""
     if settings.tensorboard:
         require("tensorboard")
     if settings.wandb_project is not None:
@@ -77,7 +77,7 @@ def observers(
 
 
 class _Reporter:
-    """Follows a run by writing its report anew as it goes on; who trains writes the last one."""
+    """Rewrites the report of a run while it trains; the last one is written at its end."""
 
     EVERY = 10.0  # seconds: drawing takes about one of a core
 
@@ -85,8 +85,8 @@ class _Reporter:
         self.settings, self.folder, self.written = settings, folder, time.monotonic()
 
     def record(self, record: Record) -> None:
-        due = time.monotonic() - self.written >= self.EVERY
-        if due and record["split"] in ("validation", "event"):
+        is_time = time.monotonic() - self.written >= self.EVERY
+        if is_time and record["split"] in ("validation", "event"):
             report(self.settings, self.folder)
             self.written = time.monotonic()
 

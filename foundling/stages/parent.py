@@ -32,11 +32,11 @@ class Parent:
 
     folder: Path
     facts: Mapping[str, Any]
-    """Of the manifest: `source` as it was given, `fingerprint` of the files."""
+    """For the manifest: `source` as it was given, `fingerprint` of the files."""
     pretraining_data: str | None = None
     """The token store that the first of its line was trained on, if a run's manifest says so."""
     seed: int | None = None
-    """Of the run that it comes from."""
+    """The seed of the run that it comes from."""
 
     @classmethod
     def find(cls, source: str) -> Self:
@@ -117,6 +117,6 @@ class Parent:
 
 
 def _manifest(model_folder: Path) -> dict[str, Any]:
-    """Of the run that a checkpoint's model folder lies in; empty where it lies in none."""
+    """The manifest of the run that a model folder lies in; empty where it lies in none."""
     file = model_folder.parent.parent.parent / "manifest.json"
     return load_json(file) if file.is_file() else {}

@@ -113,7 +113,7 @@ def _parent(config: PretrainConfig, out: Path, resume: bool) -> Parent | None:
             f"seed = {config.seed}: the parent read the same text in the same order from its "
             "beginning; give another --set seed=N to read it in another order."
         )
-    # What it learned from is what it goes on to learn from: nothing to forget.
+    # It learns from the same text again: there is nothing to forget.
     return replace(parent, pretraining_data=None)
 
 
@@ -126,14 +126,14 @@ def _settings_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     settings = {key: value for key, value in spec.items() if key not in ("vocab_size", "context")}
     if not given:
         return settings
-    wished = models.rung_settings(given).resolved().values()
-    for key in sorted(wished.keys() | settings.keys()):
-        if key != "dropout" and wished.get(key) != settings.get(key):
+    asked = models.rung_settings(given).resolved().values()
+    for key in sorted(asked.keys() | settings.keys()):
+        if key != "dropout" and asked.get(key) != settings.get(key):
             raise ConfigError(
-                f"model.{key} = {wished.get(key)}: the parent has {settings.get(key)}; a run from "
+                f"model.{key} = {asked.get(key)}: the parent has {settings.get(key)}; a run from "
                 "a parent has its shape, so leave [model] out."
             )
-    return wished
+    return asked
 
 
 def _store(config: PretrainConfig) -> TokenStore:

@@ -22,7 +22,7 @@ NOT_PLOTTED = ("step", "split")
 
 @runtime_checkable
 class Follower(Protocol):
-    """Something that is told each record of a run."""
+    """Something that receives each record of a run."""
 
     def record(self, record: Mapping[str, Any]) -> None: ...
 
@@ -175,7 +175,7 @@ class FollowerThread:
         except BaseException as error:
             self._failed = True
             logger.warning(
-                "%s: switched off after %s: %s. Training goes on; metrics.jsonl has every record.",
+                "%s: switched off after %s: %s. Training continues; metrics.jsonl has all records.",
                 self._name, type(error).__name__, error,
             )  # fmt: skip
             with suppress(queue.Empty):  # what waits is of no use now

@@ -104,7 +104,7 @@ class Loop:
             except OSError as error:
                 raise TrainingStopped(
                     f"step {self.progress.step}: {error.strerror or error}; the last checkpoint is "
-                    "intact. Mend that (a full disk: free space), then go on with --resume."
+                    "intact. Mend that (a full disk: free space), then resume with --resume."
                 ) from error
 
     def _train_or_save(self, interrupt: Interrupt) -> None:
@@ -243,8 +243,8 @@ class Loop:
         return rate_share(self.schedule, step, self.pace.steps)
 
     def _samples(self, step: int) -> list[int]:
-        places = range(step * self.data.batch_size, (step + 1) * self.data.batch_size)
-        return [intervals.kept(self.amendments.skipped, place) for place in places]
+        indices = range(step * self.data.batch_size, (step + 1) * self.data.batch_size)
+        return [intervals.kept(self.amendments.skipped, index) for index in indices]
 
     def _attempt(self, step: int, share: float) -> Attempt:
         """Forward and backward over the step's batch, always the same for the same state."""

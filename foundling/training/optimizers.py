@@ -20,7 +20,7 @@ class OptimizerSettings(Section):
     muon_learning_rate: float = Field(5e-3, gt=0)
     """Muon's, scaled so that its updates are as large as AdamW's (match_rms_adamw)."""
     weight_decay: float = Field(0.1, ge=0)
-    """Of matrices; vectors and embeddings do not decay."""
+    """For matrices; vectors and embeddings do not decay."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     eps: float = Field(1e-8, gt=0)
@@ -130,7 +130,7 @@ class Optimizer:
         return {f"{part}/{self.names[p]}/{key}": value for part, p, key, value in self._entries()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the state that `state` gave, in place of what there is.
+        """Load the state that `state` gave.
 
         The learning rates are those of the settings again.
 

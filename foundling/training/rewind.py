@@ -130,8 +130,8 @@ class Healer:
         if verdict.kind is Kind.STOP:
             raise TrainingStopped(
                 f"step {step}: {verdict.reason}. The newest healthy checkpoint is intact; "
-                "events.jsonl and the report have the samples. Look at them; then go on with "
-                "--resume and larger guard.max_skips or guard.max_rewinds, or start a new run with "
+                "events.jsonl and the report have the samples. Look at them; then resume "
+                "with a larger guard.max_skips or guard.max_rewinds, or start a new run with "
                 "a lower learning rate."
             )
 

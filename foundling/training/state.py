@@ -1,4 +1,4 @@
-"""All that changes as a run goes on: the model, the optimizer, the guard, the progress."""
+"""All that changes during a run: the model, the optimizer, the guard, the progress."""
 
 import json
 import math
@@ -47,7 +47,7 @@ class Snapshot:
 
 @dataclass
 class TrainingState:
-    """Kept in memory or on disk, and taken up again, as one."""
+    """Kept in memory or on disk, and restored, as one."""
 
     model: LanguageModel
     optimizer: Optimizer
@@ -58,7 +58,7 @@ class TrainingState:
     guard: Guard | None = None
     progress: Progress = field(default_factory=Progress)
     largest_weight: float = math.inf
-    """Of the last state that was kept or taken up; infinite: there was none."""
+    """The largest weight of the last state that was kept or restored; infinite: there was none."""
 
     def write(self, folder: Path) -> None:
         """Into the folder of a checkpoint."""

@@ -82,7 +82,7 @@ class Stream:
         return expected if expected is not None and value > expected.limit else None
 
     def accept(self, value: float) -> None:
-        if self.sigma:  # against the centre, so that a curved fall is not taken for a heavy tail
+        if self.sigma:  # against the centre, so that a curved fall is not mistaken for a heavy tail
             self.scores.append((value - self._center()) / self.sigma)
             if len(self.scores) > SCORES:
                 self.scores.popleft()
@@ -111,7 +111,7 @@ class Stream:
     def _fit(self) -> None:
         """The median and the median deviation around a line that falls or is level.
 
-        Only a fall is taken for the trend: a rise would hide the next one.
+        Only a fall counts as the trend: a rise would hide the next one.
         """
         logs = list(self.values)
         half = len(logs) // 2

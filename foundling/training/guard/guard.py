@@ -138,11 +138,11 @@ class Guard:
         signals = asdict(evidence.signals)
         objection = self.detector.objection(signals, shaken=self._shaken())
         rising = None if objection else self.detector.rising_for(evidence.signals.loss)
-        due = step % self.settings.canary_every == 0 or self.doubts > 0
+        is_time = step % self.settings.canary_every == 0 or self.doubts > 0
         if objection and not evidence.replayed:
             return Verdict(Kind.REPLAY, objection)
         if evidence.canary is None:
-            if objection or rising or due:
+            if objection or rising or is_time:
                 return Verdict(Kind.CANARY, objection or "")
             return Verdict(Kind.STEP, "the step computed again is well" * evidence.replayed)
         sick = self._sickness(evidence)

@@ -7,7 +7,7 @@ from foundling.training.guard.detector import LOSS_FLOOR
 
 
 class GuardSettings(Section):
-    """When a step is taken for sick, and what is done about it."""
+    """When a step counts as abnormal, and what is done about it."""
 
     enabled: bool = True
     """false: nothing is skipped or rewound; a loss that is not finite stops the run."""
