@@ -26,8 +26,8 @@ def split_by_prompt(
     """Training and validation, each in the order of `examples`.
 
     A prompt is told by the user's first message, but for its case and white space. Prompts go to
-    validation whole, in the order of their hash, until it holds `fraction` of the examples; one
-    that alone would be more than half of that stays, where there are smaller ones.
+    validation whole, in the order of their hash, until it holds `fraction` of the examples; those
+    that alone are more than half of that come last.
 
     Raises:
         ConfigError: `fraction` is not between 0 and 1, or a side would be empty.
@@ -57,11 +57,12 @@ def split_by_prompt(
 def _held_out(sizes: Counter[int], wanted: float) -> frozenset[int]:
     most = max(wanted / 2, min(sizes.values()))
     chosen, count = set[int](), 0
-    for key in [key for key in sorted(sizes)[:-1] if sizes[key] <= most] or sorted(sizes)[:1]:
-        if chosen and count + sizes[key] / 2 > wanted:
+    for key in sorted(sizes, key=lambda key: (sizes[key] > most, key))[:-1]:  # one always stays
+        if not chosen or count + sizes[key] / 2 <= wanted:
+            chosen.add(key)
+            count += sizes[key]
+        elif sizes[key] <= most:
             break
-        chosen.add(key)
-        count += sizes[key]
     return frozenset(chosen)
 
 

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from foundling.data.conversations import SourcedConversation
@@ -39,6 +39,9 @@ def test_a_share_that_cannot_be_had_is_said(caplog: pytest.LogCaptureFixture) ->
     assert "not the 0.5 of them that was asked for: one prompt alone has 90" in caplog.text
 
 
+@settings(max_examples=200)
+@example([2, 1, 2], 0.75, 1)
+@example([90, 10], 0.05, 1)
 @given(
     st.lists(st.integers(1, 40), min_size=2, max_size=30), st.floats(0.01, 0.9), st.integers(0, 9)
 )
