@@ -16,7 +16,7 @@ from foundling.models.batch import (
     whole_document,
 )
 from foundling.models.language_model import LanguageModel
-from foundling.objectives import OBJECTIVES, Dpo, Kto, Objective, Sft
+from foundling.objectives import Dpo, Kto, Objective, Pretrain, Sft
 from foundling.objectives.kto import KtoSettings
 from foundling.objectives.reference import FrozenModel
 from foundling.objectives.reference_log_probs import LiveLogProbs
@@ -160,6 +160,12 @@ def padded(batch: Batch) -> Batch:
 
 BATCHES = {TokenBatch: token_batch, PreferenceBatch: preference_batch}
 COUNTS = {TokenBatch: 4 * TIME - 7, PreferenceBatch: 7}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "pretrain": Pretrain,
+    "sft": Sft,
+    "dpo": Dpo,
+    "kto": Kto,
+}
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 

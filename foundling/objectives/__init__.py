@@ -1,4 +1,4 @@
-"""The table of objectives."""
+"""What the stages minimise: one file an objective, all by one contract."""
 
 from foundling.objectives.contract import LossSum, Objective
 from foundling.objectives.dpo import Dpo
@@ -6,6 +6,4 @@ from foundling.objectives.kto import Kto
 from foundling.objectives.pretrain import Pretrain
 from foundling.objectives.sft import Sft
 
-OBJECTIVES: dict[str, type[Objective]] = {"pretrain": Pretrain, "sft": Sft, "dpo": Dpo, "kto": Kto}
-
-__all__ = ["OBJECTIVES", "Dpo", "Kto", "LossSum", "Objective", "Pretrain", "Sft"]
+__all__ = ["Dpo", "Kto", "LossSum", "Objective", "Pretrain", "Sft"]
