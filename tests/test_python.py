@@ -12,6 +12,7 @@ import pytest
 from conftest import TINY
 
 import foundling
+from foundling import hamlet
 from foundling.base.config import load_toml
 from foundling.generation.sampling import Sampling
 
@@ -72,6 +73,17 @@ def test_keywords_mean_what_set_means(
     assert settings == {k: v for k, v in load_toml(tmp_path / "tiny.toml").items() if k in settings}
     resumed = foundling.pretrain(out=tmp_path / "again", resume=True, training={"steps": 3})
     assert resumed.summary()["step"] == 3
+
+
+def test_one_input_or_several_are_prepared(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(hamlet.text(20_000, seed=3))
+    options = {"vocab_size": 300, "validation_tail": 0.1}
+    made = [
+        foundling.prepare(inputs, tmp_path / name, **options)
+        for name, inputs in (("one", str(text)), ("several", [text]))
+    ]
+    assert made[0].manifest.train == made[1].manifest.train
 
 
 @pytest.mark.parametrize(
