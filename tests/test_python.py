@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conftest import TINY
+from tiny import TINY
 
 import foundling
 from foundling import hamlet

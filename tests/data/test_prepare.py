@@ -464,6 +464,7 @@ for name in ('small', 'large'):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux")
 def test_memory_is_flat_on_a_stream(tmp_path: Path) -> None:
     """13 MB of text more, which exist nowhere as a whole: kept, they would show."""

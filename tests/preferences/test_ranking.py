@@ -47,6 +47,7 @@ def test_known_strengths_are_found_again() -> None:
     assert ranking.tie == pytest.approx(TIE, abs=0.03)
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_promise() -> None:
     """90% intervals of 40 simulations: by chance fewer than 82% once in thousands of times."""
     hits = []

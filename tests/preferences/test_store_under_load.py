@@ -40,6 +40,7 @@ def check_whole(store: PreferenceStore, receipts: set[int], num_pairs: int, over
     assert len({(j.annotator, j.pair_id) for j in kept}) == len(kept)
 
 
+@pytest.mark.slow
 def test_fifty_threads(store: PreferenceStore, pair_of: Callable[..., Pair]) -> None:
     store.add_pairs(pair_of(n) for n in range(60))
     names = [f"annotator {n}" for n in range(50)]
@@ -53,6 +54,7 @@ def test_fifty_threads(store: PreferenceStore, pair_of: Callable[..., Pair]) -> 
     check_whole(store, set(receipts), 60, 2)
 
 
+@pytest.mark.slow
 def test_four_processes(place: str, pair_of: Callable[..., Pair]) -> None:
     with PreferenceStore.open(place) as store:
         store.add_pairs(pair_of(n) for n in range(40))
@@ -64,6 +66,7 @@ def test_four_processes(place: str, pair_of: Callable[..., Pair]) -> None:
         check_whole(store, set(receipts), 40, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_no_acknowledged_vote_dies_with_its_process(
     file_store: PreferenceStore, tmp_path: Path, pair_of: Callable[..., Pair], seed: int

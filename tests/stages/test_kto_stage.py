@@ -62,6 +62,7 @@ def test_it_begins_at_one_half_and_learns_the_labels(
     assert "Preferred rightly" in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [(), ("adapter.rank=2", "reference.kind=live")])
 def test_interrupted_equals_uninterrupted(
     settings: Callable[..., KtoConfig], tmp_path: Path, changes: tuple[str, ...]
@@ -74,6 +75,7 @@ def test_interrupted_equals_uninterrupted(
     assert metrics(parts) == metrics(whole)
 
 
+@pytest.mark.slow
 def test_the_guard_heals_this_stage_too(settings: Callable[..., KtoConfig], tmp_path: Path) -> None:
     fault = Fault("loss", "nan", samples=range(9, 10), sticky=True)
     healed = kto(settings(), tmp_path / "healed", seam=FaultPlan([fault]))

@@ -23,6 +23,7 @@ from foundling.stages.job import Stage
 from foundling.training.interrupt import Interrupted
 
 REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

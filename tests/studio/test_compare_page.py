@@ -13,6 +13,7 @@ from foundling.text.chat import Message
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=NO_CHROMIUM)
 
 
+@pytest.mark.slow
 def test_votes_by_key(start_server: Callable[..., Server], visit: Callable[..., Visitor]) -> None:
     server = start_server(8, "--annotators", "ann")
     ann = visit(server.links["ann"])

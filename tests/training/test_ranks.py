@@ -36,6 +36,7 @@ def _rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_same(tmp_path: Path) -> None:
     mp.spawn(_rank, (str(tmp_path),), nprocs=2)
     found = [json.loads((tmp_path / f"{rank}.json").read_text("utf-8")) for rank in range(2)]
