@@ -41,7 +41,8 @@ def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="module")
 def run(village: Path, tmp_path_factory: pytest.TempPathFactory) -> foundling.TrainedRun:
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    return foundling.pretrain(TINY, data=village, out=out, context=64, training={"steps": 4})
+    settings = {**TINY, "followers": {"report": True}}
+    return foundling.pretrain(settings, data=village, out=out, context=64, training={"steps": 4})
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
