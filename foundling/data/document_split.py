@@ -97,6 +97,7 @@ class SplitPlan:
         Raises:
             ConfigError: at the end, when a split came out empty.
         """
+        threshold = self._threshold  # first: it may take a pass, and each pass counts anew
         self.duplicates = 0
         counts = dict.fromkeys(SPLITS, 0)
         with DigestSet(self._folder) as seen:
@@ -106,13 +107,13 @@ class SplitPlan:
                     if not seen.add(document.digest):
                         self.duplicates += 1
                         continue
-                    for split, start, stop in self._parts(given, document):
+                    for split, start, stop in self._parts(given, document, threshold):
                         counts[split] += 1
                         yield from _pieces(split, document, start, stop)
         self._refuse_empty(counts)
 
     def _parts(
-        self, given: SplitName, document: Document
+        self, given: SplitName, document: Document, threshold: float
     ) -> Iterator[tuple[SplitName, int, int | None]]:
         if self._tail is not None:
             if not document.whole_file:
@@ -125,7 +126,7 @@ class SplitPlan:
                 yield "train", 0, at
             if at < document.num_characters:
                 yield "validation", at, None
-        elif self._chance(document) < self._threshold:
+        elif self._chance(document) < threshold:
             yield "validation", 0, None
         else:
             yield given, 0, None

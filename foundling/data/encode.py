@@ -101,5 +101,5 @@ def _comes_back(piece: Piece, tokens: list[int], tokenizer: Tokenizer) -> bool:
     if piece.begins and piece.ends:
         return text == piece.text
     # Where no word begins, a token may reach over the border, and even part a character.
-    around, text = piece.before + piece.text + piece.after, text.strip("\ufffd")
-    return around.startswith(text) if piece.begins else text in around
+    around, text = piece.before + piece.text + piece.after, text.rstrip("\ufffd")
+    return around.startswith(text) if piece.begins else text.lstrip("\ufffd") in around

@@ -1,14 +1,17 @@
 """The files that the inputs of a verb name: files, folders, globs, data sets on the hub."""
 
 import glob
+import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from foundling.data.readers import hub, kinds
+from foundling.data.readers import TABLE_ENDINGS, hub, is_text, kinds
 from foundling.data.source_errors import SourceError
+
+log = logging.getLogger(__name__)
 
 
 def expand(
@@ -16,7 +19,8 @@ def expand(
 ) -> tuple[dict[str, int | None], Counter[str]]:
     """The size of each file to read, and the number of files ignored, by suffix.
 
-    A file is read if its name has one of the `endings`.
+    A file is read if its name has one of the `endings`. In a folder with texts to read, a table
+    (.json, .csv, .tsv) is taken for a description of them and ignored, which a warning says.
     The order is that of `inputs`; the files of a folder or a glob are sorted. The size of a pipe
     or of a data set on the hub is unknown.
 
@@ -49,7 +53,16 @@ def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list
     else:
         raise SourceError("missing", f"{given}: no such file or folder.")
     files = sorted(name for name in names if name.lower().endswith(endings))
-    others.update(Path(n).suffix or "no suffix" for n in names if not n.lower().endswith(endings))
+    if os.path.isdir(given) and any(map(is_text, files)):
+        tables = [name for name in files if name.lower().endswith(TABLE_ENDINGS)]
+        files = [name for name in files if not name.lower().endswith(TABLE_ENDINGS)]
+        if tables:
+            more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+            log.warning(
+                f"{tables[0]}{more}: ignored, as a table beside text files in {given}; to read it, "
+                "name it or give a glob."
+            )
+    others.update(Path(name).suffix or "no suffix" for name in set(names) - set(files))
     if not files:
         held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
         raise SourceError(

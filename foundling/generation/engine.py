@@ -85,15 +85,13 @@ class Engine:
             messages: a text, or messages, which may be given as {"role": ..., "content": ...}.
 
         Raises:
-            ConfigError: the last message does not fit the context, or the roles are out of order.
+            ConfigError: the last message does not fit the context, the roles are out of order, or
+                a message has other keys.
         """
         from foundling.generation.conversation import answer
 
         given = [Message("user", messages)] if isinstance(messages, str) else messages
-        asked = [
-            one if isinstance(one, Message) else Message(cast(Role, one["role"]), one["content"])
-            for one in given
-        ]
+        asked = [one if isinstance(one, Message) else _message(one) for one in given]
         return "".join(answer(self, asked, **options))
 
     def _read(self, prompt: str) -> list[int]:
@@ -172,7 +170,7 @@ class Engine:
 def _message(given: Mapping[str, str]) -> Message:
     if given.keys() != {"role", "content"}:
         raise ConfigError(
-            f"a message is a role and a content, not {', '.join(given) or 'nothing'}."
+            f"a message has the keys {', '.join(given) or 'none'}: give role and content, no other."
         )
     return Message(cast(Role, given["role"]), given["content"])
 

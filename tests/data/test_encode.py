@@ -150,6 +150,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.parametrize("where", ["first", "last"])
+def test_a_replacement_character_of_the_text_itself_is_no_loss(
+    tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(documents.Document.pieces, "__defaults__", (0, None, 1500))
+    gaps, num_words = TEXTS["no place to cut"]
+    for seed in range(2):
+        text = text_of(seed, gaps, num_words)
+        text = f"\ufffd{text}" if where == "first" else f"{text}\ufffd"
+        (tmp_path / f"{seed}.txt").write_text(text)
+    report = prepare(
+        [tmp_path / "0.txt"], tmp_path / "s", tokenizer=str(folders["our own"]),
+        validation=[tmp_path / "1.txt"],
+    )  # fmt: skip
+    assert report.manifest.lossless
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 @pytest.mark.parametrize("name", [*BACKENDS, "our own"])
 def test_the_tokens_of_the_pieces_are_those_of_the_whole(

@@ -333,6 +333,24 @@ def test_bad_input_stops_or_is_skipped_and_counted(tmp_path: Path, tokenizer_fol
     assert total == 50
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_looking_for_the_split_counts_nothing_twice(
+    tmp_path: Path, tokenizer_folder: str, number: int
+) -> None:
+    """So few documents that the whole input is read to see which of them are held out."""
+    data = json_lines(tmp_path / "a.jsonl", map(sentence, range(number, number + 3)))
+    with data.open("a") as stream:
+        stream.write('{"text"\n' * 4)
+    settings = {"tokenizer": tokenizer_folder, "validation_fraction": 1e-6}
+    report = prepare([data], tmp_path / "s", on_error="skip", **settings)
+    assert report.manifest.skipped == {"broken JSON": 4}
+    (tmp_path / "a.txt").write_text(sentence(number))
+    (tmp_path / "b.txt").write_text(f"{sentence(5)}%{sentence(6)}")
+    prepare([tmp_path / "*.txt"], tmp_path / "t", separator="%", **settings)
+    read = documents(tmp_path / "t", "train") + documents(tmp_path / "t", "validation")
+    assert sorted(read) == sorted(map(sentence, (number, 5, 6)))
+
+
 def test_a_character_that_the_tokenizer_lacks_is_named_with_its_file(tmp_path: Path) -> None:
     Tokenizer.characters(["abc"]).save(tmp_path / "t")
     data = json_lines(tmp_path / "a.jsonl", [*("abc" * n for n in range(1, 30)), "abc€"])

@@ -203,6 +203,21 @@ def test_folders_and_globs_are_sorted_and_count_what_they_leave(tmp_path: Path) 
     assert texts(odd) == ["odd"]  # a name that exists is no pattern
 
 
+def test_tables_beside_texts_are_read_where_they_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "a.txt", b"one")
+    write(tmp_path / "b.jsonl", rows({"text": "two"}))
+    write(tmp_path / "metadata.json", b'{"by": "me"}')
+    index = write(tmp_path / "sub" / "Index.CSV", b"text\nthree\n")
+    sources = Sources([tmp_path])
+    assert [document.text for document in sources] == ["one", "two"]
+    assert sources.ignored == {".json": 1, ".CSV": 1}
+    assert "metadata.json and 1 more: ignored, as a table beside text files" in caplog.text
+    assert texts(tmp_path, index) == ["one", "two", "three"]
+    assert texts(tmp_path / "*" / "*.CSV") == texts(tmp_path / "sub") == ["three"]
+
+
 def test_reading_twice_gives_the_same(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", rows({"text": "a"}, {}))
     sources = Sources([tmp_path], on_error="skip")

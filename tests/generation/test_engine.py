@@ -146,6 +146,12 @@ def test_the_context_is_a_limit_said_in_words() -> None:
         made.generate("a", stop=[""])
 
 
+@pytest.mark.parametrize("message", [{"role": "user"}, {"role": "user", "text": "a"}, {}])
+def test_a_message_with_other_keys_is_refused(message: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"a message has the keys .*: give role and content"):
+        engine().chat([message])
+
+
 def test_a_sliding_context_goes_on_past_the_limit() -> None:
     made = engine(context=8)
     for seed in range(20):  # some seed writes 30 tokens before an end mark

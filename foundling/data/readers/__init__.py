@@ -18,6 +18,7 @@ RowReader = Callable[[SourceFile], Iterator[Row | SourceError]]
 
 PACKINGS = ("", ".gz", ".zst")
 TEXT_ENDINGS = tuple(ending + packing for ending in (".txt", ".md") for packing in PACKINGS)
+TABLE_ENDINGS = tuple(end + packing for end in (".json", ".csv", ".tsv") for packing in PACKINGS)
 ROW_READERS: dict[str, RowReader] = {
     ending + packing: reader
     for ending, reader in {
