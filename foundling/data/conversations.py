@@ -66,6 +66,8 @@ class SourcedPair:
     chosen: Conversation
     rejected: Conversation
     given: int
+    label: bool = True
+    """Of a labelled answer, which stands as the chosen one: it is good."""
 
     @property
     def prompt(self) -> Conversation:

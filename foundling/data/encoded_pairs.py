@@ -41,6 +41,8 @@ class EncodedPairs:
     offsets: npt.NDArray[np.int64]
     where: tuple[str, ...]
     pad: int
+    labels: tuple[bool, ...] = ()
+    """Whether the chosen answer of each pair is good, of labelled answers."""
 
     @classmethod
     def make(
@@ -67,7 +69,7 @@ class EncodedPairs:
         if max_length < 2:
             raise ConfigError(f"max_length = {max_length}: a pair has at least 2 tokens a side.")
         report = LengthReport(max_length, noun="pairs")
-        kept: list[tuple[str, Sides]] = []
+        kept: list[tuple[SourcedPair, Sides]] = []
         for start in range(0, len(pairs), BATCH):
             some = pairs[start : start + BATCH]
             for pair, sides in zip(some, _rendered(some, tokenizer, style), strict=True):
@@ -81,7 +83,7 @@ class EncodedPairs:
                     continue
                 if short[0].tokens == short[1].tokens:
                     raise ConfigError(f"{pair.where}: both answers are the same tokens.")
-                kept.append((pair.where, short))
+                kept.append((pair, short))
         report.num_kept = len(kept)
         if not kept:
             raise ConfigError(
@@ -91,12 +93,12 @@ class EncodedPairs:
         return cls._gathered(kept, padding(tokenizer)), report
 
     @classmethod
-    def _gathered(cls, kept: Sequence[tuple[str, Sides]], pad: int) -> "EncodedPairs":
+    def _gathered(cls, kept: Sequence[tuple[SourcedPair, Sides]], pad: int) -> "EncodedPairs":
         parts = []
-        for where, (chosen, rejected) in kept:
+        for pair, (chosen, rejected) in kept:
             front = chosen.learned.index(True)
-            assert chosen.tokens[:front] == rejected.tokens[:front], where
-            assert not any(rejected.learned[:front]), where
+            assert chosen.tokens[:front] == rejected.tokens[:front], pair.where
+            assert not any(rejected.learned[:front]), pair.where
             parts.append((chosen.tokens[:front], chosen.learned[:front]))
             parts += ((side.tokens[front:], side.learned[front:]) for side in (chosen, rejected))
         sizes = [len(tokens) for tokens, _ in parts]
@@ -104,8 +106,9 @@ class EncodedPairs:
             np.fromiter(chain.from_iterable(t for t, _ in parts), np.int32, sum(sizes)),
             np.fromiter(chain.from_iterable(x for _, x in parts), np.bool_, sum(sizes)),
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            tuple(where for where, _ in kept),
+            tuple(pair.where for pair, _ in kept),
             pad,
+            tuple(pair.label for pair, _ in kept),
         )
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """Tuning on labelled answers: good ones gain on the parent, bad ones lose."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,6 @@ from foundling.stages.dpo import (
 from foundling.stages.job import Check, Job, Stage
 from foundling.stages.reading import Split, read_rows
 from foundling.training.loop import Seam, untouched
-
-GOOD, BAD = " (good)", " (bad)"
 
 
 class KtoConfig(PreferenceConfig):
@@ -58,11 +57,16 @@ def _read(job: KtoJob, files: Sequence[str], split: Split) -> list[LabelledConve
 def _pack(
     job: KtoJob, learned: list[LabelledConversation], held_out: list[LabelledConversation]
 ) -> tuple[PreferenceData, PreferenceData]:
-    return pack_pairs(job, mismatched(learned), mismatched(held_out))
+    return pack_pairs(job, mismatched(learned), mismatched(held_out, learned))
 
 
-def mismatched(answers: Sequence[LabelledConversation]) -> list[SourcedPair]:
+def mismatched(
+    answers: Sequence[LabelledConversation], spare: Sequence[LabelledConversation] = ()
+) -> list[SourcedPair]:
     """Each answer beside that to another prompt, the one next shorter than it.
+
+    Args:
+        spare: answers to draw from where there are none to other prompts.
 
     Raises:
         ConfigError: all answers are to one prompt, or are the same.
@@ -71,8 +75,8 @@ def mismatched(answers: Sequence[LabelledConversation]) -> list[SourcedPair]:
     pairs: dict[int, SourcedPair] = {}
     for place, index in enumerate(by_length):
         answer = answers[index]
-        others = (answers[other] for other in (*by_length[:place][::-1], *by_length[place + 1 :]))
-        for other in others:
+        near = chain(reversed(range(place)), range(place + 1, len(answers)))
+        for other in chain((answers[by_length[at]] for at in near), spare):
             ending = other.messages[len(other.prompt) :]
             if other.prompt != answer.prompt and ending != answer.messages[answer.given :]:
                 break
@@ -81,9 +85,9 @@ def mismatched(answers: Sequence[LabelledConversation]) -> list[SourcedPair]:
                 f"{answer.where}: the KL is estimated from answers to other prompts, and there are "
                 "none; give rows with several prompts."
             )
-        where = answer.where + (GOOD if answer.label else BAD)
+        where = f"{answer.where} ({'good' if answer.label else 'bad'})"
         mismatch = (*answer.prompt, *ending)
-        pairs[index] = SourcedPair(where, answer.messages, mismatch, answer.given)
+        pairs[index] = SourcedPair(where, answer.messages, mismatch, answer.given, answer.label)
     return [pairs[index] for index in range(len(answers))]
 
 
@@ -92,8 +96,8 @@ def _length(answer: LabelledConversation) -> int:
 
 
 def _objective(job: KtoJob, data: PreferenceData) -> Kto:
-    labels = torch.tensor([where.endswith(GOOD) for where in data.pairs.where])
-    return Kto(job.config.kto, reference_log_probs(job, data, job.config.reference), labels)
+    reference = reference_log_probs(job, data, job.config.reference)
+    return Kto(job.config.kto, reference, torch.tensor(data.pairs.labels))
 
 
 def _begin(job: KtoJob) -> None:

@@ -12,6 +12,8 @@ from test_dpo_stage import files, interrupts, metrics, parent, same, weights  # 
 from foundling import cli
 from foundling.base.config import ConfigError, override
 from foundling.data.conversations import LabelledConversation
+from foundling.data.encoded_pairs import EncodedPairs
+from foundling.runs.run import find_model, load_model
 from foundling.stages.kto import KtoConfig, kto, mismatched
 from foundling.text.chat import Message
 from foundling.training.interrupt import Interrupted
@@ -115,6 +117,28 @@ def test_each_answer_stands_beside_a_shorter_one_to_another_prompt() -> None:
     assert all(pair.rejected[:1] == pair.chosen[:1] for pair in found)
     with pytest.raises(ConfigError, match="give rows with several prompts"):
         mismatched(answers[::2])
+
+
+def test_each_label_stays_with_its_answer(parent: Path) -> None:  # noqa: F811
+    answers = [
+        labelled("a", "one", "yes, indeed " * 9),
+        labelled("b", "two", "no", False),
+        labelled("c", "three", "maybe"),
+    ]
+    _, tokenizer = load_model(find_model(str(parent)))
+    pairs, _ = EncodedPairs.make(mismatched(answers), tokenizer, max_length=40, on_long="drop")
+    assert pairs.where == ("b (bad)", "c (good)")
+    assert pairs.labels == (False, True)
+
+
+def test_eight_rows_with_eight_prompts_are_enough(
+    settings: Callable[..., KtoConfig], rows: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(rows.read_text().splitlines(keepends=True)[:8]))
+    told = ("training.steps=1", "data.validation_fraction=0.1")
+    run = kto(settings(f'data.files=["{few}"]', *told), tmp_path / "run")
+    assert run.summary()["step"] == 1
 
 
 def test_the_verb_takes_rows_with_labels(
