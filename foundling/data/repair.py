@@ -22,12 +22,13 @@ def repaired(
 
     "trim" leaves out answers to nothing at the front, a question without an answer at the end, and
     a question with its empty answer. "merge" joins turns of one role that follow one another, and
-    puts a later system message before the user's next one, by a blank line.
+    puts a later system message before the user's next one, by a blank line; it comes first, so that
+    a blank answer with another after it takes no question away.
     """
     given = conversation.given
     turns = [(message, index < given) for index, message in enumerate(conversation.messages)]
     done = []
-    for name, mend in (("trim", _trimmed), ("merge", _merged)):
+    for name, mend in (("merge", _merged), ("trim", _trimmed)):
         if name in how:
             before, turns = turns, mend(turns)
             if turns != before:
@@ -80,7 +81,8 @@ def _merged(turns: Turns) -> Turns:
         if joined and message.role == "system" != joined[-1][0].role:
             message = Message("user", message.content)
         if joined and joined[-1] == (replace(joined[-1][0], role=message.role), front):
-            text = f"{joined[-1][0].content}\n\n{message.content}"
+            texts = (joined[-1][0].content, message.content)
+            text = "\n\n".join(text for text in texts if text.strip())
             joined[-1] = (Message(message.role, text), front)
         else:
             joined.append((message, front))

@@ -194,7 +194,11 @@ def _votes(
     """The votes that count, by pair."""
     standing, pairs = store.judgements(), store.pairs()
     report.num_judgements = len(standing)
-    compared = {(j.annotator, j.pair_id) for j in standing if j.kind == "comparison"}
+    compared = {
+        (judgement.annotator, judgement.pair_id)
+        for judgement in standing
+        if judgement.kind == "comparison" and judgement.verdict != "skip"
+    }
     votes: dict[int, list[Judgement]] = defaultdict(list)
     for judgement in standing:
         pair = pairs[judgement.pair_id]

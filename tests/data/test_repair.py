@@ -31,6 +31,8 @@ MENDED: dict[str, tuple[str, tuple[Repair, ...], str]] = {
     "the user last": ("u:1 a:2 u:3", ("trim",), "u:1 a:2"),
     "the assistant first": ("s:s a:0 u:1 a:2", ("trim",), "s:s u:1 a:2"),
     "both": ("a:0 u:1 a: u:2 u:3 a:4 u:5", ("merge", "trim"), "u:2\n\n3 a:4"),
+    "an empty answer and one": ("u:1 a:1 u:2 a: a:3", ("merge", "trim"), "u:1 a:1 u:2 a:3"),
+    "an answer and an empty one": ("u:1 a:2 a:", ("merge",), "u:1 a:2"),
     "nothing left": ("u:1", ("trim",), ""),
 }
 

@@ -50,6 +50,16 @@ def test_ratings_are_votes(file_store: PreferenceStore, pair_of: MakePair) -> No
     assert any(line.startswith("ratings taken as votes: 3 (") for line in report.lines())
 
 
+def test_a_rating_counts_beside_a_skipped_comparison(
+    file_store: PreferenceStore, pair_of: MakePair
+) -> None:
+    pair_id = file_store.add_pair(pair_of(1, a="a", b="b"))
+    say(file_store, "ann", pair_id, "skip")
+    rate(file_store, "ann", pair_id, 2, 7)
+    assert chosen(file_store) == ["b"]
+    assert export(file_store).report.votes_left_out == {"skipped": 1}
+
+
 def test_a_blank_answer_is_no_bad_example(file_store: PreferenceStore, pair_of: MakePair) -> None:
     blank = file_store.add_pair(pair_of(1, a="bad", b=" "))
     both = file_store.add_pair(pair_of(2, a="\n", b=" "))
