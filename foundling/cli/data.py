@@ -180,6 +180,7 @@ def data_preview(
         columns=parse_columns(columns),
         repair=parse_repair(repair),
         on_error=on_error,
+        skip="--on-error skip",
     )
     examples, lengths = Examples.make(
         conversations,

@@ -224,7 +224,11 @@ def preferences_import(
 
     # A file that cannot be read must leave no new database behind.
     found = read_preferences(
-        inputs, format=format, columns=parse_columns(columns), on_error=on_error
+        inputs,
+        format=format,
+        columns=parse_columns(columns),
+        on_error=on_error,
+        skip="--on-error skip",
     )
     with PreferenceStore.open(db) as store:
         report = import_preferences(store, *found, annotator=annotator, seed=seed)

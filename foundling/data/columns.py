@@ -1,6 +1,6 @@
 """The columns of files by the names that the user gives them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -32,9 +32,13 @@ def parse_columns(given: Any) -> Any:
 Columns = Annotated[dict[str, str], BeforeValidator(parse_columns)]
 
 
-def renaming(first: Sequence[Row], columns: Mapping[str, str]) -> Callable[[Row], Row]:
-    """Gives a row's columns the names that the user says they have in the format."""
-    held = list(dict.fromkeys(name for _, row in first for name in row))
+def renaming(rows: Iterable[Row], columns: Mapping[str, str]) -> Callable[[Row], Row]:
+    """Gives a row's columns the names that the user says they have in the format.
+
+    Raises:
+        ConfigError: none of `rows` has one of these columns.
+    """
+    held = list(dict.fromkeys(name for _, row in rows for name in row))
     for ours, theirs in columns.items():
         if theirs not in held:
             raise ConfigError(

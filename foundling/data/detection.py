@@ -22,8 +22,10 @@ def known_format(name: str, kinds: Collection[Kind]) -> str:
     raise ConfigError(f'format = "{name}": {why or "no such format"} {suggest(name, allowed)}')
 
 
-def detect(rows: Sequence[Row], kinds: Collection[Kind]) -> str:
+def detect(rows: Sequence[Row], kinds: Collection[Kind], advice: str = "") -> str:
     """The name of the format that the rows have.
+
+    `advice` ends the message where the columns are not those of a format.
 
     Raises:
         SourceError: they fit none of `kinds`, or several.
@@ -46,10 +48,12 @@ def detect(rows: Sequence[Row], kinds: Collection[Kind]) -> str:
             "several formats",
             f"{where}: the columns ({held}) fit several formats ({', '.join(fitting)}); name one.",
         )
-    raise SourceError("unknown format", f"{where}: {_why_none(columns, by_columns, kinds)}")
+    raise SourceError("unknown format", f"{where}: {_why_none(columns, by_columns, kinds, advice)}")
 
 
-def _why_none(columns: Sequence[str], by_columns: Sequence[str], kinds: Collection[Kind]) -> str:
+def _why_none(
+    columns: Sequence[str], by_columns: Sequence[str], kinds: Collection[Kind], advice: str
+) -> str:
     if {"implicit_prompt", "hh_rlhf"} <= set(by_columns) and "preferences" in kinds:
         return (
             "without a column prompt, chosen and rejected must be lists of messages, or dialogues "
@@ -60,7 +64,7 @@ def _why_none(columns: Sequence[str], by_columns: Sequence[str], kinds: Collecti
     if others:
         return (
             f"the columns ({held}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
-            f"{' or '.join(kinds)}; --columns OURS=THEIRS,... says what to read as what."
+            f"{' or '.join(kinds)}.{advice}"
         )
     if columns == ["text"]:
         return "a text alone is no conversation; learn from it by `data prepare` and `pretrain`."
@@ -69,7 +73,4 @@ def _why_none(columns: Sequence[str], by_columns: Sequence[str], kinds: Collecti
         for name, format in FORMATS.items()
         if format.kind in kinds
     )
-    return (
-        f"the columns ({held}) fit no known format ({known}); --columns OURS=THEIRS,... says "
-        "which is which."
-    )
+    return f"the columns ({held}) fit no known format ({known}).{advice}"

@@ -19,6 +19,7 @@ from foundling.data.messages import (
     list_of,
     messages_of,
     refuse_unread,
+    refuse_weights,
     text_of,
 )
 from foundling.data.source_errors import SourceError
@@ -76,15 +77,25 @@ class Format:
         """
         present = {name: value for name, value in row.items() if value is not None}
         ours: dict[str, Any] = {}
-        for name, value in present.items():
-            ours.setdefault(self.column(name, present) or "", value)
+        named: dict[str, str] = {}
         try:
             refuse_unread(present)
+            refuse_weights(present)
+            for name, value in present.items():
+                if (own := self.column(name, present)) is None:
+                    continue
+                if own in named:
+                    raise RowError(
+                        "several columns",
+                        f'"{named[own]}" and "{name}" are both read as "{own}"; leave one of them '
+                        f'out, or name one "{own}".',
+                    )
+                ours[own], named[own] = value, name
             missing = [name for name in self.needs if name not in ours]
             if missing:
                 held = ", ".join(present) or "nothing"
-                named = " and ".join(f'"{name}"' for name in missing)
-                raise RowError("missing column", f"no {named}; the row has: {held}.")
+                wanted = " and ".join(f'"{name}"' for name in missing)
+                raise RowError("missing column", f"no {wanted}; the row has: {held}.")
             found = self.parse(where, ours)
             system = text_of(ours, "system")
             return found.led_by(Message("system", system)) if system.strip() else found
@@ -104,9 +115,11 @@ def _sharegpt(where: str, row: Values) -> SourcedConversation:
 
 
 def _prompt_completion(where: str, row: Values) -> SourcedConversation:
-    prompt, completion = row["prompt"], row["completion"]
-    if str(row.get("label")).lower() == "false":
+    prompt, completion, label = row["prompt"], row["completion"], row.get("label")
+    if _label(label) is False:
         raise RowError("labelled bad", '"label" is false: this answer is not to be learned.')
+    if _label(label) is None and _VERDICT.fullmatch(str(label).strip()):
+        raise _not_a_label(label)
     if isinstance(prompt, str) and isinstance(completion, str):
         return SourcedConversation(where, _exchange(prompt, completion))
     if isinstance(prompt, list) and isinstance(completion, str | list):
@@ -188,7 +201,7 @@ def _dialogues(where: str, row: Values) -> SourcedPair:
 def _unpaired(where: str, row: Values) -> LabelledConversation:
     label = _label(row["label"])
     if label is None:
-        raise RowError("not a label", f'"label" is {row["label"]!r}; expected true or false.')
+        raise _not_a_label(row["label"])
     front = _prompt(row["prompt"])
     whole = _answered(front, row["completion"], "completion")
     return LabelledConversation(where, whole, len(front), label)
@@ -263,8 +276,20 @@ def _answered(front: Conversation, answer: Any, name: str) -> Conversation:
     return messages if messages[: len(front)] == front else (*front, *messages)
 
 
+_LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_VERDICT = re.compile(  # other texts name a topic or the like
+    r"[-+]?[\d.]+|nan|good|bad|(in)?correct|right|wrong|(un)?desirable|chosen|rejected|yes|no"
+    "|positive|negative",
+    re.IGNORECASE,
+)
+
+
 def _label(value: Any) -> bool | None:
-    return {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().lower())
+    return _LABELS.get(str(value).strip().lower())
+
+
+def _not_a_label(value: Any) -> RowError:
+    return RowError("not a label", f'"label" is {value!r}; expected true or false.')
 
 
 def _written(messages: Conversation, given: int, text: bool) -> Any:

@@ -43,6 +43,15 @@ def refuse_unread(values: Values) -> None:
         raise RowError("not text alone", f'"{name}" is not empty; only text is learned from.')
 
 
+def refuse_weights(values: Values, where: str = "") -> None:
+    """Raises RowError: the row or message at `where` is marked as not to be learned from."""
+    for name, value in values.items():
+        if name.lower() in _WEIGHTS and str(value).lower() in ("0", "0.0", "false"):
+            raise RowError(
+                "weights", f'{where}"{name}" is {value!r}; such weights are not read yet.'
+            )
+
+
 _EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "null", False)
 
 
@@ -85,7 +94,10 @@ def _message(item: Any, where: str) -> Message:
         raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
     values = {key: value for key, value in item.items() if value is not None}
     refuse_unread(values)
-    _refuse_ignored(values, where)
+    refuse_weights(values, f"{where}: ")
+    for name in _REASONING:
+        if values.get(name):
+            raise RowError("reasoning", f'{where}: "{name}" is not empty; it is not read yet.')
     role_name, content_name = ("from", "value") if "from" in values else ("role", "content")
     missing = [name for name in (role_name, content_name) if name not in values]
     if missing:
@@ -97,17 +109,6 @@ def _message(item: Any, where: str) -> Message:
             "unknown role", f'{where}: "{role_name}" is {role!r}; known: {", ".join(_ROLES)}.'
         )
     return Message(_ROLES[role], _content(values[content_name], where))
-
-
-def _refuse_ignored(values: Values, where: str) -> None:
-    for name in _WEIGHTS:
-        if not values.get(name, True):
-            raise RowError(
-                "weights", f'{where}: "{name}" is {values[name]!r}; such weights are not read yet.'
-            )
-    for name in _REASONING:
-        if values.get(name):
-            raise RowError("reasoning", f'{where}: "{name}" is not empty; it is not read yet.')
 
 
 def _content(content: Any, where: str) -> str:

@@ -25,6 +25,9 @@ from foundling.data.sources import OnError
 from foundling.text.chat import Conversation
 
 FIRST_ROWS = 100  # that the format is detected from
+SKIP = 'data.on_error = "skip"'
+COLUMNS = " --columns OURS=THEIRS,... says which is which."
+REPAIR = 'data.repair = ["merge", "trim"]'
 
 
 class How(TypedDict, total=False):
@@ -34,12 +37,15 @@ class How(TypedDict, total=False):
     columns: by the format's name of a column, the file's name of it.
     on_error: "skip" counts a row that cannot be understood and reads the next.
     limit: the most rows to read.
+    skip: how the user sets on_error, for the messages; empty where neither on_error nor columns
+        can be set.
     """
 
     format: str
     columns: Mapping[str, str]
     on_error: OnError
     limit: int | None
+    skip: str
 
 
 def read_conversations(
@@ -67,7 +73,8 @@ def read_conversations(
         assert isinstance(held, SourcedConversation)
         if isinstance(held, LabelledConversation) and not held.label:
             raise Unwanted("labelled bad", f"{held.where}: the answer's label is false.")
-        return _in_order(held, report, repair, blank_answers=blank_answers)
+        advice = REPAIR if how.get("skip", SKIP) else ""
+        return _in_order(held, report, repair, advice, blank_answers=blank_answers)
 
     return _read(inputs, ("conversations", "labelled answers"), checked, **how)
 
@@ -119,7 +126,7 @@ def read_shown(
             held.check()
             names = zip(("chosen", "rejected"), held.sides, strict=True)
             return [replace(side, where=f"{side.where} ({name})") for name, side in names]
-        held = _in_order(held, report, repair)
+        held = _in_order(held, report, repair, "--repair merge,trim")
         if isinstance(held, LabelledConversation):
             held = replace(held, where=f"{held.where} (label {str(held.label).lower()})")
         return [held]
@@ -133,21 +140,20 @@ def _in_order(
     held: SourcedConversation,
     report: ParseReport,
     repair: Collection[Repair],
+    advice: str,
     *,
     blank_answers: bool = False,
 ) -> SourcedConversation:
-    """The conversation, repaired if asked for, and checked."""
+    """The conversation, repaired if asked for, and checked; `advice` is how to ask for it."""
     if repair:
         held, done = repaired(held, repair)
         report.notes.update(done)
     try:
         held.check(blank_answers=blank_answers)
     except SourceError as error:
-        if error.reason not in REPAIRABLE or repair:
+        if error.reason not in REPAIRABLE or repair or not advice:
             raise
-        raise SourceError(
-            error.reason, f'{error} data.repair = ["merge", "trim"] mends such rows.'
-        ) from None
+        raise SourceError(error.reason, f"{error} {advice} mends such rows.") from None
     return held
 
 
@@ -175,19 +181,27 @@ def _read(
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "stop",
     limit: int | None = None,
+    skip: str = SKIP,
 ) -> tuple[list[_Held], ParseReport]:
     name = format if format == "auto" else known_format(format, kinds)
     rows = Rows(inputs)
     report = ParseReport(forced=name != "auto", ignored_files=rows.ignored)
-    stream = islice(_good(rows, report, on_error), limit)
+    stream = islice(_good(rows, report, on_error, skip), limit)
     first = list(islice(stream, FIRST_ROWS))
     if not first:
         raise nothing_left(report)
-    renamed = renaming(first, columns or {})
-    report.format = detect([renamed(row) for row in first], kinds) if name == "auto" else name
-    chosen = FORMATS[report.format]
+    columns = columns or {}
+    if not {name for _, row in first for name in row}.issuperset(columns.values()):
+        first += stream  # a column may be sparse
+    renamed = renaming(first, columns)
+    if name == "auto":
+        name = detect([renamed(row) for row in first], kinds, COLUMNS if skip else "")
+    report.format, chosen = name, FORMATS[name]
+    replaced = columns.keys() - set(columns.values())
     found, ignored = [], dict[str, None]()
-    for where, row in map(renamed, chain(first, stream)):
+    for given in chain(first, stream):
+        ignored |= dict.fromkeys(name for name in given[1] if name in replaced)
+        where, row = renamed(given)
         ignored |= dict.fromkeys(name for name in row if chosen.column(name, row) is None)
         try:
             found.append(checked(chosen.read(where, row), report))
@@ -201,14 +215,14 @@ def _read(
     return found, report
 
 
-def _good(rows: Rows, report: ParseReport, on_error: OnError) -> Iterator[Row]:
+def _good(rows: Rows, report: ParseReport, on_error: OnError, skip: str) -> Iterator[Row]:
     """The rows that can be read; the others are counted, or raised."""
 
     def drop(fault: SourceError) -> None:
         report.num_read += 1
         report.drop(fault)
 
-    advice = ' on_error = "skip" leaves out what cannot be read.'
+    advice = f" {skip} leaves out what cannot be read." if skip else ""
     for row in rows.read(drop if on_error == "skip" else None, advice):
         report.num_read += 1
         yield row

@@ -65,4 +65,6 @@ def _together(faults: Sequence[SourceError], advice: str, on_encoding: str) -> S
         message = f"{len(faults)}{more} files are at fault: {listed}."
     if any(isinstance(fault, WrongEncoding) for fault in faults):
         message += on_encoding
-    return SourceError(faults[0].reason, message + advice)
+    if advice:
+        message = f"{message.removesuffix('.')}.{advice}"
+    return SourceError(faults[0].reason, message)

@@ -109,7 +109,7 @@ def read_answers(
     Raises:
         SourceError, ConfigError: as `foundling.data.reading.read_conversations`.
     """
-    found, report = read_conversations(inputs, blank_answers=True)
+    found, report = read_conversations(inputs, blank_answers=True, skip="")
     answers: dict[Conversation, Answer] = {}
     for conversation in found:
         prompt = conversation.messages[:-1]

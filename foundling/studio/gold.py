@@ -15,7 +15,7 @@ def gold_pairs(path: Path, seed: int = 0) -> list[Pair]:
     Raises:
         ConfigError: the file cannot be read or has no format that is known.
     """
-    found, report = read_preferences([path])
+    found, report = read_preferences([path], skip="")
     for line in report.lines():
         log.info("gold items: %s", line)
     pairs = []

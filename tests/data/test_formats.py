@@ -98,6 +98,66 @@ def test_columns_are_named_by_the_user(tmp_path: Path) -> None:
     assert (pair.chosen, pair.rejected) == ((ASKED, GOOD), (ASKED, BAD))
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    row = {"prompt": "Why?", "answer": "42", "response": "Because."}
+    for given in (row, dict(reversed(row.items()))):
+        file = file_of(tmp_path, given)
+        with pytest.raises(SourceError, match=r'and ".*" are both read as "completion"; leave one'):
+            read_conversations([file])
+        (found,), report = read_conversations([file], columns={"completion": "response"})
+        assert (found.messages, report.ignored_columns) == ((ASKED, GOOD), ["answer"])
+    (found,), _ = read_conversations([file_of(tmp_path, {**row, "completion": "Because."})])
+    assert found.messages == (ASKED, GOOD)
+    (found,), _ = read_conversations([file_of(tmp_path, {**row, "answer": None})])
+    assert found.messages == (ASKED, GOOD)
+
+
+def test_a_sparse_column_is_found_and_a_replaced_one_named(tmp_path: Path) -> None:
+    rows = [{"q": "Why?", "completion": "Because.", "prompt": "id-7"}] * 120
+    file = file_of(tmp_path, *rows, {**rows[0], "rules": "Be terse."})
+    found, report = read_conversations([file], columns={"prompt": "q", "system": "rules"})
+    assert (found[0].prompt, found[-1].prompt) == ((ASKED,), (SYSTEM, ASKED))
+    assert report.ignored_columns == ["prompt"]
+    with pytest.raises(ConfigError, match=r'system = "rule": no such column .*rules'):
+        read_conversations([file], columns={"system": "rule"})
+    _, report = read_conversations([file], columns={"prompt": "completion", "completion": "prompt"})
+    assert report.ignored_columns == ["q", "rules"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("extra", [{"weight": 0.0}, {"train": False}, {"Train": "false"}])
+def test_every_format_refuses_a_row_that_is_not_to_be_learned(
+    name: str, extra: dict[str, Any]
+) -> None:
+    FORMATS[name].read("here", {**ROWS[name], "weight": 1, "train": True})
+    with pytest.raises(SourceError, match=r'here: ".*" is .*; such weights are not read yet'):
+        FORMATS[name].read("here", {**ROWS[name], **extra})
+
+
+def test_the_advice_is_what_the_caller_offers(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": \n')
+    broken = (tmp_path / "rows.jsonl").rename(tmp_path / "broken.jsonl")
+    odd = file_of(tmp_path, {"a": 1})
+    twice = tmp_path / "twice.jsonl"
+    twice.write_text(json.dumps({"messages": plain(ASKED, ASKED, GOOD)}) + "\n")
+
+    def fault(file: Path, **how: Any) -> str:
+        with pytest.raises(SourceError) as caught:
+            read_conversations([file], **how)
+        return str(caught.value)
+
+    assert fault(broken).endswith('. data.on_error = "skip" leaves out what cannot be read.')
+    assert fault(broken, skip="--on-error skip").endswith(
+        "). --on-error skip leaves out what cannot be read."
+    )
+    assert fault(odd).endswith("--columns OURS=THEIRS,... says which is which.")
+    assert "data.repair" in fault(twice)
+    for file in (broken, odd, twice):
+        assert not [word for word in ("on_error", "--", "data.") if word in fault(file, skip="")]
+    with pytest.raises(SourceError, match="--repair merge,trim mends"):
+        read_shown([twice])
+
+
 def test_tables_of_spreadsheets(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question;answer\nWhy?;Because.\n")
     (tmp_path / "b.csv").write_text('Question;Answer\n"Why?";"Because."\n')
@@ -167,6 +227,25 @@ def test_a_bad_answer_is_never_learned_as_a_good_one(tmp_path: Path) -> None:
     assert report.dropped == {"labelled bad": 1}
     with pytest.raises(SourceError, match=r':2: "label" is false'):
         read_conversations([file], format="prompt_completion")
+
+
+@pytest.mark.parametrize("good", [True, 1, 1.0, "1"])
+@pytest.mark.parametrize("bad", [False, 0, 0.0, "0", "0.0"])
+def test_labels_of_other_types(tmp_path: Path, good: Any, bad: Any) -> None:
+    file = file_of(tmp_path, {**LABELLED[0], "label": good}, {**LABELLED[1], "label": bad})
+    for format in ("auto", "prompt_completion"):
+        (found,), report = read_conversations([file], format=format, on_error="skip")
+        assert found.messages == (ASKED, GOOD)
+        assert report.dropped == {"labelled bad": 1}
+    assert [each.label for each in read_labelled([file])[0]] == [True, False]
+
+
+@pytest.mark.parametrize("label", [-1, -1.0, "-1", 0.5, "bad", "Rejected"])
+def test_a_verdict_that_is_no_label_is_refused(tmp_path: Path, label: Any) -> None:
+    file = file_of(tmp_path, {**LABELLED[0], "label": 1}, {**LABELLED[1], "label": label})
+    for format in ("auto", "prompt_completion"):
+        with pytest.raises(SourceError, match=r':2: "label" is .*; expected true or false'):
+            read_conversations([file], format=format)
 
 
 def test_a_column_label_that_is_no_label_is_ignored(tmp_path: Path) -> None:
