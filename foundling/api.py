@@ -1,6 +1,5 @@
 """Foundling from Python: what `import foundling` offers, with settings as keywords."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
-from foundling.base.config import ConfigError, flatten, load_toml, override, suggest
+from foundling.base.config import ConfigError, load_toml, override, suggest
 from foundling.base.runtime import pick_device
 from foundling.generation.engine import Engine
 from foundling.runs.run import Run, load_model
@@ -148,11 +147,12 @@ def train(
     if resume and parent is not None:
         raise ConfigError("resume: the run keeps the parent that it has; give none.")
     given_config = Path(config) if isinstance(config, str | os.PathLike) else config
-    values = settings_of_run(given_config, folder, _assignments(settings), resume=resume)
+    given = {"--from": parent, "--data": data}
+    flags: dict[str, Any] = {}
     for option in entry.options:
-        given = {"--from": parent, "--data": data}.get(option.flag)
-        if given is not None:
-            option.put(values, given)
+        if (value := given.get(option.flag)) is not None:
+            flags |= option.settings(value)
+    values = settings_of_run(given_config, folder, flags, _by_name(settings), resume=resume)
     kind = entry.load()
     return TrainedRun(run_stage(kind, kind.config.parse(values), folder, resume=resume).folder)
 
@@ -218,7 +218,7 @@ def evaluate(
     own = [probe for probe in given if not isinstance(probe, str)]
     if probes is not None:
         settings["probes"] = [probe for probe in given if isinstance(probe, str)]
-    parsed, chosen = parse_evaluation(override(_values(config), _assignments(settings)))
+    parsed, chosen = parse_evaluation(override(_values(config), _by_name(settings)))
     chosen += [probe() if isinstance(probe, type) else probe for probe in own]
     found = measure([os.fspath(model) for model in models], chosen, parsed, Path(out), watch=watch)
     return Evaluation(found, write_evaluation_report(found, Path(out), "Evaluation"))
@@ -296,24 +296,34 @@ def compare(
     from foundling.studio.comparison import CompareConfig
 
     _report_progress()
-    parsed = CompareConfig.parse(override(_values(config), _assignments(settings)))
+    parsed = CompareConfig.parse(override(_values(config), _by_name(settings)))
     first, second = (None if source is None else os.fspath(source) for source in (a, b))
     return Comparison(first, second, parsed)
 
 
 def _values(config: Config) -> dict[str, Any]:
     if config is None or isinstance(config, Mapping):
-        return override(config or {}, ())
+        return dict(config or {})
     return load_toml(Path(config))
 
 
-def _assignments(settings: Mapping[str, Any]) -> list[str]:
-    """Keywords as `--set` takes them; None leaves a setting as it is."""
-    return [
-        f"{key}={json.dumps(value, default=os.fspath)}"
-        for key, value in flatten(settings)
-        if value is not None
-    ]
+def _by_name(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of keywords by dotted name, in plain types; None leaves a setting as it is."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= _by_name(value, f"{prefix}{key}.")
+        elif value is not None:
+            found[prefix + key] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") else value  # NumPy's and PyTorch's
 
 
 def _report_progress() -> None:

@@ -190,6 +190,47 @@ def test_runs_shows_what_the_guard_did_within_eighty_columns(
     assert rows[1].endswith("1 rewind")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("ladder --data a --data b --out c", "--data"),
+        ("dpo --out a --out b", "--out"),
+        ("dpo --format x --out a --format y", "--format"),
+        ("sft --out a --from b --from c", "--from"),
+        ("data preview a --from b --rows 1 --rows=2", "--rows"),
+        ("evaluate a --chat --no-chat", "--chat"),
+        ("preferences stats a --seed 1 --seed 1", "--seed"),
+    ],
+)
+def test_an_option_is_given_once(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*command.split()) == 2
+    assert capsys.readouterr().err == f"error: {option}: was given 2 times; give one.\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ("data = 5", "sft FILE --data a --out b"),
+        ("leasing = 3", "compare --config FILE --overlap 2"),
+        ("in_context = 3", "evaluate a --config FILE --shots 0,1"),
+        ("task = 3", "adapt a --config FILE --out b"),
+    ],
+)
+def test_a_value_where_a_section_belongs_is_one_line(
+    settings: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("FILE").write_text(settings)
+    assert call(*command.split()) == 2
+    said = capsys.readouterr().err
+    assert settings in said
+    assert "section" in said
+    assert said.count("\n") == 1
+
+
 def test_help_imports_neither_torch_nor_pydantic() -> None:
     code = (
         "import sys; from foundling import cli\n"
@@ -233,7 +274,8 @@ def test_from_a_pretrained_run_to_answers(
     assert "Say 3." in captured.out
     assert "ignored columns: topic" in captured.err
     assert "rows.jsonl:2" in page.read_text()
-    assert call(*preview, "--on-error", "skip", "--rows", "41") == 2
+    other = ["41" if word == "2,4-5" else word for word in preview]
+    assert call(*other, "--on-error", "skip") == 2
     assert "rows 1 to 40" in capsys.readouterr().err
 
     command = ("sft", "--from", base, "--data", file, "--set", "training.steps=2")

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from tiny import TINY
 
@@ -74,6 +75,26 @@ def test_keywords_mean_what_set_means(
     assert settings == {k: v for k, v in load_toml(tmp_path / "tiny.toml").items() if k in settings}
     resumed = foundling.pretrain(out=tmp_path / "again", resume=True, training={"steps": 3})
     assert resumed.summary()["step"] == 3
+
+
+def test_values_of_python_are_taken_as_they_are(
+    run: foundling.TrainedRun, village: Path, tmp_path: Path
+) -> None:
+    prompts = ["The 😀", 'a"b\\', "\x7f"]
+    asked = {"prompts": prompts, "every": np.int64(1)}
+    rows = tmp_path / "rows.jsonl"
+    lines = [f'{{"prompt": "{n}", "completion": "b"}}' for n in range(30)]
+    rows.write_text("\n".join(lines))
+    options = {"training": {"steps": 1}, "data.files": [rows]}  # which win over the parameter
+    tuned = foundling.sft(
+        run.folder, "nowhere.jsonl", tmp_path / "tuned", adapter={}, validation=asked, **options
+    )
+    settings = load_toml(tuned.folder / "config.toml")
+    assert settings["validation"]["prompts"] == prompts
+    assert settings["adapter"]["rank"] > 0
+    wrong = {"prompts": ["a", None]}
+    with pytest.raises(foundling.ConfigError, match=r"prompts.1 = null"):
+        foundling.pretrain(TINY, data=village, out=tmp_path / "none", validation=wrong)
 
 
 def test_one_input_or_several_are_prepared(tmp_path: Path) -> None:

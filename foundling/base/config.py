@@ -61,6 +61,8 @@ class Section(BaseModel):
         Raises:
             ConfigError: the first thing wrong: its key, what was given, what is allowed.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where} = {values}: expected a section of settings, not one value.")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -114,12 +116,39 @@ def load_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """A copy of `values` with each `section.key=value` of `assignments` set.
+Assignments = Sequence[str] | Mapping[str, Any]
+"""Texts of the form section.key=value, or values by dotted name."""
 
-    A value is read as TOML (`0.1`, `true`, `[1, 2]`) and, failing that, as a plain string.
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the setting of this dotted name; sections that are missing are made.
+
+    Raises:
+        ConfigError: a part before the last names a value, not a section.
+    """
+    *sections, last = key.split(".")
+    for section in sections:
+        found = values.setdefault(section, {})
+        if not isinstance(found, dict):
+            raise ConfigError(f"{key}: {section} = {found} is a value, not a section.")
+        values = found
+    values[last] = value
+
+
+def override(values: Mapping[str, Any], assignments: Assignments) -> dict[str, Any]:
+    """A copy of `values` with each of `assignments` set.
+
+    The value of a text is read as TOML (`0.1`, `true`, `[1, 2]`) and, failing that, as a plain
+    string.
+
+    Raises:
+        ConfigError: a text is not of the form section.key=value, or a section is a value.
     """
     result = copy.deepcopy(dict(values))
+    if isinstance(assignments, Mapping):
+        for key, value in assignments.items():
+            put(result, key, value)
+        return result
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
@@ -128,13 +157,10 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
-        *sections, last = key.strip().split(".")
-        target = result
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise ConfigError(f'--set "{assignment}": "{section}" is a value, not a section.')
-        target[last] = value
+        try:
+            put(result, key.strip(), value)
+        except ConfigError as error:
+            raise ConfigError(f'--set "{assignment}": {error}') from None
     return result
 
 

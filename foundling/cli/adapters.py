@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from foundling.cli.app import Out, app, say
+from foundling.cli.app import Out, Program, app, say
 
-adapter_app = typer.Typer(help="Low-rank adapters, in and out.", no_args_is_help=True)
+adapter_app = Program(help="Low-rank adapters, in and out.", no_args_is_help=True)
 app.add_typer(adapter_app, name="adapter")
 
 

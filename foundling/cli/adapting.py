@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from foundling.base.shorthand import Shorthand, names
 from foundling.cli.app import Config, Json, Out, Set, app, numbers, report_json, say, settings_of
-from foundling.cli.shorthands import Shorthand, names, with_shorthands
+from foundling.cli.shorthands import settings_by, with_shorthands
 
 SHORTHANDS = (
     Shorthand("--task", "task.file", "Labelled examples to learn from.", "FILE"),
@@ -36,12 +37,13 @@ SHORTHANDS = (
 @app.command()
 @with_shorthands(SHORTHANDS)
 def adapt(
-    given: Mapping[Shorthand, Any],
     run: Annotated[
         str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
     ],
     out: Out,
     config: Config = None,
+    *,
+    given: Mapping[Shorthand, Any],
     settings: Set = [],  # noqa: B006 - typer copies it
     keep_runs: Annotated[bool, typer.Option(help="Keep the runs of fine-tuning.")] = False,
     as_json: Json = False,
@@ -53,8 +55,8 @@ def adapt(
     from foundling.experiments import adapt as adapting
     from foundling.training.interrupt import Interrupted
 
-    flags = {key: one for flag, value in given.items() for key, one in flag.settings(value).items()}
-    parsed, task = adapting.parse_adapt(settings_of(config, flags, settings))
+    values = settings_of(config, settings_by(given), settings)
+    parsed, task = adapting.parse_adapt(values)
     try:
         report = adapting.adapt(run, task, parsed, out, keep_runs=keep_runs)
     except (Interrupted, KeyboardInterrupt):

@@ -5,10 +5,10 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from foundling import __version__
 from foundling.base.process import INTERRUPTED, interruptible, require_single
@@ -37,7 +37,32 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Verb(TyperCommand):
+    """A verb, of which no option is given twice but one that can be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        used = self.make_parser(ctx).parse_args(list(args))[2]
+        for option in used:
+            if used.count(option) > 1 and not (option.is_eager or option.multiple):
+                from foundling.base.config import ConfigError
+
+                raise ConfigError(
+                    f"{option.opts[0]}: was given {used.count(option)} times; give one."
+                )
+        return super().parse_args(ctx, args)
+
+
+class Program(typer.Typer):
+    """A group of verbs."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Function], Function]:
+        return super().command(name, **{"cls": Verb, **options})
+
+
+app = Program(
     name="foundling",
     cls=Verbs,
     help="Train language models, from raw text to models that people prefer, all measured.",
@@ -45,7 +70,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Prepare, verify and preview data.", no_args_is_help=True)
+data_app = Program(help="Prepare, verify and preview data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
@@ -55,16 +80,7 @@ Set = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", help="A TOML file of settings.", metavar="FILE")
 ]
-DataDir = Annotated[
-    Path | None, typer.Option("--data", help="A folder that `data prepare` wrote.", metavar="DIR")
-]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.", metavar="DIR")]
-From = Annotated[
-    str | None,
-    typer.Option(
-        "--from", help="A run, checkpoint, model folder or hub:owner/name.", metavar="RUN"
-    ),
-]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 
 
@@ -147,7 +163,7 @@ def settings_of(
     """The settings of a TOML file, then the flags that were given, then each `--set`.
 
     Args:
-        flags: by dotted key, such as "leasing.overlap"; None where a flag was not given.
+        flags: by dotted name, such as "leasing.overlap".
 
     Raises:
         ConfigError: the file cannot be read, or an assignment is not KEY=VALUE.
@@ -155,14 +171,7 @@ def settings_of(
     from foundling.base.config import load_toml, override
 
     values = {} if config is None else load_toml(config)
-    for key, value in flags.items():
-        *sections, last = key.split(".")
-        target = values
-        for section in sections:
-            target = target.setdefault(section, {})
-        if value is not None:
-            target[last] = value
-    return override(values, assignments)
+    return override(override(values, flags), assignments)
 
 
 def numbers(name: str, text: str) -> list[int]:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from foundling.cli.app import Json, Out, app, report_json, say
+from foundling.cli.app import Json, Out, Program, app, report_json, say
 from foundling.cli.evaluating import DATA_ROOT
 
-classifier_app = typer.Typer(
+classifier_app = Program(
     help="Classifiers of offensive text, for the probe of toxicity.", no_args_is_help=True
 )
 app.add_typer(classifier_app, name="classifier")

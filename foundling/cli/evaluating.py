@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundling.base.shorthand import Shorthand, names
 from foundling.cli.app import Config, Json, Set, app, numbers, report_json, say, settings_of
-from foundling.cli.shorthands import Shorthand, names, with_shorthands
+from foundling.cli.shorthands import with_shorthands
 
 if TYPE_CHECKING:
     from foundling.evaluation.evaluate import Watch
@@ -70,7 +71,6 @@ SHORTHANDS = (
 @app.command()
 @with_shorthands(SHORTHANDS)
 def evaluate(
-    given: Mapping[Shorthand, Any],
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -78,6 +78,8 @@ def evaluate(
         ),
     ] = None,
     config: Config = None,
+    *,
+    given: Mapping[Shorthand, Any],
     settings: Set = [],  # noqa: B006 - typer copies it
     out: Annotated[
         Path, typer.Option(help="The folder to write; answers there are not asked again.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from foundling.cli.app import Json, app, report_json, say
+from foundling.cli.app import Json, Program, app, report_json, say
 from foundling.cli.columns import Columns
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from foundling.preferences.selection import Selection
     from foundling.preferences.store import PreferenceStore
 
-preferences_app = typer.Typer(
+preferences_app = Program(
     help="Preferences: statistics, export, import and simulated annotators.", no_args_is_help=True
 )
 app.add_typer(preferences_app, name="preferences")

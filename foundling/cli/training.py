@@ -1,14 +1,16 @@
 """The verbs that train."""
 
-import inspect
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundling.base.shorthand import Shorthand
 from foundling.cli.app import Json, Out, Resume, Set, app, report_json, say
-from foundling.stages import Entry, Option, find_stages
+from foundling.cli.shorthands import settings_by, with_shorthands
+from foundling.stages import PARENT, Entry, find_stages
 
 if TYPE_CHECKING:
     from foundling.stages.job import Stage
@@ -20,53 +22,16 @@ Sweep = Annotated[
 ]
 
 
-def _add_verb(entry: Entry) -> None:
-    """Make a verb of a stage; its options follow from its entry in the table of stages."""
-
-    def verb(**given: Any) -> None:
-        _train(entry, **given)
-
-    options = {_argument(option): option for option in entry.options}
-    kinds: dict[str, Any] = {"out": Out, "config": Config}
-    kinds |= {name: _annotation(option) for name, option in options.items()}
-    kinds |= {"resume": Resume, **({"sweep": Sweep} if entry.sweeps else {})}
-    kinds |= {"settings": Set, "as_json": Json}
-    defaults = {"resume": False, "settings": [], "as_json": False}
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    verb.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                keyword,
-                annotation=kind,
-                default=inspect.Parameter.empty if name == "out" else defaults.get(name),
-            )
-            for name, kind in kinds.items()
-        ]
-    )
-    verb.__annotations__ = kinds
-    app.command(entry.name, help=entry.help)(verb)
-
-
-def _argument(option: Option) -> str:
-    return option.flag.removeprefix("--").replace("-", "_") + "_option"
-
-
-def _annotation(option: Option) -> Any:
-    kind = list[str] if option.many or option.is_path else option.type
-    info = typer.Option(option.flag, help=option.help, metavar=option.metavar)
-    return Annotated[kind | None, info]
-
-
 def _train(
     entry: Entry,
-    out: Path,
-    config: Path | None,
-    resume: bool,
-    settings: list[str],
-    as_json: bool,
-    sweep: str | None = None,
-    **given: Any,
+    out: Out,
+    config: Config = None,
+    *,
+    given: Mapping[Shorthand, Any],
+    resume: Resume = False,
+    sweep: Sweep = None,
+    settings: Set = [],  # noqa: B006 - typer copies it
+    as_json: Json = False,
 ) -> None:
     from foundling.base.config import ConfigError
     from foundling.stages.assembly import run_stage
@@ -75,15 +40,12 @@ def _train(
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
     continues = resume and sweep is None
-    parent = given.get("from_option")
+    parent = PARENT in given
     if entry.needs_config and config is None and not continues and not parent:
         raise ConfigError("CONFIG: give a TOML file, --from RUN or --resume.")
-    values = settings_of_run(config, out, settings, resume=continues)
+    values = settings_of_run(config, out, settings_by(given), settings, resume=continues)
     if continues and parent:
         raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
-    for option in entry.options:
-        if found := given[_argument(option)]:
-            option.put(values, found)
     stage = entry.load()
     parsed = stage.config.parse(values)
     if sweep is not None:
@@ -129,7 +91,9 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
 
 
 for _entry in find_stages().values():
-    _add_verb(_entry)
+    _verb = partial(_train, _entry)  # its flags follow from the table of stages
+    _without = () if _entry.sweeps else ("sweep",)
+    app.command(_entry.name, help=_entry.help)(with_shorthands(_entry.options, _without)(_verb))
 
 
 @app.command()
@@ -154,7 +118,8 @@ def ladder(
     from foundling.stages.pretrain import PretrainConfig
     from foundling.stages.settings import overridden
 
-    values = overridden(load_toml(config) if config is not None else {}, settings)
+    values = {} if config is None else load_toml(config)
+    values = overridden({**values, "data": str(data.resolve())}, settings)
     overrides: dict[str, list[str]] = {}
     for item in rung_settings or []:
         rung, colon, assignment = item.partition(":")
@@ -163,7 +128,7 @@ def ladder(
                 f"--set-rung {item}: expected one of {', '.join(RUNGS)}, then :KEY=VALUE"
             )
         overrides.setdefault(rung, []).append(assignment)
-    parsed = PretrainConfig.parse({**values, "data": str(data.resolve())})
+    parsed = PretrainConfig.parse(values)
     report = climb(parsed, out, overrides=overrides, resume=resume)
     result = read_ladder(out)
     _ladder_table(result)

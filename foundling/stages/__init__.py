@@ -6,12 +6,12 @@ entry point names an object of `foundling.stages.job.Stage`.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from foundling.base.shorthand import Shorthand, absolute
 
 if TYPE_CHECKING:
     from foundling.stages.job import Stage
@@ -21,72 +21,29 @@ logger = logging.getLogger(__name__)
 GROUP = "foundling.stages"
 
 
-@dataclass(frozen=True)
-class Option:
-    """A flag of the command line that stands for a setting."""
-
-    flag: str
-    key: str
-    """The dotted name of the setting."""
-    help: str
-    metavar: str | None = None
-    type: Any = str
-    many: bool = False
-    """It may be given more than once; the setting is a list."""
-    is_path: bool = False
-    """A path that exists is made absolute, so that the run can be resumed from anywhere."""
-
-    def put(self, values: dict[str, Any], given: Any) -> None:
-        """Set what the option stands for to one value, or to a list of them.
-
-        Raises:
-            ConfigError: several were given where there can be but one.
-        """
-        found = list(given) if isinstance(given, list | tuple) else [given]
-        if self.is_path:
-            found = [_absolute(os.fspath(name)) for name in found]
-        if not self.many and len(found) > 1:
-            from foundling.base.config import ConfigError
-
-            raise ConfigError(f"{self.flag}: was given {len(found)} times; give one.")
-        *sections, last = self.key.split(".")
-        for section in sections:
-            values = values.setdefault(section, {})
-        values[last] = found if self.many else found[0]
-
-
-def _absolute(name: str) -> str:
-    path = Path(name)
-    return str(path.resolve()) if path.exists() else name
-
-
-PARENT = Option(
-    "--from", "parent", "A run, checkpoint, model folder or hub:owner/name.", "RUN", is_path=True
+PARENT = Shorthand(
+    "--from", "parent", "A run, checkpoint, model folder or hub:owner/name.", "RUN", read=absolute
 )
 
 
-def _data(help: str) -> Option:
-    return Option("--data", "data.files", f"{help}, repeatable.", "FILE", many=True, is_path=True)
+def _data(help: str) -> Shorthand:
+    return Shorthand(
+        "--data", "data.files", f"{help}, repeatable.", "FILE", list[str], read=absolute
+    )
 
 
 ROWS = (
-    Option("--format", "data.format", "The format of the data; default: told by its columns."),
-    Option(
-        "--columns",
-        "data.columns",
-        "Which column is which, as in prompt=question,completion=reply.",
-        "OURS=THEIRS,...",
+    Shorthand("--format", "data.format", "The format of the data; default: told by its columns."),
+    Shorthand(
+        "--columns", "data.columns",
+        "Which column is which, as in prompt=question,completion=reply.", "OURS=THEIRS,...",
     ),
-    Option(
-        "--on-error",
-        "data.on_error",
-        "What to do with a broken row.",
-        type=Literal["stop", "skip"],
+    Shorthand(
+        "--on-error", "data.on_error", "What to do with a broken row.",
+        kind=Literal["stop", "skip"],
     ),
-)
-
-
-REPAIR = Option("--repair", "data.repair", "How to repair turns out of order.", "merge,trim")
+)  # fmt: skip
+REPAIR = Shorthand("--repair", "data.repair", "How to repair turns out of order.", "merge,trim")
 
 
 @dataclass(frozen=True)
@@ -95,7 +52,7 @@ class Entry:
 
     help: str
     point: EntryPoint
-    options: tuple[Option, ...] = (PARENT, _data("Rows to learn from"), *ROWS)
+    options: tuple[Shorthand, ...] = (PARENT, _data("Rows to learn from"), *ROWS)
     sweeps: bool = True
     """The verb can vary one setting."""
     needs_config: bool = False
@@ -132,7 +89,7 @@ def _entry(name: str, help: str, **more: Any) -> Entry:
     return Entry(help, point, **more)
 
 
-_STORE = Option("--data", "data", "A folder that `data prepare` wrote.", "DIR", is_path=True)
+_STORE = Shorthand("--data", "data", "A folder that `data prepare` wrote.", "DIR", read=absolute)
 
 STAGES: Mapping[str, Entry] = {
     entry.name: entry

@@ -19,7 +19,7 @@ from foundling.runs import checkpoint
 from foundling.runs.run import Run
 from foundling.stages.job import Batches, Config, Job, Stage
 from foundling.stages.observers import observers, report, require_followers
-from foundling.stages.resuming import check_steps, require_stage, resumed, say_warmup
+from foundling.stages.resuming import check_steps, require_same, resumed, say_warmup
 from foundling.training.guard.guard import Guard
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Seam, untouched
@@ -49,7 +49,7 @@ def run_stage(
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     if resume:
-        require_stage(Run.open(out), stage.name)
+        require_same(Run.open(out), stage.name, config.parent)
     job = Job(stage, config, out, resume=resume)
     config, model, machine = job.config, job.model, job.machine
     facts = _manifest(job)

@@ -32,13 +32,19 @@ JUMP = 2.0
 """A learning rate that grows by this factor when a run is resumed is worth a warning."""
 
 
-def require_stage(run: Run, stage: str) -> None:
-    """Raise ConfigError where a run is one of another stage."""
+def require_same(run: Run, stage: str, parent: str | None) -> None:
+    """Raise ConfigError where a run is one of another stage, or of another parent."""
     found = run.manifest["stage"]
     if found != stage:
         raise ConfigError(
             f"{run.folder}: a run of the stage {found}; resume it with "
             f"`foundling {found} --resume --out {run.folder}`."
+        )
+    kept = (run.manifest["parent"] or {}).get("source")
+    if parent not in (None, kept):
+        raise ConfigError(
+            f'parent = "{parent}": the run in {run.folder} was started from {kept or "scratch"}, '
+            "and a resumed run keeps its parent; give none, or start a new run."
         )
 
 

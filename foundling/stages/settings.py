@@ -1,13 +1,13 @@
 """The settings that every stage has, and those of the stages that tune a parent."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from foundling.base.config import ConfigError, Section, load_toml, override
+from foundling.base.config import Assignments, ConfigError, Section, load_toml, override
 from foundling.data.columns import Columns
 from foundling.data.examples import OnLong, Style
 from foundling.data.sources import OnError
@@ -156,24 +156,29 @@ class TunedConfig(StageConfig):
         return self.data.style
 
 
-def overridden(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+def overridden(values: Mapping[str, Any], assignments: Assignments) -> dict[str, Any]:
     """`override`, where steps that are set by hand take the place of epochs, and the reverse.
 
     Raises:
-        ConfigError: an assignment is not of the form section.key=value.
+        ConfigError: as `override`.
     """
-    by_hand = override({}, assignments).get("training", {})
+    by_hand = override({}, assignments).get("training")
     result = override(values, assignments)
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
-        if one in by_hand and other not in by_hand:
+        if isinstance(by_hand, Mapping) and one in by_hand and other not in by_hand:
             result["training"].pop(other, None)
     return result
 
 
 def settings_of_run(
-    config: Path | Mapping[str, Any] | None, out: Path, assignments: Sequence[str], *, resume: bool
+    config: Path | Mapping[str, Any] | None,
+    out: Path,
+    flags: Mapping[str, Any],
+    assignments: Assignments,
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
-    """The values of a config, or of the run to resume in `out`, with those that are set by hand.
+    """The values of a config, or of the run to resume in `out`; then `flags`, then `assignments`.
 
     Raises:
         ConfigError: there is nothing to resume, or the file is missing or no TOML.
@@ -185,4 +190,4 @@ def settings_of_run(
         if not config.is_file():
             raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
     values = load_toml(config) if isinstance(config, Path) else config or {}
-    return overridden(values, assignments)
+    return overridden(override(values, flags), assignments)

@@ -75,6 +75,15 @@ def test_overrides_read_toml_values_and_make_sections() -> None:
         "a": {"b": {"c": [1, 2]}},
     }
     assert values == {"training": {"steps": 1}}
+    plain = override(values, {"a": "1", "training.steps": None, "b.c": [{"d": "😀"}]})
+    assert plain == {"a": "1", "training": {"steps": None}, "b": {"c": [{"d": "😀"}]}}
+
+
+def test_a_value_where_a_section_belongs_is_one_line() -> None:
+    with pytest.raises(ConfigError, match="b = 3 is a value, not a section"):
+        override({"a": {"b": 3}}, {"a.b.c": 1})
+    with pytest.raises(ConfigError, match="task = 3: expected a section"):
+        PretrainConfig.parse(3, "task")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("assignment", ["steps", "=1", "training.steps.more=1"])

@@ -120,6 +120,45 @@ def test_two_stores_are_one_too_many(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_file_yields_to_flags_and_flags_to_settings(
+    village: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.toml").write_text("data = 'filed'\n")
+    command = ["pretrain", tmp_path / "run.toml", "--out", tmp_path / "run"]
+    for more in ([], ["--data", "flagged"], ["--data", village, "--set", "data=told"]):
+        assert call(*command, *more) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert ["filed" in said[0], "flagged" in said[1], "told" in said[2]] == [True] * 3
+    command = ["ladder", "--data", village, "--out", tmp_path / "run", "--set", "data=told"]
+    assert call(*command) == 2
+    assert "told" in capsys.readouterr().err
+
+
+def test_a_resumed_run_keeps_its_parent(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pretrain(tiny("training.steps=2"), tmp_path / "first")
+    branch = tiny("training.steps=2", f"parent={first.folder}", "seed=4")
+    for run, source in ((first, "scratch"), (pretrain(branch, tmp_path / "next"), first.folder)):
+        saved = (run.folder / "config.toml").read_bytes()
+        command = ("pretrain", "--resume", "--out", run.folder, "--set", "training.steps=3")
+        assert call(*command, "--set", "parent=nowhere") == 2
+        assert f"was started from {source}, and" in capsys.readouterr().err
+        assert (run.folder / "config.toml").read_bytes() == saved
+
+
+@pytest.mark.parametrize("setting", ["training=5", "training=steps", "data.files=5"])
+def test_a_value_in_place_of_a_section_is_one_line(
+    setting: str, village: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.toml").write_text(f"data = '{village}'\n")
+    command = ("pretrain", tmp_path / "run.toml", "--out", tmp_path / "run", "--set", setting)
+    assert call(*command) == 2
+    said = capsys.readouterr().err
+    assert setting.split("=")[0].split(".")[0] in said
+    assert said.count("\n") == 1
+
+
 def test_steps_set_by_hand_take_the_place_of_epochs_and_the_reverse() -> None:
     values = {"seed": 2, "training": {"epochs": 3, "batch_size": 4}}
     assert overridden(values, ["training.steps=8"]) == {

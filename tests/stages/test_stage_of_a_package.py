@@ -145,7 +145,7 @@ def test_every_stage_of_the_table_is_one(tmp_path: Path) -> None:
         assert stage.name == name
         known = stage.config().values()
         for option in entry.options:
-            *sections, last = option.key.split(".")
+            *sections, last = option.keys.split(".")
             there = known
             for section in sections:
                 there = there[section]
