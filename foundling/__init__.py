@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foundling.api import (
+        Comparison,
         Evaluation,
         TrainedRun,
         compare,

@@ -147,7 +147,7 @@ def test_wrong_input_is_one_line(
     (tmp_path / "bad.jsonl").write_text('{"prompt": "question 0?", "text": "yes"}\n')
     if any("ann" in option for option in options):
         options = [*options, "a.jsonl", "good.jsonl"]
-    command = ["compare", "--port", "0", *options]
+    command = ["compare", *options] + ([] if "--port" in options else ["--port", "0"])
     assert cli.exit_code(lambda: cli.app(command)) == 2
     error = capsys.readouterr().err
     assert said in error
