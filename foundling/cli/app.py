@@ -85,11 +85,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.
 
 
 class _Terminal(logging.Handler):
-    """Shows what the library reports on standard error."""
+    """Shows what the library reports on standard error, with the traceback of a defect."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        say(f"{level}{record.getMessage()}")
+        say(f"{level}{self.format(record)}")
 
 
 _terminal = _Terminal()

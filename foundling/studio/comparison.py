@@ -112,7 +112,7 @@ def compare(
             before = len(store.judgements())
             with suppress(KeyboardInterrupt):
                 serve(
-                    desk, listening, base,
+                    desk, listening, base, config.host,
                     lambda stop: opened(Opened(base, invited, personal, stop)),
                 )  # fmt: skip
             kept = len(store.judgements())
@@ -136,6 +136,10 @@ def _names(config: CompareConfig, new_links: bool) -> tuple[list[str], bool]:
         which = "--invited" if loopback else f"--host {config.host}"
         raise ConfigError(
             f"{which}: only printed links work; name who gets one: --annotators NAME,..."
+        )
+    if config.leads and not invited:
+        raise ConfigError(
+            "--leads: without --invited everybody may change the rubric; add --invited."
         )
     if new_links and not names:
         raise ConfigError("--new-links: say for whom: --annotators NAME,...")

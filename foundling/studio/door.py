@@ -15,16 +15,17 @@ class Door:
     """Refuses what another website can make a browser send, and bodies that are too long.
 
     A site can point its own name at this machine (DNS rebinding); the browser then sends that
-    name as Host. So only IP addresses, "localhost" and the host of `base` are served. A request
-    from another site's page carries that site as Origin.
+    name as Host. So only IP addresses, "localhost", `host` and the host of `base` are served. A
+    request from another site's page carries that site as Origin.
 
     Args:
         base: the address that people open; behind a proxy, the proxy's.
+        host: the name that the server was told to listen at.
     """
 
-    def __init__(self, app: ASGIApp, base: str) -> None:
+    def __init__(self, app: ASGIApp, base: str, host: str = "localhost") -> None:
         self._app, self._origin = app, base
-        self._hosts = {"localhost", urlsplit(base).hostname}
+        self._hosts = {"localhost", host.lower(), urlsplit(base).hostname}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

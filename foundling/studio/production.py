@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -77,14 +76,14 @@ class Production:
         except (ConfigError, HttpError) as error:
             self._fail(count, str(error))
         except Exception as error:
-            traceback.print_exc()
-            self._fail(count, f"{type(error).__name__}: {error}")
+            self._fail(count, f"{type(error).__name__}: {error}", error)
         else:
             for line in self._producer.report.lines():
                 logger.info(line)
         finally:
             self._producer.close()
 
-    def _fail(self, count: int, why: str) -> None:
+    def _fail(self, count: int, why: str, unexpected: Exception | None = None) -> None:
         self.failed = True
-        logger.error(f"preparing answers stopped after {count:,} pairs: {why}")
+        message = f"preparing answers stopped after {count:,} pairs: {why}"
+        logger.error(message, exc_info=unexpected)

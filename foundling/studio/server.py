@@ -122,16 +122,21 @@ def in_background(desk: Desk) -> Iterator[str]:
 
 
 def serve(
-    desk: Desk, listening: socket.socket, base: str, ready: Callable[[Callable[[], None]], None]
+    desk: Desk,
+    listening: socket.socket,
+    base: str,
+    host: str,
+    ready: Callable[[Callable[[], None]], None],
 ) -> None:
     """Serve at the address `base` until interrupted.
 
     Args:
+        host: the address or name that `listening` is bound to.
         ready: is called once pages open, with what ends the server from another thread.
     """
     app = create_app(desk)
     add_pages(app, invited=desk.invited)
-    server = _Server(_config(app, base), lambda: ready(server.stop))
+    server = _Server(_config(app, base, host), lambda: ready(server.stop))
     if desk.production is not None:
         desk.production.start()
     try:
@@ -141,9 +146,9 @@ def serve(
             desk.production.stop()
 
 
-def _config(app: FastAPI, base: str) -> uvicorn.Config:
+def _config(app: FastAPI, base: str, host: str = "localhost") -> uvicorn.Config:
     return uvicorn.Config(
-        Door(app, base),
+        Door(app, base, host),
         log_level="warning",
         timeout_graceful_shutdown=PATIENCE_SECONDS,
         server_header=False,

@@ -181,6 +181,31 @@ def test_two_windows_keep_in_step(
     assert [placed(j) for j in kept(server)] == ["left", "right", "tie", "both_bad"]
 
 
+def test_an_undo_of_another_windows_vote_gives_back_no_reason_of_this_one(
+    start_server: Callable[..., Server], visit: Callable[..., Visitor]
+) -> None:
+    server = start_server(5, "--annotators", "ann")
+    ann = visit(server.links["ann"])
+    first = ann.key()
+    other = visit(server.links["ann"], of=ann)
+    assert other.key() == first
+    questions = []
+    for number, visitor in enumerate((ann, other)):
+        key = visitor.after(first) if number else first
+        questions.append(visitor.page.locator(".turn").last.inner_text().splitlines()[-1])
+        visitor.page.get_by_label("Reason").fill(f"said of {number}")
+        visitor.page.get_by_role("button", name="Tie").click()
+        visitor.after(key)
+        visitor.settle()
+    for number in (1, 0):  # the last vote is undone first, whichever window it came from
+        ann.page.bring_to_front()
+        ann.key()
+        ann.page.keyboard.press("u")
+        ann.page.locator(".turn").get_by_text(questions[number], exact=True).wait_for()
+        reason = ann.page.get_by_label("Reason").input_value()
+        assert reason == ("" if number else "said of 0")
+
+
 def test_space_scrolls_after_a_vote_by_click(
     start_server: Callable[..., Server], visit: Callable[..., Visitor]
 ) -> None:

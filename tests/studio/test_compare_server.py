@@ -126,6 +126,7 @@ def write_answers(path: Path, count: int, word: str) -> str:
         (["a.jsonl", "good.jsonl", "--gold", "bad.jsonl"], "bad.jsonl"),
         (["--annotators", "Ann, ann"], "each name once"),
         (["--annotators", "ann", "--leads", "bob"], "name them among --annotators too"),
+        (["--annotators", "ann", "--leads", "ann"], "without --invited everybody may change"),
         (["--annotators", "ann", "--public-url", "votes.example"], "https://HOST:PORT"),
         (["a.jsonl", "good.jsonl", "--set", "leasing.overlp=2"], 'Did you mean "overlap"?'),
         (["a.jsonl", "good.jsonl", "--config", "none.toml"], "none.toml: no such config file"),

@@ -40,6 +40,12 @@ def test_only_its_own_hosts_are_served(
     assert ("eve" in desk.store.annotators()) == (status == 200)
 
 
+def test_the_name_it_listens_at_is_served(desk: Desk) -> None:
+    with TestClient(Door(create_app(desk), "http://192.168.0.7:8420", "Mill.lan")) as client:
+        for host, status in (("mill.lan:8420", 200), ("MILL.lan", 200), ("evil.example", 421)):
+            assert client.get("/openapi.json", headers={"Host": host}).status_code == status
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [

@@ -9,6 +9,7 @@ import pytest
 from annotating import Script, pair_of
 from fastapi.testclient import TestClient
 
+from foundling import cli
 from foundling.base.config import ConfigError
 from foundling.preferences.producing import ProducingReport
 from foundling.preferences.records import Pair
@@ -47,8 +48,13 @@ class Failing:
 
 @pytest.mark.parametrize("error", [ConfigError("secret-new: no such model."), KeyError("x")])
 def test_a_failure_is_told_and_ends_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], said: list[str], error: Exception
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    said: list[str],
+    error: Exception,
 ) -> None:
+    cli.exit_code(lambda: None)  # from here on it shows what is logged, as for every verb
     with PreferenceStore.open(tmp_path / "votes.db") as store:
         for _ in range(2):  # begun anew, it adds nothing twice
             failing = Failing(error)
@@ -68,6 +74,7 @@ def test_a_failure_is_told_and_ends_nothing(
             assert ann.next()["state"] == "done"
     assert len(said) == 2
     assert all("stopped after 2 pairs" in line and str(error) in line for line in said)
+    assert ("Traceback" in caplog.text) == isinstance(error, KeyError)
     assert ("Traceback" in capsys.readouterr().err) == isinstance(error, KeyError)
 
 

@@ -18,6 +18,7 @@ const SAID = {
 };
 
 const blank = () => ({ strength: null, reason: "", ratings: { left: null, right: null } });
+const shown = ({ kind, prompt, left, right }) => JSON.stringify([kind, prompt, left, right]);
 const isBlank = (form) => JSON.stringify(form) === JSON.stringify(blank());
 const setting = (name, otherwise) => localStorage.getItem(`foundling/${name}`) ?? otherwise;
 
@@ -100,7 +101,7 @@ const Desk = {
     },
   },
   async mounted() {
-    this.past = []; // votes of this page, for an undo to give them back
+    this.past = []; // items judged on this page, for an undo to give their forms back
     this.typing = false; // until the person does something else: no letter becomes a vote before
     const listeners = { keydown: this.pressed, pointerdown: this.acted, focusin: this.focused };
     for (const [name, listener] of Object.entries(listeners)) document.addEventListener(name, listener);
@@ -243,7 +244,7 @@ const Desk = {
         rubric_version: this.rubric.version,
       };
       this.outbox.add(body); // first: where it cannot be stored, the item stays
-      this.past.push(this.form);
+      this.past.push(this.item);
       this.here.shift();
       this.say(`Noted: ${this.told(body)}.`);
       if (!this.item) this.state = "loading";
@@ -275,8 +276,10 @@ const Desk = {
       const undone = await this.ask("POST", "undo", { key: newKey() });
       this.undoing = false;
       if (undone === null) return;
-      const form = this.past.pop() ?? blank();
       if (undone.item) {
+        // The last vote may be another window's; this page's later ones were then undone there.
+        const at = this.past.findLastIndex((one) => shown(one) === shown(undone.item));
+        const form = at < 0 ? blank() : this.past.splice(at)[0].form;
         await this.add(undone.item, form, true);
         this.state = "item";
       }
