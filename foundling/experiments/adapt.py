@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, Section, load_json
+from foundling.base.precision import PRECISIONS
 from foundling.evaluation.few_shot import SHORTENED, Learner, Prompts, shot_of, shot_task
 from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
@@ -120,7 +121,7 @@ def adapt(
         Interrupted: SIGINT or SIGTERM came; what was measured is there.
         TrainingStopped: fine-tuning stopped itself.
     """
-    training = TrainingSettings(device=config.device, precision=config.precision)
+    training = TrainingSettings(device=config.device, precision=_precision(config, out))
     parent = Parent.find(source)
     model = parent.load()
     machine = Machine.of(training, model, model.max_context or 256)
@@ -139,6 +140,16 @@ def adapt(
 def read_adapt(out: Path) -> dict[str, Any]:
     """What `adapt` wrote."""
     return load_json(out / "adapt.json")
+
+
+def _precision(config: AdaptConfig, out: Path) -> str:
+    """Where it is `auto`, that of the measurements that are there."""
+    path = out / "adapt.json"
+    before = load_json(path).get("identity") if path.is_file() else None
+    if config.precision != "auto" or not isinstance(before, dict):
+        return config.precision
+    names = {str(kind).removeprefix("torch."): name for name, kind in PRECISIONS.items()}
+    return names.get(str(before.get("precision")), "auto")
 
 
 class _Bench:

@@ -1,6 +1,7 @@
 """The five rungs trained alike on the same data, to see what each gains by remembering more."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median_high
@@ -13,8 +14,11 @@ from foundling.models import RUNGS, rung_settings
 from foundling.reports.ladder_report import write_ladder_report
 from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
-from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.stages.machine import Machine, with_precision
+from foundling.stages.pretrain import PRETRAIN, PretrainConfig, pretrain
 from foundling.stages.settings import overridden
+
+logger = logging.getLogger(__name__)
 
 
 def climb(
@@ -28,7 +32,8 @@ def climb(
     """Train every rung with `config` on the same tokens in the same order; the report's path.
 
     `overrides[rung]` are `section.key=value` settings of that rung alone. Each rung has the width
-    of `config.model` and else its own defaults. A rung whose run is finished is not run again when
+    of `config.model` and else its own defaults; where the precision is `auto`, all compute in what
+    is measured on the largest. A rung whose run is finished is not run again when
     `resume` is set.
 
     Raises:
@@ -37,6 +42,7 @@ def climb(
     if out.exists() and any(out.iterdir()) and not resume:
         raise ConfigError(f"{out}: is not empty; give another --out, or continue with --resume.")
     configs = {rung: _config_of(rung, config, (overrides or {}).get(rung, ())) for rung in rungs}
+    configs = _in_one_precision(configs, out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for rung, of_rung in configs.items():
@@ -57,6 +63,24 @@ def _config_of(rung: str, config: PretrainConfig, overrides: Sequence[str]) -> P
     same = settings.values() if config.model.get("rung", "transformer") == rung else {}
     values = {**config.values(), "model": {**same, "rung": rung, "dim": settings.dim}}
     return PretrainConfig.parse(overridden(values, overrides)).resolved()
+
+
+def _in_one_precision(
+    configs: Mapping[str, PretrainConfig], out: Path
+) -> dict[str, PretrainConfig]:
+    """Where the precision is `auto`, that of the runs there are, or what suits the largest rung."""
+    auto = {rung: of for rung, of in configs.items() if of.training.precision == "auto"}
+    if not auto:
+        return dict(configs)
+    origins = {rung: PRETRAIN.origin(of, out / rung, False) for rung, of in auto.items()}
+    largest = max(auto, key=lambda rung: origins[rung].model.num_parameters())
+    begun = next((out / rung for rung in auto if is_run(out / rung)), None)
+    origin = origins[largest]
+    machine = Machine.of(auto[largest].training, origin.model, origin.context, begun)
+    precision = machine.values["precision"]
+    of = f"as {begun} began" if begun else f"as measured on the {largest}"
+    logger.info(f"precision: {precision} for all rungs, {of}")
+    return {rung: with_precision(of, precision) for rung, of in configs.items()}
 
 
 def _row(rung: str, run: Run) -> dict[str, Any]:

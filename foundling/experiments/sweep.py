@@ -1,6 +1,7 @@
 """The same tuning under several values of one setting: answer loss against forgetting."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from foundling.runs.records import best_validation
 from foundling.runs.run import Run, is_run
 from foundling.stages.assembly import run_stage
 from foundling.stages.job import Batches, Config, Stage
+from foundling.stages.machine import with_precision
 from foundling.stages.settings import overridden
+
+logger = logging.getLogger(__name__)
 
 SHORT = {"lambda": "anchor.strength"}
 """Names by which settings go in formulas."""
@@ -42,7 +46,8 @@ def sweep(
 ) -> Path:
     """Tune once for each value of the setting `key` ("lambda" or a dotted name); the report's path.
 
-    What the runs store of their parent they share.
+    What the runs store of their parent they share, and where the precision is `auto`, that which
+    the first one measures.
 
     Raises:
         ConfigError: the settings are at fault, or `out` holds something already.
@@ -54,9 +59,14 @@ def sweep(
     configs = [stage.config.parse(overridden(shared, [f"{setting}={value}"])) for value in values]
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
+    precision = "auto"
     for value, of_value in zip(values, configs, strict=True):
+        of_value = with_precision(of_value, precision)
         folder = out / f"{key.rpartition('.')[2]}-{value}"
         run = run_stage(stage, of_value, folder, resume=resume and is_run(folder))
+        if of_value.training.precision == "auto":
+            precision = run.manifest["precision"]
+            logger.info(f"precision: {precision} for all values, as in {folder.name}")
         rows.append(_row(value, run))
         content = json.dumps({"key": key, "rows": rows}, indent=2).encode()
         durable.replace(out / "sweep.json", content)

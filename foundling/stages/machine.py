@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import nn
@@ -10,7 +10,9 @@ from torch import nn
 from foundling.base import process, runtime
 from foundling.base.precision import PRECISIONS, pick_precision
 from foundling.runs.run import Run
-from foundling.stages.settings import TrainingSettings
+from foundling.stages.settings import StageConfig, TrainingSettings
+
+Config = TypeVar("Config", bound=StageConfig)
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,11 @@ class Machine:
         """For the manifest."""
         (precision,) = (name for name, kind in PRECISIONS.items() if kind == self.precision)
         return {"device": self.device.type, "precision": precision}
+
+
+def with_precision(config: Config, precision: str) -> Config:
+    """The settings with `auto` as it was measured: runs that are compared compute alike."""
+    if config.training.precision != "auto":
+        return config
+    training = config.training.model_copy(update={"precision": precision})
+    return config.model_copy(update={"training": training})

@@ -11,13 +11,16 @@ import torch
 from foundling import cli
 from foundling.base.config import ConfigError, override
 from foundling.evaluation.choices import By
+from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.probes.in_context.curves import REAL, shot_curves
 from foundling.evaluation.probes.in_context.tasks import task_of
 from foundling.evaluation.tasks import Example, Task, read_task
-from foundling.experiments.adapt import AdaptConfig, adapt, parse_adapt, read_adapt
+from foundling.experiments.adapt import AdaptConfig, _Bench, adapt, parse_adapt, read_adapt
 from foundling.models import interchange
 from foundling.runs.run import find_model, load_model
+from foundling.stages.machine import Machine
+from foundling.stages.parent import Parent
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.statistics.learning_curve import right_of
 
@@ -166,6 +169,24 @@ def test_other_settings_need_another_folder(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         adapt(parent, TASK, settings(assignment), measured)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_measured_precision_is_kept(parent: str, tmp_path: Path, precision: str) -> None:
+    few = ("shots=[0]", 'ways=["in_context"]')
+    adapt(parent, TASK, settings(*few, f"precision={precision}"), tmp_path / "out")
+    before = read_adapt(tmp_path / "out")
+    adapt(parent, TASK, settings(*few, "precision=auto"), tmp_path / "out")
+    assert read_adapt(tmp_path / "out")["identity"] == before["identity"]
+
+
+def test_an_item_that_no_prompt_has_room_for_is_named(parent: str, tmp_path: Path) -> None:
+    source = Parent.find(parent)
+    machine = Machine(torch.device("cpu"), torch.float32)
+    bench = _Bench(source, source.load(), machine, TASK, settings(), tmp_path)
+    bench.model.max_context = 3
+    with pytest.raises(ConfigError, match=f'"The mill 100": {UNREADABLE}'):
+        bench._behind(())
 
 
 def test_a_folder_of_something_else_is_left_alone(parent: str, tmp_path: Path) -> None:

@@ -217,10 +217,10 @@ def test_a_users_own_examples(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             read_coreferences(file)
     file.write_text("{]")
-    with pytest.raises(ConfigError, match=":1: "):
+    with pytest.raises(ConfigError, match=":1: not a JSON object"):
         read_coreferences(file)
     file.write_text("")
-    with pytest.raises(ConfigError, match="empty"):
+    with pytest.raises(ConfigError, match="the file is empty"):
         read_coreferences(file)
 
 

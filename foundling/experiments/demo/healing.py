@@ -11,6 +11,7 @@ import torch
 from foundling.runs import checkpoint
 from foundling.runs.records import in_words
 from foundling.runs.run import Run
+from foundling.stages.machine import with_precision
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.amendments import Amendments
 from foundling.training.guard.settings import GuardSettings
@@ -25,10 +26,12 @@ def heal(config: PretrainConfig, out: Path) -> dict[str, Any]:
     """Train on a poisoned stream, with the guard and without, and check what the guard made of it.
 
     The check is a third run, without guard and poison, that is told from the start to leave out
-    what the guard left out.
+    what the guard left out. A precision `auto` is measured once, in the first run.
     """
     off = config.model_copy(update={"guard": GuardSettings(enabled=False)})
     unguarded = pretrain(off, out / "unguarded", seam=poison)
+    precision = unguarded.manifest["precision"]
+    config, off = with_precision(config, precision), with_precision(off, precision)
     guarded = pretrain(config, out / "guarded", seam=poison)
     told = off.model_copy(update={"amendments": Amendments(**guarded.manifest["amendments"])})
     clean = pretrain(told, out / "clean")
