@@ -19,7 +19,7 @@ SHORTHANDS = (
         "NAME,...", read=names,
     ),
     Shorthand(
-        "--pattern", "task.pattern", r"Of a .txt file's lines: (?P<label>\w+) (?P<text>.*)",
+        "--pattern", "task.pattern", r"Pattern of a .txt file's lines: (?P<label>\w+) (?P<text>.*)",
         "REGEX",
     ),
     Shorthand("--labels", "task.labels", "Words for the answers.", "0=negative,..."),

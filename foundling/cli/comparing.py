@@ -42,7 +42,7 @@ SHORTHANDS = (
     Shorthand("--annotators", "annotators", "Print a link for each.", "NAME,...", read=names),
     Shorthand(
         "--leads", "leads",
-        "Annotators whose links change the rubric where one is invited.", "NAME,...", read=names,
+        "With --invited, the annotators who may change the rubric.", "NAME,...", read=names,
     ),
     Shorthand("--invited", "invited", "Only the printed links work.", kind=bool),
     Shorthand(
@@ -59,7 +59,10 @@ SHORTHANDS = (
         "--temperature", "answers.temperature",
         "Temperature of models' answers; default: 1, and 0 is greedy.", kind=float,
     ),
-    Shorthand("--top-p", "answers.top_p", "Draw from this share.", kind=float),
+    Shorthand(
+        "--top-p", "answers.top_p", "Draw from the most likely tokens that reach this share.",
+        kind=float,
+    ),
     Shorthand(
         "--max-tokens", "answers.max_tokens",
         "Most tokens of an answer; default: as many as the context holds.", kind=int,
@@ -80,7 +83,7 @@ def compare(
     *,
     given: Mapping[Shorthand, Any],
     new_links: Annotated[
-        bool, typer.Option("--new-links", help="Print new links; those given before end.")
+        bool, typer.Option("--new-links", help="Print new links and end the earlier ones.")
     ] = False,
     settings: Set = [],  # noqa: B006 - typer copies it
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page here.")] = False,

@@ -45,7 +45,7 @@ def data_prepare(
         Literal["keep", "lf"], typer.Option(help="Keep line ends as they are, or make all LF.")
     ] = "keep",
     encoding: Annotated[
-        str, typer.Option(help="Of files without a byte order mark: latin-1, utf-16, ...")
+        str, typer.Option(help="Encoding of files without a byte order mark: latin-1, utf-16, ...")
     ] = "utf-8",
     validation: Annotated[
         list[str] | None, typer.Option(help="Inputs of the validation split, repeatable.")
@@ -63,7 +63,7 @@ def data_prepare(
         ),
     ] = "stop",
     licence: Annotated[str | None, typer.Option(help="A note for the manifest.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split by --validation-fraction.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split by --validation-fraction.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the token store in --out.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +137,10 @@ def data_verify(
 def data_preview(
     files: Annotated[list[str], typer.Argument(help="Files of conversations or preferences.")],
     parent: Annotated[
-        str, typer.Option("--from", help="Whose tokenizer: a run, model folder or token store.")
+        str,
+        typer.Option(
+            "--from", help="The run, model folder or token store to take the tokenizer of."
+        ),
     ],
     rows: Annotated[
         str, typer.Option(help="Which rows, counted from 1: 1-3,7.", metavar="LIST")
@@ -151,10 +154,15 @@ def data_preview(
         str, typer.Option(help="How to repair turns out of order.", metavar="merge,trim")
     ] = "",
     style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
-    learn: Annotated[Literal["all", "last"], typer.Option(help="Which answers.")] = "all",
-    max_length: Annotated[int | None, typer.Option(help="Tokens of one conversation.")] = None,
+    learn: Annotated[
+        Literal["all", "last"], typer.Option(help="Learn all answers, or only the last one.")
+    ] = "all",
+    max_length: Annotated[
+        int | None, typer.Option(help="The most tokens in a conversation.")
+    ] = None,
     on_long: Annotated[
-        Literal["error", "drop", "truncate_prompt"], typer.Option(help="What becomes of longer.")
+        Literal["error", "drop", "truncate_prompt"],
+        typer.Option(help="What to do with a longer one."),
     ] = "error",
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")

@@ -67,7 +67,7 @@ class SourcedPair:
     rejected: Conversation
     given: int
     label: bool = True
-    """Of a labelled answer, which stands as the chosen one: it is good."""
+    """Whether a labelled answer, which stands as the chosen one, is good."""
 
     @property
     def prompt(self) -> Conversation:

@@ -15,7 +15,7 @@ from foundling.data.documents import Document
 from foundling.data.manifest import SPLITS, SplitName
 from foundling.data.sources import Sources
 
-CONTEXT_CHARACTERS = 1024  # so far may what stands around a piece decide about its tokens
+CONTEXT_CHARACTERS = 1024  # on either side of a piece that its tokens may depend on
 
 _ONE_DOCUMENT = (
     "The input is one document, and whole documents are held out: use --validation-tail (0.1 keeps "

@@ -1,4 +1,4 @@
-"""The table of row formats: how each is told, read and, for preferences, written."""
+"""The table of row formats: how each is identified, read and, for preferences, written."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence

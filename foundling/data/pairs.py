@@ -24,7 +24,7 @@ class PreferenceData:
     Each epoch shuffles the pairs, packs them as tightly as it can and shuffles the rows; every
     epoch has equally many. Without `packing` a row is one pair, padded to the longest of its
     batch. With `shared_prompts` a prompt stands once before its two answers, which only models
-    that know branches keep apart; without, each answer has its own.
+    that support tree masks keep apart; without, each answer has its own.
 
     Raises:
         ConfigError: a pair is longer than a row.

@@ -100,7 +100,8 @@ def prepare(
         validation: inputs of the validation split. In their place, `validation_fraction` (0.01
             by default) takes documents by a hash of their text and `seed`, and `validation_tail`
             the end of each file, which must be one document.
-        on_error: "skip" counts an unreadable document and goes on; "stop" lists the files at fault.
+        on_error: "skip" counts unreadable documents and leaves them out; "stop"
+            lists the files at fault.
 
     Raises:
         ConfigError: the input or a setting is at fault, or the disk is full; `out` is untouched.

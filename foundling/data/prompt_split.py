@@ -25,9 +25,9 @@ def split_by_prompt(
 ) -> tuple[list[T], list[T]]:
     """Training and validation, each in the order of `examples`.
 
-    A prompt is told by the user's first message, but for its case and white space. Prompts go to
-    validation whole, in the order of their hash, until it holds `fraction` of the examples; those
-    that alone are more than half of that come last.
+    A prompt is identified by the user's first message, but for its case and white space.
+    Prompts go to validation whole, in the order of their hash, until it holds `fraction` of the
+    examples; those that alone are more than half of that come last.
 
     Raises:
         ConfigError: `fraction` is not between 0 and 1, or a side would be empty.

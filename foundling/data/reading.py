@@ -33,7 +33,7 @@ REPAIR = 'data.repair = ["merge", "trim"]'
 class How(TypedDict, total=False):
     """How rows are read.
 
-    format: one of FORMATS; "auto", the default, tells it by the first rows.
+    format: one of FORMATS; "auto", the default, identifies it by the first rows.
     columns: by the format's name of a column, the file's name of it.
     on_error: "skip" counts a row that cannot be understood and reads the next.
     limit: the most rows to read.
@@ -153,7 +153,7 @@ def _in_order(
     except SourceError as error:
         if error.reason not in REPAIRABLE or repair or not advice:
             raise
-        raise SourceError(error.reason, f"{error} {advice} mends such rows.") from None
+        raise SourceError(error.reason, f"{error} {advice} repairs such rows.") from None
     return held
 
 

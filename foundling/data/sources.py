@@ -81,7 +81,7 @@ class Sources:
 
     @property
     def read_once(self) -> str | None:
-        """The first input that is gone once it is read: a pipe."""
+        """The first input that can be read only once: a pipe."""
         pipes = (f for f, size in self.sizes.items() if size is None and not hub.is_on_hub(f))
         return next(pipes, None)
 

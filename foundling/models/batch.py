@@ -27,7 +27,7 @@ class BatchView:
     With `seen_until`, a document is a tree that is written out depth first: a token at time `t`
     is seen from there on up to time `seen_until[t]`, excluded, which is where its branch ends.
     Positions count from the root, so each branch continues its stem. Of a stream, the tree
-    grows out of all that was read before. Only context modules that say so know branches.
+    grows out of all that was read before. Only context modules that say so support tree masks.
 
     7 8 that continues as 4 5 or as 6: tokens 7 8 4 5 6, positions 0 1 2 3 2, seen_until 5 5 4 4 5.
     """

@@ -79,9 +79,10 @@ class Request:
 def lease_next(connection: sql.Connection, request: Request) -> str | None:
     """The key of the annotator's next lease, or None if nothing is left to give.
 
-    In this order: an item that was given and is neither answered nor in `holding`; a repeat, if
-    one is due; a gold item, if one is due; an item that `overlap` leaves free. A skipped item is
-    free for others. A lease that expired may be given anew, under the same key and sides.
+    In this order: an item that was given and is neither answered nor in `holding`; a repeat, then
+    a gold item, where `repeat_share` or `gold_share` calls for one; an item that `overlap` leaves
+    free. A skipped item is free for others. A lease that expired may be given anew, under the same
+    key and sides.
     """
     held = connection.execute(
         sql.select(leases.c.id, leases.c.key)

@@ -1,7 +1,6 @@
 """Sources of answers: a local model, one behind a URL, or a file of ready answers."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,8 +14,6 @@ from foundling.preferences.records import Answer
 from foundling.text.chat import Conversation
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 class Answering(Section):

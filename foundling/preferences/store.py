@@ -198,7 +198,7 @@ class PreferenceStore:
         kind: Kind = "comparison",
         now: float | None = None,
     ) -> Item:
-        """Lease this pair to the annotator regardless of overlap, for imports.
+        """Lease this pair to the annotator regardless of overlap and order.
 
         Raises:
             Conflict: the annotator has judged it.

@@ -33,7 +33,7 @@ def _data(help: str) -> Shorthand:
 
 
 ROWS = (
-    Shorthand("--format", "data.format", "The format of the data; default: told by its columns."),
+    Shorthand("--format", "data.format", "The format of the data; default: by its columns."),
     Shorthand(
         "--columns", "data.columns",
         "Which column is which, as in prompt=question,completion=reply.", "OURS=THEIRS,...",

@@ -111,7 +111,7 @@ class TunedData(Section):
     """.jsonl, .json, .csv, .tsv, .parquet, folders of them, globs, hub:owner/name; for preferences
     also a database of votes, a file or a URL, which is read once and kept in the run as a file."""
     format: str = "auto"
-    """auto: told by the columns and what they hold."""
+    """auto: identified by the columns and what they hold."""
     columns: Columns = Field(default_factory=dict)
     """The files' name of a column by the format's: {prompt = "question"}, or "prompt=question"."""
     on_error: OnError = "stop"
@@ -120,7 +120,7 @@ class TunedData(Section):
     max_length: int | None = Field(None, gt=1)
     """Tokens of a prompt with one answer; None: as many as the context holds."""
     on_long: OnLong = "error"
-    """What becomes of a longer one: drop, truncate_prompt (never an answer) or error."""
+    """What to do with a longer one: drop, truncate_prompt (never an answer) or error."""
     packing: bool = True
     """Several examples in a row, none of which sees another; false: one a row."""
     row_length: int | None = Field(None, gt=1)

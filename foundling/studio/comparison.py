@@ -34,7 +34,7 @@ class CompareConfig(Section):
     gold: str | None = None
     rubric: str | None = None
     annotators: tuple[str, ...] = ()
-    leads: tuple[str, ...] = ()  # of the annotators: may change the rubric where one is invited
+    leads: tuple[str, ...] = ()  # annotators who may change the rubric, with `invited`
     invited: bool = False
     host: str = "127.0.0.1"
     port: int = 8420

@@ -8,7 +8,7 @@ Kind = Literal["bytes", "characters", "sentencepiece", "other"]
 
 
 def kind_of(settings: Mapping[str, Any]) -> Kind:
-    """Of a tokenizer.json."""
+    """The kind of vocabulary that a tokenizer.json holds."""
     decoder = settings.get("decoder") or {"type": None}
     steps = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
     types = [step["type"] for step in steps]

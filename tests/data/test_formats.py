@@ -154,7 +154,7 @@ def test_the_advice_is_what_the_caller_offers(tmp_path: Path) -> None:
     assert "data.repair" in fault(twice)
     for file in (broken, odd, twice):
         assert not [word for word in ("on_error", "--", "data.") if word in fault(file, skip="")]
-    with pytest.raises(SourceError, match="--repair merge,trim mends"):
+    with pytest.raises(SourceError, match="--repair merge,trim repairs"):
         read_shown([twice])
 
 

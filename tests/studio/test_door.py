@@ -1,4 +1,4 @@
-"""What is refused before anything of it is read: other hosts, other sites' pages, long bodies."""
+"""What is refused before it is read: other hosts, other sites' pages, long bodies."""
 
 from collections.abc import Iterator
 

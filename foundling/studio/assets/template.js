@@ -86,7 +86,7 @@ export const TEMPLATE = `
       <p class="ornament" aria-hidden="true">❦</p>
       <h2>That was all. Thank you, <bdi>{{ me.name }}</bdi>.</h2>
       <p v-if="unsent">{{ votes(unsent) }} still on the way; leave this page open.</p>
-      <p v-else>{{ done }} judged; every vote is kept. You may close this page; should more come, it goes on by itself.</p>
+      <p v-else>{{ done }} judged; every vote is kept. You may close this page; if it stays open, new items will appear here.</p>
       <button v-if="nextKind" type="button" class="button primary" @click="turnToKind(nextKind)">Now rate them from 1 to 7</button>
     </section>
 
