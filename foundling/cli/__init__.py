@@ -16,6 +16,8 @@ from foundling.cli import (
 )
 from foundling.cli.app import app, exit_code
 
+training.add_package_verbs()
+
 __all__ = [
     "adapters",
     "adapting",

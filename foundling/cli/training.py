@@ -1,5 +1,6 @@
 """The verbs that train."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,12 @@ import typer
 from foundling.base.shorthand import Shorthand
 from foundling.cli.app import Json, Out, Resume, Set, app, report_json, say
 from foundling.cli.shorthands import settings_by, with_shorthands
-from foundling.stages import PARENT, Entry, find_stages
+from foundling.stages import PARENT, STAGES, Entry, find_stages
 
 if TYPE_CHECKING:
     from foundling.stages.job import Stage
 
+logger = logging.getLogger(__name__)
 
 Config = Annotated[Path | None, typer.Argument(help="A TOML file; without one the defaults hold.")]
 Sweep = Annotated[
@@ -90,10 +92,27 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
     Console(stderr=True).print(table)
 
 
-for _entry in find_stages().values():
-    _verb = partial(_train, _entry)  # its flags follow from the table of stages
-    _without = () if _entry.sweeps else ("sweep",)
-    app.command(_entry.name, help=_entry.help)(with_shorthands(_entry.options, _without)(_verb))
+def _add_verb(entry: Entry) -> None:
+    verb = partial(_train, entry)  # its flags follow from the table of stages
+    without = () if entry.sweeps else ("sweep",)
+    app.command(entry.name, help=entry.help)(with_shorthands(entry.options, without)(verb))
+
+
+for _entry in STAGES.values():
+    _add_verb(_entry)
+
+
+def add_package_verbs() -> None:
+    """Make verbs of the stages of installed packages, once all others are there."""
+    added = [entry for name, entry in find_stages().items() if name not in STAGES]
+    taken = typer.main.get_group(app).commands if added else {}
+    for entry in added:
+        if entry.name in taken:
+            logger.warning(
+                f'{entry.point.value}: ignored: a verb named "{entry.name}" exists already.'
+            )
+        else:
+            _add_verb(entry)
 
 
 @app.command()

@@ -80,7 +80,12 @@ class Entry:
                 f"stage {self.name}: cannot load {self.point.value}: {error}"
             ) from None
         if not isinstance(stage, Stage):
-            raise ConfigError(f"stage {self.name}: {self.point.value} is no Stage.")
+            raise ConfigError(f"stage {self.name}: {self.point.value} is not a Stage.")
+        if stage.name != self.name:
+            raise ConfigError(
+                f"stage {self.name}: {self.point.value} is named {stage.name}; the entry point "
+                "must have the name of its stage."
+            )
         return stage
 
 
@@ -126,7 +131,7 @@ def find_stages() -> dict[str, Entry]:
     found = dict(STAGES)
     for point in entry_points(group=GROUP):
         if point.name in found:
-            logger.warning(f'{point.value}: a stage "{point.name}" is already there; not used.')
+            logger.warning(f'{point.value}: ignored: a stage named "{point.name}" exists already.')
             continue
         about = point.dist.metadata["Summary"] if point.dist is not None else None
         found[point.name] = Entry(about or f"A stage of {point.value}.", point)

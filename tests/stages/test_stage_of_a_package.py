@@ -126,6 +126,8 @@ def test_the_command_line_has_its_verb(
     settings = ("training.steps=1", "training.batch_size=4", "data.on_long=drop")
     told = json.loads(foundling(*command, *(f"--set={one}" for one in settings)).splitlines()[-1])
     assert (told["stage"], told["step"]) == ("orpo", 1)
+    more = foundling("orpo", "--resume", "--out", "run", "--set", "training.steps=2", "--json")
+    assert json.loads(more.splitlines()[-1])["step"] == 2
 
 
 def test_the_loss_as_worked_by_hand(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,17 +155,33 @@ def test_every_stage_of_the_table_is_one(tmp_path: Path) -> None:
     assert find_stages().keys() >= STAGES.keys()
 
 
+def put_package(folder: Path) -> None:
+    (folder / "broken-1.dist-info").mkdir()
+    (folder / "broken-1.dist-info" / "METADATA").write_text("Name: broken\nVersion: 1\n")
+    points = "[foundling.stages]\nbroken = no_such_module:STAGE\nodd = json:dumps\nsft = json:dumps"
+    points += "\nevaluate = foundling.stages.sft:SFT"
+    (folder / "broken-1.dist-info" / "entry_points.txt").write_text(points)
+
+
 def test_a_package_that_cannot_be_loaded_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "broken-1.dist-info").mkdir()
-    (tmp_path / "broken-1.dist-info" / "METADATA").write_text("Name: broken\nVersion: 1\n")
-    points = "[foundling.stages]\nbroken = no_such_module:STAGE\nodd = json:dumps\nsft = json:dumps"
-    (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text(points)
+    put_package(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     found = find_stages()
     assert found["sft"] is STAGES["sft"]
     with pytest.raises(ConfigError, match="broken: cannot load no_such_module:STAGE"):
         found["broken"].load()
-    with pytest.raises(ConfigError, match="json:dumps is no Stage"):
+    with pytest.raises(ConfigError, match="json:dumps is not a Stage"):
         found["odd"].load()
+    with pytest.raises(ConfigError, match="sft:SFT is named sft"):
+        found["evaluate"].load()
+
+
+def test_a_package_takes_no_built_in_verb(tmp_path: Path) -> None:
+    put_package(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+    command = [sys.executable, "-m", "foundling", "evaluate", "--help"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "--probes" in told.stdout
+    assert 'foundling.stages.sft:SFT: ignored: a verb named "evaluate" exists' in told.stderr
