@@ -178,6 +178,18 @@ def test_a_probe_of_ones_own_is_measured(run: foundling.TrainedRun, tmp_path: Pa
         foundling.evaluate(run.folder, out=tmp_path / "other", probes=[Length], limit=-1)
 
 
+def test_two_probes_of_one_name_are_refused(
+    run: foundling.TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for probes in (
+        [Length(), Length(short="o")],
+        ["bias", type("Twin", (Length,), {"name": "bias"})],
+    ):
+        with pytest.raises(foundling.ConfigError, match="two probes named"):
+            foundling.evaluate(run.folder, out=tmp_path / "found", probes=probes)
+    assert not (tmp_path / "found").exists()
+
+
 def test_a_program_without_logging_sees_what_is_reported(
     run: foundling.TrainedRun, tmp_path: Path
 ) -> None:

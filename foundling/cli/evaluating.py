@@ -1,6 +1,6 @@
 """The verb that measures models and lays them side by side."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,11 +112,11 @@ def evaluate(
     report_json(content, as_json)
 
 
-def _flags(given: Mapping[Shorthand, Any], named: Sequence[str] | None) -> dict[str, Any]:
+def _flags(given: Mapping[Shorthand, Any], named: Any) -> dict[str, Any]:
     """The settings of all flags; a flag that no chosen probe reads is reported."""
     from foundling.evaluation.probes import PROBES
 
-    left_out = set() if named is None else {probe.name for probe in PROBES} - set(named)
+    left_out = {probe.name for probe in PROBES} - set(named) if isinstance(named, list) else set()
     flags: dict[str, Any] = {}
     for flag, value in given.items():
         settings = flag.settings(value)

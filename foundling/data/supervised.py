@@ -41,8 +41,9 @@ class SupervisedData:
         longest = int(examples.lengths.argmax())
         if examples.lengths[longest] > context:
             raise ConfigError(
-                f"{examples.where[longest]}: {examples.lengths[longest]:,} tokens, but context = "
-                f"{context:,}; give a longer context or a shorter max_length."
+                f"{examples.where[longest]}: {examples.lengths[longest]:,} tokens, but "
+                f"row_length = {context:,}; give a longer data.row_length or a shorter "
+                "data.max_length."
             )
         self.epochs = Epochs(examples.lengths, context, seed, packing=packing)
         self.rows_per_epoch = self.epochs.rows_per_epoch

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import field_validator
 
 from foundling import __version__
-from foundling.base.config import ConfigError, Section, flatten, suggest
+from foundling.base.config import ConfigError, Section, flatten
 from foundling.evaluation.findings import Findings
 from foundling.evaluation.model_scorer import ModelScorer, load_scorer
 from foundling.evaluation.probes import Probe, Setting
@@ -35,6 +35,13 @@ class EvaluateConfig(Setting):
     chat: bool | None = None
     """Whether questions are turns of a conversation; None: as each model was tuned."""
 
+    @field_validator("probes", mode="before")
+    @classmethod
+    def _is_a_list(cls, probes: Any) -> Any:
+        if isinstance(probes, str):
+            raise ValueError(f'expected a list, such as ["{probes}"]')
+        return probes
+
     @field_validator("data_root")
     @classmethod
     def _is_there(cls, data_root: Path | None) -> Path | None:
@@ -51,12 +58,8 @@ def parse_evaluation(values: Mapping[str, Any]) -> tuple[EvaluateConfig, list[Pr
     """
     shared = {key: value for key, value in values.items() if key in EvaluateConfig.model_fields}
     own = {key: value for key, value in values.items() if key not in shared}
-    for key, value in own.items():
-        if not isinstance(value, Mapping):
-            known = list(EvaluateConfig.model_fields)
-            raise ConfigError(f"{key}: no such setting {suggest(key, known)}")
     config = EvaluateConfig.parse(shared)
-    return config, find_probes(config.probes, own)
+    return config, find_probes(config.probes, own, list(EvaluateConfig.model_fields))
 
 
 def evaluate(
@@ -75,6 +78,10 @@ def evaluate(
     Raises:
         ConfigError: there is no such model, or two are the same, or a file is broken.
     """
+    names = [probe.name for probe in probes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f'there are two probes named "{name}".')
     twice = sorted({source for source in sources if sources.count(source) > 1})
     if twice or not sources:
         raise ConfigError(f"{twice[0]}: given twice." if twice else "no run was given.")

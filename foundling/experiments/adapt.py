@@ -99,7 +99,9 @@ def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task]:
         ConfigError: a setting is wrong, or the task cannot be read.
     """
     config = AdaptConfig.parse({key: value for key, value in values.items() if key != "task"})
-    task = AdaptTask.parse(values.get("task", {}), "task")
+    if "task" not in values:
+        raise ConfigError("task: give --task FILE, the labelled examples to learn from.")
+    task = AdaptTask.parse(values["task"], "task")
     return config, read_task(task.file, task.test, task, limit=task.limit, seed=config.seed)
 
 
@@ -289,7 +291,7 @@ class _Bench:
         files = folder.with_name(f"{folder.name}.data")
         files.mkdir(parents=True, exist_ok=True)
         config = self._sft_config(way, examples, files, seed=int(folder.name.rpartition("-")[2]))
-        with (self.out / "tuning.log").open("a") as log, reporting_to(log):
+        with (self.out / "tuning.log").open("a", encoding="utf-8") as log, reporting_to(log):
             run = sft(config, folder, resume=is_run(folder))
         shutil.rmtree(files)
         last = checkpoint.committed(Run.open(run.folder).checkpoints)[-1]

@@ -187,7 +187,7 @@ def test_a_sample_is_described() -> None:
 
 
 def test_an_example_longer_than_the_context_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"rows\.jsonl:\d+: \d+ tokens, but context = 20"):
+    with pytest.raises(ConfigError, match=r"rows\.jsonl:\d+: \d+ tokens, but row_length = 20"):
         data(context=20)
 
 

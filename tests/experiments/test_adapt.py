@@ -255,6 +255,8 @@ def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
     for wrong, said in ((typo, 'Did you mean "labels"'), ({}, "task.file: this setting is")):
         with pytest.raises(ConfigError, match=said):
             parse_adapt({"task": wrong})
+    with pytest.raises(ConfigError, match="give --task FILE"):
+        parse_adapt({"seeds": 2})
 
 
 @pytest.mark.parametrize(

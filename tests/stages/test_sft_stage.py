@@ -215,6 +215,7 @@ def test_the_tuned_model_knows_how_to_chat(
     [
         (("parent=",), "nowhere|neither a run"),
         (("context=999",), "reads at most 64"),
+        (("data.row_length=5",), "row_length = 5; give a longer data.row_length"),
         (("data.files=[]",), "data.files"),
         (("training.epochs=2",), "steps or epochs"),
         (("anchor.store=x",), "does not use store"),

@@ -17,7 +17,9 @@ logger = logging.getLogger(__name__)
 
 
 def find_probes(
-    names: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None
+    names: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    shared: Sequence[str] = (),
 ) -> list[Probe]:
     """The probes of these names with their settings; None: all of the table and of entry points.
 
@@ -27,6 +29,7 @@ def find_probes(
 
     Args:
         settings: those of each probe by its name, as the sections of a TOML file.
+        shared: the names of the settings that stand beside these, for a message.
 
     Raises:
         ConfigError: there is none of a name, or two have one, or a setting is wrong.
@@ -55,15 +58,19 @@ def find_probes(
             raise ConfigError(f'{name}: there are two probes named "{probe.name}".')
         known[probe.name] = probe
         chosen.append(probe.name)
-    return _configured(known, chosen, settings or {})
+    return _configured(known, chosen, settings or {}, shared)
 
 
 def _configured(
-    known: dict[str, Probe], chosen: list[str], settings: Mapping[str, Any]
+    known: dict[str, Probe],
+    chosen: list[str],
+    settings: Mapping[str, Any],
+    shared: Sequence[str],
 ) -> list[Probe]:
     for name, given in settings.items():
         if name not in known:
-            raise ConfigError(f"{name}: no such probe or setting {suggest(name, list(known))}")
+            allowed = suggest(name, [*shared, *known])
+            raise ConfigError(f"{name}: no such setting or probe {allowed}")
         probe = known[name]
         if not isinstance(given, Mapping):
             raise ConfigError(f"{name} = {given}: a probe; expected {name}.SETTING = VALUE.")
