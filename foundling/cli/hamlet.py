@@ -44,7 +44,7 @@ def data_hamlet(
         raise ConfigError("nothing to write; give --megabytes, --instructions or --prompts.")
     there = [file for file in files if file.exists()]
     if there and not overwrite:
-        raise ConfigError(f"{there[0]}: is there already; give another folder, or --overwrite.")
+        raise ConfigError(f"{there[0]}: exists already; give another folder, or --overwrite.")
     out.mkdir(parents=True, exist_ok=True)
     try:
         if prompts:

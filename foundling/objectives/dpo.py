@@ -1,4 +1,4 @@
-"""Preferences: the chosen answer shall gain on the rejected one, measured from a reference."""
+"""Preferences: the chosen answer gains on the rejected one, measured from a reference."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""KTO: an answer labelled good shall gain on the reference, one labelled bad shall lose."""
+"""KTO: answers labelled good become likelier than under the reference, bad ones less likely."""
 
 import torch
 from jaxtyping import Bool, Float

@@ -174,7 +174,7 @@ def verify(
     Raises:
         ConfigError: the stored vectors or the stored weight are not the model's.
     """
-    advice = f"delete {kept.file}, and they are computed anew."
+    advice = f"delete {kept.file}, and they are recomputed."
     weight = model.unembed.weight.detach().to(kept.weight)
     if not torch.equal(weight, kept.weight):
         raise ConfigError(f"the stored weight is not the reference's; {advice}")

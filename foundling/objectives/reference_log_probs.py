@@ -143,7 +143,7 @@ def verify_log_probs(
             raise ConfigError(
                 f"the stored log-probabilities of pair {int(ids[worst])} are "
                 f"{kept[worst].tolist()} where the reference gives {live[worst].tolist()}; delete "
-                f"{stored.file}, and they are computed anew."
+                f"{stored.file}, and they are recomputed."
             )
 
 

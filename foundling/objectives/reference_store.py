@@ -19,7 +19,7 @@ from foundling.base import durable
 from foundling.base.config import ConfigError
 
 KEY = "key"
-ADVICE = "delete that file, and it is computed anew."
+ADVICE = "delete that file, and it is recomputed."
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16"}
 """By their names in a file of safetensors."""
 

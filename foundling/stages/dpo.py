@@ -307,7 +307,7 @@ def _begin(job: DpoJob) -> None:
         raise ConfigError(
             f"at step 0 the loss is {found['loss']:.6f} and the margin {found['margin']:.6f}, not "
             f"{expected:.6f} and 0: the reference is not the model that training starts from; "
-            f"delete {job.out} and the stored reference, and start anew."
+            f"delete {job.out} and the stored reference, and start a new run."
         )
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 CANARY_ROWS = 8
 Check = Callable[[], None]
-"""To be called now and then; raises Interrupted where the run shall stop."""
+"""Call regularly; raises Interrupted when the run should stop."""
 
 
 class Rows(Data, Protocol):

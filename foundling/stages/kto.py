@@ -110,7 +110,8 @@ def _begin(job: KtoJob) -> None:
     if not (abs(found["margin"]) <= AT_START[job.machine.precision]):
         raise ConfigError(
             f"at step 0 the margin is {found['margin']:.6f}, not 0: the reference is not the model "
-            f"that training starts from; delete {job.out} and the stored reference, and start anew."
+            f"that training starts from; delete {job.out} and the stored reference, and start a "
+            "new run."
         )
 
 

@@ -27,13 +27,13 @@ from foundling.training.state import Progress, TrainingState
 
 Record = Mapping[str, Any]
 Seam = Callable[[str, int, Sequence[int], Any], Any]
-"""(site, step, samples, value) → value: where the proofs put their faults in."""
+"""(site, step, samples, value) → value: a fault-injection hook, used by tests and the demo."""
 
 ADVICE = "The last checkpoint is intact; start a new run with a lower learning rate."
 
 
 def untouched(site: str, step: int, samples: Sequence[int], value: Any) -> Any:
-    """The seam of every run that is no proof."""
+    """No fault injected."""
     return value
 
 

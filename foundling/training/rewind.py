@@ -1,4 +1,4 @@
-"""Carries out what the guard decides: computes again, leaves samples out, goes back."""
+"""Carries out what the guard decides: computes again, leaves samples out, rolls back."""
 
 import math
 from collections import deque
@@ -27,14 +27,14 @@ class TrainingStopped(Exception):
 
 @dataclass
 class Healer:
-    """The guard's hands.
+    """Carries out the guard's decisions.
 
     Every act is written down before it is done (an intent, on the disk) and once more after (a
     commit). What an act changes beside the state in memory, the amendments in the manifest and the
     checkpoints of undone steps, can be done twice without harm, so that a run that was killed in
     the middle finishes the act when it is resumed and ends the same.
 
-    The step goes back with the model and the data do not: the samples from the step gone back to
+    The step goes back with the model and the data do not: the samples from the step rolled back to
     until the anomaly are left out for good. Steps that had been healthy are never trained on other
     samples for it, so any older state leads there again, in memory or on disk.
     """
@@ -54,7 +54,7 @@ class Healer:
         self.amendments = amended(self.initial, self.run.events())
 
     def begin(self, step: int) -> bool:
-        """Keep the state in memory if it is time; False: it was damaged and the run went back."""
+        """Keep the state in memory if it is time; False: it was damaged, and is rolled back."""
         settings = self.guard.settings
         known = any(snapshot.progress.step == step for snapshot in self.snapshots)
         if step % settings.snapshot_every or known:
@@ -71,7 +71,7 @@ class Healer:
     def judge(
         self, attempt: Attempt, again: Callable[[], Attempt]
     ) -> tuple[Attempt, Evidence] | None:
-        """The attempt whose gradients may be used; None: it was skipped, or the run went back.
+        """The attempt whose gradients may be used; None: it was skipped or rolled back.
 
         Raises:
             TrainingStopped: the guard knows no further way.
@@ -91,7 +91,7 @@ class Healer:
                 break
         if verdict.kind is Kind.STEP:
             if fault:
-                self._note("transient", step, f"{fault}; computed again, the step was well")
+                self._note("transient", step, f"{fault}; computed again, the step was healthy")
             elif verdict.reason:
                 self._note("hard data", step, verdict.reason)
             return attempt, evidence
@@ -99,7 +99,7 @@ class Healer:
         return None
 
     def accept(self, step: int, evidence: Evidence, update: Update) -> bool:
-        """Take the update that was made for healthy; False: it was not, and the run went back."""
+        """Take the update that was made for healthy; False: it was not, and is rolled back."""
         verdict = self.guard.check_update(step, update)
         if verdict.kind is not Kind.STEP:
             self._act(verdict)
@@ -108,7 +108,7 @@ class Healer:
         last = self.guard.acts[-1] if self.guard.acts else None
         if last and last.kind is Kind.REWIND and not last.batches and last.step == step:
             self._note(
-                "transient", step, "done again, the steps were well: the data were not at fault"
+                "transient", step, "repeated, the steps were healthy: the data were not at fault"
             )
         return True
 
@@ -146,9 +146,9 @@ class Healer:
             first = self._sample(step, 0)
             words = f"skipped samples {first:,} to {past - 1:,}"
             return {"kind": "skip", "message": words, "skipped": [first, past]}
-        words, back = f"went back to step {verdict.to:,}", {"to": verdict.to}
+        words, back = f"rolled back to step {verdict.to:,}", {"to": verdict.to}
         if not verdict.batches:
-            return {"kind": "replay", "message": f"{words} to do the steps again", **back}
+            return {"kind": "replay", "message": f"{words} to repeat the steps", **back}
         first = self._sample(verdict.to, 0)
         past = max(past, self._sample(verdict.to + verdict.batches, -1) + 1)
         plan = {**back, "batches": verdict.batches, "skipped": [first, past]}

@@ -74,7 +74,7 @@ def test_files_of_the_village(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     write_prompts(tmp_path / "same.jsonl", 30, seed=5)
     assert (tmp_path / "same.jsonl").read_text() == (tmp_path / "out/prompts.jsonl").read_text()
     assert call(*command, *sizes) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert call("data", "hamlet", tmp_path / "more", "--prompts", 20_001, "--megabytes", 0) == 2
     assert "at most 20000 different prompts; ask for fewer." in capsys.readouterr().err
     assert not list((tmp_path / "more").iterdir())

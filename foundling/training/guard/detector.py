@@ -1,4 +1,4 @@
-"""Tells a sick step from a healthy one by what the steps before it were like."""
+"""Tells an anomalous step from a healthy one by what the steps before it were like."""
 
 import math
 from collections import deque

@@ -15,7 +15,7 @@ RECENT_CANARIES = 3
 CANARY_FLOOR = math.log(1.13)
 """The smallest rise of the canary's loss that counts. Measured on recorded runs."""
 DOUBTS = 3
-"""Looks in a row at which the canary alone must be sick."""
+"""Looks in a row at which only the canary must be anomalous."""
 HEALTHY_UPDATE = 0.02
 """What a step changes, as a share of the weights' norm, at the peak of a learning rate that suits.
 
@@ -109,7 +109,7 @@ class Act:
 
 
 class Guard:
-    """Sick steps are computed again, then skipped, then gone back from, then trained more slowly.
+    """Anomalous steps are computed again, then skipped, rolled back, at last trained more slowly.
 
     Each rung of this ladder is tried only when the one before did not help, and every kind of act
     has a budget, so that it ends. `state` is what belongs to the model's step and goes back with
@@ -129,7 +129,7 @@ class Guard:
         self.canaries: list[tuple[float, float]] = []
         """Logarithms: the canary's loss, and the level of the training loss at that time."""
         self.doubts = 0
-        """At how many looks in a row the canary alone was sick."""
+        """At how many looks in a row only the canary was anomalous."""
         self.updates: deque[tuple[int, float]] = deque(maxlen=KEPT_UPDATES)
         """The relative updates of the last steps."""
 
@@ -144,21 +144,21 @@ class Guard:
         if evidence.canary is None:
             if objection or rising or is_time:
                 return Verdict(Kind.CANARY, objection or "")
-            return Verdict(Kind.STEP, "the step computed again is well" * evidence.replayed)
-        sick = self._sickness(evidence)
-        if rising and not sick and self._rose_too(evidence.canary):
-            sick = f"the canary has risen to {evidence.canary:.4g}"
-        alone = sick and not (objection or rising or evidence.defect)
+            return Verdict(Kind.STEP, "computed again, the step is healthy" * evidence.replayed)
+        anomaly = self._anomaly(evidence)
+        if rising and not anomaly and self._rose_too(evidence.canary):
+            anomaly = f"the canary has risen to {evidence.canary:.4g}"
+        alone = anomaly and not (objection or rising or evidence.defect)
         if alone and self.doubts + 1 < DOUBTS:
             return STEP
-        if sick:
+        if anomaly:
             unseen = self.settings.canary_every + self.doubts
             since = unseen if alone else self.detector.drift.rising_for
             what = objection or (rising and f"the loss has been rising for {rising} steps")
-            reason = f"{what}; {sick}" if what else sick
+            reason = f"{what}; {anomaly}" if what else anomaly
             return self._go_back(step, max(0, step - since), reason, damaged=True)
         if objection:
-            return self._skip(step, f"{objection}; the canary is well ({evidence.canary:.4g})")
+            return self._skip(step, f"{objection}; the canary is healthy ({evidence.canary:.4g})")
         if rising:
             return Verdict(
                 Kind.STEP, f"the loss has been rising for {rising} steps, and the canary has not"
@@ -181,7 +181,7 @@ class Guard:
         if self.detector.rising_for(evidence.signals.loss):
             self.detector.drift.rebase()
         doubts, self.doubts = self.doubts, 0
-        if evidence.canary is not None and self._sickness(evidence):
+        if evidence.canary is not None and self._anomaly(evidence):
             self.doubts = doubts + 1
         elif evidence.canary is not None:
             expected = self.detector.streams["loss"].expectation()
@@ -197,7 +197,7 @@ class Guard:
         return max(0, (onset - self.settings.healthy_after) // every * every)
 
     def oldest_needed(self, step: int) -> int:
-        """The last step whose state is needed if the model must be gone back with from here."""
+        """The last step whose state is needed if the model must be rolled back from here."""
         deepest = [act.to - self.settings.snapshot_every for act in self._incident(step)]
         return max(0, min([self.healthy_before(step), *deepest]))
 
@@ -217,8 +217,8 @@ class Guard:
         self.doubts = state["doubts"]
         self.updates.extend((step, relative) for step, relative in state["updates"])
 
-    def _sickness(self, evidence: Evidence) -> str:
-        """In words, why the model and not the data is sick; empty: it is well."""
+    def _anomaly(self, evidence: Evidence) -> str:
+        """In words, why the model and not the data is at fault; empty: it is healthy."""
         if evidence.defect:
             return evidence.defect
         canary = evidence.canary
@@ -228,13 +228,13 @@ class Guard:
             return ""
         found = log(canary)
         usual = median([known for known, _ in self.canaries[-RECENT_CANARIES:]])
-        sick = found > usual + CANARY_FLOOR
+        anomaly = found > usual + CANARY_FLOOR
         expected = self.detector.streams["loss"].expectation(shaken=self._shaken())
         if expected is not None:  # how much harder than most batches it is
-            sick = sick or found > expected.limit + median(
+            anomaly = anomaly or found > expected.limit + median(
                 [at - level for at, level in self.canaries]
             )
-        return f"the canary's loss is {canary:.4g}, was {math.exp(usual):.4g}" if sick else ""
+        return f"the canary's loss is {canary:.4g}, was {math.exp(usual):.4g}" if anomaly else ""
 
     def _shaken(self) -> bool:
         """Whether every step so far, of only a few, changed much of the model."""
@@ -274,7 +274,7 @@ class Guard:
         to, past = min([self.healthy_before(onset), *(act.to for act in incident)]), step + 1
         backs = sum(act.kind is Kind.REWIND for act in self.acts)
         if backs >= self.settings.max_rewinds:
-            why = f"{reason}; the run has gone back {backs} times already"
+            why = f"{reason}; the run has been rolled back {backs} times already"
             return Verdict(Kind.STOP, why, to, damaged=damaged)
         if damaged and not incident:
             return Verdict(Kind.REWIND, reason, to)
@@ -290,14 +290,14 @@ class Guard:
     def _rate_cut(self, to: int, refused: float) -> float:
         """What to multiply the learning rate by, so that the updates since `to` would be healthy.
 
-        A rate far too high is thus left at once, and not in steps that each look well for a while.
+        A rate far too high is thus left at once, not in steps that each look healthy for a while.
         """
         made = [relative for step, relative in self.updates if step >= to]
         peak = max([HEALTHY_UPDATE, *filter(math.isfinite, [*made, refused])])
         return min(self.settings.rate_cut, HEALTHY_UPDATE / peak)
 
     def _incident(self, step: int) -> list[Act]:
-        """The last times of going back between which the run never got well."""
+        """The last rollbacks between which the run never was healthy."""
         incident: list[Act] = []
         for act in reversed([act for act in self.acts if act.kind is Kind.REWIND]):
             if not act.to <= step <= act.step + self.settings.cooldown:

@@ -18,19 +18,19 @@ class GuardSettings(Section):
     window: int = Field(64, ge=24)
     """Accepted steps that the expected value and its spread are taken from."""
     canary_every: int = Field(50, gt=0)
-    """Steps between looks at the canary, a fixed batch that tells hard data from a sick model."""
+    """Steps between looks at the canary, a fixed batch: is the data hard or the model damaged?"""
     snapshot_every: int = Field(25, gt=0)
-    """Steps between two states kept in memory, which are also the steps to go back to."""
+    """Steps between two states kept in memory, which are also the steps to roll back to."""
     snapshots: int = Field(4, ge=0)
-    """States kept in memory; 0: going back reads checkpoints alone."""
+    """States kept in memory; 0: a rollback reads checkpoints alone."""
     healthy_after: int = Field(25, ge=0)
-    """A state is gone back to only if this many steps were accepted between it and the anomaly."""
+    """A state is rolled back to only if so many steps were accepted between it and the anomaly."""
     patience: int = Field(8, gt=0)
-    """Batches skipped within ten steps before the model is gone back with instead."""
+    """Batches skipped within ten steps before the model is rolled back instead."""
     cooldown: int = Field(100, gt=0)
     """Steps past the last anomaly after which a new one is no recurrence."""
     rate_cut: float = Field(0.5, gt=0, lt=1)
-    """What the learning rate is multiplied by when going back alone did not help."""
+    """What the learning rate is multiplied by when rolling back alone did not help."""
     warmup_steps: int = Field(20, ge=0)
     """Steps over which the cut learning rate is reached again from 0."""
     max_skips: int = Field(100, ge=0)

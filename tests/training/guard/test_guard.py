@@ -136,7 +136,7 @@ def test_hard_data_is_skipped_when_the_canary_is_well() -> None:
     found = verdict_on(grown(210), 210, sick(210))
     assert kinds(found) == [Kind.REPLAY, Kind.CANARY, Kind.SKIP]
     assert "the loss is" in found[2].reason
-    assert "the canary is well (3.1)" in found[2].reason
+    assert "the canary is healthy (3.1)" in found[2].reason
 
 
 def test_what_is_asked_does_not_change_the_guard() -> None:
@@ -375,7 +375,7 @@ def test_the_budget_of_going_back_is_of_the_whole_run() -> None:
     assert verdict.kind is Kind.REWIND
     stop = Guard(GuardSettings(max_rewinds=2), acts).damaged(990, "sick")
     assert (stop.kind, stop.to, stop.damaged) == (Kind.STOP, 950, True)
-    assert "gone back 2 times already" in stop.reason
+    assert "rolled back 2 times already" in stop.reason
 
 
 # A slow rise.

@@ -52,7 +52,7 @@ def paraphrases(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) 
     )
     if chosen:
         findings.metrics.append(
-            accuracy("paraphrase.accuracy", "Those questions answered rightly", chosen)
+            accuracy("paraphrase.accuracy", "Those questions answered correctly", chosen)
         )
 
 
