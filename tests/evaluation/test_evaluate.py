@@ -294,7 +294,7 @@ def test_settings_of_a_probe_that_is_not_chosen_are_said(
         ("1 / 0", r"mine\.py: cannot be run: ZeroDivisionError: division by zero"),
         ("import nowhere_at_all", "cannot be run: ModuleNotFoundError"),
         (OWN.replace("def run", "def walk"), "0 probes; expected one class"),
-        (OWN + "\n    def __init__(self, x): ...\n", r"mine\.py: cannot be made: TypeError"),
+        (OWN + "\n    def __init__(self, x): ...\n", r"mine\.py: cannot be created: TypeError"),
         (OWN.replace('"mine", "My', '"bias", "My'), r'two probes named "bias"'),
     ],
 )
@@ -329,10 +329,10 @@ def test_a_probe_that_a_package_brings(
         (probe,) = find_probes(["mine"])
         assert isinstance(probe, Probe)
     brought("bias", "foundling.evaluation.probes.bias:Bias")
-    with pytest.raises(ConfigError, match=r'probe "bias" is already there; rename it'):
+    with pytest.raises(ConfigError, match=r'probe "bias" exists already; rename it'):
         find_probes()
     brought("mine", "brought_probe:OWN_NAME".replace("OWN_NAME", "Findings"))
-    with pytest.raises(ConfigError, match="no probe: it must have name"):
+    with pytest.raises(ConfigError, match="not a probe: it must have name"):
         find_probes()
     brought("mine", "brought_probe:GONE")
     with pytest.raises(ConfigError, match=r"brought_probe:GONE: cannot be loaded: AttributeError"):

@@ -44,7 +44,7 @@ def find_probes(
             ) from error
         probe = _made(value, f"entry point {point.value}")
         if probe.name in known:
-            raise ConfigError(f'{point.value}: a probe "{probe.name}" is already there; rename it.')
+            raise ConfigError(f'{point.value}: a probe "{probe.name}" exists already; rename it.')
         known[probe.name] = probe
     chosen = [name for name in known if name != LmEval.name] if names is None else []
     for name in names or ():
@@ -108,7 +108,7 @@ def _made(value: object, where: str) -> Probe:
     try:
         probe = value() if isinstance(value, type) else value
     except Exception as error:
-        raise ConfigError(f"{where}: cannot be made: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{where}: cannot be created: {type(error).__name__}: {error}") from error
     if not isinstance(probe, Probe):
-        raise ConfigError(f"{where}: no probe: it must have name, title, about and run.")
+        raise ConfigError(f"{where}: not a probe: it must have name, title, about and run.")
     return probe
