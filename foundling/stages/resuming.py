@@ -7,7 +7,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError, flatten, load_toml
 from foundling.runs import checkpoint
-from foundling.runs.run import Run
+from foundling.runs.run import Run, find_model, fingerprint
 from foundling.stages.settings import StageConfig
 from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
 
@@ -33,18 +33,24 @@ JUMP = 2.0
 
 
 def require_same(run: Run, stage: str, parent: str | None) -> None:
-    """Raise ConfigError where a run is one of another stage, or of another parent."""
+    """Raise ConfigError where a run is one of another stage, or of another parent.
+
+    A parent that has moved is the same one.
+    """
     found = run.manifest["stage"]
     if found != stage:
         raise ConfigError(
             f"{run.folder}: a run of the stage {found}; resume it with "
             f"`foundling {found} --resume --out {run.folder}`."
         )
-    kept = (run.manifest["parent"] or {}).get("source")
-    if parent not in (None, kept):
+    kept = run.manifest["parent"] or {"source": None, "fingerprint": None}
+    if parent in (None, kept["source"]):
+        return
+    if fingerprint(find_model(parent)) != kept["fingerprint"]:
         raise ConfigError(
-            f'parent = "{parent}": the run in {run.folder} was started from {kept or "scratch"}, '
-            "and a resumed run keeps its parent; give none, or start a new run."
+            f'parent = "{parent}": the run in {run.folder} was started from '
+            f"{kept['source'] or 'scratch'}, and a resumed run keeps its parent; give none, or "
+            "start a new run."
         )
 
 

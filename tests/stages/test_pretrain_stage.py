@@ -139,12 +139,18 @@ def test_a_resumed_run_keeps_its_parent(
 ) -> None:
     first = pretrain(tiny("training.steps=2"), tmp_path / "first")
     branch = tiny("training.steps=2", f"parent={first.folder}", "seed=4")
-    for run, source in ((first, "scratch"), (pretrain(branch, tmp_path / "next"), first.folder)):
+    second = pretrain(branch, tmp_path / "next")
+    other = pretrain(tiny("training.steps=1", "seed=9"), tmp_path / "other")
+    for run, source in ((first, "scratch"), (second, first.folder)):
         saved = (run.folder / "config.toml").read_bytes()
         command = ("pretrain", "--resume", "--out", run.folder, "--set", "training.steps=3")
         assert call(*command, "--set", "parent=nowhere") == 2
+        assert "nowhere: neither a run" in capsys.readouterr().err
+        assert call(*command, "--set", f"parent={other.folder}") == 2
         assert f"was started from {source}, and" in capsys.readouterr().err
         assert (run.folder / "config.toml").read_bytes() == saved
+    first.folder.rename(tmp_path / "moved")
+    assert call(*command, "--set", f"parent={tmp_path / 'moved'}") == 0
 
 
 @pytest.mark.parametrize("setting", ["training=5", "training=steps", "data.files=5"])
