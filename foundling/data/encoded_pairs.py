@@ -135,8 +135,9 @@ class EncodedPairs:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of tokens, what is learned, and the borders."""
-        return hash_of(self.tokens, self.learned, self.offsets)
+        """A hash of tokens, what is learned, the borders, and the labels where there are any."""
+        labels = [np.array(self.labels)] if self.labels else []
+        return hash_of(self.tokens, self.learned, self.offsets, *labels)
 
 
 def _rendered(pairs: Sequence[SourcedPair], tokenizer: Tokenizer, style: Style) -> list[Sides]:

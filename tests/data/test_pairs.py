@@ -1,6 +1,7 @@
 """Pairs in rows: what a batch holds, its order, and shared prompts against plain ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,12 @@ def test_the_fingerprint_is_of_pairs_and_settings() -> None:
     others.append(data(encoded([(2, 3, 4)] * 9)))
     assert len({base, *(other.fingerprint for other in others)}) == 6
     assert data().fingerprint == base
+
+
+def test_the_fingerprint_is_of_labels_too() -> None:
+    pairs = encoded([(2, 3, 4)] * 3)
+    good, bad = (replace(pairs, labels=(label, True, False)) for label in (True, False))
+    assert len({pairs.fingerprint, good.fingerprint, bad.fingerprint}) == 3
 
 
 def test_sharing_takes_less_room_and_packing_too() -> None:
