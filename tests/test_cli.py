@@ -82,6 +82,7 @@ def test_from_text_to_generation(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_ladder_stands_side_by_side_and_goes_on(
     village: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -478,6 +478,7 @@ def labelled(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_and_taken(
     made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,7 @@ def test_errors_are_counted_on_both_sides() -> None:
     assert found["accuracy"]["interval"][0] < 0.5 < found["accuracy"]["interval"][1]
 
 
+@pytest.mark.slow
 def test_cross_validation_leaves_whole_groups_out() -> None:
     # Each group has a word of its own that tells its label; across groups nothing does.
     alone = [

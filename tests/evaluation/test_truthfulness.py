@@ -96,6 +96,7 @@ def test_one_who_knows_all_is_right_sure_and_not_misled(
         assert value(found[f"{key}.misled.shift"]) == 0
 
 
+@pytest.mark.slow
 def test_one_who_knows_nothing_is_at_chance(made_up: Path) -> None:
     found = by_key(Truthfulness().run(uniform(), Setting(data_root=made_up)))
     for key, metric in found.items():
@@ -109,6 +110,7 @@ def test_one_who_knows_nothing_is_at_chance(made_up: Path) -> None:
     assert value(found["village.calibration_error"]) > 0.3
 
 
+@pytest.mark.slow
 def test_one_to_whom_all_is_alike_is_calibrated_and_scores_chance(made_up: Path) -> None:
     flat = Planted(lambda prompt, after: -3.0)
     found = by_key(Truthfulness().run(flat, Setting(data_root=made_up)))

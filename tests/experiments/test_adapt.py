@@ -110,6 +110,7 @@ def test_it_goes_on_with_what_is_not_there_yet(
     assert [m for m in again["measurements"] if m["seed"] == 1] == kept  # not measured anew
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_flat", [False, True])
 def test_the_probe_of_learning_in_context_finds_the_same(
     parent: str, tmp_path: Path, is_flat: bool

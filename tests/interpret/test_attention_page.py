@@ -253,7 +253,8 @@ def test_the_verb_writes_the_page(
     assert facts["recomputation_error"] < 1e-5
     assert facts["rankings"][0]["num_examples"] == 4
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert exit_code(lambda: app([*options, "--antecedents", "the dog"])) == 2
+    options[options.index("--antecedents") + 1] = "the dog"
+    assert exit_code(lambda: app(options)) == 2
     assert "two names" in capsys.readouterr().err
 
 

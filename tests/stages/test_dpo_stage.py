@@ -198,6 +198,7 @@ def test_votes_are_read_from_their_database_and_kept_with_the_run(
     assert same(weights(run), weights(alone))
 
 
+@pytest.mark.slow
 def test_votes_beside_rows_whose_columns_are_named_resume_the_same(
     settings: Callable[..., DpoConfig], files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_the_guard_heals_this_stage_too(settings: Callable[..., KtoConfig], tmp_
     assert same(weights(healed), weights(clean))
 
 
+@pytest.mark.slow
 def test_pairs_are_two_labelled_answers(
     settings: Callable[..., KtoConfig],
     files: tuple[Path, Path],  # noqa: F811
@@ -141,6 +142,7 @@ def test_eight_rows_with_eight_prompts_are_enough(
     assert run.summary()["step"] == 1
 
 
+@pytest.mark.slow
 def test_the_verb_takes_rows_with_labels(
     settings: Callable[..., KtoConfig],
     parent: Path,  # noqa: F811

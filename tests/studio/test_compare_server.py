@@ -22,6 +22,7 @@ from foundling.studio.desk import Desk
 from foundling.studio.server import base_url, bind, links
 
 
+@pytest.mark.slow
 def test_no_acknowledged_vote_dies_with_the_server(start_server: Callable[..., Server]) -> None:
     server = start_server(400, fixed=("--overlap", "4"))
     acknowledged: dict[str, int] = {}
@@ -188,6 +189,7 @@ def test_help_loads_no_web_server() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_settings_come_from_a_file_and_what_nobody_will_see_is_said(
     start_server: Callable[..., Server], tmp_path: Path
 ) -> None:

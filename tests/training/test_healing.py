@@ -171,6 +171,7 @@ def test_poison_that_damages_is_gone_back_from(tiny: Make, tmp_path: Path) -> No
     assert weights_of(told) == weights_of(folder)
 
 
+@pytest.mark.slow
 def test_a_rewind_goes_back_in_step_and_on_in_the_data(tiny: Make, tmp_path: Path) -> None:
     """A learning rate that damages whatever it is fed: replay, rewind, deeper, then slower."""
     config = tiny(*QUICK, "optimizer.clip=0")
@@ -264,6 +265,7 @@ def test_a_poisoned_newest_checkpoint_falls_back_to_a_healthy_one(
     assert weights_of(run.folder) == weights_of(clean)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_heals_alike(tiny: Make, tmp_path: Path) -> None:
     """The guard's memory goes through a checkpoint."""
     poison = Fault("batch", "corrupt", samples=range(181, 183), sticky=True)

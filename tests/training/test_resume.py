@@ -121,9 +121,11 @@ def num_steps(folder: Path) -> int:
         return 0
 
 
-def train_by_command(*arguments: object) -> subprocess.Popen[bytes]:
+def train_by_command(*arguments: object, cache: Path | None = None) -> subprocess.Popen[bytes]:
+    """`cache` is where torch keeps what it compiled, so that no other process is writing there."""
     command = [sys.executable, "-m", "foundling", "pretrain", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    own = {} if cache is None else {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, **own})
 
 
 @pytest.mark.slow
@@ -136,8 +138,8 @@ def test_sigkill_at_any_moment_changes_nothing(
         config = tiny("training.steps=40", "checkpoint.every=6", "training.compile=true")
     file = tmp_path / "config.toml"
     file.write_text(dump_toml(config.values()))
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    _, errors = train_by_command(file, "--out", whole).communicate(timeout=300)
+    whole, run, cache = tmp_path / "whole", tmp_path / "run", tmp_path / "compiled"
+    _, errors = train_by_command(file, "--out", whole, cache=cache).communicate(timeout=300)
     assert whole.exists(), errors.decode()
     moments: list[Callable[[], bool]] = [
         lambda: run.exists(),
@@ -152,7 +154,7 @@ def test_sigkill_at_any_moment_changes_nothing(
         moments = moments[1:6:2]
     kills = 0
     for moment in [*moments, None]:
-        process = train_by_command("--resume" if run.exists() else file, "--out", run)
+        process = train_by_command("--resume" if run.exists() else file, "--out", run, cache=cache)
         if moment is not None:
             wait_for(moment, process)
             process.kill()
