@@ -1,6 +1,5 @@
 """`python -m foundling` and the command `foundling`."""
 
-import os
 import sys
 from typing import NoReturn
 
@@ -10,9 +9,6 @@ from foundling.base.process import guard_interrupts
 def main() -> NoReturn:
     """Run a verb; faults of the input are one line and exit code 2, never a traceback."""
     guard_interrupts()
-    # Threads of torch that wait for each other spin by default, which beside another program makes
-    # a step of a small model ten times slower. OpenMP reads this when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from foundling.cli import app, exit_code  # takes a moment
 
     sys.exit(exit_code(app))

@@ -38,7 +38,6 @@ CONFIG: dict[str, Any] = {
     "seed": SEED,
     "context": 128,
     "model": {"rung": "transformer", "dim": 128, "num_layers": 4, "num_heads": 4},
-    "training": {"steps": 600},
     "optimizer": {"learning_rate": 4e-3, "muon_learning_rate": 1e-2},
     "validation": {
         "every": 100,
@@ -99,7 +98,7 @@ def raise_in_hamlet(out: Path, size: Size = SHORT) -> dict[str, Any]:
     )
 
     act(3)
-    training = {**CONFIG["training"], "batch_size": size.batch_size}
+    training = {"steps": size.steps, "batch_size": size.batch_size}
     data = str((out / "data").resolve())
     config = PretrainConfig.parse({**CONFIG, "training": training, "data": data})
     lower = ("next_word", "finite_lag", "bag_of_words", "attention")

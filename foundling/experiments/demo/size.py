@@ -9,8 +9,9 @@ class Size:
 
     minutes: int
     """About how long all acts take on 2 CPU cores."""
+    steps: int
+    """Steps of the transformer, and `batch_size` rows in each."""
     batch_size: int
-    """Rows in a step of the transformer."""
     instructions: int
     """Rows of instructions to learn from."""
     prompts: int
@@ -21,5 +22,5 @@ class Size:
     """Items that a probe asks each model."""
 
 
-SHORT = Size(5, batch_size=16, instructions=4000, prompts=200, held_out=80, items=40)
-FULL = Size(10, batch_size=32, instructions=6000, prompts=300, held_out=100, items=100)
+SHORT = Size(6, 500, batch_size=16, instructions=3600, prompts=200, held_out=80, items=32)
+FULL = Size(10, 600, batch_size=32, instructions=6000, prompts=300, held_out=100, items=100)
