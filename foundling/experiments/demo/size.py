@@ -22,5 +22,5 @@ class Size:
     """Items that a probe asks each model."""
 
 
-SHORT = Size(6, 500, batch_size=16, instructions=3600, prompts=200, held_out=80, items=32)
+SHORT = Size(5, 500, batch_size=16, instructions=3600, prompts=200, held_out=80, items=32)
 FULL = Size(10, 600, batch_size=32, instructions=6000, prompts=300, held_out=100, items=100)
