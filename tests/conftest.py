@@ -1,6 +1,7 @@
 """A small world for the tests: text of the village, prepared once a session."""
 
 import gc
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,44 @@ from foundling import hamlet
 from foundling.base.config import override
 from foundling.data.prepare import prepare
 from foundling.stages.pretrain import PretrainConfig
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--real-model",
+        action="append",
+        default=[],
+        metavar="DIR",
+        type=Path,
+        help="a folder with real weights, or tokenizers in folders of their own; repeatable",
+    )
+
+
+@pytest.fixture(scope="session")
+def real_model(pytestconfig: pytest.Config) -> Callable[[str], Path]:
+    """The folder given by --real-model that holds a model of this type; skips without one."""
+
+    def find(model_type: str) -> Path:
+        for folder in pytestconfig.getoption("--real-model"):
+            config = folder / "config.json"
+            if config.is_file() and json.loads(config.read_text())["model_type"] == model_type:
+                return Path(folder)
+        pytest.skip(f"needs --real-model DIR with a {model_type} model")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def real_tokenizer(pytestconfig: pytest.Config) -> Callable[[str], Path]:
+    """The folder of this name, with a tokenizer, below one given by --real-model."""
+
+    def find(name: str) -> Path:
+        for folder in pytestconfig.getoption("--real-model"):
+            if (folder / name / "tokenizer.json").is_file():
+                return Path(folder / name)
+        pytest.skip(f"needs --real-model DIR that holds {name}/tokenizer.json")
+
+    return find
 
 
 def pytest_collection_finish() -> None:
