@@ -1,11 +1,11 @@
 """What a row of a file holds: a conversation, a labelled one, or a pair of answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from foundling.data.messages import RowError, check_messages
 from foundling.data.source_errors import SourceError
-from foundling.text.chat import Conversation, Message
+from foundling.text.chat import Conversation, Message, Tools
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class SourcedConversation:
     where: str  # FILE:LINE or FILE#ROW
     messages: Conversation
     given: int = 0
+    tools: Tools = field(default=(), kw_only=True)
 
     @property
     def prompt(self) -> Conversation:
@@ -68,6 +69,7 @@ class SourcedPair:
     given: int
     label: bool = True
     """Whether a labelled answer, which stands as the chosen one, is good."""
+    tools: Tools = field(default=(), kw_only=True)
 
     @property
     def prompt(self) -> Conversation:
@@ -76,10 +78,11 @@ class SourcedPair:
     @property
     def sides(self) -> tuple[LabelledConversation, LabelledConversation]:
         """The chosen answer as a good one, the rejected as a bad one."""
-        return (
-            LabelledConversation(self.where, self.chosen, self.given, True),
-            LabelledConversation(self.where, self.rejected, self.given, False),
+        good, bad = (
+            LabelledConversation(self.where, side, self.given, label, tools=self.tools)
+            for side, label in ((self.chosen, True), (self.rejected, False))
         )
+        return good, bad
 
     def led_by(self, system: Message) -> Self:
         """With a system message at the front of both sides.

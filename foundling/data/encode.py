@@ -86,7 +86,7 @@ def _window(piece: Piece, tokenizer: Tokenizer) -> tuple[str, str, str]:
 
 
 def _write(batch: Batch, ids: Ids, tokenizer: Tokenizer, writer: StoreWriter) -> None:
-    begin = [] if tokenizer.begin_name is None else [tokenizer.begin_of_text]
+    begin = tokenizer.begin_ids
     end = [tokenizer.end_of_text]
     for piece, tokens in zip(batch, ids, strict=True):
         split = writer.split(piece.split)

@@ -142,11 +142,19 @@ class EncodedPairs:
 
 def _rendered(pairs: Sequence[SourcedPair], tokenizer: Tokenizer, style: Style) -> list[Sides]:
     conversations = [
-        SourcedConversation(pair.where, side, pair.given)
+        SourcedConversation(pair.where, side, pair.given, tools=pair.tools)
         for pair in pairs
         for side in (pair.chosen, pair.rejected)
     ]
-    rendered = render_sourced(conversations, tokenizer, "all", style)
+    rendered = []
+    found = render_sourced(conversations, tokenizer, "all", style)
+    for given, examples in zip(conversations, found, strict=True):
+        if len(examples) > 1:
+            raise ConfigError(
+                f"{given.where}: this chat template renders earlier answers in another way, so a "
+                "pair can hold one answer a side; give the others in the prompt."
+            )
+        rendered.append(examples[0])
     return list(zip(rendered[::2], rendered[1::2], strict=True))
 
 

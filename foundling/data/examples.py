@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
@@ -109,21 +109,21 @@ class Examples:
         kept: list[tuple[str, Rendered]] = []
         for start in range(0, len(conversations), BATCH):
             some = conversations[start : start + BATCH]
-            for given, rendered in zip(
+            for given, found in zip(
                 some, render_sourced(some, tokenizer, learn, style), strict=True
             ):
                 report.num_read += 1
-                report.longest = max(report.longest, len(rendered.tokens))
-                short: Rendered | None = rendered
-                if len(rendered.tokens) > max_length:
-                    short = _shortened(given, rendered, tokenizer, learn, style, on_long, report)
+                report.longest = max(report.longest, _longest(found))
+                short: list[Rendered] | None = found
+                if _longest(found) > max_length:
+                    short = _shortened(given, found, tokenizer, learn, style, on_long, report)
                 if short is None:
                     report.dropped.append(given.where)
                     continue
-                if not any(short.learned):
+                if not all(any(rendered.learned) for rendered in short):
                     raise ConfigError(f"{given.where}: no token of it would be learned.")
-                kept.append((given.where, short))
-        report.num_kept = len(kept)
+                report.num_kept += 1
+                kept += ((given.where, rendered) for rendered in short)
         if not kept:
             raise ConfigError(
                 f"max_length = {max_length}: none of {report.num_read:,} conversations fits; the "
@@ -189,16 +189,17 @@ def padding(tokenizer: Tokenizer) -> int:
 
 def render_sourced(
     conversations: Sequence[SourcedConversation], tokenizer: Tokenizer, learn: Learn, style: Style
-) -> list[Rendered]:
-    """Each conversation as tokens; an error names the row."""
+) -> list[list[Rendered]]:
+    """The examples of each conversation, as tokens; an error names the row."""
     if style == "plain":
-        return [_render_plain(given, tokenizer) for given in conversations]
+        return [[_render_plain(given, tokenizer)] for given in conversations]
     try:
         return render_batch(
             [given.messages for given in conversations],
             tokenizer,
             learn=learn,
             given=[given.given for given in conversations],
+            tools=[given.tools for given in conversations],
         )
     except ConfigError as error:
         if len(conversations) == 1:
@@ -223,33 +224,38 @@ def _render_plain(given: SourcedConversation, tokenizer: Tokenizer) -> Rendered:
 
 def _shortened(
     given: SourcedConversation,
-    rendered: Rendered,
+    found: list[Rendered],
     tokenizer: Tokenizer,
     learn: Learn,
     style: Style,
     on_long: OnLong,
     report: LengthReport,
-) -> Rendered | None:
+) -> list[Rendered] | None:
     limit = report.max_length
     if on_long == "drop":
         return None
     if on_long == "error":
         raise ConfigError(
-            f"{given.where}: {len(rendered.tokens):,} tokens, but max_length is {limit:,}; give a "
+            f"{given.where}: {_longest(found):,} tokens, but max_length is {limit:,}; give a "
             'longer one, or on_long "drop" or "truncate_prompt".'
         )
     messages, front, left_out = given.messages, given.given, 0
-    system = 1 if messages[0].role == "system" else 0
-    while len(rendered.tokens) > limit and len(messages) > system + 2:
+    system = 1 if messages[0].role in ("system", "developer") else 0
+    while _longest(found) > limit and len(messages) > system + 2:
         messages = (*messages[:system], *messages[system + 2 :])
         front, left_out = max(system, front - 2), left_out + 1
-        fewer = SourcedConversation(given.where, messages, front)
-        (rendered,) = render_sourced([fewer], tokenizer, learn, style)
-    cut = _cut(rendered, limit)
-    if cut is not None:
+        fewer = replace(given, messages=messages, given=front)
+        (found,) = render_sourced([fewer], tokenizer, learn, style)
+    cuts = [_cut(rendered, limit) for rendered in found]
+    short = [cut for cut in cuts if cut is not None]
+    if short:
         report.prompts_cut += 1
-        report.answers_left_out += left_out
-    return cut
+        report.answers_left_out += left_out + len(cuts) - len(short)
+    return short or None
+
+
+def _longest(found: Sequence[Rendered]) -> int:
+    return max(len(rendered.tokens) for rendered in found)
 
 
 def _cut(rendered: Rendered, limit: int) -> Rendered | None:

@@ -95,7 +95,7 @@ class FoundlingLM(TemplateLM):
     def prefix_token_id(self) -> int:
         """The token before a text: the begin mark, or else the end of another text."""
         tokenizer = self.scorer.tokenizer
-        return tokenizer.end_of_text if tokenizer.begin_name is None else tokenizer.begin_of_text
+        return next(iter(tokenizer.begin_ids), tokenizer.end_of_text)
 
     @property
     def max_length(self) -> int:
@@ -110,9 +110,9 @@ class FoundlingLM(TemplateLM):
 
         A text that spells a special token stays text.
         """
-        ids = self.scorer.tokenizer.encode(string)
-        begins = add_special_tokens is not False and self.scorer.tokenizer.begin_name is not None
-        return [self.prefix_token_id, *ids] if begins else ids
+        tokenizer = self.scorer.tokenizer
+        begin = [] if add_special_tokens is False else tokenizer.begin_ids
+        return [*begin, *tokenizer.encode(string)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         if context.startswith(TURNS):

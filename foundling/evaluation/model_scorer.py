@@ -185,9 +185,9 @@ class ModelScorer:
 
     def _begin(self, ids: Sequence[int]) -> list[int]:
         """What precedes a text: the begin mark, or before an empty text the end of another one."""
-        if self.tokenizer.begin_name is not None:
-            return [self.tokenizer.begin_of_text]
-        return [] if ids else [self.tokenizer.end_of_text]
+        if self.tokenizer.begin_ids or ids:
+            return self.tokenizer.begin_ids
+        return [self.tokenizer.end_of_text]
 
 
 def load_scorer(

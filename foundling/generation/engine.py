@@ -95,9 +95,7 @@ class Engine:
         return "".join(answer(self, asked, **options))
 
     def _read(self, prompt: str) -> list[int]:
-        ids = self.tokenizer.encode(prompt)
-        if self.tokenizer.begin_name is not None:
-            return [self.tokenizer.begin_of_text, *ids]
+        ids = [*self.tokenizer.begin_ids, *self.tokenizer.encode(prompt)]
         # Without a begin mark, what ends one text stands before the next one, as in GPT-2.
         return ids or [self.tokenizer.end_of_text]
 

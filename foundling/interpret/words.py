@@ -72,7 +72,7 @@ class Reading:
 def read(text: str, tokenizer: Tokenizer) -> Reading:
     """The text as a model reads it that has seen nothing before."""
     ids, offsets = tokenizer.encode_with_offsets(text)
-    begin = () if tokenizer.begin_name is None else (tokenizer.begin_of_text,)
+    begin = tuple(tokenizer.begin_ids)
     found = list(_WORD.finditer(text))
     groups: list[tuple[int, int]] = []  # the number of a word and its first token
     number = 0
@@ -82,7 +82,7 @@ def read(text: str, tokenizer: Tokenizer) -> Reading:
             number += 1
         if not groups or groups[-1][0] != number:
             groups.append((number, index))
-    words = [Word(tokenizer.begin_name or "", 0, 0, 0, 1)] if begin else []
+    words = [Word(tokenizer.name_of(begin[0]), 0, 0, 0, len(begin))] if begin else []
     ends_at = [*groups, (len(found), len(begin) + len(ids))][1:]
     for (number, index), (after, stop_index) in zip(groups, ends_at, strict=True):
         begins, ends = (found[number].start(), found[after - 1].end()) if found else (0, len(text))

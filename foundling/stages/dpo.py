@@ -31,7 +31,6 @@ from foundling.stages.job import Check, Job, Stage
 from foundling.stages.reading import Split, fit_rows, read_rows
 from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData, TunedValidation
 from foundling.stages.votes import Votes, is_database
-from foundling.text.tokenizer import END_OF_TURN
 from foundling.training.guard.settings import GuardSettings
 from foundling.training.loop import Seam, untouched
 
@@ -350,13 +349,12 @@ def kl_to_parent(job: Job[C, PreferenceData], check: Check) -> float | None:
         pairs.part(index, PROMPT)[0].tolist()
         for index in range(min(settings.kl_prompts, len(pairs)))
     ]
-    ends = (job.tokenizer.end_of_text, job.tokenizer.find(END_OF_TURN))
     batches = list(
         sampled_continuations(
             job.model,
             prompts,
             max_tokens=settings.kl_tokens,
-            ends=frozenset(end for end in ends if end is not None),
+            ends=frozenset(job.tokenizer.stop_ids),
             seed=derive_seed(job.config.seed, "continuations"),
             check=check,
         )

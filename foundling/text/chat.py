@@ -1,28 +1,48 @@
 """The one chat renderer: messages to token ids, and which of them are learned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from foundling.base.config import ConfigError
 from foundling.text.tokenizer import ASSISTANT, END_OF_TURN, SYSTEM, USER, Tokenizer
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "developer", "user", "assistant", "tool"]
 Learn = Literal["all", "last"]
-Kind = Literal["special", "system", "user", "assistant"]
-KINDS: tuple[Kind, ...] = ("special", "system", "user", "assistant")
+Kind = Literal["special", "system", "user", "assistant", "developer", "tool"]
+KINDS: tuple[Kind, ...] = ("special", "system", "user", "assistant", "developer", "tool")
 
-_ROLE_NAMES: dict[Role, str] = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+_ROLE_NAMES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that an assistant makes; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+    id: str = ""
 
 
 @dataclass(frozen=True)
 class Message:
     role: Role
     content: str
+    reasoning: str = ""
+    """What an assistant thought before its answer."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    """Of a tool's message: the call that it answers."""
+    name: str = ""
+    """Of a tool's message: the tool."""
+    weight: int = 1
+    """Of an answer: 1 where it is learned from, 0 where it is not."""
 
 
 Conversation = tuple[Message, ...]
+Tools = tuple[Mapping[str, Any], ...]
+"""Descriptions of functions, each a JSON schema as chat templates take them."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +86,13 @@ def check_roles(messages: Sequence[Message], *, training: bool) -> None:
 
 
 def render(
-    messages: Sequence[Message], tokenizer: Tokenizer, *, learn: Learn = "all", given: int = 0
-) -> Rendered:
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    learn: Learn = "all",
+    given: int = 0,
+    tools: Tools = (),
+) -> list[Rendered]:
     """The conversation as tokens: begin of text, then role, content and end of turn of each.
 
     Each content is encoded by itself, so no token straddles two segments, and each special token
@@ -82,7 +107,7 @@ def render(
         ConfigError: the roles are out of order, an answer is blank, or the tokenizer has no token
             for a role.
     """
-    return render_batch([messages], tokenizer, learn=learn, given=[given])[0]
+    return render_batch([messages], tokenizer, learn=learn, given=[given], tools=[tools])[0]
 
 
 def render_batch(
@@ -91,10 +116,17 @@ def render_batch(
     *,
     learn: Learn = "all",
     given: Sequence[int] | None = None,
-) -> list[Rendered]:
-    """`render` of each conversation; the contents are encoded in parallel."""
+    tools: Sequence[Tools] | None = None,
+) -> list[list[Rendered]]:
+    """`render` of each conversation: one or more examples.
+
+    There are several where the template renders history in another way than what is learned, so
+    that each answer has its own history.
+    """
     for messages in conversations:
         check_roles(messages, training=True)
+    for one in tools or ():
+        _refuse_tools(one)
     contents = [message.content for messages in conversations for message in messages]
     encoded = iter(tokenizer.encode_batch(contents))
     fronts = given or [0] * len(conversations)
@@ -102,17 +134,20 @@ def render_batch(
     for messages, front in zip(conversations, fronts, strict=True):
         first = len(messages) - 1 if learn == "last" else front
         rows = list(islice(encoded, len(messages)))
-        rendered.append(_assemble(messages, rows, tokenizer, learned_from=first))
+        rendered.append([_assemble(messages, rows, tokenizer, learned_from=first)])
     return rendered
 
 
-def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+def render_prompt(
+    messages: Sequence[Message], tokenizer: Tokenizer, *, tools: Tools = ()
+) -> list[int]:
     """The conversation up to where the assistant's next answer begins.
 
     Raises:
         ConfigError: the roles are out of order, or the last message is not the user's.
     """
     check_roles(messages, training=False)
+    _refuse_tools(tools)
     contents = tokenizer.encode_batch([message.content for message in messages])
     front = _assemble(messages, contents, tokenizer, learned_from=len(messages))
     return [*front.tokens, tokenizer.special(ASSISTANT)]
@@ -128,7 +163,8 @@ def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered
     """
     if not completion:
         raise ConfigError("the completion is empty.")
-    rendered = _begun(tokenizer)
+    rendered = Rendered([], [], [])
+    _append(rendered, tokenizer.begin_ids, "special", learned=False)
     before, after = tokenizer.encode_batch([prompt, completion])
     _append(rendered, before, "user", learned=False)
     if not rendered.tokens:
@@ -136,6 +172,11 @@ def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered
     _append(rendered, after, "assistant", learned=True)
     _append(rendered, [tokenizer.end_of_text], "special", learned=True)
     return rendered
+
+
+def _refuse_tools(tools: Tools) -> None:
+    if tools:
+        raise ConfigError("tools: this chat template takes none.")
 
 
 def _assemble(

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as Backend
 from foundling.base.config import ConfigError
 from foundling.text.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
 from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.template import ChatTemplate
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 END_OF_TEXT = "<|end_of_text|>"
@@ -41,11 +42,11 @@ CHAT_TEMPLATE = (
     f"{{% endfor %}}{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
 )
 
-# The names that well-known tokenizers give these roles, asked for in this order when neither
-# our own names nor a tokenizer_config.json says.
-_BEGIN_NAMES = ("<s>", "<bos>")
-_END_NAMES = ("<|endoftext|>", "</s>", "<eos>")
-_PAD_NAMES = ("<pad>", "[PAD]")
+# The names that well-known tokenizers give these roles, asked for in this order where
+# tokenizer_config.json is silent.
+_BEGIN_NAMES = (BEGIN_OF_TEXT, "<s>", "<bos>")
+_END_NAMES = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>")
+_PAD_NAMES = (PAD, "<pad>", "[PAD]")
 
 # Source: Qwen2's tokenizer.json. GPT-4's pattern with one digit a token, which suits the small
 # vocabularies that are trained here.
@@ -58,13 +59,24 @@ _WORDS = (
 class Tokenizer:
     """A vocabulary with its special tokens; `kind` says how a token stands for bytes."""
 
-    def __init__(self, backend: Backend, begin: str | None, end: str, pad: str | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        begin: str | None,
+        end: str,
+        pad: str | None,
+        *,
+        begins: bool = True,
+        ends: Sequence[int] = (),
+    ) -> None:
+        """`begins`: a text begins with its mark; `ends`: further ids that end what is written."""
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a text that spells a special token stays text
         self._backend = backend
         self._json: dict[str, Any] = json.loads(backend.to_str())
         self.begin_name, self.end_name, self.pad_name = begin, end, pad
+        self._begins, self._ends = begins, tuple(ends)
         self.kind: Kind = kind_of(self._json)
 
     # ------------------------------------------------------------------ making one
@@ -123,20 +135,29 @@ class Tokenizer:
         settings = _settings(file.with_name("tokenizer_config.json"))
         present = set(backend.get_vocab(with_added_tokens=True))
 
-        def role(ours: str, key: str, others: Sequence[str]) -> str | None:
+        def role(key: str, usual: Sequence[str]) -> str | None:
             given = settings.get(key)
             named = given.get("content") if isinstance(given, Mapping) else given
-            return next((name for name in (ours, named, *others) if name in present), None)
+            if named in present or (key in settings and named is None and key != "eos_token"):
+                return named
+            return next((name for name in usual if name in present), None)
 
-        begin = role(BEGIN_OF_TEXT, "bos_token", _BEGIN_NAMES)
-        end = role(END_OF_TEXT, "eos_token", _END_NAMES)
-        pad = role(PAD, "pad_token", _PAD_NAMES)
+        begin = role("bos_token", _BEGIN_NAMES)
+        end = role("eos_token", _END_NAMES)
+        pad = role("pad_token", _PAD_NAMES)
         if end is None:
             raise ConfigError(
-                f"{file}: no token ends a text ({', '.join((END_OF_TEXT, *_END_NAMES))}); "
+                f"{file}: no token ends a text ({', '.join(_END_NAMES)}); "
                 f'name it as "eos_token" in {file.with_name("tokenizer_config.json")}.'
             )
-        return cls(backend, begin, end, None if pad == end else pad)
+        return cls(
+            backend,
+            begin,
+            end,
+            None if pad == end else pad,
+            begins=_begins(backend, settings, begin),
+            ends=_ends(file.parent),
+        )
 
     def save(self, folder: Path | str) -> None:
         """Write tokenizer.json and tokenizer_config.json, as transformers reads them too."""
@@ -144,6 +165,7 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
+            "add_bos_token": bool(self.begin_ids),
             "bos_token": self.begin_name,
             "eos_token": self.end_name,
             "pad_token": self.pad_name,
@@ -289,13 +311,47 @@ class Tokenizer:
         backend = Backend.from_str(self._backend.to_str())
         missing = [name for name in ROLE_TOKENS if self.find(name) is None]
         backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
-        return Tokenizer(backend, self.begin_name, self.end_name, self.pad_name)
+        return Tokenizer(
+            backend,
+            self.begin_name,
+            self.end_name,
+            self.pad_name,
+            begins=self._begins,
+            ends=self._ends,
+        )
+
+    @cached_property
+    def template(self) -> ChatTemplate | None:
+        """How conversations are written; None where nothing says."""
+        return ChatTemplate("foundling", CHAT_TEMPLATE) if self.knows_roles else None
+
+    def with_template(self, name: str, **options: Any) -> "Tokenizer":
+        """The same with another chat template; tokens that it needs get the next ids.
+
+        Args:
+            name: one of the folder's own, "chatml", "foundling", a file, or jinja source.
+            options: values of variables that the template reads, such as enable_thinking.
+
+        Raises:
+            ConfigError: there is no such template.
+        """
+        if name != "foundling" or options:
+            raise ConfigError(f'template = "{name}": no such template (foundling).')
+        return self.with_roles()
+
+    @cached_property
+    def begin_ids(self) -> list[int]:
+        """What the tokenizer itself puts before a text: its begin mark, or nothing."""
+        return [self.begin_of_text] if self._begins and self.begin_name is not None else []
 
     @cached_property
     def stop_ids(self) -> list[int]:
-        """The ids that end what a model writes: end of text, and end of turn where there is one."""
-        found = (self.end_of_text, self.find(END_OF_TURN))
-        return [id for id in found if id is not None]
+        """The ids that end what a model writes: end of text, end of turn, and those of a folder.
+
+        A folder names them in its tokenizer_config.json, config.json or generation_config.json.
+        """
+        found = (self.end_of_text, self.find(END_OF_TURN), *self._ends)
+        return list(dict.fromkeys(id for id in found if id is not None))
 
     def mark_ids(self) -> dict[str, int]:
         """The marks of a text as config.json of `transformers` names them."""
@@ -376,6 +432,28 @@ def check_vocab_size(size: int) -> None:
             f"--vocab-size {size}: byte-level BPE needs at least {least} (256 bytes and "
             f"{len(SPECIAL_TOKENS)} special tokens)."
         )
+
+
+def _begins(backend: Backend, settings: Mapping[str, Any], begin: str | None) -> bool:
+    """Whether the tokenizer puts `begin` before a text.
+
+    tokenizer_config.json says so, or what tokenizer.json does to a text; Foundling's own did
+    before they said it.
+    """
+    if isinstance(said := settings.get("add_bos_token"), bool):
+        return said
+    if backend.post_processor is None:
+        return begin == BEGIN_OF_TEXT
+    return begin is not None and backend.token_to_id(begin) in backend.encode("").ids
+
+
+def _ends(folder: Path) -> list[int]:
+    """The end ids of a model folder's config.json and generation_config.json."""
+    found: list[int] = []
+    for name in ("config.json", "generation_config.json"):
+        ids = _settings(folder / name).get("eos_token_id")
+        found += ids if isinstance(ids, list) else [] if ids is None else [ids]
+    return found
 
 
 def _word_splitter() -> pre_tokenizers.PreTokenizer:

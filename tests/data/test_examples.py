@@ -48,7 +48,7 @@ def test_examples_are_what_the_renderer_gave() -> None:
     conversations = [told("ab", "c"), told("d", "ef", "g", "h", system="i")]
     for learn in ("all", "last"):
         examples, report = Examples.make(conversations, TOKENIZER, max_length=99, learn=learn)
-        each = [render(c.messages, TOKENIZER, learn=learn) for c in conversations]
+        each = [render(c.messages, TOKENIZER, learn=learn)[0] for c in conversations]
         assert [examples.rendered(index) for index in range(2)] == each
         assert examples.num_targets == sum(sum(rendered.learned) for rendered in each)
         assert examples.num_tokens == sum(len(rendered.tokens) for rendered in each)

@@ -11,12 +11,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from foundling.base.config import ConfigError
 from foundling.text.chat import (
     Message,
+    Rendered,
     check_roles,
-    render,
     render_batch,
     render_plain,
     render_prompt,
 )
+from foundling.text.chat import render as render_all
 from foundling.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 settings.register_profile("foundling", deadline=None)
@@ -43,6 +44,11 @@ def conversation(*contents: str, system: str | None = None) -> tuple[Message, ..
         for place, content in enumerate(contents)
     )
     return (*front, *turns)
+
+
+def render(messages: tuple[Message, ...], tokenizer: Tokenizer, **settings: Any) -> Rendered:
+    (only,) = render_all(messages, tokenizer, **settings)
+    return only
 
 
 def plain(messages: tuple[Message, ...]) -> list[dict[str, str]]:
@@ -226,7 +232,7 @@ def test_a_batch_is_each_by_itself(tokenizer: Tokenizer, many: list[list[tuple[s
         conversation(*(text for pair in exchanges for text in pair)) for exchanges in many
     ]
     each = [render(messages, tokenizer) for messages in conversations]
-    assert render_batch(conversations, tokenizer) == each
+    assert render_batch(conversations, tokenizer) == [[one] for one in each]
     for rendered in each:
         kinds = zip(rendered.kinds, rendered.learned, strict=True)
         assert all(kind in ("assistant", "special") for kind, learned in kinds if learned)

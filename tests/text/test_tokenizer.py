@@ -282,7 +282,7 @@ def minimal(folder: Path, names: list[str], config: str | None = None) -> Path:
         (["a", "<|endoftext|>"], None, 1, None),
         (["a", "END", "P"], '{"eos_token": "END", "pad_token": {"content": "P"}}', 1, 2),
         (["a", "END"], '{"eos_token": {"content": "END"}, "pad_token": "END"}', 1, None),
-        (["a", "</s>", "<|end_of_text|>"], '{"eos_token": "</s>"}', 2, None),
+        (["a", "</s>", "<|end_of_text|>"], '{"eos_token": "</s>"}', 1, None),
     ],
 )
 def test_the_end_of_text_of_an_existing_tokenizer(
