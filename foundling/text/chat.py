@@ -13,6 +13,13 @@ Learn = Literal["all", "last"]
 Kind = Literal["special", "system", "user", "assistant", "developer", "tool"]
 KINDS: tuple[Kind, ...] = ("special", "system", "user", "assistant", "developer", "tool")
 
+INSTRUCTING: tuple[Role, ...] = ("system", "developer")
+"""Who says how to answer, in the first message."""
+_AFTER: dict[Role, tuple[Role, ...]] = {
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
 _ROLE_NAMES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
 
@@ -61,28 +68,34 @@ class Rendered:
 def check_roles(messages: Sequence[Message], *, training: bool) -> None:
     """Refuse messages that are not: a system message or none, then user and assistant in turn.
 
+    A developer's message stands for the system's. After an answer the messages of tools may come,
+    and must where it calls some; the assistant's goes on from them.
+
     Args:
-        training: the last message is the assistant's, else the user's; no answer is blank.
+        training: the last message is the assistant's, else the user's or a tool's; no answer is
+            blank but one that calls tools.
 
     Raises:
         ConfigError: they are in another order, or an answer is missing or blank.
     """
-    turns = messages[1:] if messages and messages[0].role == "system" else messages
-    wanted: tuple[Role, Role] = ("user", "assistant")
+    turns = messages[1:] if messages and messages[0].role in INSTRUCTING else messages
     first = len(messages) - len(turns) + 1
-    for number, message in enumerate(turns):
-        expected = wanted[number % 2]
-        if message.role != expected:
+    expected: tuple[Role, ...] = ("user",)
+    for number, message in enumerate(turns, start=first):
+        if message.role not in expected:
             raise ConfigError(
-                f"message {first + number} is the {message.role}'s, expected the {expected}'s: "
+                f"message {number} is the {message.role}'s, expected the {expected[0]}'s: "
                 "a system message or none, then user and assistant in turn."
             )
-        if message.role == "assistant" and not message.content.strip():
-            raise ConfigError(f"message {first + number}: the answer is empty.")
-    last: Role = "assistant" if training else "user"
-    if not turns or turns[-1].role != last:
+        if message.role == "assistant" and not (message.content.strip() or message.tool_calls):
+            raise ConfigError(f"message {number}: the answer is empty.")
+        expected = _AFTER[message.role]
+        if message.tool_calls:
+            expected = ("tool",)
+    last: tuple[Role, ...] = ("assistant",) if training else ("user", "tool")
+    if not turns or turns[-1].role not in last:
         ends = f"end with the {turns[-1].role}'s" if turns else "hold no turn"
-        raise ConfigError(f"the messages {ends}; the last one must be the {last}'s.")
+        raise ConfigError(f"the messages {ends}; the last one must be the {last[0]}'s.")
 
 
 def render(

@@ -12,6 +12,7 @@ from foundling.base.config import ConfigError
 from foundling.text.chat import (
     Message,
     Rendered,
+    ToolCall,
     check_roles,
     render_batch,
     render_plain,
@@ -246,3 +247,25 @@ def test_the_template_refuses_roles_that_are_out_of_place(oracle: Any, tmp_path:
     oracle.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again.chat_template == oracle.chat_template
+
+
+# ---------------------------------------------------------------------- tools
+
+CALL, RESULT = (
+    Message("assistant", "", tool_calls=(ToolCall("weather", "{}"),)),
+    Message("tool", "20"),
+)
+ASKED, SAID = Message("user", "Warm?"), Message("assistant", "20 degrees.")
+
+
+def test_tools_answer_between_a_call_and_what_is_said_of_it() -> None:
+    check_roles((ASKED, CALL, RESULT, RESULT, SAID, ASKED, SAID), training=True)
+    check_roles((Message("developer", "Be terse."), ASKED, CALL), training=True)
+    check_roles((ASKED, SAID, RESULT, SAID), training=True)  # a call that the text spells
+    check_roles((ASKED, CALL, RESULT), training=False)
+    with pytest.raises(ConfigError, match="message 3 is the assistant's, expected the tool's"):
+        check_roles((ASKED, CALL, SAID), training=True)
+    with pytest.raises(ConfigError, match="message 4 is the user's, expected the assistant's"):
+        check_roles((ASKED, CALL, RESULT, ASKED), training=False)
+    with pytest.raises(ConfigError, match="message 2 is the tool's, expected the assistant's"):
+        check_roles((ASKED, RESULT), training=False)
