@@ -18,11 +18,15 @@ from foundling.base.config import ConfigError, load_json
 from foundling.models import layouts
 from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_of
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import learn_rows, rows_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "foundling_base"
 """Where the file of the weights names, by a hash, the matrices that the adapters stand on."""
 PREFIX = "base_model.model."
+TOKENS = "trainable_token_indices"
+ROWS = ".token_adapter.trainable_tokens_delta"
+"""Of the name of a tensor that holds whole rows of these tokens, in place of the base's."""
 FIXED = {
     "peft_type": ("LORA",),
     "bias": ("none",),
@@ -33,6 +37,7 @@ FIXED = {
 READ = {
     *("r", "lora_alpha", "lora_dropout", "use_rslora", "rank_pattern", "alpha_pattern"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    TOKENS,
 }
 """Keys that are read, or that say only what the tensors' names say again."""
 HARMLESS = {
@@ -85,6 +90,13 @@ def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) ->
         },
     }
     tensors = {}
+    rows, matrices = rows_of(model), _lookups(model)
+    if rows:
+        ids = {name: learned.ids.tolist() for name, learned in rows.items()}
+        each = {matrices[name].rpartition(".")[2]: found for name, found in ids.items()}
+        config[TOKENS] = ids["embed"] if model.tied else each
+    for name, learned in rows.items():
+        tensors[f"{PREFIX}{matrices[name]}{ROWS}"] = learned.rows.detach().contiguous()
     for ours, module in adapters.items():
         tensors[f"{PREFIX}{names[ours]}.lora_A.weight"] = module.lora_a.detach().contiguous()
         tensors[f"{PREFIX}{names[ours]}.lora_B.weight"] = module.lora_b.detach().contiguous()
@@ -113,6 +125,7 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
             f"{folder}: this adapter stands on other weights than this model's; give the model it "
             f"was trained from{f', {named}' if named else ''}."
         )
+    rows = _read_rows(model, folder, config[TOKENS], tensors)
     pairs: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         match = ADAPTER_NAME.fullmatch(name)
@@ -148,6 +161,38 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
             adapted.lora_b.copy_(pair["B"])
         made[modules[theirs]] = adapted
     attach(model, made)
+    if rows:
+        learn_rows(model, rows[0], head="unembed" in rows[1])
+        with torch.no_grad():
+            for name, learned in rows_of(model).items():
+                learned.rows.copy_(rows[1][name])
+
+
+def _read_rows(
+    model: LanguageModel, folder: Path, given: Any, tensors: dict[str, Tensor]
+) -> tuple[list[int], dict[str, Tensor]] | None:
+    """The tokens whose rows the adapter holds, and the rows by matrix, taken out of `tensors`."""
+    names = {f"{PREFIX}{theirs}{ROWS}": ours for ours, theirs in _lookups(model).items()}
+    rows = {names[name]: tensors.pop(name) for name in list(tensors) if name in names}
+    ids = given if isinstance(given, dict) else {"embed_tokens": given} if given else {}
+    lists = list(ids.values())
+    first: list[int] = lists[0] if lists else []
+    if not rows and not first:
+        return None
+    dim = model.embed.weight.shape[1]
+    if (
+        not all(isinstance(some, list) and sorted(some) == sorted(first) for some in lists)
+        or not all(type(id) is int and 0 <= id < model.vocab_size for id in first)
+        or "embed" not in rows
+        or any(list(tensor.shape) != [len(first), dim] for tensor in rows.values())
+    ):
+        raise ConfigError(
+            f"{folder / CONFIG}: {TOKENS} = {json.dumps(given)}: Foundling can wear rows of {dim} "
+            f"numbers, of the same tokens below {model.vocab_size:,} in embedding and head; the "
+            f"adapter holds { {name: list(tensor.shape) for name, tensor in rows.items()} }."
+        )
+    order = sorted(range(len(first)), key=first.__getitem__)
+    return sorted(first), {name: tensor[order] for name, tensor in rows.items()}
 
 
 def base_fingerprint(model: LanguageModel) -> str:
@@ -175,6 +220,15 @@ def _modules(model: LanguageModel) -> dict[str, str]:
             )
         found[name.theirs.removesuffix(".weight")] = weights[name.ours[0]]
     return found
+
+
+def _lookups(model: LanguageModel) -> dict[str, str]:
+    """Embedding and head, by our names, as the architecture calls them."""
+    model_type = layouts.layout_for(model.spec)
+    assert model_type is not None, "checked by _modules"
+    ours = {"embed.weight": "embed", "unembed.weight": "unembed"}
+    names = layouts.tensor_names(model_type, list(ours), 0)
+    return {ours[name.ours[0]]: name.theirs.removesuffix(".weight") for name in names}
 
 
 def _alpha(module: LoraLinear) -> int | float:
@@ -216,6 +270,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         "use_rslora": config.get("use_rslora") or False,
         "rank_pattern": config.get("rank_pattern") or {},
         "alpha_pattern": config.get("alpha_pattern") or {},
+        TOKENS: config.get(TOKENS),
     }
     _check_numbers(path, filled)
     return filled

@@ -1,4 +1,4 @@
-"""Low-rank adapters: small matrices that train beside frozen ones."""
+"""Low-rank adapters: small matrices, and rows of new tokens, that train beside frozen ones."""
 
 import math
 import re
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, Section
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import TokenRows, learn_rows, merge_rows, rows_of
+
+_ADAPTER = (".lora_a", ".lora_b")
 
 
 class AdapterSettings(Section):
@@ -63,10 +66,13 @@ class LoraLinear(nn.Linear):
         return (weight + self.scale * (b @ a)).to(self.weight.dtype)
 
 
-def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> None:
+def add_adapters(
+    model: LanguageModel, settings: AdapterSettings, seed: int, tokens: Sequence[int] = ()
+) -> None:
     """Put adapters on the matrices that `settings.targets` names, and freeze everything else.
 
-    The model gives the same logits as before: B starts at zero. A is drawn from `seed`.
+    The model gives the same logits as before: B starts at zero. A is drawn from `seed`. The rows of
+    `tokens` in the embedding and in the head learn beside the adapters, whole.
 
     Raises:
         ConfigError: a pattern matches nothing, or the model has adapters.
@@ -98,6 +104,8 @@ def add_adapters(model: LanguageModel, settings: AdapterSettings, seed: int) -> 
         with torch.no_grad():
             made[name].lora_a.copy_(drawn)
     attach(model, made)
+    if tokens:
+        learn_rows(model, tokens)
 
 
 def attach(model: LanguageModel, adapted: Mapping[str, LoraLinear]) -> None:
@@ -131,19 +139,21 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """The model as it is without its adapters."""
-    states = {module: module.enabled for module in adapters_of(model).values()}
+    """The model as it is without its adapters and learned rows."""
+    parts: list[LoraLinear | TokenRows] = [*adapters_of(model).values(), *rows_of(model).values()]
+    states = [(module, module.enabled) for module in parts]
     try:
-        for module in states:
+        for module in parts:
             module.enabled = False
         yield
     finally:
-        for module, state in states.items():
+        for module, state in states:
             module.enabled = state
 
 
 def merge(model: LanguageModel) -> None:
-    """Fold the adapters into their matrices: the model is plain again, and all of it trains."""
+    """Fold adapters and learned rows into their matrices: the model is plain and trains whole."""
+    merge_rows(model)
     for name, adapted in adapters_of(model).items():
         shape = (adapted.in_features, adapted.out_features)
         linear = nn.Linear(*shape, bias=adapted.bias is not None, device="meta")
@@ -164,9 +174,10 @@ def linears_of(model: LanguageModel) -> dict[str, nn.Linear]:
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of the adapters by name, as they are."""
+    """The tensors of the adapters and learned rows by name, as they are."""
     state: dict[str, Tensor] = model.state_dict()
-    return {name: tensor for name, tensor in state.items() if _is_adapter(name)}
+    rows = {f"{name}.learned.{part}" for name in rows_of(model) for part in ("ids", "rows")}
+    return {k: v for k, v in state.items() if k in rows or k.endswith(_ADAPTER)}
 
 
 def load_adapter_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -191,21 +202,21 @@ def load_adapter_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     """The model's tensors without the adapters, under the names that they have without them."""
     state: dict[str, Tensor] = model.state_dict()
-    return {name: tensor for name, tensor in state.items() if not _is_adapter(name)}
+    return {k: v for k, v in state.items() if not k.endswith(_ADAPTER) and ".learned." not in k}
 
 
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the plain model that does the same; the model stays as it is."""
     merged = {f"{name}.weight": module.merged() for name, module in adapters_of(model).items()}
-    return {**plain_weights(model), **merged}
-
-
-def _is_adapter(name: str) -> bool:
-    return name.rpartition(".")[2] in ("lora_a", "lora_b")
+    weights = plain_weights(model) | merged
+    if isinstance(model, LanguageModel) and rows_of(model):
+        weights["embed.weight"] = model.embed.weight.detach()
+        weights["unembed.weight"] = model.unembed.weight.detach()
+    return weights
 
 
 def _require_plain(model: nn.Module) -> None:
-    if adapters_of(model):
+    if adapters_of(model) or rows_of(model):
         raise ConfigError("the model has adapters already; merge them first.")
 
 

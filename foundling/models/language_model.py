@@ -3,7 +3,6 @@
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -106,7 +105,7 @@ class LanguageModel(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
         """Unnormalised log-probabilities of the next token, in fp32 at least."""
-        logits = F.linear(hidden, self.unembed.weight)
+        logits: Tensor = self.unembed(hidden)
         return logits if logits.element_size() >= 4 else logits.float()
 
     forward = hidden

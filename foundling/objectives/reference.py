@@ -15,6 +15,7 @@ from foundling.base.precision import autocast
 from foundling.models.adapters import adapters_of, disabled
 from foundling.models.batch import IGNORE, Batch, TokenBatch
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import rows_of
 from foundling.objectives.reference_store import (
     ADVICE,
     Progress,
@@ -74,6 +75,7 @@ class DisabledAdapter:
         if not adapters:
             raise ConfigError("the model has no adapters to switch off; give a frozen model.")
         trained = {id(p) for module in adapters.values() for p in (module.lora_a, module.lora_b)}
+        trained |= {id(learned.rows) for learned in rows_of(model).values()}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and id(parameter) not in trained:
                 raise ConfigError(
@@ -83,7 +85,8 @@ class DisabledAdapter:
 
     @property
     def weight(self) -> Tensor:
-        return self.model.unembed.weight.detach()
+        with disabled(self.model):
+            return self.model.unembed.weight.detach()
 
     def hidden(self, batch: Batch) -> Tensor:
         with disabled(self.model), evaluating(self.model):
