@@ -51,6 +51,13 @@ class Metric:
     note: str = ""
 
     @property
+    def most_apart(self) -> float:
+        """The largest difference that there can be between two runs."""
+        if self.unit != "share":
+            return math.inf
+        return 2.0 if self.are_gains else 1.0
+
+    @property
     def estimate(self) -> Estimate | None:
         """The mean, with an interval clipped to what a share, or a gain of shares, can be."""
         if len(self.draws) > 1:

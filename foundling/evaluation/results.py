@@ -105,7 +105,7 @@ def _compare(a: Metric, b: Metric) -> Difference | None:
     if a.weights != b.weights:
         return None
     groups = None if a.groups is None or b.groups is None else {**a.groups, **b.groups}
-    return difference(a.outcomes, b.outcomes, groups, a.weights)
+    return difference(a.outcomes, b.outcomes, groups, a.weights, most=a.most_apart)
 
 
 def _value(metric: Metric) -> dict[str, Any]:

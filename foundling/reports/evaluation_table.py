@@ -10,7 +10,7 @@ from rich.text import Text
 from foundling.reports.in_words import (
     NOTHING,
     against_chance,
-    half_width,
+    ends_text,
     span,
     value_text,
 )
@@ -18,14 +18,14 @@ from foundling.reports.names import LONGEST_NAME, cut, short_names
 
 AT_CHANCE = "°"
 NARROW = 8  # characters of a column where there are many: six models and their figures in 80
-MOST_BESIDE = 3  # models that leave room for ± beside the figure; with more it stands below
+MOST_BESIDE = 3  # models that leave room for intervals beside figures; with more they stand below
 
 
 def headlines(content: Mapping[str, Any]) -> Table:
     """The headline metrics of each probe, from the output of `results`."""
     names = [subject["name"] for subject in content["subjects"]]
     short = short_names(names)
-    caption = f"± half the 95% interval; {AT_CHANCE} the interval holds chance; ↑ ↓ what is better"
+    caption = f"with the 95% interval; {AT_CHANCE} it interval holds chance; ↑ ↓ what is better"
     is_narrow = len(names) > MOST_BESIDE
     table = Table(
         caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
@@ -54,20 +54,21 @@ def headlines(content: Mapping[str, Any]) -> Table:
             below = f" (chance {chance})" if is_narrow and chance != NOTHING else ""
             table.add_row(
                 Text(f"  {metric['title']}{arrow}{below}"),
-                *(_cell(values, metric, "\n" if is_narrow else " ") for values in known),
+                *(_cell(values, metric, is_narrow) for values in known),
                 *beside,
                 end_section=metric is metrics[-1],
             )
     return table
 
 
-def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any], between: str) -> Text:
-    """A value such as 62.5% ± 3.1, marked where its interval contains chance."""
+def _cell(values: Mapping[str, Any] | None, metric: Mapping[str, Any], is_narrow: bool) -> Text:
+    """A value such as 62.5% (59.4 – 65.6), marked where its interval contains chance."""
     if values is None or values["value"] is None:
         return Text(NOTHING, style="dim")
-    half = half_width(values, metric["unit"])
+    ends = ends_text(values, metric["unit"], short=is_narrow)
+    beside = f"\n{ends}" if is_narrow else f" ({ends})"
     verdict = against_chance(values, metric["good"])
     is_chance = verdict is not None and verdict.text == "at chance"
-    text = value_text(values, metric["unit"]) + (f"{between}± {half}" if half else "")
+    text = value_text(values, metric["unit"]) + (beside if ends else "")
     style = {"good": "green", "bad": "red"}.get(verdict.tone, "") if verdict else ""
     return Text(text + (AT_CHANCE if is_chance else " "), style="dim" if is_chance else style)

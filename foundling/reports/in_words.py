@@ -53,13 +53,17 @@ def value_text(values: Values, unit: str) -> str:
     return number(values["value"], unit, decimals(values["low"], values["high"]))
 
 
-def half_width(values: Values, unit: str) -> str:
-    """Half of the interval: 3.1 for 59.4% to 65.6%; empty without an interval."""
+def ends_text(values: Values, unit: str, *, short: bool = False) -> str:
+    """Both ends in few characters: 59.4 – 65.6, or `short` 59–66; empty without an interval."""
     low, high = values["low"], values["high"]
-    if values["value"] is None or low is None or high is None:
+    if low is None or high is None:
         return ""
-    half = (high - low) / 2
-    return f"{100 * half:.1f}" if unit == "share" else number(half, unit, decimals(low, high))
+    digits = decimals(low, high)
+    ends = number(low, unit, digits), number(high, unit, digits)
+    if unit == "share":
+        places = 0 if short else 1
+        ends = f"{100 * low:.{places}f}", f"{100 * high:.{places}f}"
+    return ("–" if short else " – ").join(ends)
 
 
 def interval_text(values: Values, unit: str) -> str:

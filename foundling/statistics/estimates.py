@@ -113,10 +113,15 @@ def difference(
     groups: Mapping[str, str] | None = None,
     weights: Mapping[str, float] | None = None,
     *,
+    most: float = math.inf,
     draws: int = 10_000,
     seed: int = 0,
 ) -> Difference | None:
     """The mean of `second` less that of `first` over their common items; None if there are none.
+
+    Where no difference can be farther from 0 than `most` (1 between shares), neither can an end of
+    the interval; and where the differences of all groups are alike, it reaches as far to both sides
+    as Wilson's interval of a share of 0, `most` times.
 
     Source: a paired permutation test: Fisher 1935; of groups as in `estimate`.
     """
@@ -133,7 +138,11 @@ def difference(
     for start in range(0, draws, 1000):
         signs = random.choice((-1.0, 1.0), size=(min(1000, draws - start), len(totals)))
         as_large += int((np.abs(signs @ totals) >= least).sum())
-    interval = _student(mean, error, len(totals))
+    low, high = _student(mean, error, len(totals))
+    none = wilson(0, len(totals))
+    if math.isfinite(most) and np.ptp(totals) == 0 and none is not None:
+        low, high = mean - most * none[1], mean + most * none[1]
+    interval = max(-most, low), min(most, high)
     return Difference(mean, interval, (as_large + 1) / (draws + 1), len(common))
 
 

@@ -21,7 +21,7 @@ from foundling.reports.in_words import (
     against_chance,
     decimals,
     difference_text,
-    half_width,
+    ends_text,
     interval_text,
     number,
     of_difference,
@@ -79,7 +79,10 @@ def test_shares_are_per_cent_and_numbers_show_their_interval() -> None:
     assert value_text(value(1.1, 1.2345, 1.3), "number") == "1.23"
     assert interval_text(value(0.5, 0.6, 0.7), "share") == "50.0 to 70.0%"
     assert interval_text({**value(0, 1, 1), "low": None}, "share") == "no interval"
-    assert half_width(value(0.594, 0.625, 0.656), "share") == "3.1"
+    assert ends_text(value(0.594, 0.625, 0.656), "share") == "59.4 – 65.6"
+    assert ends_text(value(0.594, 0.625, 0.656), "share", short=True) == "59–66"
+    assert ends_text(value(3.1, 3.5, 3.9), "number") == "3.10 – 3.90"
+    assert ends_text(value(None, 3.5, None), "number") == ""
     assert span([0.25, 0.2, 0.25], "share") == "20.0% to 25.0%"
     assert span([], "share") == "–"
     assert p_text(0.0001) == "< 0.001"
@@ -293,7 +296,9 @@ def test_the_table_has_a_column_a_model() -> None:
     )
     text = terminal(of)
     assert re.search(r"base +tuned +chance", text)
-    assert re.search(r"Accuracy ↑ +50\.0% ± 14\.8° +100\.0% ± 4\.4 +50\.0%", text)
+    assert re.search(
+        r"Accuracy ↑ +50\.0% \(35\.2 – 64\.8\)° +100\.0% \(91\.2 – 100\.0\) +50\.0%", text
+    )
     assert "Other" not in text
 
 
@@ -302,7 +307,7 @@ def test_six_models_fit_into_a_terminal() -> None:
     names = [f"/home/ann/runs/a-long-name-{n}" for n in range(6)]
     text = terminal(content(*found, names=names), 80)
     assert text.count("50.0%") == 7, "six figures and chance"
-    assert text.count("± 14.8°") == 6
+    assert text.count("35–65°") == 6
     assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
 
 

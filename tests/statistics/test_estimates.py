@@ -214,3 +214,29 @@ def test_the_interval_of_a_share_stays_where_shares_are() -> None:
     assert found.interval[0] < found.value < 0
     number = Metric("a", "A", halves, groups, unit="number").estimate
     assert number == plain
+
+
+def test_the_interval_of_a_difference_stays_where_differences_of_shares_are() -> None:
+    """Ten items that one run has wrong and the other right; a few groups that differ much."""
+    zeros, ones = ({str(n): x for n in range(10)} for x in (0.0, 1.0))
+    found = difference(zeros, ones, most=1.0)
+    assert found is not None
+    assert found.value == 1
+    assert found.interval == pytest.approx((1 - 0.2775, 1.0), abs=1e-4)  # Wilson of 0 of 10
+    same = difference(ones, ones, most=1.0)
+    assert same is not None
+    assert same.interval == pytest.approx((-0.2775, 0.2775), abs=1e-4)
+    lost = {str(n): float(n == 0) for n in range(3)}
+    grouped = difference(dict.fromkeys("012", 1.0), lost, most=1.0)
+    assert grouped is not None
+    assert grouped.interval[0] == -1
+    assert grouped.interval[1] > grouped.value
+    unbounded = difference(dict.fromkeys("012", 1.0), lost)
+    assert unbounded is not None
+    assert unbounded.interval[0] < -1
+    lonely = difference(zeros, ones, dict.fromkeys(zeros, "x"), most=1.0)
+    assert lonely is not None
+    assert lonely.interval[1] == 1
+    assert Metric("a", "A", ones).most_apart == 1
+    assert Metric("a", "A", ones, are_gains=True).most_apart == 2
+    assert Metric("a", "A", ones, unit="number").most_apart == np.inf
