@@ -64,6 +64,20 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
     return torch.autocast(device.type, dtype=precision)
 
 
+def hold(model: nn.Module, dtype: torch.dtype, *, frozen_only: bool = False) -> None:
+    """Keep the embeddings and matrices of `model`, with their biases, in `dtype`.
+
+    Norms stay as they are: they are small, and worked in fp32. In bf16 under bf16 products nothing
+    changes but the embedding's rounding, and not even that where the weights came in bf16.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            for name in ("weight", "bias"):
+                parameter = getattr(module, name, None)
+                if parameter is not None and not (frozen_only and parameter.requires_grad):
+                    parameter.data = parameter.data.to(dtype)
+
+
 def faster(rates: Rates) -> str:
     """The precision to take."""
     return "bf16" if rates["bf16"] > GAIN * rates["fp32"] else "fp32"

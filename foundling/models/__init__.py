@@ -5,7 +5,8 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from foundling.base.config import ConfigError, suggest
 from foundling.models.attention import AttentionSettings
@@ -73,17 +74,49 @@ def build(values: Mapping[str, Any], *, vocab_size: int, context: int) -> Langua
 
 
 def widened(model: LanguageModel, vocab_size: int) -> LanguageModel:
-    """The same model with room for more tokens, each of which begins as the mean of the others."""
-    wider, weights = rebuild({**model.spec, "vocab_size": vocab_size}), model.state_dict()
-    for name in ("embed.weight", "unembed.weight"):
+    """The same model with room for more tokens, each of which begins as the mean of the others.
+
+    All other weights are shared with `model`, which is of no use any more.
+    """
+    wider, weights = skeleton({**model.spec, "vocab_size": vocab_size}), model.state_dict()
+    for name in ("embed.weight", "unembed.weight")[: 1 if model.tied else 2]:
         known = weights[name]
-        new = known.mean(dim=0, keepdim=True).expand(vocab_size - len(known), -1)
-        weights[name] = torch.cat((known, new))
-    wider.load_state_dict(weights)
-    return wider
+        new = known.float().mean(dim=0, keepdim=True).expand(vocab_size - len(known), -1)
+        weights[name] = torch.cat((known, new.to(known.dtype)))
+    if model.tied:
+        weights["unembed.weight"] = weights["embed.weight"]
+    wider.load_state_dict(weights, assign=True)
+    if model.tied:
+        wider.unembed.weight = wider.embed.weight
+    return wider.train(model.training)
 
 
 def rebuild(spec: Mapping[str, Any]) -> LanguageModel:
     """A model of the shape that another one's `spec` describes."""
     values = {key: value for key, value in spec.items() if key not in ("vocab_size", "context")}
     return build(values, vocab_size=spec["vocab_size"], context=spec["context"])
+
+
+def skeleton(spec: Mapping[str, Any]) -> LanguageModel:
+    """The same on the meta device: its parameters have no memory before `materialise`."""
+
+    def bare(_: nn.Module, __: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta:
+            return parameter  # a tied one stays the same
+        return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(bare)
+    try:
+        return rebuild(spec)
+    finally:
+        hook.remove()
+
+
+def materialise(model: nn.Module) -> None:
+    """Give every parameter of a `skeleton` memory, with nothing in it yet."""
+    made: dict[Tensor, nn.Parameter] = {}
+    for module in model.modules():
+        for name, bare in module.named_parameters(recurse=False):
+            if bare not in made:
+                made[bare] = nn.Parameter(torch.empty_like(bare, device="cpu"), bare.requires_grad)
+            setattr(module, name, made[bare])

@@ -3,38 +3,50 @@
 import json
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from foundling.base.config import ConfigError, load_json
-from foundling.models import layouts, rebuild
-from foundling.models.adapters import merged_weights, plain_weights
+from foundling.base.precision import hold
+from foundling.models import layouts, materialise, skeleton, weight_files
+from foundling.models.adapters import adapters_of, plain_weights
 from foundling.models.language_model import LanguageModel
+from foundling.models.weight_files import Stored
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 READABLE = ("F32", "F16", "BF16")
+HEAD = "lm_head.weight"
 NO_WEIGHTS = re.compile(r".*\.(attn\.(masked_)?bias|rotary_emb\.inv_freq)")
 """GPT-2's masks and Llama's frequencies, which old files hold too."""
 
 
-def save(model: LanguageModel, folder: Path, token_ids: Mapping[str, int] | None = None) -> None:
+def save(
+    model: LanguageModel,
+    folder: Path,
+    token_ids: Mapping[str, int] | None = None,
+    shard_bytes: int = weight_files.SHARD_BYTES,
+) -> None:
     """Write a model in the layout of the first architecture that expresses it, else in our own.
 
     `token_ids`: `bos_token_id`, `eos_token_id`, `pad_token_id`; one that is not given is null.
     Adapters are folded into what is written, so that every tool opens it; the model keeps them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model_type, ours, tensors = layouts.layout_for(model.spec), merged_weights(model), {}
-    for name, parts, transposed in _names(model_type, model):
-        joined = torch.cat([ours[part] for part in parts]) if len(parts) > 1 else ours[parts[0]]
-        tensors[name] = (joined.T if transposed else joined).contiguous()
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    model_type, ours = layouts.layout_for(model.spec), _parameters(model)
+    adapted = {f"{name}.weight": module for name, module in adapters_of(model).items()}
+    names = {name.theirs: name for name in _names(model_type, model)}
+
+    def made(theirs: str) -> Tensor:
+        _, parts, transposed = names[theirs]
+        pieces = [adapted[part].merged() if part in adapted else ours[part] for part in parts]
+        joined = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        return (joined.T if transposed else joined).contiguous()
+
+    sizes = {theirs: sum(ours[part].nbytes for part in name.ours) for theirs, name in names.items()}
+    weight_files.write(folder, sizes, made, shard_bytes)
     config: dict[str, Any] = {"model_type": "foundling"}
     if model_type is not None:
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
@@ -44,21 +56,29 @@ def save(model: LanguageModel, folder: Path, token_ids: Mapping[str, int] | None
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
-def load(folder: Path) -> LanguageModel:
-    """Read a model that we or `transformers` wrote, in fp32; the latter starts with dropout 0.
+def load(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageModel:
+    """Read a model that we or `transformers` wrote; the latter starts with dropout 0.
+
+    Tensor by tensor: beside the model itself no more than one of them is in memory.
+
+    Args:
+        dtype: of the matrices; None: bf16 where the file's are, else fp32. Norms are fp32.
 
     Raises:
         ConfigError: the folder holds no model that Foundling can express exactly.
     """
-    model = rebuild(_read_config(folder)[1])
-    load_weights(model, folder)
+    model = skeleton(_read_config(folder)[1])
+    load_weights(model, folder, dtype)
     return model
 
 
-def load_weights(model: LanguageModel, folder: Path) -> None:
+def load_weights(
+    model: LanguageModel, folder: Path, dtype: torch.dtype | None = torch.float32
+) -> None:
     """Fill a model of the same shape with the weights of `folder`.
 
-    Adapters stay as they are: what is filled are the matrices under them.
+    Adapters stay as they are: what is filled are the matrices under them. A `skeleton` gets its
+    memory first, with matrices of `dtype` as in `load`.
 
     Raises:
         ConfigError: they are not all there, not of this shape, or not safetensors; the model is
@@ -67,20 +87,24 @@ def load_weights(model: LanguageModel, folder: Path) -> None:
     model_type, _ = _read_config(folder)
     names, ours = _names(model_type, model), _parameters(model)
     try:
-        with ExitStack() as stack:
-            files = [stack.enter_context(safe_open(path, "pt")) for path in _weight_files(folder)]
-            found = {name: file.get_slice(name) for file in files for name in file.keys()}  # noqa: SIM118
-            prefix = names[0].theirs.split(".")[0] + "."
-            if model_type and not any(name.startswith(prefix) for name in found):
-                # Saved without the head, as OpenAI's own GPT-2 is.
-                found = {n if n.startswith("lm_head.") else prefix + n: found[n] for n in found}
-            _check(folder, names, found, ours, "lm_head.weight" if model.tied else "")
-            for name in names:
-                stored = found[name.theirs][:]
-                rows = [len(ours[part]) for part in name.ours]
-                pieces = (stored.T if name.transposed else stored).split(rows)
-                for part, piece in zip(name.ours, pieces, strict=True):
-                    ours[part].copy_(piece)
+        found = weight_files.find(folder)
+        prefix = names[0].theirs.split(".")[0] + "."
+        if model_type and not any(name.startswith(prefix) for name in found):
+            # Saved without the head, as OpenAI's own GPT-2 is.
+            found = {n if n.startswith("lm_head.") else prefix + n: found[n] for n in found}
+        _check(folder, names, found, ours, model.tied)
+        if model.embed.weight.is_meta:
+            kinds = {part.dtype for part in found.values() if len(part.shape) > 1}
+            hold(model, dtype or (torch.bfloat16 if kinds == {"BF16"} else torch.float32))
+            materialise(model)
+            ours = _parameters(model)
+        names.sort(key=lambda name: found[name.theirs].file)
+        tensors = weight_files.read(found[name.theirs] for name in names)
+        for name, tensor in zip(names, tensors, strict=True):
+            rows = [len(ours[part]) for part in name.ours]
+            pieces = (tensor.T if name.transposed else tensor).split(rows)
+            for part, piece in zip(name.ours, pieces, strict=True):
+                ours[part].copy_(piece)
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{folder}: its weights cannot be read: {error}; copy it anew.") from None
 
@@ -118,51 +142,34 @@ def _read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
     return model_type, spec
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        index = load_json(folder / INDEX).get("weight_map")
-        files = {str(file) for file in index.values()} if isinstance(index, dict) else set()
-        for file in files or {"weight_map"}:
-            if Path(file).name != file or not (folder / file).is_file():
-                raise ConfigError(f"{folder / INDEX}: {file}: no such file here; copy it too.")
-        return [folder / file for file in sorted(files)]
-    if pickled := [
-        p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt")
-    ]:
-        raise ConfigError(
-            f"{folder}: {pickled[0]} is pickled, and opening it could run any code; convert it to "
-            f"{WEIGHTS}: open it in `transformers` and call save_pretrained."
-        )
-    raise ConfigError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}.")
-
-
 def _check(
     folder: Path,
     names: list[layouts.Name],
-    found: dict[str, Any],
+    found: dict[str, Stored],
     ours: dict[str, Tensor],
-    head: str,
+    tied: bool,
 ) -> None:
     """All that the model needs is there, of the right shape and kind, and nothing else.
 
-    `head` may be there if it is the embedding, to which the model ties it.
+    A model that ties its head to its embedding may have both stored, if they are equal.
     """
     hint = "config.json and the weights must be of the same model, and whole."
     needed = {name.theirs for name in names}
-    pair = [found[name][:].float() for name in (head, names[0].theirs) if name in found]
-    tied = len(pair) == 2 and torch.equal(*pair)
-    known = needed | ({head} if tied else set())
+    known, embed = set(needed), names[0].theirs
+    if tied and HEAD in found and embed in found and _equal(found[HEAD], found[embed]):
+        known.add(HEAD)
+    missing = needed - found.keys()
+    if missing == {HEAD}:
+        hint = 'config.json says "tie_word_embeddings": false, so the head must be there.'
     surplus = [name for name in found if name not in known and not NO_WEIGHTS.fullmatch(name)]
-    for what, which in (("lack", needed - found.keys()), ("have also", surplus)):
+    for what, which in (("lack", missing), ("have also", surplus)):
         if which:
             listed = ", ".join(sorted(which)[:3]) + ", …" * (len(which) > 3)
             raise ConfigError(
                 f"{folder}: its weights {what} {listed} ({len(which)} in all); {hint}"
             )
     for name in names:
-        shape, dtype = list(found[name.theirs].get_shape()), found[name.theirs].get_dtype()
+        _, _, shape, dtype = found[name.theirs]
         expected = [sum(len(ours[part]) for part in name.ours), *ours[name.ours[0]].shape[1:]]
         if name.transposed:
             expected.reverse()
@@ -171,3 +178,10 @@ def _check(
         if dtype not in READABLE:
             allowed = ", ".join(READABLE)
             raise ConfigError(f"{folder}: {name.theirs} is {dtype}; save it as one of {allowed}.")
+
+
+def _equal(one: Stored, other: Stored) -> bool:
+    if one.shape != other.shape:
+        return False
+    rows = zip(*(tensor.split(4096) for tensor in weight_files.read([one, other])), strict=True)
+    return all(torch.equal(a.float(), b.float()) for a, b in rows)

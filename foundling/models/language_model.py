@@ -85,6 +85,9 @@ class LanguageModel(nn.Module):
             "its branches would see each other"
         )
         x = self.embed(tokens)
+        if torch.is_autocast_enabled(x.device.type):
+            # Products alone are rounded: what they are added to stays wide.
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
         result: Tensor
         if indices is None:
             result = self.context(x, view, state)
