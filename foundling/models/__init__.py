@@ -105,7 +105,7 @@ def skeleton(spec: Mapping[str, Any]) -> LanguageModel:
             return parameter  # a tied one stays the same
         return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
-    hook = register_module_parameter_registration_hook(bare)
+    hook = register_module_parameter_registration_hook(bare)  # type: ignore[arg-type]
     try:
         return rebuild(spec)
     finally:

@@ -102,7 +102,7 @@ def load_weights(
         tensors = weight_files.read(found[name.theirs] for name in names)
         for name, tensor in zip(names, tensors, strict=True):
             rows = [len(ours[part]) for part in name.ours]
-            pieces = (tensor.T if name.transposed else tensor).split(rows)
+            pieces = torch.split(tensor.T if name.transposed else tensor, rows)
             for part, piece in zip(name.ours, pieces, strict=True):
                 ours[part].copy_(piece)
     except (SafetensorError, OSError) as error:
@@ -183,5 +183,5 @@ def _check(
 def _equal(one: Stored, other: Stored) -> bool:
     if one.shape != other.shape:
         return False
-    rows = zip(*(tensor.split(4096) for tensor in weight_files.read([one, other])), strict=True)
+    rows = zip(*(torch.split(tensor, 4096) for tensor in weight_files.read([one, other])), strict=True)
     return all(torch.equal(a.float(), b.float()) for a, b in rows)

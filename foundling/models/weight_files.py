@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -52,7 +52,8 @@ def read(wanted: Iterable[Stored]) -> Iterator[Tensor]:
 
     What is given is a part of the mapped file: copy it, and let it go.
     """
-    file, path, size = None, None, 0
+    file: Any = None
+    path, size = None, 0
     for stored in wanted:
         if file is None or path != stored.file or size > MAPPED_BYTES:
             file, path, size = safe_open(stored.file, "pt"), stored.file, 0
@@ -79,7 +80,7 @@ def write(
             room = limit
         shards[-1].append(name)
         room -= size
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WEIGHTS
         save_file({name: make(name) for name in names}, folder / file, metadata={"format": "pt"})
