@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from foundling.base.config import ConfigError, suggest
 from foundling.models.attention import AttentionSettings
@@ -107,9 +108,24 @@ def skeleton(spec: Mapping[str, Any]) -> LanguageModel:
 
     hook = register_module_parameter_registration_hook(bare)  # type: ignore[arg-type]
     try:
-        return rebuild(spec)
+        with _NothingDrawn():
+            return rebuild(spec)
     finally:
         hook.remove()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves out what fills a tensor that has no memory; to draw one, torch imports for seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        changed, name = args[0] if args else kwargs.get("tensor"), func.__name__
+        in_place = name.endswith("_") and not name.startswith("_")
+        if in_place and isinstance(changed, Tensor) and changed.is_meta:
+            return changed
+        return func(*args, **kwargs)
 
 
 def materialise(model: nn.Module) -> None:
@@ -118,5 +134,7 @@ def materialise(model: nn.Module) -> None:
     for module in model.modules():
         for name, bare in module.named_parameters(recurse=False):
             if bare not in made:
-                made[bare] = nn.Parameter(torch.empty_like(bare, device="cpu"), bare.requires_grad)
+                made[bare] = nn.Parameter(
+                    torch.empty(bare.shape, dtype=bare.dtype), bare.requires_grad
+                )
             setattr(module, name, made[bare])

@@ -183,5 +183,5 @@ def _check(
 def _equal(one: Stored, other: Stored) -> bool:
     if one.shape != other.shape:
         return False
-    rows = zip(*(torch.split(tensor, 4096) for tensor in weight_files.read([one, other])), strict=True)
-    return all(torch.equal(a.float(), b.float()) for a, b in rows)
+    parts = [torch.split(tensor, 4096) for tensor in weight_files.read([one, other])]
+    return all(torch.equal(a.float(), b.float()) for a, b in zip(*parts, strict=True))
