@@ -21,7 +21,8 @@ from foundling.generation.batched import Request, write_all
 from foundling.models.batch import IGNORE
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.losses import linear_cross_entropy
-from foundling.runs.run import Run, find_model, fingerprint, is_run, load_model
+from foundling.runs.model_folder import fingerprint
+from foundling.runs.run import Run, find_model, is_run, load_model
 from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 

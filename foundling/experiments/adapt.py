@@ -20,11 +20,11 @@ from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.tasks import Example, Task, TaskSettings, read_task, without
 from foundling.experiments.measurements import Measurements
-from foundling.models import interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.reports.adapt_report import write_adapt_report
 from foundling.runs import checkpoint
+from foundling.runs.model_folder import open_model
 from foundling.runs.run import Run, is_run
 from foundling.stages.machine import Machine
 from foundling.stages.parent import Parent
@@ -295,7 +295,7 @@ class _Bench:
             run = sft(config, folder, resume=is_run(folder))
         shutil.rmtree(files)
         last = checkpoint.committed(Run.open(run.folder).checkpoints)[-1]
-        return interchange.load(last.model).to(self.machine.device)
+        return open_model(last.model).to(self.machine.device)
 
     def _sft_config(
         self, way: Way, examples: Sequence[Example], files: Path, seed: int

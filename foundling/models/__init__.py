@@ -15,6 +15,7 @@ from foundling.models.bag_of_words import BagOfWordsSettings
 from foundling.models.finite_lag import FiniteLagSettings
 from foundling.models.language_model import LanguageModel
 from foundling.models.next_word import NextWordSettings
+from foundling.models.token_rows import new_rows
 from foundling.models.transformer import TransformerSettings
 
 
@@ -74,16 +75,24 @@ def build(values: Mapping[str, Any], *, vocab_size: int, context: int) -> Langua
     )
 
 
-def widened(model: LanguageModel, vocab_size: int) -> LanguageModel:
-    """The same model with room for more tokens, each of which begins as the mean of the others.
+def widened(
+    model: LanguageModel, vocab_size: int, known: int | None = None, seed: int = 0
+) -> LanguageModel:
+    """The same model with room for so many tokens; see `token_rows.new_rows` how new ones begin.
 
     All other weights are shared with `model`, which is of no use any more.
+
+    Args:
+        known: how many tokens it has learned, where rows beyond them are there already; None: all.
     """
-    wider, weights = skeleton({**model.spec, "vocab_size": vocab_size}), model.state_dict()
+    known = min(known or model.vocab_size, model.vocab_size)
+    size = max(vocab_size, model.vocab_size)
+    wider, weights = skeleton({**model.spec, "vocab_size": size}), model.state_dict()
     for name in ("embed.weight", "unembed.weight")[: 1 if model.tied else 2]:
-        known = weights[name]
-        new = known.float().mean(dim=0, keepdim=True).expand(vocab_size - len(known), -1)
-        weights[name] = torch.cat((known, new.to(known.dtype)))
+        before, generator = weights[name], torch.Generator().manual_seed(seed)
+        new = new_rows(before[:known].float(), max(vocab_size - known, 0), generator)
+        rest = before[known + len(new) :]
+        weights[name] = torch.cat((before[:known], new.to(before.dtype), rest))
     if model.tied:
         weights["unembed.weight"] = weights["embed.weight"]
     wider.load_state_dict(weights, assign=True)

@@ -173,6 +173,12 @@ def linears_of(model: LanguageModel) -> dict[str, nn.Linear]:
     return {name: module for name, module in modules if isinstance(module, nn.Linear)}
 
 
+def learned_tokens(model: nn.Module) -> list[int]:
+    """The tokens whose rows learn beside the adapters."""
+    rows = next(iter(rows_of(model).values()), None)
+    return [] if rows is None else [int(id) for id in rows.ids]
+
+
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the adapters and learned rows by name, as they are."""
     state: dict[str, Tensor] = model.state_dict()

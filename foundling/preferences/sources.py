@@ -70,7 +70,8 @@ class ModelSource:
     def __init__(self, name: str, *, device: str = "auto") -> None:
         from foundling.base.runtime import pick_device
         from foundling.generation.engine import Engine
-        from foundling.runs.run import find_model, fingerprint, load_model
+        from foundling.runs.model_folder import fingerprint
+        from foundling.runs.run import find_model, load_model
 
         folder = find_model(name)
         model, tokenizer = load_model(folder)

@@ -1,6 +1,5 @@
 """The run folder: the settings, manifest, metrics and models of one run."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,9 +9,9 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json, load_toml
-from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
 from foundling.runs import checkpoint
+from foundling.runs.model_folder import MODEL_FILES, is_model, open_model
 from foundling.runs.records import (
     best_validation,
     by_split,
@@ -22,9 +21,6 @@ from foundling.runs.records import (
     samples_left_out,
 )
 from foundling.text.tokenizer import Tokenizer
-
-# What a model folder's model is made of.
-MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json")
 
 
 class Run:
@@ -171,7 +167,7 @@ def load_model(source: Path | str) -> tuple[LanguageModel, Tokenizer]:
         ConfigError: there is none.
     """
     folder = find_model(source)
-    model, tokenizer = interchange.load(folder), Tokenizer.load(folder)
+    model, tokenizer = open_model(folder), Tokenizer.load(folder)
     if tokenizer.vocab_size > model.vocab_size:
         raise ConfigError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model knows "
@@ -197,23 +193,9 @@ def find_model(source: Path | str) -> Path:
             folder = checkpoint.open_whole(folder).model
         except checkpoint.BrokenCheckpoint as error:
             raise ConfigError(f"broken checkpoint: {error}.") from None
-    if not (folder / "config.json").is_file():
+    if not is_model(folder):
         raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
     return folder
-
-
-def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that make the model."""
-    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of a model folder's files, by which the model is named."""
-    hashes = {}
-    for path in model_files(folder):
-        with path.open("rb") as file:
-            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def _from_hub(source: str) -> Path:

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from foundling.base.config import ConfigError, load_toml
-from foundling.models import adapter_files, adapters, interchange
+from foundling.models import adapter_files, adapters, interchange, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.runs import checkpoint
+from foundling.runs.model_folder import load_adapter_weights
 from foundling.runs.run import Run, load_model
-from foundling.stages.origin import ADAPTER
 from foundling.stages.parent import Parent
+from foundling.text.tokenizer import Tokenizer
 
 
 def export_adapter(run: Run, out: Path) -> None:
@@ -29,22 +28,30 @@ def export_adapter(run: Run, out: Path) -> None:
     _require_empty(out)
     settings = AdapterSettings.parse(values["adapter"], "adapter")
     parent = Parent.kept_by(run)
-    model = parent.load(vocab_size=manifest["model"]["vocab_size"])
-    adapters.add_adapters(model, settings, manifest["seed"])
-    adapters.load_adapter_state(model, load_file(best.model / ADAPTER))
+    tokenizer = Tokenizer.load(best.model)
+    model, tokens = parent.load(tokenizer), manifest.get("learned_tokens", [])
+    adapters.add_adapters(model, settings, manifest["seed"], tokens)
+    load_adapter_weights(model, best.model)
     adapter_files.save_adapter(model, out, parent.facts["source"])
+    tokenizer.save(out)
 
 
 def merge_adapter(base: str, adapter: Path, out: Path) -> None:
     """Fold an adapter in the layout of `peft` into its base: a plain model folder.
 
+    A tokenizer that lies beside the adapter is the one it was trained with, and goes along.
+
     Raises:
         ConfigError: the adapter does not fit the base, or cannot be expressed.
     """
+    _require_empty(out)
     model, tokenizer = load_model(base)
+    if (adapter / "tokenizer.json").is_file():
+        known, tokenizer = tokenizer.vocab_size, Tokenizer.load(adapter)
+        if tokenizer.vocab_size > known:
+            model = widened(model, tokenizer.vocab_size, known)
     adapter_files.load_adapter(model, adapter)
     adapters.merge(model)
-    _require_empty(out)
     interchange.save(model, out, tokenizer.mark_ids())
     tokenizer.save(out)
 

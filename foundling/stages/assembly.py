@@ -1,6 +1,5 @@
 """Puts a stage's parts together and runs the one loop over them."""
 
-import json
 import logging
 import platform
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import torch
 from foundling import __version__
 from foundling.base import durable, runtime
 from foundling.base.config import ConfigError, dump_toml
-from foundling.models import interchange
+from foundling.models.adapters import learned_tokens
 from foundling.runs import checkpoint
 from foundling.runs.run import Run
 from foundling.stages.job import Batches, Config, Job, Stage
@@ -77,7 +76,7 @@ def run_stage(
         state = TrainingState(
             model,
             Optimizer(model, config.optimizer),
-            save_model=lambda folder: _save(job, folder),
+            save_model=job.origin.save,
             load_model=job.origin.load,
             restart_model=job.origin.restart,
             guard=guard,
@@ -147,14 +146,6 @@ def _announce(progress: ProgressLine, job: Job[Any, Any]) -> None:
     )
 
 
-def _save(job: Job[Any, Any], folder: Path) -> None:
-    interchange.save(job.model, folder, job.tokenizer.mark_ids())
-    job.tokenizer.save(folder)
-    ends = {"eos_token_id": job.tokenizer.stop_ids}
-    (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n", "utf-8")
-    job.origin.save_more(folder)
-
-
 def _manifest(job: Job[Any, Any]) -> dict[str, Any]:
     return {
         "stage": job.stage.name,
@@ -167,6 +158,7 @@ def _manifest(job: Job[Any, Any]) -> dict[str, Any]:
         **job.stage.facts(job),
         "tokenizer_fingerprint": job.tokenizer.fingerprint,
         "model": job.model.spec,
+        "learned_tokens": learned_tokens(job.model),
         "num_parameters": job.model.num_parameters(),
         **job.machine.values,
         "versions": {

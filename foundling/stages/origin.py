@@ -1,20 +1,23 @@
 """The model that a run begins with, and how it comes out of a parent and out of a checkpoint."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
-
 from foundling.base.config import ConfigError
 from foundling.models import adapters, interchange
+from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
+from foundling.runs.model_folder import load_adapter_weights, save_adapter
+from foundling.runs.run import Run
 from foundling.stages.machine import Machine
-from foundling.stages.parent import Parent
+from foundling.stages.parent import FOLDER, Parent
 from foundling.stages.settings import TunedConfig
-from foundling.text.tokenizer import Tokenizer
+from foundling.text.tokenizer import ROLE_TOKENS, Tokenizer
 
-ADAPTER = "adapter.safetensors"
+BASE = Path("../../..") / FOLDER
+"""The run's copy of its parent, as seen from the model of a checkpoint."""
 
 
 class Origin:
@@ -34,10 +37,10 @@ class Origin:
         tokenizer: Tokenizer,
         context: int | None,
         parent: Parent | None = None,
-        has_adapter: bool = False,
+        adapter: AdapterSettings | None = None,
     ) -> None:
         self.build, self.tokenizer, self.parent = build, tokenizer, parent
-        self.model, self.has_adapter = build(), has_adapter
+        self.model, self.adapter = build(), adapter
         longest = self.model.max_context
         if context is None and longest is None:
             raise ConfigError("context: this model reads texts of any length; say how long a row.")
@@ -47,8 +50,8 @@ class Origin:
 
     def load(self, folder: Path) -> None:
         """Fill the model from the `model` folder of a checkpoint."""
-        if self.has_adapter:
-            adapters.load_adapter_state(self.model, load_file(folder / ADAPTER))
+        if self.adapter is not None:
+            load_adapter_weights(self.model, folder)
         else:
             interchange.load_weights(self.model, folder)
 
@@ -56,19 +59,26 @@ class Origin:
         """Give the model the weights that it began with."""
         self.model.load_state_dict(self.build().state_dict())
 
-    def save_more(self, folder: Path) -> None:
-        """Write what a checkpoint holds beside the plain model."""
-        if self.has_adapter:
-            save_file(adapters.adapter_state(self.model), folder / ADAPTER)
+    def save(self, folder: Path) -> None:
+        """Write the model into a checkpoint; of one with adapters these alone."""
+        if self.adapter is None:
+            interchange.save(self.model, folder, self.tokenizer.mark_ids())
+        else:
+            assert self.parent is not None, "adapters stand on a parent"
+            named = self.parent.facts["fingerprint"]
+            save_adapter(self.model, folder, self.adapter, BASE, named)
+        self.tokenizer.save(folder)
+        ends = {"eos_token_id": self.tokenizer.stop_ids}
+        (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n", "utf-8")
 
     def untuned(self) -> LanguageModel:
         """The parent's model, with room for all tokens of the tokenizer."""
         assert self.parent is not None, "only what has a parent has a reference"
-        return self.parent.load(vocab_size=self.tokenizer.vocab_size)
+        return self.parent.load(self.tokenizer)
 
     def reference(self, machine: Machine) -> FrozenModel | DisabledAdapter:
         """The parent's model beside the one that learns, or inside it under adapters."""
-        if self.has_adapter:
+        if self.adapter is not None:
             return DisabledAdapter(self.model)
         return FrozenModel(self.untuned().to(machine.device))
 
@@ -81,13 +91,28 @@ def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
     """
     parent = Parent.of(config.parent, out, resume=resume)
     tokenizer = parent.tokenizer_for(config.data.style)
+    if resume:
+        tokens = Run.open(out).manifest.get("learned_tokens", [])
+    else:
+        tokens = unlearned_tokens(parent, tokenizer) if config.adapter is not None else []
 
     def build() -> LanguageModel:
-        model = parent.load(vocab_size=tokenizer.vocab_size, dropout=config.dropout)
+        model = parent.load(tokenizer, dropout=config.dropout)
         if config.adapter is not None:
-            adapters.add_adapters(model, config.adapter, config.seed)
+            adapters.add_adapters(model, config.adapter, config.seed, tokens)
         if config.freeze:
             adapters.freeze(model, config.freeze)
         return model
 
-    return Origin(build, tokenizer, config.context, parent, config.adapter is not None)
+    return Origin(build, tokenizer, config.context, parent, config.adapter)
+
+
+def unlearned_tokens(parent: Parent, tokenizer: Tokenizer) -> list[int]:
+    """The tokens that a parent has not learned yet: new ones, and those of turns it never read.
+
+    A model that Foundling pretrained has the tokens of turns from the start, and no text with them.
+    """
+    new = range(parent.tokenizer().vocab_size, tokenizer.vocab_size)
+    never = ROLE_TOKENS if parent.stage in (None, "pretrain") else ()
+    unread = (tokenizer.find(name) for name in never)
+    return sorted({*new, *(id for id in unread if id is not None)})

@@ -1,7 +1,6 @@
 """The model that a stage starts from: kept in the run's own folder, named by its hash."""
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Any, Self
 
 from torch import nn
 
-from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
 from foundling.data.examples import Style
-from foundling.models import interchange, widened
+from foundling.models import widened
 from foundling.models.language_model import LanguageModel
-from foundling.runs.run import Run, find_model, fingerprint, model_files
+from foundling.runs.model_folder import copy_model, fingerprint, open_model
+from foundling.runs.run import Run, find_model
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -37,6 +36,8 @@ class Parent:
     """The token store that the first of its line was trained on, if a run's manifest says so."""
     seed: int | None = None
     """The seed of the run that it comes from."""
+    stage: str | None = None
+    """The stage of the run that it comes from; None: of another program, or nobody knows."""
 
     @classmethod
     def find(cls, source: str) -> Self:
@@ -49,7 +50,7 @@ class Parent:
         facts = {"source": source, "fingerprint": fingerprint(folder)}
         manifest = _manifest(folder)
         key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
-        return cls(folder, facts, manifest.get(key), manifest.get("seed"))
+        return cls(folder, facts, manifest.get(key), manifest.get("seed"), manifest.get("stage"))
 
     @classmethod
     def kept_by(cls, run: Run) -> Self:
@@ -89,20 +90,18 @@ class Parent:
 
     def copy_to(self, run_folder: Path) -> None:
         """Put the copy into the folder of a new run."""
-        target = run_folder / FOLDER
-        target.mkdir()
-        for path in model_files(self.folder):
-            shutil.copyfile(path, target / path.name)
-            durable.sync(target / path.name)
+        copy_model(self.folder, run_folder / FOLDER, link=bool(_manifest(self.folder)))
 
-    def load(self, *, vocab_size: int | None = None, dropout: float = 0.0) -> LanguageModel:
+    def load(self, tokenizer: Tokenizer | None = None, *, dropout: float = 0.0) -> LanguageModel:
         """The model, in fp32, with this dropout in place of the one it was trained with.
 
-        Where it knows fewer tokens than `vocab_size` it gets room for them.
+        Its rows for the tokens of `tokenizer` that its own has not are new ones.
         """
-        model = interchange.load(self.folder)
-        if vocab_size is not None and model.vocab_size < vocab_size:
-            model = widened(model, vocab_size)
+        model = open_model(self.folder)
+        if tokenizer is not None:
+            known = self.tokenizer().vocab_size
+            if tokenizer.vocab_size > known:
+                model = widened(model, tokenizer.vocab_size, known)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = dropout

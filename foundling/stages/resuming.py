@@ -7,7 +7,8 @@ from typing import Any
 
 from foundling.base.config import ConfigError, flatten, load_toml
 from foundling.runs import checkpoint
-from foundling.runs.run import Run, find_model, fingerprint
+from foundling.runs.model_folder import fingerprint
+from foundling.runs.run import Run, find_model
 from foundling.stages.settings import StageConfig
 from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from faults import Fault, FaultPlan
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from saved import weights_of
 
 from foundling import cli, hamlet
 from foundling.base.config import ConfigError, dump_toml, load_toml, override
@@ -102,7 +103,7 @@ def metrics(run: Run | Path) -> list[dict[str, Any]]:
 def weights(run: Run | Path) -> dict[str, torch.Tensor]:
     folder = run if isinstance(run, Path) else run.folder
     newest = checkpoint.committed(folder / "checkpoints")[-1]
-    return load_file(newest.model / "model.safetensors")
+    return weights_of(newest.model)
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

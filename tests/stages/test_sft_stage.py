@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 from faults import Fault, FaultPlan
-from safetensors.torch import load_file
+from saved import weights_of
 
 from foundling import hamlet, models
 from foundling.base.config import ConfigError, load_toml, override
+from foundling.models import interchange
 from foundling.runs import checkpoint
+from foundling.runs.model_folder import open_model
 from foundling.runs.run import Run, load_model
 from foundling.stages.adapter_folders import export_adapter, merge_adapter
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import SftConfig, sft
+from foundling.text.tokenizer import ROLE_TOKENS
 from foundling.training.interrupt import Interrupted
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
@@ -63,8 +66,7 @@ def metrics(run: Run | Path) -> list[dict[str, Any]]:
 
 def weights(run: Run | Path) -> dict[str, torch.Tensor]:
     folder = run if isinstance(run, Path) else run.folder
-    newest = checkpoint.committed(folder / "checkpoints")[-1]
-    return load_file(newest.model / "model.safetensors")
+    return weights_of(checkpoint.committed(folder / "checkpoints")[-1].model)
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -164,7 +166,13 @@ def test_adapters_learn_while_the_rest_stays(
     before, after = weights(parent), weights(run)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all(".self_attn." in name or ".mlp." in name for name in changed)
+    embed = "model.embed_tokens.weight"
+    assert all(".self_attn." in name or ".mlp." in name for name in changed - {embed})
+    # The tokens of turns, which no pretraining text has, learn too; no other token's row does.
+    rows = (before[embed] != after[embed]).any(dim=1).nonzero().flatten().tolist()
+    tokenizer = load_model(run.folder)[1]
+    assert [tokenizer.name_of(row) for row in rows] == [*ROLE_TOKENS]
+    assert run.manifest["learned_tokens"] == rows
     first, *_, last = run.records()["validation"]
     assert abs(first["kl_nats"]) < 1e-6
     assert last["loss_nats"] < first["loss_nats"]
@@ -250,7 +258,55 @@ def test_a_parent_without_roles_gets_them(
     old = weights(parent)["model.embed_tokens.weight"]
     new = models.widened(load_model(parent)[0], 404)
     assert torch.equal(new.embed.weight[:400], old)
-    torch.testing.assert_close(new.embed.weight[402], old.mean(0))
+    torch.testing.assert_close(new.embed.weight[402], old.mean(0), rtol=0, atol=0.5 * old.std())
+    assert new.embed.weight[400:].unique(dim=0).shape == (4, old.shape[1])
+
+
+def test_a_checkpoint_of_adapters_holds_these_alone(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings("adapter.rank=2", "checkpoint.keep_last=1"), tmp_path / "run")
+    found = checkpoint.best_whole(run.checkpoints)
+    assert found is not None
+    held = {path.name for path in found.model.iterdir() if path.suffix == ".safetensors"}
+    assert held == {"adapter.safetensors"}
+    facts = json.loads((found.model / "adapter.json").read_text())
+    assert facts["base_fingerprint"] == run.manifest["parent"]["fingerprint"]
+
+    model, tokenizer = load_model(run.folder)
+    interchange.save(model, tmp_path / "plain", tokenizer.mark_ids())
+    tokenizer.save(tmp_path / "plain")
+    ids = torch.arange(9)[None]
+    expected = model.eval().hidden(ids)
+    # The next run keeps adapter and base, and begins at the same model.
+    second = sft(settings(f"parent={run.folder}", "adapter.rank=3"), tmp_path / "second")
+    shutil.rmtree(run.folder)
+    more = (f"parent={run.folder}", "adapter.rank=3", "training.steps=7")
+    again = sft(settings(*more), second.folder, resume=True)
+    assert again.records()["train"][-1]["step"] == 7
+    assert torch.equal(open_model(second.folder / "parent").eval().hidden(ids), expected)
+    plain = sft(settings(f"parent={tmp_path / 'plain'}", "adapter.rank=3"), tmp_path / "third")
+    validations = [some.records()["validation"][0]["loss_nats"] for some in (second, plain)]
+    assert validations[0] == pytest.approx(validations[1], rel=1e-6)
+
+    (plain.folder / "parent" / "config.json").unlink()
+    with pytest.raises(ConfigError, match="not the model that it stands on"):
+        load_model(plain.folder)
+
+
+def test_the_weights_of_a_parent_in_a_run_are_not_copied(
+    settings: Callable[..., SftConfig], parent: Path, tmp_path: Path
+) -> None:
+    run = sft(settings("training.steps=1"), tmp_path / "run")
+    best = checkpoint.best_whole(parent / "checkpoints")
+    assert best is not None
+    kept = run.folder / "parent" / "model.safetensors"
+    assert kept.samefile(best.model / "model.safetensors")
+    assert not (run.folder / "parent" / "config.json").samefile(best.model / "config.json")
+    outside = shutil.copytree(best.model, tmp_path / "outside")
+    other = sft(settings("training.steps=1", f"parent={outside}"), tmp_path / "other")
+    copy = other.folder / "parent" / "model.safetensors"
+    assert not copy.samefile(outside / "model.safetensors")
 
 
 def test_an_adapter_goes_out_to_peft_and_back_into_a_plain_model(

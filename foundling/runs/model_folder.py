@@ -1,0 +1,157 @@
+"""Model folders: what they hold, how they are named, and those that hold an adapter alone."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from foundling.base import durable
+from foundling.base.config import ConfigError, load_json
+from foundling.models import adapters, interchange, widened
+from foundling.models.adapters import AdapterSettings
+from foundling.models.language_model import LanguageModel
+
+MODEL_FILES = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json", "adapter.json"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
+    *("chat_template*.jinja", "additional_chat_templates/*.jinja"),
+)
+"""What a model and its words are made of."""
+ADAPTER, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
+BASE = "base"
+"""The key of `adapter.json` that names the folder of the base, from the adapter's own."""
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model, or an adapter that names its base."""
+    return (folder / "config.json").is_file() or (folder / ADAPTER).is_file()
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that make the model."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a model folder's files, by which the model is named.
+
+    Of an adapter it covers the base by its fingerprint, wherever that lies.
+    """
+    hashes = {}
+    for path in model_files(folder):
+        name = path.relative_to(folder).as_posix()
+        if name == ADAPTER:
+            facts = {key: value for key, value in load_json(path).items() if key != BASE}
+            hashes[name] = hashlib.sha256(_json(facts)).hexdigest()
+        else:
+            with path.open("rb") as file:
+                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def save_adapter(
+    model: LanguageModel, folder: Path, settings: AdapterSettings, base: Path, named: str
+) -> None:
+    """Write the adapters and learned rows of a model, without what they stand on.
+
+    Args:
+        base: the base's folder, as seen from `folder`.
+        named: its fingerprint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        BASE: base.as_posix(),
+        "base_fingerprint": named,
+        "adapter": settings.values(),
+        "vocab_size": model.vocab_size,
+        "tokens": adapters.learned_tokens(model),
+    }
+    state = {name: tensor.contiguous() for name, tensor in adapters.adapter_state(model).items()}
+    save_file(state, folder / ADAPTER_WEIGHTS)
+    (folder / ADAPTER).write_bytes(_json(facts, indent=2))
+
+
+def load_adapter_weights(model: LanguageModel, folder: Path) -> None:
+    """Fill the adapters of a model from what `save_adapter` wrote.
+
+    Raises:
+        ConfigError: they are not there, not whole, or of other adapters.
+    """
+    path = folder / ADAPTER_WEIGHTS
+    try:
+        adapters.load_adapter_state(model, load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}; copy it anew.") from None
+
+
+def open_model(folder: Path) -> LanguageModel:
+    """The model of a folder, in fp32; that of an adapter is its base with the adapter folded in.
+
+    Raises:
+        ConfigError: there is none, or the base is gone or another.
+    """
+    if not (folder / ADAPTER).is_file():
+        return interchange.load(folder)
+    facts, base = load_json(folder / ADAPTER), base_of(folder)
+    model = open_model(base)
+    if model.vocab_size < facts["vocab_size"]:
+        model = widened(model, facts["vocab_size"])
+    settings = AdapterSettings.parse(facts["adapter"], "adapter")
+    adapters.add_adapters(model, settings, seed=0, tokens=facts["tokens"])
+    load_adapter_weights(model, folder)
+    adapters.merge(model)
+    return model
+
+
+def base_of(folder: Path) -> Path:
+    """The folder of the base that an adapter stands on.
+
+    Raises:
+        ConfigError: it is gone, or another.
+    """
+    facts = load_json(folder / ADAPTER)
+    base = Path(os.path.normpath(folder / facts[BASE]))
+    if not base.is_dir() or fingerprint(base) != facts["base_fingerprint"]:
+        raise ConfigError(
+            f"{folder}: holds an adapter alone, and {base} is not the model that it stands on; put "
+            "that back, or export the model while both are there."
+        )
+    return base
+
+
+def copy_model(folder: Path, target: Path, *, link: bool) -> None:
+    """Copy a model, with the base that an adapter stands on.
+
+    Args:
+        link: weights become second names of the same files, where the disk can: only of files that
+            are replaced and never written into, as those of a run are.
+    """
+    target.mkdir(parents=True)
+    for path in model_files(folder):
+        copy = target / path.relative_to(folder)
+        copy.parent.mkdir(exist_ok=True)
+        if path.name == ADAPTER:
+            copy.write_bytes(_json({**load_json(path), BASE: BASE}, indent=2))
+        elif not (link and path.suffix == ".safetensors" and _linked(path, copy)):
+            shutil.copyfile(path, copy)
+        durable.sync(copy)
+    if (folder / ADAPTER).is_file():
+        copy_model(base_of(folder), target / BASE, link=link)
+
+
+def _linked(path: Path, copy: Path) -> bool:
+    try:
+        os.link(path.resolve(), copy)
+    except OSError:
+        return False
+    return True
+
+
+def _json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent, sort_keys=True).encode()
