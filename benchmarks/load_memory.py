@@ -5,7 +5,7 @@ each loader in a process of its own, and deleted. Compared is the peak of the re
 what the process took before it loaded (Linux only: /proc/self/status), the pages of mapped files
 included and, beside it, left out.
 
-    python benchmarks/load_memory.py [--quick] [--json]
+    python benchmarks/load_memory.py [--quick] [--json] [--dtypes bf16 fp32]
 
 --quick: a fortieth of the size.
 """
@@ -30,10 +30,7 @@ QWEN: dict[str, Any] = {
 }  # fmt: skip
 QUICK = {"vocab_size": 16_384, "hidden_size": 512, "intermediate_size": 2048,
          "num_hidden_layers": 6, "num_attention_heads": 8}  # fmt: skip
-VARIANTS = {
-    "ours": ["bf16", "fp32"],
-    "transformers": ["bf16", "fp32"],
-}
+LOADERS = ("ours", "transformers")
 
 
 def make(folder: Path, config: dict[str, Any]) -> int:
@@ -129,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true", help="accepted: the last line always is")
+    parser.add_argument("--dtypes", nargs="+", choices=("bf16", "fp32"), default=["bf16", "fp32"])
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
@@ -138,13 +136,13 @@ def main() -> None:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         size = make(Path(folder), QWEN | (QUICK if given.quick else {}))
-        for loader, kinds in VARIANTS.items():
-            for dtype in kinds:
+        for loader in LOADERS:
+            for dtype in given.dtypes:
                 command = [sys.executable, __file__, "--measure", loader, dtype, folder]
                 found = subprocess.run(command, check=True, capture_output=True, text=True)
                 figures[f"{loader}_{dtype}"] = json.loads(found.stdout.splitlines()[-1])
                 print(f"{loader} {dtype}: {figures[f'{loader}_{dtype}']}", file=sys.stderr)
-    ours, peer = (figures[f"{name}_bf16"]["peak_mb"] for name in VARIANTS)
+    ours, peer = (figures[f"{name}_{given.dtypes[0]}"]["peak_mb"] for name in LOADERS)
     print(json.dumps({
         "name": "load_memory", "unit": "MB", "ours": ours, "peer": peer,
         "peer_name": "transformers", "ratio": round(peer / ours, 2), "file_mb": size // 10**6,
