@@ -71,11 +71,12 @@ def hold(model: nn.Module, dtype: torch.dtype, *, frozen_only: bool = False) -> 
     changes but the embedding's rounding, and not even that where the weights came in bf16.
     """
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            for name in ("weight", "bias"):
-                parameter = getattr(module, name, None)
-                if parameter is not None and not (frozen_only and parameter.requires_grad):
-                    parameter.data = parameter.data.to(dtype)
+        own = dict(module.named_parameters(recurse=False))
+        if "weight" not in own or own["weight"].ndim != 2:
+            continue
+        for name in ("weight", "bias"):
+            if name in own and not (frozen_only and own[name].requires_grad):
+                own[name].data = own[name].data.to(dtype)
 
 
 def faster(rates: Rates) -> str:

@@ -48,8 +48,9 @@ class LoraLinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.rank, self.alpha, self.rslora = rank, alpha, rslora
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)
-        self.lora_a = nn.Parameter(self.weight.new_zeros(rank, linear.in_features))
-        self.lora_b = nn.Parameter(self.weight.new_zeros(linear.out_features, rank))
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        self.lora_a = nn.Parameter(self.weight.new_zeros(rank, linear.in_features, dtype=wide))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(linear.out_features, rank, dtype=wide))
         self.dropout = nn.Dropout(dropout)
         self.enabled = True
 
@@ -57,8 +58,8 @@ class LoraLinear(nn.Linear):
         result = F.linear(x, self.weight, self.bias)
         if not self.enabled:
             return result
-        low = F.linear(self.dropout(x), self.lora_a)
-        return result + self.scale * F.linear(low, self.lora_b)
+        low = F.linear(self.dropout(x), self.lora_a.to(x.dtype))
+        return result + self.scale * F.linear(low, self.lora_b.to(low.dtype))
 
     def merged(self) -> Float[Tensor, "dim_out dim_in"]:
         """The one matrix that does the same, rounded once."""
@@ -211,14 +212,19 @@ def plain_weights(model: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if not k.endswith(_ADAPTER) and ".learned." not in k}
 
 
+def merged_weight(model: nn.Module, name: str) -> Tensor:
+    """One tensor of `merged_weights`."""
+    module_name, _, leaf = name.rpartition(".")
+    module = model.get_submodule(module_name)
+    if isinstance(module, LoraLinear) and leaf == "weight":
+        return module.merged()
+    tensor: Tensor = getattr(module, leaf)  # of one with learned rows: with these in it
+    return tensor.detach()
+
+
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the plain model that does the same; the model stays as it is."""
-    merged = {f"{name}.weight": module.merged() for name, module in adapters_of(model).items()}
-    weights = plain_weights(model) | merged
-    if isinstance(model, LanguageModel) and rows_of(model):
-        weights["embed.weight"] = model.embed.weight.detach()
-        weights["unembed.weight"] = model.unembed.weight.detach()
-    return weights
+    return {name: merged_weight(model, name) for name in plain_weights(model)}
 
 
 def _require_plain(model: nn.Module) -> None:

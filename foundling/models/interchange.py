@@ -13,7 +13,7 @@ from torch import Tensor
 from foundling.base.config import ConfigError, load_json
 from foundling.base.precision import hold
 from foundling.models import layouts, materialise, skeleton, weight_files
-from foundling.models.adapters import adapters_of, plain_weights
+from foundling.models.adapters import merged_weight, plain_weights
 from foundling.models.language_model import LanguageModel
 from foundling.models.weight_files import Stored
 
@@ -36,12 +36,11 @@ def save(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model_type, ours = layouts.layout_for(model.spec), _parameters(model)
-    adapted = {f"{name}.weight": module for name, module in adapters_of(model).items()}
     names = {name.theirs: name for name in _names(model_type, model)}
 
     def made(theirs: str) -> Tensor:
         _, parts, transposed = names[theirs]
-        pieces = [adapted[part].merged() if part in adapted else ours[part] for part in parts]
+        pieces = [merged_weight(model, part) for part in parts]
         joined = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
         return (joined.T if transposed else joined).contiguous()
 
