@@ -26,12 +26,12 @@ NO_WEIGHTS = re.compile(r".*\.(attn\.(masked_)?bias|rotary_emb\.inv_freq)")
 def save(
     model: LanguageModel,
     folder: Path,
-    token_ids: Mapping[str, int] | None = None,
+    token_ids: Mapping[str, Any] | None = None,
     shard_bytes: int = weight_files.SHARD_BYTES,
 ) -> None:
     """Write a model in the layout of the first architecture that expresses it, else in our own.
 
-    `token_ids`: `bos_token_id`, `eos_token_id`, `pad_token_id`; one that is not given is null.
+    `token_ids`: `bos_token_id`, `eos_token_id` (one or a list), `pad_token_id`; null where missing.
     Adapters are folded into what is written, so that every tool opens it; the model keeps them.
     """
     folder.mkdir(parents=True, exist_ok=True)

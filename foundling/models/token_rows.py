@@ -95,7 +95,7 @@ def learn_rows(model: LanguageModel, tokens: Sequence[int], *, head: bool = True
     if model.tied:
         model.unembed = HeadWithRows(unembed, learned)
     elif head:
-        model.unembed = HeadWithRows(unembed, TokenRows(ids, unembed.detach()[ids].float()))
+        model.unembed = HeadWithRows(unembed, TokenRows(ids.clone(), unembed.detach()[ids].float()))
 
 
 def rows_of(model: nn.Module) -> dict[str, TokenRows]:

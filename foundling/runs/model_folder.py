@@ -16,6 +16,7 @@ from foundling.base.config import ConfigError, load_json
 from foundling.models import adapters, interchange, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
+from foundling.text.tokenizer import Tokenizer
 
 MODEL_FILES = (
     *("config.json", "*.safetensors", "*.safetensors.index.json", "adapter.json"),
@@ -55,10 +56,36 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def save_adapter(
-    model: LanguageModel, folder: Path, settings: AdapterSettings, base: Path, named: str
+def save_model(
+    model: LanguageModel, tokenizer: Tokenizer, folder: Path, ids: Mapping[str, Any]
 ) -> None:
-    """Write the adapters and learned rows of a model, without what they stand on.
+    """Write a plain model with its tokenizer.
+
+    Args:
+        ids: of the marks of a text as a parent's config.json names them; others are added.
+    """
+    interchange.save(model, folder, {**tokenizer.mark_ids(), **ids})
+    tokenizer.save(folder)
+
+
+def token_ids(folder: Path) -> dict[str, Any]:
+    """The ids of the marks of a text, as the config.json of a model names them."""
+    if (folder / ADAPTER).is_file():
+        return token_ids(base_of(folder))
+    config = load_json(folder / "config.json")
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: config[name] for name in names if config.get(name) is not None}
+
+
+def save_adapter(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    folder: Path,
+    settings: AdapterSettings,
+    base: Path,
+    named: str,
+) -> None:
+    """Write the adapters and learned rows of a model with its tokenizer, but not its base.
 
     Args:
         base: the base's folder, as seen from `folder`.
@@ -75,6 +102,7 @@ def save_adapter(
     state = {name: tensor.contiguous() for name, tensor in adapters.adapter_state(model).items()}
     save_file(state, folder / ADAPTER_WEIGHTS)
     (folder / ADAPTER).write_bytes(_json(facts, indent=2))
+    tokenizer.save(folder)
 
 
 def load_adapter_weights(model: LanguageModel, folder: Path) -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from foundling.base.config import ConfigError, load_toml
-from foundling.models import adapter_files, adapters, interchange, widened
+from foundling.models import adapter_files, adapters, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.runs import checkpoint
-from foundling.runs.model_folder import load_adapter_weights
-from foundling.runs.run import Run, load_model
+from foundling.runs.model_folder import load_adapter_weights, save_model, token_ids
+from foundling.runs.run import Run, find_model, load_model
 from foundling.stages.parent import Parent
 from foundling.text.tokenizer import Tokenizer
 
@@ -52,8 +52,7 @@ def merge_adapter(base: str, adapter: Path, out: Path) -> None:
             model = widened(model, tokenizer.vocab_size, known)
     adapter_files.load_adapter(model, adapter)
     adapters.merge(model)
-    interchange.save(model, out, tokenizer.mark_ids())
-    tokenizer.save(out)
+    save_model(model, tokenizer, out, token_ids(find_model(base)))
 
 
 def _require_empty(out: Path) -> None:

@@ -9,7 +9,7 @@ from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
-from foundling.runs.model_folder import load_adapter_weights, save_adapter
+from foundling.runs.model_folder import load_adapter_weights, save_adapter, save_model, token_ids
 from foundling.runs.run import Run
 from foundling.stages.machine import Machine
 from foundling.stages.parent import FOLDER, Parent
@@ -41,6 +41,7 @@ class Origin:
     ) -> None:
         self.build, self.tokenizer, self.parent = build, tokenizer, parent
         self.model, self.adapter = build(), adapter
+        self.token_ids = {} if parent is None else token_ids(parent.folder)
         longest = self.model.max_context
         if context is None and longest is None:
             raise ConfigError("context: this model reads texts of any length; say how long a row.")
@@ -62,12 +63,11 @@ class Origin:
     def save(self, folder: Path) -> None:
         """Write the model into a checkpoint; of one with adapters these alone."""
         if self.adapter is None:
-            interchange.save(self.model, folder, self.tokenizer.mark_ids())
+            save_model(self.model, self.tokenizer, folder, self.token_ids)
         else:
             assert self.parent is not None, "adapters stand on a parent"
             named = self.parent.facts["fingerprint"]
-            save_adapter(self.model, folder, self.adapter, BASE, named)
-        self.tokenizer.save(folder)
+            save_adapter(self.model, self.tokenizer, folder, self.adapter, BASE, named)
         ends = {"eos_token_id": self.tokenizer.stop_ids}
         (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n", "utf-8")
 
