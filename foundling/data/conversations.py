@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from foundling.data.messages import RowError, check_messages
-from foundling.data.source_errors import SourceError
-from foundling.text.chat import Conversation, Message, Tools
+from foundling.data.message_checks import check_messages
+from foundling.data.messages import unweighted
+from foundling.data.source_errors import RowError, SourceError
+from foundling.text.chat import INSTRUCTING, Conversation, Message, Tools
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,22 @@ class SourcedConversation:
         added = len(messages) - len(self.messages)
         return replace(self, messages=messages, given=self.given and self.given + added)
 
+    def unlearned(self) -> Self:
+        """With no answer that is learned from."""
+        return replace(self, messages=_unlearned(self.messages, self.given))
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether an answer is learned from."""
+        return _is_learned(self.messages, self.given)
+
     def check(self, *, blank_answers: bool = False) -> None:
         """Refuse what cannot be learned from.
 
         Raises:
             SourceError: the messages are not Unicode, blank or out of order, or hold no answer.
         """
-        check_messages(self.where, self.messages, blank_answers=blank_answers)
+        check_messages(self.where, self.messages, self.tools, blank_answers=blank_answers)
         if self.given >= len(self.messages):
             raise SourceError("no answer", f"{self.where}: the completion holds no message.")
 
@@ -94,6 +104,16 @@ class SourcedPair:
         given = self.given + len(chosen) - len(self.chosen)
         return replace(self, chosen=chosen, rejected=rejected, given=given)
 
+    def unlearned(self) -> Self:
+        """With no answer that is learned from."""
+        chosen, rejected = (_unlearned(side, self.given) for side in (self.chosen, self.rejected))
+        return replace(self, chosen=chosen, rejected=rejected)
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether both answers are learned from."""
+        return all(_is_learned(side, self.given) for side in (self.chosen, self.rejected))
+
     def check(self) -> None:
         """Refuse what cannot be learned from.
 
@@ -103,8 +123,8 @@ class SourcedPair:
         for name, messages in (("chosen", self.chosen), ("rejected", self.rejected)):
             if len(messages) <= self.given:
                 raise SourceError("no answer", f"{self.where}: {name} holds no answer.")
-            check_messages(self.where, messages)
-        if self.chosen == self.rejected:
+            check_messages(self.where, messages, self.tools)
+        if unweighted(self.chosen) == unweighted(self.rejected):
             raise SourceError(
                 "identical answers", f"{self.where}: chosen and rejected are the same."
             )
@@ -121,10 +141,19 @@ Held = SourcedConversation | SourcedPair
 
 
 def _led_by(system: Message, messages: Conversation) -> Conversation:
-    if not messages or messages[0].role != "system":
+    if not messages or messages[0].role not in INSTRUCTING:
         return (system, *messages)
-    if messages[0] != system:
+    if messages[0].content != system.content:
         raise RowError(
             "two system messages", 'the column "system" and the first message say different things.'
         )
     return messages
+
+
+def _unlearned(messages: Conversation, given: int) -> Conversation:
+    front, answers = messages[:given], messages[given:]
+    return (*front, *(replace(m, weight=0) if m.role == "assistant" else m for m in answers))
+
+
+def _is_learned(messages: Conversation, given: int) -> bool:
+    return any(message.role == "assistant" and message.weight for message in messages[given:])

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from foundling.data.messages import RowError
-from foundling.text.chat import Conversation, Message, Role
+from foundling.data.source_errors import RowError
+from foundling.text.chat import INSTRUCTING, Conversation, Message, Role
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 _ROLES: dict[str, Role] = {HUMAN: "user", ASSISTANT: "assistant"}
@@ -47,7 +47,7 @@ def written(prompt: Conversation, answers: Sequence[str]) -> list[str]:
     Raises:
         RowError: there is a system message, or a text spells a turn.
     """
-    if prompt[0].role == "system":
+    if prompt[0].role in INSTRUCTING:
         raise RowError("system message", "HH-RLHF's text has no place for a system message.")
     contents = [*(message.content for message in prompt), *answers]
     if any(mark in f"\n\n{content}" for content in contents for mark in _ROLES):

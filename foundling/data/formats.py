@@ -1,8 +1,8 @@
 """The table of row formats: how each is identified, read and, for preferences, written."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,19 +14,26 @@ from foundling.data.conversations import (
     SourcedPair,
 )
 from foundling.data.messages import (
-    RowError,
+    EMPTY,
+    WEIGHTS,
     Values,
+    is_unlearned,
     list_of,
     messages_of,
     refuse_unread,
-    refuse_weights,
     text_of,
+    unread_keys,
+    unweighted,
+    weight_of,
 )
-from foundling.data.source_errors import SourceError
+from foundling.data.source_errors import RowError, SourceError
+from foundling.data.tool_calls import tools_of
 from foundling.text.chat import Conversation, Message
 
 Kind = Literal["conversations", "preferences", "labelled answers", "prompts"]
 Rows = list[dict[str, Any]]
+
+_ALSO = {"functions": "tools"}  # OpenAI's former name
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Format:
         kind: what its rows hold.
         needs: the columns that identify it; upper and lower case are the same.
         parse: reads (FILE:LINE, the values by the format's own names of their columns).
-        may_have: optional columns; every format also reads "system".
+        may_have: optional columns; every format also reads "system" and "tools".
         also: other names of its columns, such as "response" for "completion".
         looks: whether the values fit, where the columns alone do not identify the format.
         write: writes what one row holds as rows, with strings in place of messages if its flag is
@@ -54,15 +61,26 @@ class Format:
 
     @cached_property
     def _known(self) -> frozenset[str]:
-        return frozenset((*self.needs, *self.may_have, "system"))
+        return frozenset((*self.needs, *self.may_have, "system", "tools"))
 
     def column(self, name: str, beside: Collection[str]) -> str | None:
         """The format's own name of a column, which stands `beside` others; None: not read."""
         if name in self._known:
             return name
         lower = name.lower()
-        ours = lower if lower in self._known else self.also.get(lower)
+        ours = lower if lower in self._known else self.also.get(lower, _ALSO.get(lower))
         return ours if ours not in beside else None
+
+    def unread(self, row: Values) -> Iterator[str]:
+        """The columns that are not read, and the keys of messages, as "messages[].id"."""
+        for name, value in row.items():
+            if name.lower() in WEIGHTS and weight_of(value) is not None:
+                continue
+            own = self.column(name, row)
+            if own is None:
+                yield name
+            elif own != "tools" and isinstance(value, list):
+                yield from (f"{name}[].{key}" for key in unread_keys(value))
 
     def fits(self, columns: Collection[str], *, exactly: bool = False) -> bool:
         """Whether such columns can be read, `exactly`: by no other names of them."""
@@ -80,7 +98,6 @@ class Format:
         named: dict[str, str] = {}
         try:
             refuse_unread(present)
-            refuse_weights(present)
             for name, value in present.items():
                 if (own := self.column(name, present)) is None:
                     continue
@@ -98,7 +115,11 @@ class Format:
                 raise RowError("missing column", f"no {wanted}; the row has: {held}.")
             found = self.parse(where, ours)
             system = text_of(ours, "system")
-            return found.led_by(Message("system", system)) if system.strip() else found
+            if system.strip():
+                found = found.led_by(Message("system", system))
+            if ours.get("tools") not in EMPTY:
+                found = replace(found, tools=tools_of(ours["tools"], named["tools"]))
+            return found.unlearned() if is_unlearned(present) else found
         except RowError as error:
             raise SourceError(error.reason, f"{where}: {error}") from None
 
@@ -183,7 +204,7 @@ def _pair(where: str, front: Conversation, row: Values) -> SourcedPair:
 def _implicit(where: str, row: Values) -> SourcedPair:
     chosen, rejected = (messages_of(row[name], name) for name in ("chosen", "rejected"))
     given = 0
-    for ours, theirs in zip(chosen, rejected, strict=False):
+    for ours, theirs in zip(unweighted(chosen), unweighted(rejected), strict=False):
         if ours != theirs:
             break
         given += 1
@@ -273,7 +294,8 @@ def _answered(front: Conversation, answer: Any, name: str) -> Conversation:
     if isinstance(answer, str):
         return (*front, Message("assistant", answer))
     messages = messages_of(answer, name)
-    return messages if messages[: len(front)] == front else (*front, *messages)
+    repeats = unweighted(messages[: len(front)]) == unweighted(front)
+    return messages if repeats else (*front, *messages)
 
 
 _LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}

@@ -1,58 +1,85 @@
 """The messages in a row: roles, contents, and what is refused."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from foundling.base.config import ConfigError
-from foundling.data.readers.fields import half_a_pair
-from foundling.data.source_errors import SourceError
-from foundling.text.chat import Conversation, Message, Role, check_roles
+from foundling.data.source_errors import RowError
+from foundling.data.tool_calls import calls_of, from_json
+from foundling.text.chat import Conversation, Message, Role
 
 Values = Mapping[str, Any]
 
 _ROLES: dict[str, Role] = {
     "system": "system",
+    "developer": "developer",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "chatbot": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "ipython": "tool",
 }
+"""OpenAI's names, and those of ShareGPT, OpenAssistant, Gemma, Cohere and Llama."""
+_CALLING = ("function_call", "tool_call")  # whose content is a call, not a text
 # To leave these out would train on answers to what the model never saw.
-_UNREAD = frozenset(
-    name + plural
-    for name in ("audio", "function", "image", "tool", "tool_call", "video", "function_call")
-    for plural in ("", "s")
+_MEDIA = ("audio", "audios", "image", "images", "video", "videos")
+_UNREAD_OF_ROW = frozenset(
+    (*_MEDIA, "function", "function_call", "function_calls", "tool", "tool_call", "tool_calls")
 )
-_REASONING = ("reasoning", "reasoning_content", "thinking")
-_WEIGHTS = ("weight", "train", "trainable")  # 0 or false: not learned from
+_UNREAD_OF_MESSAGE = frozenset((*_MEDIA, "tool", "tools", "function", "functions"))
+_CALLS = ("tool_calls", "function_call")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+WEIGHTS = ("weight", "train", "trainable")
+"""0 or false: not learned from."""
+_READ = frozenset(
+    ("role", "content", "from", "value", "name", "tool_call_id", *_CALLS, *_REASONING, *WEIGHTS)
+)
+EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "null", False)
 
 
-class RowError(ConfigError):
-    """A row cannot be understood; `reason` is of a kind that can be counted."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-def refuse_unread(values: Values) -> None:
-    """Raises RowError: the row or message holds tool calls, images or the like."""
-    name = next((n for n in values if n.lower() in _UNREAD and values[n] not in _EMPTY), None)
+def refuse_unread(values: Values, names: frozenset[str] = _UNREAD_OF_ROW, where: str = "") -> None:
+    """Raises RowError: the row, or message at `where`, holds images, audio or the like."""
+    name = next((n for n in values if n.lower() in names and values[n] not in EMPTY), None)
     if name is not None:
-        raise RowError("not text alone", f'"{name}" is not empty; only text is learned from.')
+        raise RowError("not text alone", f'{where}"{name}" is not empty, and is not read.')
 
 
-def refuse_weights(values: Values, where: str = "") -> None:
-    """Raises RowError: the row or message at `where` is marked as not to be learned from."""
-    for name, value in values.items():
-        if name.lower() in _WEIGHTS and str(value).lower() in ("0", "0.0", "false"):
-            raise RowError(
-                "weights", f'{where}"{name}" is {value!r}; such weights are not read yet.'
-            )
+def weight_of(value: Any) -> int | None:
+    """0 or 1, as numbers, truth values and texts say it; None: something else."""
+    said = str(value).strip().lower()
+    return 0 if said in ("0", "0.0", "false") else 1 if said in ("1", "1.0", "true") else None
 
 
-_EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "null", False)
+def is_unlearned(row: Values) -> bool:
+    """Whether a row is marked as not to be learned from."""
+    return any(weight_of(row[name]) == 0 for name in row if name.lower() in WEIGHTS)
+
+
+def unread_keys(items: Iterable[Any]) -> set[str]:
+    """What the messages of a list hold that is not read."""
+    found = set[str]()
+    for item in items:
+        if isinstance(item, dict) and not item.keys() <= _READ:
+            others = (key for key in item if key.lower() not in _READ)
+            found.update(key for key in others if item[key] not in EMPTY)
+    return found
+
+
+def unweighted(messages: Conversation) -> Conversation:
+    """The same, whatever is learned of it."""
+    return tuple(replace(m, weight=1) if m.weight != 1 else m for m in messages)
 
 
 def text_of(row: Values, name: str) -> str:
@@ -81,34 +108,82 @@ def messages_of(items: Any, name: str) -> Conversation:
 
 def list_of(value: Any) -> Any:
     """The list that a text spells as JSON; anything else as it is."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+    found = from_json(value)
+    return found if isinstance(found, list) else value
 
 
 def _message(item: Any, where: str) -> Message:
     if not isinstance(item, dict):
         raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
     values = {key: value for key, value in item.items() if value is not None}
-    refuse_unread(values)
-    refuse_weights(values, f"{where}: ")
-    for name in _REASONING:
-        if values.get(name):
-            raise RowError("reasoning", f'{where}: "{name}" is not empty; it is not read yet.')
+    refuse_unread(values, _UNREAD_OF_MESSAGE, f"{where}: ")
     role_name, content_name = ("from", "value") if "from" in values else ("role", "content")
+    said = values.get(role_name)
+    role = _ROLES.get(said.lower()) if isinstance(said, str) else None
+    if said is not None and role is None:
+        raise RowError(
+            "unknown role", f'{where}: "{role_name}" is {said!r}; known: {", ".join(_ROLES)}.'
+        )
+    calls = tuple(
+        call
+        for name in _CALLS
+        if values.get(name) not in EMPTY
+        for call in calls_of(values[name], where)
+    )
     missing = [name for name in (role_name, content_name) if name not in values]
-    if missing:
+    if role is None or (missing and not calls):
         held = ", ".join(values) or "nothing"
         raise RowError("not messages", f'{where} has no "{missing[0]}"; it has: {held}.')
-    role = values[role_name]
-    if not isinstance(role, str) or role not in _ROLES:
-        raise RowError(
-            "unknown role", f'{where}: "{role_name}" is {role!r}; known: {", ".join(_ROLES)}.'
-        )
-    return Message(_ROLES[role], _content(values[content_name], where))
+    content = values.get(content_name, "")
+    if str(said).lower() in _CALLING:
+        calls, content = (*calls, *calls_of(content, where)), ""
+    if role != "assistant":
+        return _of_others(role, _content(content, where), values, calls, where)
+    return Message(
+        role,
+        _content(content, where),
+        reasoning=_reasoning(values, where),
+        tool_calls=calls,
+        weight=_weight(values, where),
+    )
+
+
+def _of_others(
+    role: Role, content: str, values: Values, calls: Sequence[Any], where: str
+) -> Message:
+    if calls or _reasoning(values, where):
+        what = "calls a tool" if calls else "holds reasoning"
+        raise RowError("not the assistant's", f"{where}: the {role}'s message {what}.")
+    if role != "tool":
+        return Message(role, content)
+    return Message(
+        role,
+        content,
+        tool_call_id=_text_at(values, "tool_call_id", where),
+        name=_text_at(values, "name", where),
+    )
+
+
+def _reasoning(values: Values, where: str) -> str:
+    held = {text for name in _REASONING if (text := _text_at(values, name, where)).strip()}
+    if len(held) > 1:
+        raise RowError("reasoning", f"{where}: {', '.join(_REASONING)} say different things.")
+    return held.pop() if held else ""
+
+
+def _text_at(values: Values, name: str, where: str) -> str:
+    try:
+        return text_of(values, name)
+    except RowError as error:
+        raise RowError(error.reason, f"{where}: {error}") from None
+
+
+def _weight(values: Values, where: str) -> int:
+    weights = [(name, weight_of(values[name])) for name in values if name.lower() in WEIGHTS]
+    for name, weight in weights:
+        if weight is None:
+            raise RowError("weights", f'{where}: "{name}" is {values[name]!r}; 0 and 1 are read.')
+    return min((weight for _, weight in weights if weight is not None), default=1)
 
 
 def _content(content: Any, where: str) -> str:
@@ -124,55 +199,3 @@ def _content(content: Any, where: str) -> str:
             raise RowError("not text alone", f"{where}: a part of type {kind!r}, not text.")
         texts.append(text_of(part, "text"))
     return "".join(texts)
-
-
-def check_texts(where: str, texts: Iterable[str]) -> None:
-    """Refuse what neither a tokenizer nor a database takes as text.
-
-    Raises:
-        SourceError: a text at `where` holds half of a surrogate pair, or NUL.
-    """
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise half_a_pair(where, text, error) from None
-        if "\0" in text:
-            at = text.index("\0")
-            raise SourceError("not text", f"{where}: NUL (U+0000) at character {at} of the text.")
-
-
-def check_messages(where: str, messages: Conversation, *, blank_answers: bool = False) -> None:
-    """Refuse messages that are no conversation to learn from.
-
-    Raises:
-        SourceError: the messages at `where` are not Unicode, blank or out of order.
-    """
-    check_texts(where, (message.content for message in messages))
-    for message in messages:
-        allowed = message.role == "system" or (blank_answers and message.role == "assistant")
-        if not allowed and not message.content.strip():
-            what = "prompt" if message.role == "user" else "answer"
-            raise SourceError(f"empty {what}", f"{where}: the {what} is empty.")
-    if blank_answers and messages and messages[-1].role == "assistant":
-        check_prompt(where, messages[:-1])
-        return
-    try:
-        check_roles(messages, training=True)
-    except ConfigError as error:
-        raise SourceError("roles out of order", f"{where}: {error}") from None
-
-
-def check_prompt(where: str, messages: Conversation) -> None:
-    """Refuse messages that no answer can follow.
-
-    Raises:
-        SourceError: they are not Unicode, out of order, or the last is blank or not the user's.
-    """
-    check_texts(where, (message.content for message in messages))
-    try:
-        check_roles(messages, training=False)
-    except ConfigError as error:
-        raise SourceError("roles out of order", f"{where}: {error}") from None
-    if not messages[-1].content.strip():
-        raise SourceError("empty prompt", f"{where}: the prompt is empty.")

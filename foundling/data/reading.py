@@ -16,13 +16,14 @@ from foundling.data.conversations import (
 )
 from foundling.data.detection import detect, known_format
 from foundling.data.formats import FORMATS, Kind
+from foundling.data.messages import unweighted
 from foundling.data.parse_report import ParseReport, nothing_left
 from foundling.data.readers.fields import Row
 from foundling.data.repair import Repair, repaired
 from foundling.data.rows import Rows
 from foundling.data.source_errors import SourceError
 from foundling.data.sources import OnError
-from foundling.text.chat import Conversation
+from foundling.data.tool_calls import unescaped
 
 FIRST_ROWS = 100  # that the format is detected from
 SKIP = 'data.on_error = "skip"'
@@ -61,7 +62,8 @@ def read_conversations(
 
     Args:
         repair: how conversations that are out of order are mended; by default they are faults.
-        blank_answers: the last answer may be empty.
+        blank_answers: the answers are looked at, not learned from: the last one may be empty, and
+            weights do not matter.
         how: see How.
 
     Raises:
@@ -123,7 +125,7 @@ def read_shown(
 
     def checked(held: Held, report: ParseReport) -> list[SourcedConversation]:
         if isinstance(held, SourcedPair):
-            held.check()
+            _checked(held, report)
             names = zip(("chosen", "rejected"), held.sides, strict=True)
             return [replace(side, where=f"{side.where} ({name})") for name, side in names]
         held = _in_order(held, report, repair, "--repair merge,trim")
@@ -154,7 +156,7 @@ def _in_order(
         if error.reason not in REPAIRABLE or repair or not advice:
             raise
         raise SourceError(error.reason, f"{error} {advice} repairs such rows.") from None
-    return held
+    return held if blank_answers else _learned(held)
 
 
 REPAIRABLE = ("roles out of order", "empty answer")
@@ -164,25 +166,33 @@ class Unwanted(SourceError):
     """A row that is well-formed but not to be learned from; it is always dropped."""
 
 
-_Held = TypeVar("_Held")
+H = TypeVar("H", bound=Held)
+_Found = TypeVar("_Found")
+
+
+def _learned(held: H) -> H:
+    """Raises Unwanted: nothing of it is to be learned."""
+    if not held.is_learned:
+        raise Unwanted("weight 0", f"{held.where}: the weight of every answer is 0.")
+    return held
 
 
 def _checked(held: Held, report: ParseReport) -> Held:
     held.check()
-    return held
+    return _learned(held)
 
 
 def _read(
     inputs: Sequence[str | Path],
     kinds: Collection[Kind],
-    checked: Callable[[Held, ParseReport], _Held],
+    checked: Callable[[Held, ParseReport], _Found],
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "stop",
     limit: int | None = None,
     skip: str = SKIP,
-) -> tuple[list[_Held], ParseReport]:
+) -> tuple[list[_Found], ParseReport]:
     name = format if format == "auto" else known_format(format, kinds)
     rows = Rows(inputs)
     report = ParseReport(forced=name != "auto", ignored_files=rows.ignored)
@@ -202,7 +212,7 @@ def _read(
     for given in chain(first, stream):
         ignored |= dict.fromkeys(name for name in given[1] if name in replaced)
         where, row = renamed(given)
-        ignored |= dict.fromkeys(name for name in row if chosen.column(name, row) is None)
+        ignored |= dict.fromkeys(chosen.unread(row))
         try:
             found.append(checked(chosen.read(where, row), report))
         except SourceError as error:
@@ -230,13 +240,20 @@ def _good(rows: Rows, report: ParseReport, on_error: OnError, skip: str) -> Iter
 
 def _paired(labelled: Sequence[LabelledConversation], report: ParseReport) -> list[SourcedPair]:
     """Pairs of a good and a bad answer to the same prompt."""
-    by_prompt = defaultdict[Conversation, tuple[list[Any], list[Any]]](lambda: ([], []))
+    by_prompt = defaultdict[Any, tuple[list[Any], list[Any]]](lambda: ([], []))
     for answer in labelled:
-        by_prompt[answer.prompt][0 if answer.label else 1].append(answer)
+        key = unweighted(answer.prompt), unescaped(answer.tools)
+        by_prompt[key][0 if answer.label else 1].append(answer)
     pairs = []
     for good, bad in by_prompt.values():
         for chosen, rejected in zip(good, bad, strict=False):
-            pair = SourcedPair(chosen.where, chosen.messages, rejected.messages, chosen.given)
+            pair = SourcedPair(
+                chosen.where,
+                chosen.messages,
+                rejected.messages,
+                chosen.given,
+                tools=chosen.tools,
+            )
             try:
                 pair.check()
                 pairs.append(pair)

@@ -18,6 +18,14 @@ class SourceError(ConfigError):
         self.reason = reason
 
 
+class RowError(ConfigError):
+    """A row cannot be understood; `reason` is of a kind that can be counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class WrongEncoding(SourceError):
     """A file is not in the encoding that it was read in."""
 

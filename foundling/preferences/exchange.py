@@ -12,9 +12,8 @@ from foundling.base.config import ConfigError
 from foundling.data.conversations import Held, LabelledConversation, SourcedPair
 from foundling.data.detection import known_format
 from foundling.data.formats import FORMATS, Rows
-from foundling.data.messages import RowError
 from foundling.data.prompt_split import split_by_prompt
-from foundling.data.source_errors import SourceError
+from foundling.data.source_errors import RowError, SourceError
 from foundling.preferences.records import Judgement, Pair, Verdict
 from foundling.preferences.selection import Selection
 from foundling.preferences.store import PreferenceStore

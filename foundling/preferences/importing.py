@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from foundling.data.conversations import SourcedPair
+from foundling.data.message_checks import check_shown
+from foundling.data.messages import unweighted
 from foundling.data.parse_report import ParseReport, nothing_left
 from foundling.data.reading import How, read_conversations, read_pairs
 from foundling.data.source_errors import SourceError
@@ -44,17 +46,25 @@ def read_preferences(
     found, report = read_pairs(inputs, **how)
     kept = []
     for pair in found:
-        if len(pair.chosen) == len(pair.rejected) == pair.given + 1:
+        try:
+            _check_shown(pair)
             kept.append(pair)
-            continue
-        error = SourceError("several turns", f"{pair.where}: an answer has several messages.")
-        if how.get("on_error") != "skip":
-            raise error
-        report.drop(error)
+        except SourceError as error:
+            if how.get("on_error") != "skip":
+                raise
+            report.drop(error)
     if not kept:
         raise nothing_left(report)
     report.num_kept -= len(found) - len(kept)
     return kept, report
+
+
+def _check_shown(pair: SourcedPair) -> None:
+    """Raises SourceError: the pair cannot be shown to people."""
+    for side in (pair.chosen, pair.rejected):
+        check_shown(pair.where, side, pair.tools)
+        if len(side) != pair.given + 1:
+            raise SourceError("several turns", f"{pair.where}: an answer has several messages.")
 
 
 def as_shown(pair: SourcedPair, sources: tuple[str, str], seed: str) -> tuple[Answer, Answer, Side]:
@@ -112,7 +122,8 @@ def read_answers(
     found, report = read_conversations(inputs, blank_answers=True, skip="")
     answers: dict[Conversation, Answer] = {}
     for conversation in found:
-        prompt = conversation.messages[:-1]
+        check_shown(conversation.where, conversation.messages, conversation.tools)
+        prompt = unweighted(conversation.messages[:-1])
         if prompt in answers:
             message = f"{conversation.where}: the prompt has an answer already."
             report.drop(SourceError("second answer", message))

@@ -7,11 +7,12 @@ from typing import get_args
 
 from foundling.data.detection import detect
 from foundling.data.formats import FORMATS, Kind
-from foundling.data.messages import check_prompt
+from foundling.data.message_checks import check_prompt, check_shown
+from foundling.data.messages import unweighted
 from foundling.data.readers.source_file import read_text
 from foundling.data.rows import Rows
 from foundling.data.source_errors import SourceError
-from foundling.text.chat import Conversation, Message
+from foundling.text.chat import Conversation, Message, Tools
 
 Plain = tuple[tuple[str, str], ...]
 
@@ -35,28 +36,30 @@ def read_prompts(file: str | Path) -> list[Prompt]:
     """
     read = _lines(Path(file)) if str(file).lower().endswith(".txt") else _rows(file)
     prompts = []
-    for where, messages in read:
+    for where, messages, tools in read:
         check_prompt(where, messages)
+        check_shown(where, messages, tools)
         prompts.append(Prompt(messages, where.rsplit("/", 1)[-1]))
     if not prompts:
         raise SourceError("empty file", f"{file}: holds no prompt.")
     return prompts
 
 
-def _lines(file: Path) -> list[tuple[str, Conversation]]:
+def _lines(file: Path) -> list[tuple[str, Conversation, Tools]]:
     lines = read_text(file).splitlines()
     return [
-        (f"{file}:{number}", (Message("user", line.strip()),))
+        (f"{file}:{number}", (Message("user", line.strip()),), ())
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
 
 
-def _rows(file: str | Path) -> list[tuple[str, Conversation]]:
+def _rows(file: str | Path) -> list[tuple[str, Conversation, Tools]]:
     found = []
     for row in Rows([file]):
         format = FORMATS[detect([row], get_args(Kind))]
-        found.append((row[0], format.read(*row).prompt))
+        held = format.read(*row)
+        found.append((row[0], unweighted(held.prompt), held.tools))
     return found
 
 

@@ -7,7 +7,17 @@ import sqlalchemy as sql
 
 from foundling.base.config import ConfigError
 from foundling.preferences.checks import Conflict, same_name
-from foundling.preferences.records import Answer, Item, Judgement, Kind, Pair, Receipt, Side, Vote
+from foundling.preferences.records import (
+    Answer,
+    Item,
+    Judgement,
+    Kind,
+    Pair,
+    Receipt,
+    Side,
+    Vote,
+    plain_messages,
+)
 from foundling.preferences.schema import annotators, judgements, leases, pairs, prompts, rubrics
 from foundling.text.chat import Message
 
@@ -59,7 +69,7 @@ def _insert_prompt(connection: sql.Connection, pair: Pair, now: float) -> int:
     found = connection.execute(same).scalar_one_or_none()
     if found is not None:
         return int(found)
-    messages = [{"role": m.role, "content": m.content} for m in pair.prompt]
+    messages = plain_messages(pair.prompt)
     values = {"digest": pair.prompt_digest, "messages": messages, "created": now}
     return new_id(connection.execute(sql.insert(prompts).values(values)))
 

@@ -28,6 +28,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def plain_messages(messages: Conversation) -> list[dict[str, str]]:
+    """Roles and contents as plain values; pairs have nothing else in their prompts."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 @dataclass(frozen=True)
 class Answer:
     """One side of a pair; `source` names the model, `checkpoint` is the hash of its weights."""
@@ -59,7 +64,7 @@ class Pair:
     @property
     def digest(self) -> str:
         """A hash of everything in the pair: equal content is the same pair."""
-        return digest(asdict(self))
+        return digest({**asdict(self), "prompt": plain_messages(self.prompt)})
 
     @property
     def prompt_digest(self) -> str:

@@ -87,7 +87,9 @@ def mismatched(
             )
         where = f"{answer.where} ({'good' if answer.label else 'bad'})"
         mismatch = (*answer.prompt, *ending)
-        pairs[index] = SourcedPair(where, answer.messages, mismatch, answer.given, answer.label)
+        pairs[index] = SourcedPair(
+            where, answer.messages, mismatch, answer.given, answer.label, tools=answer.tools
+        )
     return [pairs[index] for index in range(len(answers))]
 
 

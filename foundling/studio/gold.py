@@ -20,7 +20,8 @@ def gold_pairs(path: Path, seed: int = 0) -> list[Pair]:
         log.info("gold items: %s", line)
     pairs = []
     for given in found:
-        key = f"{seed}/{given.prompt}/{given.chosen[-1].content}"
+        texts = "/".join(message.content for message in given.prompt)
+        key = f"{seed}/{texts}/{given.chosen[-1].content}"
         a, b, better = as_shown(given, ("gold", "gold"), key)
         pairs.append(Pair(given.prompt, a, b, prompt_source=path.name, gold=better))
     return pairs

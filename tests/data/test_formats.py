@@ -62,10 +62,25 @@ def test_every_format_reads_a_system_column_and_gives_its_prompt(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_refuses_tools(name: str) -> None:
-    FORMATS[name].read("here", {**ROWS[name], "tools": "[]"})
-    with pytest.raises(SourceError, match='here: "tools" is not empty') as caught:
+def test_every_format_reads_tools(name: str) -> None:
+    function = {"name": "clock", "parameters": {"type": "object", "properties": {}}}
+    wrapped = {"type": "function", "function": function}
+    for empty in ("[]", [], None, ""):
+        assert FORMATS[name].read("here", {**ROWS[name], "tools": empty}).tools == ()
+    for column in ("tools", "functions"):
+        for given in ([wrapped], [function], json.dumps([function]), [json.dumps(wrapped)]):
+            assert FORMATS[name].read("here", {**ROWS[name], column: given}).tools == (wrapped,)
+    with pytest.raises(SourceError, match=r"here: tools\[0\] is no function with a name") as caught:
         FORMATS[name].read("here", {**ROWS[name], "tools": '[{"type": "function"}]'})
+    assert caught.value.reason == "not tools"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("column", ["image", "Videos", "tool_calls"])
+def test_every_format_refuses_what_is_not_read(name: str, column: str) -> None:
+    FORMATS[name].read("here", {**ROWS[name], column: None})
+    with pytest.raises(SourceError, match=f'here: "{column}" is not empty') as caught:
+        FORMATS[name].read("here", {**ROWS[name], column: ["a"]})
     assert caught.value.reason == "not text alone"
 
 
@@ -126,12 +141,22 @@ def test_a_sparse_column_is_found_and_a_replaced_one_named(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("extra", [{"weight": 0.0}, {"train": False}, {"Train": "false"}])
-def test_every_format_refuses_a_row_that_is_not_to_be_learned(
-    name: str, extra: dict[str, Any]
+def test_a_row_of_weight_0_is_counted_and_never_learned(
+    tmp_path: Path, name: str, extra: dict[str, Any]
 ) -> None:
-    FORMATS[name].read("here", {**ROWS[name], "weight": 1, "train": True})
-    with pytest.raises(SourceError, match=r'here: ".*" is .*; such weights are not read yet'):
-        FORMATS[name].read("here", {**ROWS[name], **extra})
+    kind = FORMATS[name].kind
+    if kind == "prompts":
+        assert FORMATS[name].read("here", {**ROWS[name], **extra}).prompt == (ASKED,)
+        return
+    read = read_pairs if kind == "preferences" else read_conversations
+    fine = {**ROWS[name], "weight": 1, "train": True}
+    file = file_of(tmp_path, fine, {**ROWS[name], **extra}, {**fine, "weight": 72.5})
+    found, report = read([file], format=name)
+    assert (len(found), report.dropped) == (2, {"weight 0": 1})
+    assert report.first_of["weight 0"] == f"{file}:2: the weight of every answer is 0."
+    assert report.ignored_columns == ["weight"]  # a number of something else
+    with pytest.raises(ConfigError, match="the weight of every answer is 0"):
+        read([file_of(tmp_path, {**ROWS[name], **extra})])
 
 
 def test_the_advice_is_what_the_caller_offers(tmp_path: Path) -> None:
@@ -176,22 +201,6 @@ def test_lists_that_are_written_as_json() -> None:
     assert found.prompt == (Message("user", "a"), Message("assistant", "b"), ASKED)
     with pytest.raises(SourceError, match=r'"history" is no list of .instruction, answer.'):
         FORMATS["alpaca"].read("here", {**ROWS["alpaca"], "history": [["a"]]})
-
-
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        ({"weight": 0}, '"weight" is 0; such weights are not read yet'),
-        ({"train": False}, '"train" is False'),
-        ({"reasoning_content": "I think."}, '"reasoning_content" is not empty'),
-    ],
-)
-def test_a_message_that_says_more_than_is_read(extra: dict[str, Any], message: str) -> None:
-    answer = {"role": "assistant", "content": "Because."}
-    fine = {**answer, "weight": 1, "train": True, "reasoning_content": ""}
-    FORMATS["messages"].read("here", {"messages": [*plain(ASKED), fine]})
-    with pytest.raises(SourceError, match=rf"here: messages\[1\]: {message}"):
-        FORMATS["messages"].read("here", {"messages": [*plain(ASKED), {**answer, **extra}]})
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ FAULTS: dict[str, tuple[Row, str, str]] = {
     ),
     "tools": (
         {"prompt": "p", "chosen": "a", "rejected": "b", "tools": [1]},
-        "not text alone",
-        '"tools" is not empty',
+        "not tools",
+        r"tools\[0\] is no function with a name",
     ),
     "half a pair": (
         {"prompt": "p", "chosen": "\ud800", "rejected": "b"},

@@ -220,3 +220,9 @@ def test_preferences_need_no_torch() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_a_pair_keeps_the_hash_by_which_old_databases_know_it() -> None:
+    prompt = (Message("system", "Be terse."), Message("user", "Why?"))
+    pair = Pair(prompt, Answer("Because.", "old"), Answer("Go away.", "new"))
+    assert pair.digest == "3ede3c6fc728f1734f8cc3bec0fedd7526a12dfbc015573d1b85eeeb8ae477cd"

@@ -17,6 +17,16 @@ def row_of(where: str, value: Any) -> Row | SourceError:
     return where, value
 
 
+def without_gaps(value: Any) -> Any:
+    """A value of a typed table, without the keys of objects that hold null.
+
+    Such a table gives every object all keys that any of them has.
+    """
+    if isinstance(value, dict):
+        return {key: without_gaps(inner) for key, inner in value.items() if inner is not None}
+    return [without_gaps(inner) for inner in value] if isinstance(value, list) else value
+
+
 def text_in(where: str, row: dict[str, Any], field: str) -> str:
     """The text in a field of a row; "doc.text" is also the field "text" of the object "doc".
 

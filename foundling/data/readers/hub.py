@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from foundling.data.readers.fields import Row, row_of
+from foundling.data.readers.fields import Row, row_of, without_gaps
 from foundling.data.readers.source_file import SourceFile
 from foundling.data.source_errors import SourceError
 
@@ -26,7 +26,8 @@ def rows(file: SourceFile) -> Iterator[Row | SourceError]:
     try:
         stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
         for number, row in enumerate(stream, start=1):
-            yield row_of(f"{file.name}#{number}", row)
+            typed = {key: without_gaps(value) for key, value in row.items()}
+            yield row_of(f"{file.name}#{number}", typed)
     except Exception as error:  # of several HTTP libraries and of datasets itself
         line = " ".join(str(error).split())
         raise SourceError("hub", f"{file.name}: {type(error).__name__}: {line}") from None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO
 
-from foundling.data.readers.fields import Row, no_field
+from foundling.data.readers.fields import Row, no_field, without_gaps
 from foundling.data.readers.source_file import SourceFile
 from foundling.data.source_errors import SourceError
 
@@ -29,9 +29,12 @@ def rows(file: SourceFile) -> Iterator[Row | SourceError]:
                 if column not in names:
                     raise no_field(file.name, str(file.column), names)
             columns = None if column is None else [column]
+            kinds = dict(zip(names, table.schema_arrow.types, strict=True))
+            nested = [n for n in columns or names if pyarrow.types.is_nested(kinds[n])]
             for batch in table.iter_batches(batch_size=256, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
+                    row |= {name: without_gaps(row[name]) for name in nested}
                     yield f"{file.name}#{number}", row
                 file.bytes_read = (file.size or 0) * number // max(1, table.metadata.num_rows)
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
