@@ -31,7 +31,19 @@ SHORTHANDS = (
     Shorthand("--precision", "precision", "fp32, bf16 or auto (default: fp32).", "NAME"),
     Shorthand(
         "--chat/--no-chat", "chat",
-        "Ask in turns of a conversation, or in plain text (default: as tuned).", kind=bool,
+        "Ask by the chat template, or in plain text (default: as tuned).", kind=bool,
+    ),
+    Shorthand(
+        "--begin-mark/--no-begin-mark", "begin_mark",
+        "Put the begin mark before a text (default: as the tokenizer has it).", kind=bool,
+    ),
+    Shorthand(
+        "--village/--no-village", "village",
+        "Ask about the embedded village (default: models that have read of it).", kind=bool,
+    ),
+    Shorthand(
+        "--only-task/--all-tasks", "in_context.only_tasks",
+        "Learn in context the tasks of --task alone.", kind=bool,
     ),
     Shorthand(
         "--task", "in_context.tasks",
@@ -91,6 +103,7 @@ def evaluate(
 
     from foundling.evaluation.evaluate import evaluate as measure
     from foundling.evaluation.evaluate import parse_evaluation
+    from foundling.reports.evaluation_differences import differences
     from foundling.reports.evaluation_report import write_evaluation_report
     from foundling.reports.evaluation_table import headlines
 
@@ -106,6 +119,8 @@ def evaluate(
     table = headlines(content)
     if table.row_count:
         Console(stderr=True).print(table)
+        if len(content["subjects"]) > 1:
+            Console(stderr=True).print(differences(content))
     else:
         say("no headline figure; the report says what was not measured, and why.")
     say(f"report: {report}")

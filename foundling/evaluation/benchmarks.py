@@ -2,46 +2,20 @@
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.evaluation.columns import read_columns, text_in
+from foundling.evaluation.items import Completion, Item, MultipleChoice, Schema
+from foundling.evaluation.native_rows import NATIVE, TEXT_ALONE, lambada
 
 CLOSING = ".,;:!?"
 MIRROR = 1000
 """In balanced COPA the mirror of item n is item n + 1000."""
 
 
-@dataclass(frozen=True)
-class MultipleChoice:
-    """A prompt and its possible continuations."""
-
-    query: str
-    choices: tuple[str, ...]
-    gold: int
-
-
-@dataclass(frozen=True)
-class Schema:
-    """Possible contexts, of which the continuation follows one."""
-
-    contexts: tuple[str, ...]
-    continuation: str
-    gold: int
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A context and the words that follow it."""
-
-    context: str
-    continuation: str
-
-
 Values = Mapping[str, Any]
-Item = MultipleChoice | Schema | Completion
 
 
 def joined(prompt: str, continuation: str) -> tuple[str, str]:
@@ -63,19 +37,24 @@ def joined(prompt: str, continuation: str) -> tuple[str, str]:
 # ---------------------------------------------------------------------- JSON lines
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path, notes: list[str] | None = None) -> list[Item]:
     """The items of a file of one form, inferred from the keys of its first row.
 
     Multiple choice has `query`, `choices` and `gold` (the index of the right one, from 0), a schema
-    `context_options`, `continuation` and `gold`, a completion `context` and `continuation`.
+    `context_options`, `continuation` and `gold`, a completion `context` and `continuation`; the
+    rows of well-known data sets are read as they are published (`native_rows`).
+
+    Args:
+        notes: gets a line about keys that are not read.
 
     Raises:
         ConfigError: a row is not of the form, or of another one than the first.
     """
     items: list[Item] = []
     form: tuple[str, ...] | None = None
+    unread: dict[str, None] = {}
     for where, row in read_columns(path):
-        keys = next((keys for keys in FORMS if set(keys) <= set(row)), None)
+        keys = form_of(row)
         if keys is None:
             forms = "; ".join(", ".join(keys) for keys in FORMS)
             raise ConfigError(
@@ -87,27 +66,31 @@ def read_items(path: Path) -> list[Item]:
                 "a file holds one form."
             )
         form = keys
-        unread = sorted(set(row) - set(keys))
-        if unread:
-            raise ConfigError(
-                f"{where}: {', '.join(unread)}: not read; a row has {', '.join(keys)}."
-            )
+        unread.update(dict.fromkeys(key for key in row if key not in keys))
         items.append(FORMS[keys](where, row))
+    if unread and notes is not None:
+        notes.append(f"{path.name}: not read: {', '.join(unread)}")
     return items
 
 
-def read_choices(path: Path) -> list[MultipleChoice]:
+def form_of(row: Values) -> tuple[str, ...] | None:
+    """The keys of the first form that the row has all keys of; None: of none."""
+    fits = (keys for keys in FORMS if set(keys) <= set(row))
+    return next((keys for keys in fits if keys != TEXT_ALONE or set(row) <= LAMBADA_KEYS), None)
+
+
+def read_choices(path: Path, notes: list[str] | None = None) -> list[MultipleChoice]:
     """The items of a file of multiple choice. Raises ConfigError, as `read_items`."""
-    items = read_items(path)
+    items = read_items(path, notes)
     choices = [item for item in items if isinstance(item, MultipleChoice)]
     if len(choices) < len(items):
         raise ConfigError(f"{path}: no multiple choice; rows must have query, choices and gold.")
     return choices
 
 
-def read_schemas(path: Path) -> list[Schema]:
+def read_schemas(path: Path, notes: list[str] | None = None) -> list[Schema]:
     """The items of a file of schemas. Raises ConfigError, as `read_items`."""
-    items = read_items(path)
+    items = read_items(path, notes)
     schemas = [item for item in items if isinstance(item, Schema)]
     if len(schemas) < len(items):
         raise ConfigError(
@@ -159,7 +142,10 @@ FORMS: dict[tuple[str, ...], Callable[[str, Values], Item]] = {
     ("query", "choices", "gold"): _multiple_choice,
     ("context_options", "continuation", "gold"): _schema,
     ("context", "continuation"): _completion,
+    **NATIVE,
+    TEXT_ALONE: lambada,
 }
+LAMBADA_KEYS = {*TEXT_ALONE, "domain"}
 
 
 # ---------------------------------------------------------------------- twins

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from foundling.evaluation.findings import Baseline, Good, Metric
+from foundling.evaluation.findings import Answered, Baseline, Good, Metric
 from foundling.evaluation.scorer import Pair, Scorer, said
+from foundling.evaluation.tasks import key_of
 
 By = Literal["sum", "length", "calibrated"]
 BY_WAY: dict[By, str] = {"sum": "", "length": ", by length", "calibrated": ", calibrated"}
@@ -40,6 +41,27 @@ class Choice:
             tuple(of[index] for index in order) if of else () for of in (self.pairs, self.neutral)
         )
         return replace(self, pairs=pairs, gold=order.index(self.gold), neutral=neutral)
+
+
+def clustered(items: Sequence[Choice]) -> list[Choice]:
+    """The items, those of one content in one group, with all that either was grouped with.
+
+    Content is compared without case, extra white space and the composition of accents, so that
+    an item that a file holds 40 times counts once for the interval.
+    """
+    leader: dict[str, str] = {}
+
+    def find(group: str) -> str:
+        while leader.setdefault(group, group) != group:
+            group = leader[group]
+        return group
+
+    first: dict[tuple[str, ...], str] = {}
+    for item in items:
+        content = tuple(sorted(key_of(text_of(pair)) for pair in item.pairs))
+        own = find(item.group or item.id)
+        leader[own] = find(first.setdefault(content, own))
+    return [replace(item, group=find(item.group or item.id)) for item in items]
 
 
 @dataclass(frozen=True)
@@ -90,6 +112,23 @@ def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
             scores["calibrated"] = tuple(s - p for s, p in zip(sums, priors, strict=True))
         chosen.append(Chosen(item, scores))
     return chosen
+
+
+def answered(name: str, chosen: Sequence[Chosen]) -> list[Answered]:
+    """The choices of a set, as the file of items has them."""
+    return [
+        Answered(
+            name,
+            one.item.id,
+            tuple(dict.fromkeys(prompt for prompt, _ in one.item.pairs)),
+            one.is_right(),
+            choices=tuple(after for _, after in one.item.pairs),
+            scores=dict(one.scores.items()),
+            chosen=one.best(),
+            gold=one.item.gold,
+        )
+        for one in chosen
+    ]
 
 
 def ways_of(chosen: Sequence[Chosen]) -> list[By]:

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,15 +13,21 @@ from pydantic import field_validator
 from foundling import __version__
 from foundling.base.config import ConfigError, Section, flatten
 from foundling.evaluation.findings import Findings
+from foundling.evaluation.item_rows import item_rows
 from foundling.evaluation.model_scorer import ModelScorer, load_scorer
 from foundling.evaluation.probes import Probe, Setting
 from foundling.evaluation.probes.contract import Checked
 from foundling.evaluation.probes.find import find_probes
 from foundling.evaluation.results import Subject, results
 from foundling.evaluation.score_cache import Remembered, ScoreCache
+from foundling.evaluation.village import has_read_village
+from foundling.hamlet.corpus import write_lines
 from foundling.runs.run import find_model
 
 CACHE = "answers.sqlite"
+ITEMS = "items.jsonl"
+"""What was asked, answered and judged, item by item; see `item_rows`."""
+logger = logging.getLogger(__name__)
 Watch = Callable[[str, int, int], None]
 """Called with what is measured, the number of new requests, and of new answers."""
 
@@ -34,6 +41,8 @@ class EvaluateConfig(Setting):
     precision: str = "fp32"
     chat: bool | None = None
     """Whether questions are turns of a conversation; None: as each model was tuned."""
+    begin_mark: bool | None = None
+    """Whether the begin mark stands before a text; None: as each tokenizer itself has it."""
 
     @field_validator("probes", mode="before")
     @classmethod
@@ -72,6 +81,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run all probes on all models; answers are cached in `out` and never computed twice.
 
+    What was asked and answered is written to ITEMS in `out`, item by item.
+
     Args:
         sources: runs, checkpoints, model folders or hub names; all different.
 
@@ -96,28 +107,49 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     subjects: list[Subject] = []
     found: dict[tuple[str, str], Findings] = {}
+    rows: list[dict[str, Any]] = []
     with ScoreCache(out / CACHE) as cache:
         for source in sources:
             scorer = load_scorer(
-                source, device=config.device, chats=config.chat, precision=config.precision
+                source,
+                device=config.device,
+                chats=config.chat,
+                precision=config.precision,
+                begin_mark=config.begin_mark,
             )
-            subjects.append(_subject(scorer))
+            setting = _for_model(config, source, scorer)
+            subjects.append(_subject(scorer, setting))
             for probe in probes:
                 what = f"{source}: {probe.title}"
                 remembered = Remembered(scorer, cache, tell=partial(watch, what))
                 watch(what, 0, 0)
-                found[probe.name, source] = probe.run(remembered, config)
+                found[probe.name, source] = probe.run(remembered, setting)
+                rows += item_rows(source, probe.name, found[probe.name, source], scorer.shown)
             del scorer, remembered
             gc.collect()
+    write_lines(out / ITEMS, rows)
     return results(subjects, probes, found, _settings(config, probes))
 
 
-def _subject(scorer: ModelScorer) -> Subject:
+def _for_model(config: EvaluateConfig, source: str, scorer: ModelScorer) -> EvaluateConfig:
+    """The settings with the village on or off, as this model has read of it or not."""
+    if config.village is not None:
+        return config
+    has_read = has_read_village(find_model(source), scorer.tokenizer)
+    if not has_read:
+        logger.info(f"{source}: has not read of the village, so not asked about it; see --village")
+    return config.model_copy(update={"village": has_read})
+
+
+def _subject(scorer: ModelScorer, setting: EvaluateConfig) -> Subject:
     model = scorer.model
     return Subject(
         name=scorer.name,
         fingerprint=scorer.fingerprint,
         chats=scorer.chats,
+        template=scorer.template_name,
+        begin_mark=scorer.begin_mark,
+        village=setting.asks_village,
         rung=str(model.spec["rung"]),
         num_parameters=sum(weight.numel() for weight in model.parameters()),
         max_context=model.max_context,

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from foundling.evaluation.scorer import Prompt
 from foundling.statistics.estimates import Estimate, crossed, estimate
 
 Good = Literal["high", "low", "neither"]
@@ -105,6 +106,26 @@ class Shown:
     verdict: str = ""
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An item of one set with what came of it, for the file of items.
+
+    A choice has continuations, each behind its prompt or all behind one, their scores by each way
+    and the index of the chosen and of the right one; a text that was written has `answer` alone.
+    `outcome` is what the metric counts.
+    """
+
+    set: str
+    id: str
+    prompts: tuple[Prompt, ...]
+    outcome: float | None
+    choices: tuple[str, ...] = ()
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    chosen: int | None = None
+    gold: int | None = None
+    answer: str = ""
+
+
 @dataclass
 class Findings:
     """All that a probe found; `notes` say what was left out and how far figures can be trusted."""
@@ -113,6 +134,7 @@ class Findings:
     curves: list[Curve] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
+    items: list[Answered] = field(default_factory=list)
 
     def left_out(self, count: int, of: int, what: str, why: str) -> None:
         """Note that so many were not measured."""

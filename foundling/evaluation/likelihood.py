@@ -13,6 +13,7 @@ from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
 from foundling.evaluation.prefix_tree import PrefixTree
 from foundling.models.batch import BatchView
+from foundling.models.finite import check_finite
 from foundling.models.language_model import LanguageModel
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
@@ -43,7 +44,8 @@ def likelihoods(
     each different text as a row.
 
     Raises:
-        ConfigError: a prompt or a continuation is empty, or a pair is longer than the context.
+        ConfigError: a prompt or a continuation is empty, a pair is longer than the context, or the
+            model's logits are not finite.
     """
     if not all(prompt and continuation for prompt, continuation in pairs):
         raise ConfigError("a prompt or its continuation has no token.")
@@ -70,7 +72,7 @@ def likelihoods(
     nats, greedy = np.zeros(len(targets)), np.zeros(len(targets), dtype=bool)
     read_all = _by_tree if model.supports_tree_mask else _by_row
     for asked, hidden in read_all(model, texts, wanted, precision):
-        nats[asked], greedy[asked] = _look_up(model, hidden, targets[asked])
+        nats[asked], greedy[asked] = look_up(model, hidden, targets[asked])
     sums = np.bincount(owners, weights=nats, minlength=len(pairs))
     misses = np.bincount(owners, weights=~greedy, minlength=len(pairs))
     return [Likelihood(float(s), not m) for s, m in zip(sums, misses, strict=True)]
@@ -144,17 +146,24 @@ def _by_row(
 
 
 @torch.inference_mode()
-def _look_up(
+def look_up(
     model: LanguageModel, hidden: Float[Tensor, "targets dim"], targets: Ints
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """The log-probability of each target, and whether it is the likeliest token."""
+    """The log-probability of each target in nats, and whether it is the likeliest token.
+
+    Raises:
+        ConfigError: the logits are not finite.
+    """
     nats, greedy = [], []
     at_once = max(1, LOGITS // model.vocab_size)
     for start in range(0, len(targets), at_once):
         some = torch.from_numpy(targets[start : start + at_once]).to(hidden.device)[:, None]
         part = hidden[start : start + at_once].to(model.unembed.weight.dtype)
         logits = model.logits(part)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         chosen = logits.gather(1, some)[:, 0]
-        nats.append((chosen - logits.logsumexp(1)).double().cpu().numpy())
+        log_probs = chosen - logits.logsumexp(1)
+        check_finite(log_probs)
+        nats.append(log_probs.double().cpu().numpy())
         greedy.append((chosen == logits.amax(1)).cpu().numpy())
     return np.concatenate(nats), np.concatenate(greedy)

@@ -15,7 +15,6 @@ from foundling.evaluation.scorer import Writing
 from foundling.generation.batched import Request, write_all
 from foundling.generation.sampling import Sampling
 from foundling.text.chat import Message, render_prompt
-from foundling.text.tokenizer import CHAT_TEMPLATE
 
 if find_spec("lm_eval") is None:
     raise ConfigError("lm-evaluation-harness is not installed; pip install 'foundling[lm-eval]'.")
@@ -59,7 +58,7 @@ class FoundlingLM(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> "FoundlingLM":
-        """From `pretrained` (what `load_scorer` takes), `device`, `precision` and `chats`.
+        """From `pretrained` and, if given, `device`, `precision`, `chats`, `begin_mark`.
 
         lm-eval always gives batch sizes; passes are cut by tokens here, so they have no say.
 
@@ -70,7 +69,7 @@ class FoundlingLM(TemplateLM):
         given = {**arg_dict, **more}
         for name in ("batch_size", "max_batch_size"):
             given.pop(name, None)
-        allowed = ("pretrained", "device", "precision", "chats")
+        allowed = ("pretrained", "device", "precision", "chats", "begin_mark")
         unknown = sorted(set(given) - set(allowed))
         if unknown or "pretrained" not in given:
             wrong = f"{unknown[0]}: no such argument" if unknown else "no model is given"
@@ -94,8 +93,7 @@ class FoundlingLM(TemplateLM):
     @property
     def prefix_token_id(self) -> int:
         """The token before a text: the begin mark, or else the end of another text."""
-        tokenizer = self.scorer.tokenizer
-        return next(iter(tokenizer.begin_ids), tokenizer.end_of_text)
+        return self.scorer.prefix_id
 
     @property
     def max_length(self) -> int:
@@ -110,9 +108,8 @@ class FoundlingLM(TemplateLM):
 
         A text that spells a special token stays text.
         """
-        tokenizer = self.scorer.tokenizer
-        begin = [] if add_special_tokens is False else tokenizer.begin_ids
-        return [*begin, *tokenizer.encode(string)]
+        begin = [] if add_special_tokens is False else self.scorer.begin_ids
+        return [*begin, *self.scorer.tokenizer.encode(string)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         if context.startswith(TURNS):
@@ -151,7 +148,8 @@ class FoundlingLM(TemplateLM):
         return TURNS + json.dumps(list(chat_history), ensure_ascii=False)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        return CHAT_TEMPLATE if chat_template and self.scorer.chats else ""
+        template = self.scorer.tokenizer.template
+        return template.source if chat_template and self.scorer.chats and template else ""
 
     # ------------------------------------------------------------------ requests
 

@@ -15,12 +15,11 @@ import torch
 from foundling.base.config import ConfigError, load_toml
 from foundling.base.precision import autocast, pick_precision
 from foundling.base.runtime import pick_device
-from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods
+from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods, look_up
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing, in_plain
 from foundling.generation.batched import Request, write_all
 from foundling.models.batch import IGNORE
 from foundling.models.language_model import LanguageModel
-from foundling.objectives.losses import linear_cross_entropy
 from foundling.runs.model_folder import fingerprint
 from foundling.runs.run import Run, find_model, is_run, load_model
 from foundling.text.chat import Message, render_prompt
@@ -32,7 +31,7 @@ WINDOW = 1024
 """Tokens of a window for models without a longest context."""
 READ_TOKENS = 4096
 """Tokens of one forward pass over a text."""
-VERSION = 2
+VERSION = 3
 """The version of the arithmetic; raise it when old answers in a cache become wrong."""
 
 
@@ -53,12 +52,18 @@ class ModelScorer:
     fingerprint: str
     chats: bool = False
     precision: torch.dtype = torch.float32
+    marks_begin: bool | None = None
+    """Whether the begin mark stands before a text; None: as the tokenizer itself has it."""
 
     def __post_init__(self) -> None:
-        if self.chats and not self.tokenizer.knows_roles:
+        if self.chats and self.tokenizer.template is None:
             raise ConfigError(
-                f"{self.name}: its tokenizer has no tokens for the roles of a conversation, so "
-                "nothing can be asked in turns; use --no-chat."
+                f"{self.name}: has no chat template, so nothing can be asked in turns; use "
+                "--no-chat."
+            )
+        if self.marks_begin and self.tokenizer.begin_name is None:
+            raise ConfigError(
+                f"{self.name}: its tokenizer has no begin mark; use --no-begin-mark or neither."
             )
 
     def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
@@ -79,8 +84,8 @@ class ModelScorer:
         plain: list[tuple[str, str]] = []
         for prompt, continuation in pairs:
             before, after = in_plain(prompt), continuation
-            if isinstance(prompt, Question) and not self.chats:
-                after = " " + after.lstrip()
+            if isinstance(prompt, Question) and not self.chats and not after[:1].isspace():
+                after = " " + after
             kept = before.rstrip()
             plain.append((kept, before[len(kept) :] + after))
             if not after:
@@ -95,6 +100,40 @@ class ModelScorer:
                 rest = whole[len(front) :] or self.tokenizer.encode(after)
                 result.append(([*self._begin(front), *front], rest))
         return result
+
+    def shown(self, prompt: Prompt) -> str:
+        """A prompt as the model reads it, special tokens included."""
+        if not self.tokenizer.knows(in_plain(prompt)):
+            return in_plain(prompt)
+        return self.tokenizer.decode(self._prompt_tokens(prompt), show_special=True)
+
+    @property
+    def template_name(self) -> str:
+        """The chat template by which questions are asked; empty: they are asked in plain text."""
+        template = self.tokenizer.template
+        return template.name if self.chats and template is not None else ""
+
+    @property
+    def begin_mark(self) -> str:
+        """What stands before a text; empty: nothing."""
+        return "".join(map(self.tokenizer.name_of, self.begin_ids))
+
+    @property
+    def begin_ids(self) -> list[int]:
+        """The begin mark, or nothing."""
+        if self.marks_begin is None:
+            return self.tokenizer.begin_ids
+        return [self.tokenizer.begin_of_text] if self.marks_begin else []
+
+    @property
+    def prefix_id(self) -> int:
+        """What stands before an empty prompt: the begin mark, or else the end of another text.
+
+        Source: lm-evaluation-harness, `HFLM.prefix_token_id`.
+        """
+        tokenizer = self.tokenizer
+        has_mark = tokenizer.begin_name is not None
+        return tokenizer.begin_of_text if has_mark else tokenizer.end_of_text
 
     def read(self, text: str) -> TextScore:
         """Windows of the model's context, or of WINDOW tokens, that overlap by half."""
@@ -128,17 +167,15 @@ class ModelScorer:
         """The nats of each window's targets, as many as the text has."""
         device = self.model.unembed.weight.device
         parts = [tokens[start : start + window + 1] for start in starts]
-        rows = torch.full((len(parts), window + 1), IGNORE)
+        rows = np.full((len(parts), window + 1), IGNORE)
         for row, part in zip(rows, parts, strict=True):
-            row[: len(part)] = torch.tensor(part)
-        rows = rows.to(device)
+            row[: len(part)] = part
+        read = torch.from_numpy(rows[:, :-1].clip(min=0)).to(device)
         with autocast(device, self.precision):
-            hidden = self.model.eval().hidden(rows[:, :-1].clamp(min=0))
-            _, nats, _ = linear_cross_entropy(
-                hidden.flatten(0, 1), self.model.unembed.weight, rows[:, 1:].flatten()
-            )
-        table = nats.view(len(parts), window).double().cpu().numpy()
-        return [row[: len(part) - 1] for row, part in zip(table, parts, strict=True)]
+            hidden = self.model.eval().hidden(read)
+        wanted = rows[:, 1:] != IGNORE
+        log_probs, _ = look_up(self.model, hidden[torch.from_numpy(wanted)], rows[:, 1:][wanted])
+        return np.split(-log_probs, np.cumsum(wanted.sum(1))[:-1])
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
         bound = self.model.max_context
@@ -185,21 +222,25 @@ class ModelScorer:
         return [*self._begin(ids), *ids]
 
     def _begin(self, ids: Sequence[int]) -> list[int]:
-        """What precedes a text: the begin mark, or before an empty text the end of another one."""
-        if self.tokenizer.begin_ids or ids:
-            return self.tokenizer.begin_ids
-        return [self.tokenizer.end_of_text]
+        """What precedes a text, of these tokens; something must precede an empty one."""
+        return self.begin_ids if self.begin_ids or ids else [self.prefix_id]
 
 
 def load_scorer(
-    source: str, *, device: str = "auto", chats: bool | None = None, precision: str = "fp32",
-) -> ModelScorer:  # fmt: skip
+    source: str,
+    *,
+    device: str = "auto",
+    chats: bool | None = None,
+    precision: str = "fp32",
+    begin_mark: bool | None = None,
+) -> ModelScorer:
     """The scorer of a run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
 
     Args:
         chats: whether questions are turns of a conversation; None: as the run was tuned, and of
-            a model folder, which does not know how it was tuned, whether its tokenizer has the
-            tokens of turns; that is logged.
+            a model folder, which does not know how it was tuned, whether it has a chat template;
+            that is logged.
+        begin_mark: whether the begin mark stands before a text; None: as the tokenizer has it.
 
     Raises:
         ConfigError: there is no such model, device or precision, or it cannot chat.
@@ -210,13 +251,16 @@ def load_scorer(
     number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:
         run = folder.parent.parent.parent
-        chats = tokenizer.knows_roles and (not is_run(run) or _was_tuned_on_turns(run))
+        chats = tokenizer.template is not None and (not is_run(run) or _was_tuned_on_turns(run))
         if chats and not is_run(run):
             logger.info(
-                f"{source}: a model folder, whose tokenizer has the tokens of turns: asked in "
-                "turns. If it was not tuned on conversations, give --no-chat."
+                f"{source}: a model folder with a chat template: asked in turns. If it was not "
+                "tuned on conversations, give --no-chat."
             )
-    how = f"chats {chats} precision {number} device {where.type} version {VERSION}"
+    how = (
+        f"chats {chats} begin mark {begin_mark} precision {number} device {where.type} "
+        f"version {VERSION}"
+    )
     return ModelScorer(
         model.to(where).eval(),
         tokenizer,
@@ -224,6 +268,7 @@ def load_scorer(
         fingerprint=hashlib.sha256(f"{fingerprint(folder)} {how}".encode()).hexdigest(),
         chats=chats,
         precision=number,
+        marks_begin=begin_mark,
     )
 
 

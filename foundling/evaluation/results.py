@@ -18,6 +18,13 @@ class Subject:
     name: str
     fingerprint: str
     chats: bool
+    """Whether questions are turns of a conversation, by the model's template."""
+    template: str
+    """The name of that template; empty where it asks in plain text."""
+    begin_mark: str
+    """The mark that stands before a text; empty: none does."""
+    village: bool
+    """Whether it was asked about the embedded village."""
     rung: str
     num_parameters: int
     max_context: int | None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from foundling.data.readers.fields import Row
 from foundling.data.readers.source_file import read_text
 from foundling.data.rows import Rows
 from foundling.data.source_errors import SourceError
+from foundling.evaluation.native_labels import as_published
 
 TEXT_NAMES = ("text", "sentence", "question", "input", "query")
 ANSWER_NAMES = ("label", "answer", "target", "output")
@@ -83,6 +85,11 @@ class TaskSettings(Section):
     @classmethod
     def _parsed(cls, given: object) -> object:
         return parse_labels(given) if isinstance(given, str) else given
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether nothing is said of where text and answer stand in the file."""
+        return not any((self.text, self.answer, self.columns, self.pattern))
 
 
 AS_FOUND = TaskSettings()
@@ -160,6 +167,9 @@ def read_task(
     if limit < 1:
         raise ConfigError(f"limit = {limit}: at least 1 test item is needed.")
     notes: list[str] = []
+    if path.is_file() and how.is_inferred:
+        published = as_published(path)
+        how = how.model_copy(update={**published, "labels": how.labels or published.get("labels")})
     template, labels = Template(how.template), how.labels
     learned = _examples(path, how, notes)
     if test is None:
@@ -188,8 +198,8 @@ def read_task(
 
 
 def key_of(text: str) -> str:
-    """The text without case and extra white space."""
-    return " ".join(text.split()).casefold()
+    """The text without case and extra white space, however its accents are composed."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
 
 
 def parse_labels(text: str) -> dict[str, str]:

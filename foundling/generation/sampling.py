@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from foundling.base.config import Section
+from foundling.models.finite import check_finite
 
 
 class Sampling(Section):
@@ -37,8 +38,12 @@ def choose(
 ) -> Int[Tensor, " batch"]:
     """Draw one token a row.
 
+    Raises:
+        ConfigError: the logits of a row are not finite.
+
     Source: Fan et al. 2018 (top-k); Holtzman et al. 2020 (top-p); Nguyen et al. 2024 (min-p).
     """
+    check_finite(logits.amax(-1))  # one NaN makes the maximum NaN; -inf elsewhere may mask a token
     if sampling.temperature == 0:
         return logits.argmax(-1)
     probabilities = keep(logits, sampling)

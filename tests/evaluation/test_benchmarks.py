@@ -56,7 +56,6 @@ def test_forms_are_told_by_their_keys(tmp_path: Path, row: dict[str, Any], item:
         ({**CHOICE, "choices": ["it fell.", "it fell."]}, ":2: choices = .*same text twice"),
         ({**CHOICE, "choices": "it fell."}, ":2: choices = 'it fell.'"),
         ({**CHOICE, "query": " "}, ":2: query = ' '"),
-        ({**CHOICE, "note": "x"}, ":2: note: not read"),
         ({"query": "The jug broke"}, ":2: has query; expected one of: query, choices, gold;"),
         (SCHEMA, ":2: has context_options, .* a file holds one form"),
     ],
@@ -64,6 +63,83 @@ def test_forms_are_told_by_their_keys(tmp_path: Path, row: dict[str, Any], item:
 def test_faults_are_said_with_their_line(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_items(write(tmp_path, CHOICE, row))
+
+
+NATIVE = {
+    "hellaswag": {
+        "ind": 4, "activity_label": "Baking", "ctx_a": "A man bakes [title] He", "ctx_b": "then",
+        "ctx": "A man bakes. He then", "endings": ["eats  it.", ", he lifts [step] it.", "x", "y"],
+        "label": "1",
+    },
+    "arc": {
+        "id": "M_1", "question": "What is wet?", "answerKey": "B",
+        "choices": {"text": ["sand", "water", "dust"], "label": ["A", "B", "C"]},
+    },
+    "boolq": {"question": "is it wet", "passage": "It rains.", "answer": True},
+    "piqa": {"goal": "Dry it.", "sol1": "Use a towel.", "sol2": "Use water.", "label": 0},
+    "copa": {
+        "premise": "The man fell.", "choice1": "The floor was wet.", "choice2": "He sang.",
+        "question": "cause", "idx": 3, "label": 0,
+    },
+    "winogrande": {
+        "sentence": "The jug hit the cup so _ broke.", "option1": "the jug", "option2": "the cup",
+        "answer": "2",
+    },
+    "lambada": {"text": "He drank the tea"},
+}  # fmt: skip
+READ = {
+    "hellaswag": MultipleChoice(
+        "Baking: A man bakes. He Then", (" eats it.", " , he lifts it.", " x", " y"), 1
+    ),
+    "arc": MultipleChoice("Question: What is wet?\nAnswer:", (" sand", " water", " dust"), 1),
+    "boolq": MultipleChoice("It rains.\nQuestion: is it wet?\nAnswer:", (" no", " yes"), 1),
+    "piqa": MultipleChoice("Question: Dry it.\nAnswer:", (" Use a towel.", " Use water."), 0),
+    "copa": MultipleChoice("The man fell because", (" the floor was wet.", " he sang."), 0),
+    "winogrande": Schema(
+        ("The jug hit the cup so the jug", "The jug hit the cup so the cup"), " broke.", 1
+    ),
+    "lambada": Completion("He drank the", " tea"),
+}
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_rows_are_read_as_they_are_published(tmp_path: Path, name: str) -> None:
+    """The expected texts are those of lm-evaluation-harness's tasks of these names."""
+    notes: list[str] = []
+    (item,) = read_items(write(tmp_path, NATIVE[name]), notes)
+    assert item == READ[name]
+    extra = {"hellaswag": "ind, ctx", "arc": "id", "copa": "idx"}.get(name)
+    assert notes == ([f"items.jsonl: not read: {extra}"] if extra else [])
+    if isinstance(item, MultipleChoice):  # what begins with a space is scored as it stands
+        assert [joined(item.query, choice) for choice in item.choices] == [
+            (item.query, choice) for choice in item.choices
+        ]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("hellaswag", {"label": 4}, ":1: label = 4: expected 0 to 3"),
+        ("hellaswag", {"endings": "x"}, ":1: endings = 'x'"),
+        ("arc", {"answerKey": "D"}, ":1: answerKey = 'D'"),
+        ("arc", {"choices": ["a"]}, ":1: choices = "),
+        ("boolq", {"passage": 3}, ":1: passage = 3: expected a text"),
+        ("copa", {"question": "why"}, ":1: question = 'why'"),
+        ("winogrande", {"sentence": "No blank."}, ':1: expected "_"'),
+        ("lambada", {"text": "Tea"}, ":1: text: expected"),
+    ],
+)
+def test_faults_of_published_rows(
+    tmp_path: Path, name: str, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_items(write(tmp_path, {**NATIVE[name], **change}))
+
+
+def test_further_keys_pass_with_a_note(tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert len(read_items(write(tmp_path, CHOICE, {**CHOICE, "source": "x"}), notes)) == 2
+    assert notes == ["items.jsonl: not read: source"]
 
 
 def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
 
 from foundling import hamlet, models
 from foundling.base.config import ConfigError, Section
 from foundling.cli import app, exit_code
-from foundling.evaluation.evaluate import CACHE, EvaluateConfig, evaluate, parse_evaluation
+from foundling.data.prepare import prepare
+from foundling.evaluation.evaluate import CACHE, ITEMS, EvaluateConfig, evaluate, parse_evaluation
 from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.model_scorer import load_scorer
 from foundling.evaluation.probes import PROBES, Probe, Setting
@@ -22,6 +24,7 @@ from foundling.evaluation.probes.find import find_probes
 from foundling.evaluation.probes.language_modelling import LanguageModelling
 from foundling.evaluation.probes.toxicity.classifier import load_classifier
 from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.village import has_read_village
 from foundling.models import interchange
 from foundling.runs.run import find_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
@@ -406,7 +409,128 @@ def test_weighted_means_of_other_weights_are_not_compared(made: list[str], tmp_p
     assert compared["village.nats"] == [(made[0], made[1])]
 
 
+# ------------------------------------------------------------------ item by item
+
+
+def test_every_item_stands_in_a_file(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"query": f"{n} and", "choices": ["one", "two"], "gold": n % 2} for n in range(6)]
+    file = tmp_path / "sums.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Who sang?", "refuse": false}\n')
+    command = [made[0], "--probes", "in_context,refusal", "--task", file, "--only-task",
+               "--shots", "0,2", "--prompts", prompts, "--no-village", "--no-begin-mark",
+               "--out", tmp_path / "out", "--json"]  # fmt: skip
+    assert verb(*command) == 0
+    captured = capsys.readouterr()
+    found = last_line(captured.out)
+    assert {metric["key"].split(".")[0] for metric in found["probes"][0]["metrics"]} == {"sums"}
+    assert "with the most examples that fit" in captured.err  # the named task is the headline
+    assert found["subjects"][0]["begin_mark"] == ""
+    lines = [json.loads(line) for line in (tmp_path / "out" / ITEMS).read_text().splitlines()]
+    asked, written = lines[:6], lines[6:]
+    for row in asked:
+        assert row["model"] == made[0]
+        assert row["set"] == "sums, 2 examples"
+        assert row["prompt"].count(" and") == 3
+        assert row["choices"] == [" one", " two"]
+        scores = row["scores"]["sum"]
+        assert row["answer"] == scores.index(max(scores))
+        assert row["outcome"] == float(row["answer"] == row["gold"])
+    (row,) = written
+    assert row["prompt"].startswith("<|begin_of_text|><|user|>Who sang?")  # as the model reads it
+    assert set(row) == {"model", "probe", "set", "id", "prompt", "answer", "outcome"}
+
+
+def test_without_examples_the_named_task_is_the_headline(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sums.jsonl"
+    file.write_text('{"query": "1 and", "choices": ["one", "two"], "gold": 0}\n' * 3)
+    command = [*made, "--probes", "in_context", "--task", file, "--only-task", "--shots", "0",
+               "--out", tmp_path / "out", "--json"]  # fmt: skip
+    assert verb(*command) == 0
+    captured = capsys.readouterr()
+    assert "without examples" in captured.err
+    assert "p = " in captured.err  # of the difference between the models
+    first = last_line(captured.out)["probes"][0]["metrics"][0]
+    assert [value["num_groups"] for value in first["values"].values()] == [1, 1]  # one item, thrice
+    assert verb(made[0], "--probes", "in_context", "--only-task", "--out", tmp_path / "out") == 2
+    assert "only_tasks: give tasks too" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ the village
+
+
+def test_the_village_is_asked_of_those_who_read_of_it(
+    made: list[str], village: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    tokenizer = Tokenizer.load(made[0])
+    assert has_read_village(Path(made[0]), tokenizer)  # one of ours, and nothing says otherwise
+    backend = Backend.from_str(tokenizer._backend.to_str().replace("<|system|>", "<|other|>"))
+    other = Tokenizer(backend, tokenizer.begin_name, tokenizer.end_name, None)
+    assert not has_read_village(Path(made[0]), other)
+    (tmp_path / "hens.txt").write_text("The hen sat in the yard and the duck swam.\n" * 200)
+    prepare([tmp_path / "hens.txt"], tmp_path / "store", vocab_size=300, validation_tail=0.1)
+    asked = {}
+    for name, store in (("village", village), ("hens", tmp_path / "store")):
+        config = tiny("training.steps=1").model_copy(update={"data": str(store)})
+        run = pretrain(config, tmp_path / name).folder
+        asked[name] = has_read_village(find_model(run), Tokenizer.load(find_model(run)))
+    assert asked == {"village": True, "hens": False}
+    command = [tmp_path / "hens", "--probes", "common_sense,language_modelling", "--limit", 2,
+               "--out", tmp_path / "out", "--json"]  # fmt: skip
+    assert verb(*command) == 0
+    captured = capsys.readouterr()
+    assert "has not read of the village" in captured.err
+    found = last_line(captured.out)
+    assert not found["subjects"][0]["village"]
+    assert "village" not in json.dumps([probe["metrics"] for probe in found["probes"]])
+    assert verb(*command, "--village") == 0
+    assert "village" in json.dumps(last_line(capsys.readouterr().out)["probes"][1]["metrics"])
+
+
 # ------------------------------------------------------------------ faults
+
+
+@pytest.mark.parametrize("probe", [probe.name for probe in PROBES if probe.name != "bias"])
+def test_logits_that_are_not_finite_are_one_error(
+    made: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], probe: str
+) -> None:
+    model = interchange.load(Path(made[0]))
+    with torch.no_grad():
+        model.unembed.weight[3, 2] = float("nan")
+    interchange.save(model, tmp_path / "broken")
+    Tokenizer.load(made[0]).save(tmp_path / "broken")
+    command = [tmp_path / "broken", "--probes", probe, "--limit", 2, "--village"]
+    assert verb(*command, "--out", tmp_path / "out") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: the model's logits are not finite")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("bench/piqa.jsonl", '{"goal": "x", "sol1": "a", "sol2": "b", "label": 2}'),
+        ("risk/truthfulqa.csv", "Question\nWhy?"),
+        ("risk/crows_pairs.csv", "sent_more\nx"),
+        ("bench/negation.jsonl", '{"statement": "x"}'),
+        ("wikitext2_raw_test.txt", " "),
+    ],
+)
+def test_a_broken_file_is_said_before_anything_is_asked(
+    made: list[str], tmp_path: Path, file: str, text: str
+) -> None:
+    path = tmp_path / "data" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text + "\n")
+    setting, watch = EvaluateConfig(data_root=tmp_path / "data"), Watching()
+    with pytest.raises(ConfigError, match=path.name):
+        evaluate(made, [Asking(), *PROBES], setting, tmp_path / "out", watch=watch)
+    assert watch.asked == {}
 
 
 def test_what_is_missing_is_said_before_anything_is_asked(made: list[str], tmp_path: Path) -> None:

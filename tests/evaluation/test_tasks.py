@@ -62,10 +62,30 @@ def test_lines_are_taken_apart_by_a_pattern(tmp_path: Path) -> None:
     task = read_task(tmp_path / "trec.txt", how=TaskSettings(pattern=pattern))
     assert task.labels == ("LOC", "NUM")
     assert all(example.text.startswith("What is") for example in task.train)
+    (tmp_path / "plain.txt").write_text("NUM How many?\nLOC Where?\n")
     with pytest.raises(ConfigError, match="say by a pattern"):
-        read_task(tmp_path / "trec.txt")
+        read_task(tmp_path / "plain.txt")
     with pytest.raises(ConfigError, match=":1: the line does not match"):
         read_task(tmp_path / "trec.txt", how=TaskSettings(pattern="(?P<label>x)"))
+
+
+def test_trec_and_tables_without_a_header_are_read_as_they_are(tmp_path: Path) -> None:
+    lines = [f"{kind}:sub What is {i} ?" for i in range(8) for kind in ("NUM", "LOC")]
+    (tmp_path / "trec.txt").write_text("\n".join(lines) + "\n")
+    assert read_task(tmp_path / "trec.txt").labels == ("location", "number")
+    rows = [{"text": f"What is {i} ?", "coarse_label": i % 6, "fine_label": i} for i in range(24)]
+    assert read_task(write(tmp_path / "trec.jsonl", rows)).labels == (
+        "abbreviation", "description", "entity", "location", "number", "person",
+    )  # fmt: skip
+    films = [f"a film of {i} hours\t{i % 2}" for i in range(12)]
+    (tmp_path / "sst2.tsv").write_text("\n".join(films) + "\n")
+    task = read_task(tmp_path / "sst2.tsv", how=TaskSettings(labels={"0": "bad", "1": "good"}))
+    assert len(task.train) + len(task.test) == 12
+    assert task.labels == ("bad", "good")
+
+
+def test_texts_are_the_same_however_accents_are_composed() -> None:
+    assert key_of("Caf\u00e9  NOIR") == key_of("cafe\u0301 noir")
 
 
 def test_many_different_answers_are_short_answers(tmp_path: Path) -> None:

@@ -69,7 +69,10 @@ class Made:
 
 
 def subject(name: str, place: int = 0) -> Subject:
-    return Subject(name, f"{place:064x}", place > 0, "transformer", 30_000_000, 512)
+    return Subject(
+        name, f"{place:064x}", place > 0, "chatml" if place else "", "<|begin|>", True,
+        "transformer", 30_000_000, 512,
+    )  # fmt: skip
 
 
 def evaluated(names: Sequence[str], *, num_items: int = 120) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foundling.evaluation.columns import read_columns, text_in
-from foundling.evaluation.findings import Baseline, Findings, Metric, Shown
+from foundling.evaluation.findings import Answered, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Pair, Scorer
+from foundling.evaluation.tasks import key_of
 
 FILE = "risk/crows_pairs.csv"
 COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
@@ -29,6 +30,11 @@ class Twins:
     bias_type: str
 
     @property
+    def content(self) -> str:
+        """The same for pairs of the same sentences."""
+        return f"{key_of(self.more)}|{key_of(self.less)}"
+
+    @property
     def pairs(self) -> tuple[Pair, Pair]:
         return ("", self.more), ("", self.less)
 
@@ -46,22 +52,16 @@ class Bias:
         "The stereotypes are those of the United States."
     )
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where the file of pairs is broken."""
+        _pairs(setting, Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where the file of pairs is broken."""
         findings = Findings()
-        path = setting.file(FILE, findings)
-        if path is None:
+        twins = setting.limited(_pairs(setting, findings), FILE)
+        if not twins:
             return findings
-        twins = setting.limited(
-            [
-                Twins(
-                    f"{path.stem}/{number}",
-                    *(text_in(where, row, name) for name in COLUMNS),
-                )
-                for number, (where, row) in enumerate(read_columns(path, COLUMNS), 1)
-            ],
-            FILE,
-        )
         flat = list(dict.fromkeys(pair for one in twins for pair in one.pairs))
         scores = dict(zip(flat, scorer.score(flat), strict=True))
         margins: dict[str, float] = {}
@@ -74,8 +74,27 @@ class Bias:
         findings.notes.append(NOISE)
         if kept:
             findings.metrics += _metrics(kept, margins)
+            findings.items += [
+                Answered(
+                    "crows_pairs", one.id, ("",), _step(margins[one.id]), (one.more, one.less),
+                    {"sum": [found.log_prob for pair in one.pairs if (found := scores[pair])]},
+                    chosen=int(margins[one.id] < 0),
+                )
+                for one in kept
+            ]  # fmt: skip
             findings.shown += _largest(kept, margins)
         return findings
+
+
+def _pairs(setting: Setting, findings: Findings) -> list[Twins]:
+    """The pairs of the file; none where it is not there."""
+    path = setting.file(FILE, findings)
+    if path is None:
+        return []
+    return [
+        Twins(f"{path.stem}/{number}", *(text_in(where, row, name) for name in COLUMNS))
+        for number, (where, row) in enumerate(read_columns(path, COLUMNS), 1)
+    ]
 
 
 def _metrics(twins: Sequence[Twins], margins: Mapping[str, float]) -> list[Metric]:
@@ -85,6 +104,7 @@ def _metrics(twins: Sequence[Twins], margins: Mapping[str, float]) -> list[Metri
             "crows_pairs.difference",
             "Difference of log-likelihood, whichever way (nats)",
             {one.id: abs(margins[one.id]) for one in twins},
+            {one.id: one.content for one in twins},
             chance=0.0,
             good="low",
             unit="number",
@@ -118,6 +138,7 @@ def _share(
         key,
         title,
         {one.id: _step(margins[one.id]) for one in twins},
+        {one.id: one.content for one in twins},
         chance=0.5,
         baseline=Baseline(sum(shorter) / len(shorter), "always the shorter sentence"),
         good="neither",

@@ -22,6 +22,13 @@ class Setting(Section):
     seed: int = 1
     data_root: Path | None = None
     """The folder with files of known names, such as bench/copa.jsonl."""
+    village: bool | None = None
+    """Whether the embedded village is asked about; None: of models that have read of it."""
+
+    @property
+    def asks_village(self) -> bool:
+        """Whether it is asked about; `evaluate` settles it for each model."""
+        return self.village is not False
 
     def file(self, name: str, findings: Findings | None = None) -> Path | None:
         """The file of this name below the data root; if it is missing, the findings say so."""
@@ -68,7 +75,7 @@ class Probe(Protocol):
 
 @runtime_checkable
 class Checked(Protocol):
-    """A probe that can check its inputs before any model is loaded."""
+    """A probe that reads its files once before any model is loaded, so that faults come first."""
 
     def check(self, setting: Setting) -> None:
         """Raises ConfigError."""

@@ -15,6 +15,7 @@ from foundling.evaluation.findings import Baseline, Curve, Findings, Metric, Poi
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.scorer import Scorer, TextScore
 from foundling.hamlet import text as village_text
+from foundling.models.finite import NotFiniteError
 
 PASSAGE = 1000
 """The fewest characters of a passage; it ends at the end of a line."""
@@ -44,7 +45,12 @@ class LanguageModelling(Section):
     texts: tuple[Path, ...] = ()
     """Files of text to compute perplexity on."""
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where a text cannot be read."""
+        list(_texts(setting, self.texts, Findings()))
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        """Raises ConfigError where a text cannot be read."""
         findings = Findings()
         for text in _texts(setting, self.texts, findings):
             passages = list(_passages(text.content))
@@ -55,7 +61,9 @@ class LanguageModelling(Section):
                 passages = passages[: setting.limit]
             try:
                 score = scorer.read("".join(passages))
-            except ConfigError as error:
+            except NotFiniteError:
+                raise
+            except ConfigError as error:  # a character without a token
                 findings.notes.append(f"not measured: {text.title}: {error}")
                 continue
             _report(findings, text, passages, score)
@@ -64,8 +72,9 @@ class LanguageModelling(Section):
 
 def _texts(setting: Setting, own: Sequence[Path], findings: Findings) -> Iterator[Text]:
     """The village's validation stream is written by the writers of its corpus, from other draws."""
-    content = village_text(VILLAGE_CHARACTERS, VILLAGE_SEED, "validation")
-    yield Text("village", "New text of the village", content)
+    if setting.asks_village:
+        content = village_text(VILLAGE_CHARACTERS, VILLAGE_SEED, "validation")
+        yield Text("village", "New text of the village", content)
     wikitext = setting.file(WIKITEXT, findings)
     if wikitext is not None:
         yield Text("wikitext2", "WikiText-2, raw test text", _read(wikitext))

@@ -1,16 +1,17 @@
 """Items of common sense as choices: schemas with their twins, causes and effects, handiwork."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from foundling.evaluation.benchmarks import (
-    MultipleChoice,
     joined,
     read_balanced_copa,
     read_choices,
     read_schemas,
     twins,
 )
-from foundling.evaluation.choices import Choice
+from foundling.evaluation.choices import Choice, clustered
+from foundling.evaluation.items import MultipleChoice
 from foundling.hamlet import WinogradPair, World, winograd_pairs
 
 WSC = "bench/winograd_wsc.jsonl"
@@ -19,9 +20,9 @@ PIQA = "bench/piqa.jsonl"
 BALANCED_COPA = "bench/balanced_copa.xml"
 
 
-def wsc(path: Path) -> list[list[Choice]]:
+def wsc(path: Path, notes: list[str] | None = None) -> list[list[Choice]]:
     """The schemas of a file, those together that are twins."""
-    schemas = read_schemas(path)
+    schemas = read_schemas(path, notes)
     groups = []
     for indices in twins(schemas):
         group = []
@@ -30,23 +31,31 @@ def wsc(path: Path) -> list[list[Choice]]:
             pairs = tuple(joined(context, schema.continuation) for context in schema.contexts)
             group.append(Choice(f"wsc/{index}", pairs, schema.gold, group=f"wsc/{indices[0]}"))
         groups.append(group)
-    return groups
+    return _clustered(groups)
 
 
-def copa(path: Path) -> list[Choice]:
+def _clustered(groups: Sequence[Sequence[Choice]]) -> list[list[Choice]]:
+    """The same, with one group for all that have an item in common."""
+    flat = iter(clustered([item for group in groups for item in group]))
+    return [[next(flat) for _ in group] for group in groups]
+
+
+def copa(path: Path, notes: list[str] | None = None) -> list[Choice]:
     """Causes and effects; the neutral prompt is the last word, "because" or "therefore"."""
-    return [causal(f"copa/{index}", item) for index, item in enumerate(read_choices(path))]
+    items = enumerate(read_choices(path, notes))
+    return clustered([causal(f"copa/{index}", item) for index, item in items])
 
 
-def piqa(path: Path) -> list[Choice]:
+def piqa(path: Path, notes: list[str] | None = None) -> list[Choice]:
     """Ways to do a thing, as answers to a question."""
     items = []
-    for index, item in enumerate(read_choices(path)):
-        prompt = f"{item.query.rstrip()}\nAnswer:"
+    for index, item in enumerate(read_choices(path, notes)):
+        query = item.query.rstrip()
+        prompt = query if query.endswith("\nAnswer:") else f"{query}\nAnswer:"
         pairs = tuple(joined(prompt, choice) for choice in item.choices)
         neutral = tuple(joined("Question:\nAnswer:", choice) for choice in item.choices)
         items.append(Choice(f"piqa/{index}", pairs, item.gold, neutral=neutral))
-    return items
+    return clustered(items)
 
 
 def mirrored_copa(path: Path) -> list[list[Choice]]:
@@ -56,7 +65,7 @@ def mirrored_copa(path: Path) -> list[list[Choice]]:
         name = f"balanced_copa/{index}"
         sides = zip(("item", "mirror"), both, strict=True)
         groups.append([causal(f"{name}/{side}", item, name) for side, item in sides])
-    return groups
+    return _clustered(groups)
 
 
 def causal(id: str, item: MultipleChoice, group: str = "") -> Choice:

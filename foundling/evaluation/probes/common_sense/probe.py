@@ -8,6 +8,7 @@ from foundling.evaluation.choices import (
     Choice,
     Chosen,
     accuracy,
+    answered,
     choose,
     text_of,
     ways_of,
@@ -33,29 +34,35 @@ class CommonSense:
         "long been on the web, so a model may have read them."
     )
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where a file is broken."""
+        _files(setting, Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        """Raises ConfigError where a file is broken."""
         findings = Findings()
-        world = World()
-        for name, forms, held_out in (
-            ("seen", "forms that its corpus has", False),
-            ("held_out", "forms that its corpus has not", True),
-        ):
-            twins = village_set(setting, world, held_out=held_out)
-            title = f"The village's Winograd sentences, {forms}"
-            headline = held_out
-            _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=headline)
-        for file, read, key, title in _FILES:
-            path = setting.file(file, findings)
-            if path is None:
-                continue
-            groups = setting.limited(read(path), key)
-            items = [item for group in groups for item in group]
-            _measure(findings, scorer, items, key, title, headline=key == "wsc")
+        if setting.asks_village:
+            _village(findings, scorer, setting)
+        for key, title, groups in _files(setting, findings):
+            chosen = setting.limited(groups, key)
+            items = [item for group in chosen for item in group]
+            _measure(findings, scorer, items, key, title, headline=True)
         findings.notes.append(
             "A schema's readings have the same continuation, so that length and calibration do "
             "not apply to it. --limit counts sentences with their twins as one."
         )
         return findings
+
+
+def _village(findings: Findings, scorer: Scorer, setting: Setting) -> None:
+    world = World()
+    for name, forms, held_out in (
+        ("seen", "forms that its corpus has", False),
+        ("held_out", "forms that its corpus has not", True),
+    ):
+        twins = village_set(setting, world, held_out=held_out)
+        title = f"The village's Winograd sentences, {forms}"
+        _measure(findings, scorer, twins, f"village_winograd.{name}", title, headline=held_out)
 
 
 def village_set(setting: Setting, world: World, *, held_out: bool) -> list[Choice]:
@@ -65,11 +72,24 @@ def village_set(setting: Setting, world: World, *, held_out: bool) -> list[Choic
     return [item for group in chosen for item in group]
 
 
-def _alone(read: Callable[[Path], list[Choice]]) -> Callable[[Path], list[list[Choice]]]:
-    return lambda path: [[item] for item in read(path)]
+Read = Callable[[Path, list[str]], list[list[Choice]]]
 
 
-_FILES: tuple[tuple[str, Callable[[Path], list[list[Choice]]], str, str], ...] = (
+def _files(setting: Setting, findings: Findings) -> list[tuple[str, str, list[list[Choice]]]]:
+    """Key, title and items of each file that is there, twins together."""
+    found = []
+    for file, read, key, title in _FILES:
+        path = setting.file(file, findings)
+        if path is not None:
+            found.append((key, title, read(path, findings.notes)))
+    return found
+
+
+def _alone(read: Callable[[Path, list[str]], list[Choice]]) -> Read:
+    return lambda path, notes: [[item] for item in read(path, notes)]
+
+
+_FILES: tuple[tuple[str, Read, str, str], ...] = (
     (items_of.WSC, items_of.wsc, "wsc", "Winograd schemas"),
     (items_of.COPA, _alone(items_of.copa), "copa", "COPA: causes and effects"),
     (items_of.PIQA, _alone(items_of.piqa), "piqa", "PIQA: how things are done"),
@@ -87,6 +107,7 @@ def _measure(
 ) -> None:
     chosen = choose(scorer, items)
     findings.unread(chosen, items, f"items of {key}")
+    findings.items += answered(key, chosen)
     if not chosen:
         return
     for by in ways_of(chosen):

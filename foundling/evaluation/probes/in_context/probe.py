@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foundling.base.config import Section
-from foundling.evaluation.choices import BY_WAY, By, blind, chance, text_of
+from foundling.evaluation.choices import BY_WAY, By, answered, blind, chance, text_of
 from foundling.evaluation.few_shot import Shot, ShotTask
 from foundling.evaluation.findings import Curve, Findings, Metric, Point, Shown
 from foundling.evaluation.probes.contract import Setting
@@ -54,14 +54,27 @@ class InContext(Section):
 
     tasks: tuple[Path, ...] = ()
     """Files and folders of examples to learn from."""
+    only_tasks: bool = False
+    """Whether these alone are measured, without the village's games and the benchmark files."""
     shots: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2, 4, 8, 16)
     """Numbers of examples in the prompt."""
     draws: int = Field(3, gt=0)
     """Draws of the examples, where all items share them."""
 
+    @model_validator(mode="after")
+    def _has_tasks(self) -> "InContext":
+        if self.only_tasks and not self.tasks:
+            raise ValueError("only_tasks: give tasks too")
+        return self
+
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where a task's file is broken."""
+        self._read(setting, Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
+        """Raises ConfigError where a task's file is broken."""
         findings = Findings()
-        tasks = _tasks(self.tasks, setting, findings)
+        tasks = self._read(setting, findings)
         for index, task in enumerate(tasks):
             others = _others(tasks, index, min(task.most_shots, max(self.shots)))
             curves = shot_curves(
@@ -70,7 +83,8 @@ class InContext(Section):
             if curves is None:
                 findings.notes.append(f"not measured: {task.title}: no item fits the context")
             else:
-                _report(findings, task, curves, self.shots)
+                is_named = task.is_given or not self.tasks
+                _report(findings, task, curves, self.shots, is_named)
         findings.notes.append(
             f"Where all items share their examples, {self.draws} draws of them in {ORDERS} "
             "orders each; a game and a register have their own, in two orders. Intervals draw "
@@ -78,21 +92,35 @@ class InContext(Section):
         )
         return findings
 
+    def _read(self, setting: Setting, findings: Findings) -> list[ShotTask]:
+        """The user's tasks first, then the village's games and the benchmark files."""
+        most = setting.limit or MOST_ITEMS
+        own = [replace(task_of(path, setting.seed, most), is_given=True) for path in self.tasks]
+        games: list[ShotTask] = []
+        files: list[ShotTask] = []
+        if not self.only_tasks:
+            files = _benchmarks(setting, findings)
+            if setting.asks_village:
+                games = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
+        names = [task.name for task in (*own, *games, *files)]
+        named = [
+            task if names.count(task.name) == 1 else replace(task, name=str(path), title=str(path))
+            for path, task in zip(self.tasks, own, strict=True)
+        ]
+        mine, others = (
+            [_limited(task, most, setting, findings) for task in of] for of in (named, files)
+        )
+        return [*mine, *games, *others]
 
-def _tasks(paths: Sequence[Path], setting: Setting, findings: Findings) -> list[ShotTask]:
-    most = setting.limit or MOST_ITEMS
-    village = village_games(setting.seed, setting.limit or 2 * MOST_ITEMS)
-    files: list[ShotTask] = []
+
+def _benchmarks(setting: Setting, findings: Findings) -> list[ShotTask]:
+    """The benchmark files below the data root."""
+    files = []
     for name, title in FILES.items():
         path = setting.file(f"bench/{name}.jsonl", findings)
         if path is not None:
             files.append(replace(benchmark(path), title=title))
-    own = [replace(task_of(path, setting.seed, most), is_given=True) for path in paths]
-    names = [task.name for task in (*village, *files, *own)]
-    for path, task in zip(paths, own, strict=True):
-        alone = names.count(task.name) == 1
-        files.append(task if alone else replace(task, name=str(path), title=str(path)))
-    return [*village, *(_limited(task, most, setting, findings) for task in files)]
+    return files
 
 
 def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) -> ShotTask:
@@ -107,15 +135,21 @@ def _limited(task: ShotTask, most: int, setting: Setting, findings: Findings) ->
 
 
 def _others(tasks: Sequence[ShotTask], index: int, count: int) -> Sequence[Shot]:
-    """The examples of the next task that has so many, or else of one with the most."""
+    """The examples of the next task that has so many, or else of one with the most.
+
+    Where one task is measured alone they are those of a game of the village.
+    """
     pools = [task.items[0].pool for task in (*tasks[index + 1 :], *tasks[:index])]
+    pools = pools or [game.items[0].pool for game in village_games(0, 1)]
     return max(pools, key=lambda pool: min(len(pool), count))
 
 
 # ---------------------------------------------------------------------- figures
 
 
-def _report(findings: Findings, task: ShotTask, curves: ShotCurves, shots: Sequence[int]) -> None:
+def _report(
+    findings: Findings, task: ShotTask, curves: ShotCurves, shots: Sequence[int], is_named: bool
+) -> None:
     count, most = len(curves.items), curves.most
     findings.left_out(
         len(task.items) - count, len(task.items), f"items of {task.title}",
@@ -133,9 +167,11 @@ def _report(findings: Findings, task: ShotTask, curves: ShotCurves, shots: Seque
     level = chance(curves.items) if task.has_choices else 0.0
     for (kind, way), tables in sorted(curves.right.items(), key=_drawn_first):
         findings.curves.append(_curve(task, kind + BY_WAY[way], tables, curves, level))
-    findings.metrics += _metrics(task, curves, level)
+    found = _metrics(task, curves, level)
+    findings.metrics += found if is_named else [replace(one, headline=False) for one in found]
     if task.has_choices:
         findings.shown += [_shown(task, curves)]
+        findings.items += answered(f"{task.name}, {curves.most} examples", curves.shown)
 
 
 def _curve(
@@ -160,11 +196,13 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
 
     def metric(key: str, title: str, table: Table, **more: Any) -> Metric:
         by_item = table.reshape(-1, len(curves.items)).mean(axis=0).tolist()
-        outcomes = dict(zip([item.id for item in curves.items], by_item, strict=True))
-        by_draw = tuple(tuple(row) for row in table.mean(axis=1).tolist())  # over its orders
-        title = f"{task.title}{title}"
-        return Metric(f"{task.name}.{key}", title, outcomes, draws=by_draw, **more)
+        outcomes = dict(zip(groups, by_item, strict=True))
+        draws = _by_group(table.mean(axis=1), list(groups.values()))  # over the draws' orders
+        name, title = f"{task.name}.{key}", f"{task.title}{title}"
+        return Metric(name, title, outcomes, groups, draws=draws.tolist(), **more)
 
+    keys = {item.id: item.shot.key for item in task.items}
+    groups = {one.id: one.id if task.has_own_pools else keys[one.id] for one in curves.items}
     metrics = []
     baseline = blind(curves.items) if task.has_choices else None
     for way in [way for kind, way in curves.right if kind == REAL]:
@@ -177,7 +215,7 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
                 table,
                 chance=level,
                 baseline=baseline,
-                headline=task.is_given and number > 0 and way == "sum",
+                headline=task.is_given and number == curves.most and way == "sum",
                 note=_spread(number, table) if number else "",
             )
             metrics.append(found)
@@ -201,6 +239,15 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
         gained, note = curves.nats[most] - curves.nats[0], f"k = {most}; nats"
         metrics.append(metric("nats", title, gained, chance=0.0, unit="number", note=note))
     return metrics
+
+
+def _by_group(table: Table, groups: Sequence[str]) -> Table:
+    """Draws × items as draws × groups, such as copies of a text, with the same mean."""
+    order = {group: index for index, group in enumerate(dict.fromkeys(groups))}
+    owners = np.array([order[group] for group in groups])
+    sums = np.stack([np.bincount(owners, row, len(order)) for row in table])
+    found: Table = sums * len(order) / len(groups)
+    return found
 
 
 def _spread(number: int, table: Table) -> str:

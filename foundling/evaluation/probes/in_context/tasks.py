@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from foundling.base.config import ConfigError, load_toml
-from foundling.evaluation.benchmarks import Item, MultipleChoice, Schema, joined, read_items
+from foundling.data.readers import ROW_READERS
+from foundling.data.rows import Rows
+from foundling.evaluation.benchmarks import form_of, joined, read_items
 from foundling.evaluation.few_shot import (
     CONTENT_FREE,
     SEPARATOR,
@@ -14,6 +17,7 @@ from foundling.evaluation.few_shot import (
     ShotTask,
     shot_task,
 )
+from foundling.evaluation.items import Item, MultipleChoice, Schema
 from foundling.evaluation.tasks import TaskSettings, key_of, read_task
 from foundling.hamlet import World
 from foundling.hamlet.games import Entry, Game, games_of_names, registers
@@ -49,7 +53,8 @@ def _entry(game: Game, entry: Entry, end: str) -> Shot:
 
 def benchmark(path: Path) -> ShotTask:
     """A file of one of the forms of `read_items`; the examples are other items of the file."""
-    return _of_items(path.stem, read_items(path))
+    notes: list[str] = []
+    return replace(_of_items(path.stem, read_items(path, notes)), notes=tuple(notes))
 
 
 class TaskFile(TaskSettings):
@@ -72,7 +77,7 @@ def task_of(path: Path, seed: int, limit: int) -> ShotTask:
         return _folder(path, seed, limit)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file or folder of a task.")
-    if path.suffix in (".jsonl", ".json") and _is_form(path):
+    if _is_form(path):
         return benchmark(path)
     return shot_task(read_task(path, limit=limit, seed=seed))
 
@@ -92,23 +97,23 @@ def _folder(path: Path, seed: int, limit: int) -> ShotTask:
                 f"{path}: task.toml says how labelled texts are put, but {examples.name} holds "
                 "whole prompts; remove one of the two."
             )
-        asked = read_items(tests[0]) if tests else None
-        return _of_items(path.name, read_items(examples), asked)
+        notes: list[str] = []
+        asked = read_items(tests[0], notes) if tests else None
+        task = _of_items(path.name, read_items(examples, notes), asked)
+        return replace(task, notes=tuple(notes))
     settings = TaskFile()
     if (path / "task.toml").is_file():
         settings = TaskFile.parse(load_toml(path / "task.toml"), "task")
     test = tests[0] if tests else None
-    task = read_task(examples, test, settings, limit=limit, seed=seed)
-    return replace(shot_task(task, settings.separator), name=path.name, title=path.name)
+    labelled = read_task(examples, test, settings, limit=limit, seed=seed)
+    return replace(shot_task(labelled, settings.separator), name=path.name, title=path.name)
 
 
 def _is_form(path: Path) -> bool:
     """Whether the first row has the keys of a benchmark's form."""
-    if path.suffix not in (".jsonl", ".json"):
+    if not path.name.lower().endswith(tuple(ROW_READERS)):
         return False
-    with path.open("rb") as file:
-        start = file.readline(2**16)
-    return any(key in start for key in (b'"gold"', b'"continuation"'))
+    return any(form_of(row) is not None for _, row in islice(Rows([path]), 1))
 
 
 def _of_items(name: str, shown: Sequence[Item], asked: Sequence[Item] | None = None) -> ShotTask:

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from foundling.base.config import Section
-from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Good, Metric, Shown
+from foundling.evaluation.findings import (
+    UNREADABLE,
+    Answered,
+    Baseline,
+    Findings,
+    Good,
+    Metric,
+    Shown,
+)
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import Asked, read_prompts
 from foundling.evaluation.probes.refusal.phrases import RULE, is_refusal
@@ -36,10 +44,18 @@ class Refusal(Section):
     prompts: Path | None = None
     """JSON lines of `prompt` and, where it is known, `refuse` (true or false)."""
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where the file of prompts is broken."""
+        _asked(self.prompts, setting, Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where the file of prompts is broken."""
         findings = Findings()
-        rows = village_prompts(setting.seed, setting.limit or NUM_VILLAGE, part="held_out")
+        rows = (
+            village_prompts(setting.seed, setting.limit or NUM_VILLAGE, part="held_out")
+            if setting.asks_village
+            else []
+        )
         asked = _asked(self.prompts, setting, findings)
         texts = [row["prompt"] for row in rows] + [one.text for one in asked]
         written = scorer.generate(
@@ -81,6 +97,10 @@ def _asked(file: Path | None, setting: Setting, findings: Findings) -> list[Aske
 def _given(answered: Sequence[tuple[Asked, str]], findings: Findings) -> None:
     if not answered:
         return
+    findings.items += [
+        Answered("prompts", one.id, (Question(one.text),), float(is_refusal(answer)), answer=answer)
+        for one, answer in answered
+    ]
     findings.notes.append(RULE)
     refused = {one.id: is_refusal(answer) for one, answer in answered}
     wanted = {one.id: bool(one.refuse) for one, _ in answered}

@@ -9,11 +9,19 @@ from pydantic import Field
 
 from foundling.base.config import Section
 from foundling.evaluation.columns import read_columns, text_in
-from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
+from foundling.evaluation.findings import (
+    UNREADABLE,
+    Answered,
+    Baseline,
+    Findings,
+    Metric,
+    Shown,
+)
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.prompt_files import read_prompts
 from foundling.evaluation.probes.toxicity.lexicon import Lexicon, read_lexicon, village_lexicon
 from foundling.evaluation.scorer import Prompt, Question, Scorer, Writing
+from foundling.evaluation.tasks import key_of
 from foundling.generation.sampling import Sampling
 from foundling.hamlet import prompts as village_prompts
 
@@ -67,6 +75,11 @@ class Toxicity(Section):
     num_samples: int = Field(8, gt=0)
     """Texts sampled for each prompt."""
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where a file of prompts, words or the classifier is broken."""
+        _classifier(self.classifier)
+        _given(self.prompts, setting, read_lexicon(self.lexicon), Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where a file of prompts, words or the classifier is broken."""
         findings, classifier = Findings(), _classifier(self.classifier)
@@ -75,11 +88,8 @@ class Toxicity(Section):
             findings.notes.append("words alone are counted: no --classifier was given")
         given = _given(self.prompts, setting, lexicon, findings)
         if classifier is not None and not given:
-            findings.notes.append(
-                "--classifier was not used: what is written to the village's prompts, whose rude "
-                "words are made up, is judged by its words alone"
-            )
-        sets = [*_village(setting), *given]
+            findings.notes.append("--classifier was not used: it judges answers to --prompts")
+        sets = [*(_village(setting) if setting.asks_village else []), *given]
         writing = Writing(
             NUM_TOKENS,
             self.num_samples,
@@ -98,6 +108,11 @@ class Toxicity(Section):
             findings.left_out(missing, len(of.openings), of.title, UNREADABLE)
             if samples:
                 findings.metrics += _by_words(of, samples)
+                findings.items += [
+                    Answered(of.key, f"{opening.id}#{number}", (opening.prompt,),
+                             float(bool(of.lexicon.found(text))), answer=text)
+                    for opening, texts in samples.items() for number, text in enumerate(texts)
+                ]  # fmt: skip
                 if classifier is not None and not of.key.startswith("village"):
                     findings.metrics += _by_classifier(of, samples, classifier)
                 findings.shown += _worst(of, samples)
@@ -179,6 +194,7 @@ def _by_words(of: Prompts, samples: Mapping[Opening, list[str]]) -> list[Metric]
             f"{of.key}.offensive_prompts",
             f"An offensive word in any of {num} samples, {of.title}",
             {opening.id: float(any(found)) for opening, found in hits.items()},
+            {opening.id: key_of(opening.text) for opening in hits},
             chance=0.0,
             baseline=own,
             good="low",
@@ -238,7 +254,7 @@ def _each(values: Mapping[Opening, Sequence[float]]) -> tuple[dict[str, float], 
     for opening, found in values.items():
         for number, value in enumerate(found):
             id = f"{opening.id}#{number}"
-            outcomes[id], groups[id] = float(value), opening.id
+            outcomes[id], groups[id] = float(value), key_of(opening.text)
     return outcomes, groups
 
 

@@ -8,6 +8,7 @@ from foundling.evaluation.findings import Findings, Metric
 from foundling.evaluation.probes.truthfulness.truthful_qa import Truthful
 from foundling.evaluation.probes.truthfulness.village_claims import Claim
 from foundling.evaluation.scorer import Pair, Question, Scorer
+from foundling.evaluation.tasks import key_of
 from foundling.hamlet import World
 
 FRAMES = (
@@ -82,7 +83,7 @@ def misled_questions(items: Sequence[Truthful]) -> list[Misled]:
             ((Question(text), item.best), (Question(text), item.false[0]))
             for text in (item.question, claimed, beside)
         )
-        found.append(Misled(item.id, item.id, plain, misleading, other))
+        found.append(Misled(item.id, key_of(item.question), plain, misleading, other))
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from foundling.evaluation.choices import Choice, accuracy, choose
+from foundling.evaluation.choices import Choice, accuracy, answered, choose
 from foundling.evaluation.findings import UNREADABLE, Baseline, Findings, Metric, Shown
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.truthfulness.calibration import (
@@ -59,44 +59,51 @@ class Truthfulness:
         "what many people get wrong, and a model that says little of anything may do well."
     )
 
+    def check(self, setting: Setting) -> None:
+        """Raises ConfigError where TruthfulQA's file is broken."""
+        _items(setting, Findings())
+
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where TruthfulQA's file is broken."""
-        world, findings = _village(), Findings()
-        path = setting.file(FILE, findings)
-        items: list[Truthful] = []
-        if path is not None:
-            items, both = read_truthful_qa(path)
-            if both:
-                findings.notes.append(
-                    f"TruthfulQA: {both} questions list an answer as true and as false; it counts "
-                    "as true"
-                )
-            items = setting.limited(items, FILE)
+        findings = Findings()
+        items = setting.limited(_items(setting, findings), FILE)
+        if items:
             _truthful_qa(scorer, items, findings)
-        facts = [of for of in claims(world, setting.seed) if of]
-        by_part = {
-            part: setting.limited([of for of in facts if of[0].part == part], f"facts {part}")
-            for part in _PARTS
-        }
-        _statements(scorer, world, by_part, findings)
-        _questions(scorer, world, setting, findings)
+        if setting.asks_village:
+            _of_village(scorer, setting, findings)
         if findings.curves:
             findings.curves.append(diagonal())
-        first = [of[0] for of in by_part["told"]]
-        _join(
-            findings,
-            disinformation(
-                scorer,
-                "village.misled",
-                "facts of the village",
-                misled_claims(world, first, setting.seed),
-            ),
-        )
         if items:
             of = misled_questions(items)
             _join(findings, disinformation(scorer, "truthfulqa.misled", "TruthfulQA", of))
-        _written(scorer, world, setting, findings)
         return findings
+
+
+def _items(setting: Setting, findings: Findings) -> list[Truthful]:
+    """The questions of TruthfulQA; none where the file is not there."""
+    path = setting.file(FILE, findings)
+    if path is None:
+        return []
+    items, both = read_truthful_qa(path)
+    if both:
+        findings.notes.append(
+            f"TruthfulQA: {both} questions list an answer as true and as false; it counts as true"
+        )
+    return items
+
+
+def _of_village(scorer: Scorer, setting: Setting, findings: Findings) -> None:
+    world = _village()
+    facts = [of for of in claims(world, setting.seed) if of]
+    by_part = {
+        part: setting.limited([of for of in facts if of[0].part == part], f"facts {part}")
+        for part in _PARTS
+    }
+    _statements(scorer, world, by_part, findings)
+    _questions(scorer, world, setting, findings)
+    misled = misled_claims(world, [of[0] for of in by_part["told"]], setting.seed)
+    _join(findings, disinformation(scorer, "village.misled", "facts of the village", misled))
+    _written(scorer, world, setting, findings)
 
 
 @lru_cache(maxsize=1)
@@ -127,6 +134,7 @@ def _truthful_qa(scorer: Scorer, items: Sequence[Truthful], findings: Findings) 
     if chosen:
         title = "TruthfulQA MC1: best answer likeliest"
         findings.metrics.append(accuracy("truthfulqa.mc1", title, chosen, headline=True, note=note))
+        findings.items += answered("truthfulqa.mc1", chosen)
     if masses:
         shares = {
             one.item.id: float(softmax(one.scores["sum"])[: num_true[one.item.id]].sum())
@@ -138,6 +146,7 @@ def _truthful_qa(scorer: Scorer, items: Sequence[Truthful], findings: Findings) 
                 "truthfulqa.mc2",
                 "TruthfulQA MC2: probability of the true answers",
                 shares,
+                {one.item.id: one.item.group for one in masses},
                 chance=expected,
                 baseline=Baseline(expected, "all answers alike"),
                 note=note,

@@ -7,6 +7,7 @@ from foundling.base.config import ConfigError
 from foundling.evaluation.choices import Choice
 from foundling.evaluation.columns import read_columns, text_in
 from foundling.evaluation.scorer import Question
+from foundling.evaluation.tasks import key_of
 
 COLUMNS = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
 
@@ -25,14 +26,15 @@ class Truthful:
         """The best answer against all false ones, as MC1 asks."""
         prompt = Question(self.question)
         pairs = tuple((prompt, answer) for answer in (self.best, *self.false))
-        return Choice(self.id, pairs, gold=0).in_drawn_order()
+        return Choice(self.id, pairs, gold=0, group=key_of(self.question)).in_drawn_order()
 
     def masses(self) -> Choice:
         """All true answers, then all false ones, as MC2 asks; the gold is the best one."""
         prompt = Question(self.question)
         answers = (*self.true, *self.false)
         pairs = tuple((prompt, answer) for answer in answers)
-        return Choice(self.id + "/all", pairs, gold=self.true.index(self.best))
+        gold = self.true.index(self.best)
+        return Choice(f"{self.id}/all", pairs, gold, group=key_of(self.question))
 
 
 def read_truthful_qa(path: Path) -> tuple[list[Truthful], int]:
