@@ -1,6 +1,5 @@
 """Which token attends to which: the softmax weights of every head, recorded and summed up."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError
-from foundling.models.attention import Layout, SelfAttention
+from foundling.models.attention import Layout, SelfAttention, attention_scores
 from foundling.models.language_model import LanguageModel
 
 SUMMARIES = ("mean", "max", "rollout")
@@ -20,7 +19,7 @@ SUMMARIES = ("mean", "max", "rollout")
 class LayerAttention:
     """What one layer does with one text.
 
-    `weights` are softmax(q·k / √head_dim), so rows sum to 1; `values` stand once for each query
+    `weights` are softmax(scale · q·k), so rows sum to 1; `values` stand once for each query
     head; `output` is what the fast path gave behind `o`, before the residual stream.
     """
 
@@ -90,19 +89,18 @@ def each_layer(model: LanguageModel, tokens: Sequence[int]) -> Iterator[LayerAtt
     for layer, (module, (x, layout, output)) in enumerate(zip(modules, passed, strict=True)):
         with torch.no_grad():
             query, key, value = module.projected(x, layout)
-            weights = _weights(query[0], module.repeated(key)[0], layout)
+            products = query[0].float() @ module.repeated(key)[0].float().mT
+            scores = attention_scores(products, module.scale, module.softcap)
+            weights = _weights(scores, layout)
         yield LayerAttention(layer, weights, module.repeated(value)[0], output[0], module)
 
 
 def _weights(
-    query: Float[Tensor, "heads time head_dim"],
-    key: Float[Tensor, "heads time head_dim"],
-    layout: Layout,
+    scores: Float[Tensor, "heads time time"], layout: Layout
 ) -> Float[Tensor, "heads time time"]:
-    scores = query.float() @ key.float().mT / math.sqrt(query.shape[-1])
     if layout.mask is None:
-        time = query.shape[1]
-        mask = torch.ones(time, time, dtype=torch.bool, device=query.device).tril()
+        time = scores.shape[1]
+        mask = torch.ones(time, time, dtype=torch.bool, device=scores.device).tril()
     else:
         mask = layout.mask[0, 0]
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)

@@ -212,7 +212,7 @@ def _modules(model: LanguageModel) -> dict[str, str]:
         raise ConfigError(f"`peft` knows no architecture like this {model.spec['rung']}; {advice}")
     weights = {f"{name}.weight": name for name in linears_of(model)}
     found = {}
-    for name in layouts.tensor_names(model_type, list(weights), model.spec["num_layers"]):
+    for name in layouts.tensor_names(model_type, list(weights), model.spec):
         if len(name.ours) > 1 or name.transposed:
             raise ConfigError(
                 f"{model_type} joins or turns matrices ({name.theirs}), which an adapter's file "

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from foundling.base.config import Section
 from foundling.models.batch import BatchView
-from foundling.models.positions import rotary_angles, rotate
+from foundling.models.positions import rotate
+from foundling.models.rope import Rope
 
 Rotary = tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time half"]]
 
@@ -25,6 +26,10 @@ class KeyValueCache:
     keys: list[Float[Tensor, "batch kv_heads max_time head_dim"]] = field(default_factory=list)
     values: list[Float[Tensor, "batch kv_heads max_time head_dim"]] = field(default_factory=list)
     max_time: int = 0
+    inputs: Float[Tensor, "batch max_time dim"] | None = None
+    """What went into the first layer, where the tokens may have to be read again."""
+    regime: Int[Tensor, " batch"] | None = None
+    """Of rotary frequencies that depend on the length: which ones the keys were turned by."""
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values; all of this layer's, old and new."""
@@ -41,28 +46,21 @@ class KeyValueCache:
 
 @dataclass(frozen=True)
 class Layout:
-    """What all layers of one forward pass share: who may attend to whom, and the angles."""
+    """Who may attend to whom in a layer, and the angles of its queries and keys."""
 
     mask: Bool[Tensor, "#batch 1 time total"] | None
     """None: plainly causal, every row one document, no window."""
     rotary: Rotary | None
 
 
-def layout(
-    view: BatchView,
-    *,
-    window: int | None,
-    theta: float | None,
-    head_dim: int,
-    cache: KeyValueCache | None,
-) -> Layout:
-    """Work out the mask and the angles once for all layers."""
-    rotary = None if theta is None else rotary_angles(view.positions, head_dim, theta)
+def causal_mask(
+    view: BatchView, window: int | None, seen: int
+) -> Bool[Tensor, "#batch 1 time total"] | None:
+    """Who may attend to whom, behind `seen` tokens of a stream; None: all that came before."""
     time = view.positions.shape[1]
-    seen = cache.length if cache is not None else 0
     one_document = view.documents is None and view.seen_until is None
     if seen == 0 and one_document and (window is None or window >= time):
-        return Layout(None, rotary)
+        return None
     device = view.positions.device
     query = torch.arange(seen, seen + time, device=device)[:, None]
     key = torch.arange(seen + time, device=device)[None, :]
@@ -76,7 +74,7 @@ def layout(
         assert seen == 0, "a stream is one document"
         same = view.documents[:, :, None] == view.documents[:, None, :]
         mask = mask & same[:, None]
-    return Layout(mask, rotary)
+    return mask
 
 
 def _by_branch(view: BatchView, window: int | None, seen: int) -> Bool[Tensor, "batch time total"]:
@@ -102,27 +100,32 @@ def pick(
 class Norm(nn.Module):
     """Root-mean-square or layer norm over the last axis, worked in fp32 at least.
 
-    Source: Zhang and Sennrich 2019 (RMSNorm); Ba et al. 2016 (LayerNorm).
+    `unit_offset`: the vectors are multiplied by 1 + weight, which starts at 0.
+    Source: Zhang and Sennrich 2019 (RMSNorm); Ba et al. 2016 (LayerNorm); Gemma (1 + weight).
     """
 
-    def __init__(self, dim: int, kind: str, eps: float) -> None:
+    def __init__(self, dim: int, kind: str, eps: float, unit_offset: bool = False) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps, self.unit_offset = eps, unit_offset
+        self.weight = nn.Parameter(torch.zeros(dim) if unit_offset else torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim)) if kind == "layernorm" else None
 
     def forward(self, x: Float[Tensor, "... dim"]) -> Float[Tensor, "... dim"]:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = self.weight.to(wide.dtype)
+        if self.unit_offset:
+            weight = 1.0 + weight
         if self.bias is not None:
-            wide = F.layer_norm(wide, wide.shape[-1:], self.weight, self.bias, self.eps)
+            bias = self.bias.to(wide.dtype)
+            wide = F.layer_norm(wide, wide.shape[-1:], weight, bias, self.eps)
         else:
-            wide = F.rms_norm(wide, wide.shape[-1:], self.weight, self.eps)
+            wide = F.rms_norm(wide, wide.shape[-1:], weight, self.eps)
         return wide.to(x.dtype)
 
 
-def make_norm(dim: int, kind: str, eps: float) -> nn.Module:
+def make_norm(dim: int, kind: str, eps: float, unit_offset: bool = False) -> nn.Module:
     """A norm by its name; `none` leaves the vectors as they are."""
-    return nn.Identity() if kind == "none" else Norm(dim, kind, eps)
+    return nn.Identity() if kind == "none" else Norm(dim, kind, eps, unit_offset)
 
 
 def attend(
@@ -130,29 +133,44 @@ def attend(
     key: Float[Tensor, "batch heads total head_dim"],
     value: Float[Tensor, "batch heads total head_dim"],
     mask: Bool[Tensor, "#batch 1 time total"] | None,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Float[Tensor, "batch heads time head_dim"]:
-    """softmax(q·k / √head_dim) · v; plainly causal where there is no mask.
+    """softmax(scale · q·k) · v; plainly causal where there is no mask; see `attention_scores`.
 
-    The queries are the last of the keys' tokens, and no mask shows a query a later key.
+    `scale` is 1 / √head_dim where none is given. The queries are the last of the keys' tokens,
+    and no mask shows a query a later key.
     """
     trains = torch.is_grad_enabled() and query.requires_grad
     small_bf16 = query.dtype == torch.bfloat16 and key.shape[2] <= 1024
-    if trains and small_bf16 and query.device.type == "cpu":
-        return _attend_by_products(query, key, value, mask)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+    if softcap is not None or (trains and small_bf16 and query.device.type == "cpu"):
+        return _attend_by_products(query, key, value, mask, scale, softcap)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
+    )
 
 
 BLOCK = 128
 """Queries worked at a time: few enough to leave out most later keys, enough for fast products."""
 
 
-def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def _attend_by_products(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """The same by plain matrix products, a block of queries with the keys up to its end at a time.
 
     Measured on 2 cores with AVX512-BF16, (64, 6, 256, 64), forward and backward: torch's CPU flash
-    kernel 513 ms, this one 134 ms; in fp32 both take 200 ms, so there the kernel stays.
+    kernel 513 ms, this one 134 ms; in fp32 both take 200 ms, so there the kernel stays. A soft-cap
+    has no kernel.
     """
     batch, heads, time, head_dim = query.shape
+    scale = 1 / math.sqrt(head_dim) if scale is None else scale
     before = key.shape[2] - time
     # Three axes: of four, every product would copy its slices.
     queries, keys, values = (x.flatten(0, 1) for x in (query, key, value))
@@ -160,8 +178,9 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
     for start in range(0, time, BLOCK):
         stop = min(start + BLOCK, time)
         seen = before + stop
-        scores = torch.bmm(queries[:, start:stop], keys[:, :seen].transpose(1, 2)).float()
-        scores = scores.view(batch, heads, stop - start, seen) / math.sqrt(head_dim)
+        products = torch.bmm(queries[:, start:stop], keys[:, :seen].transpose(1, 2))
+        scores = attention_scores(products, scale, softcap)
+        scores = scores.view(batch, heads, stop - start, seen)
         allowed = (
             torch.ones(stop - start, seen, dtype=torch.bool, device=query.device).tril(
                 before + start
@@ -174,11 +193,23 @@ def _attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
     return torch.cat(mixed, dim=1).view(batch, heads, time, head_dim)
 
 
-class SelfAttention(nn.Module):
-    """Grouped-query attention: softmax(q·k / √head_dim) averages the values.
+def attention_scores(
+    products: Float[Tensor, "*n time total"], scale: float, softcap: float | None
+) -> Float[Tensor, "*n time total"]:
+    """scale · q·k in fp32 at least, or c · tanh(scale · q·k / c) with a soft-cap c.
 
-    Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped queries); Henry et al.
-    2020 (QK-norm, here over each head before the rotation, as in Qwen3).
+    Source: Gemma team 2024, Gemma 2, section 2 (soft-capping).
+    """
+    scores = products.to(torch.promote_types(products.dtype, torch.float32)) * scale
+    return scores if softcap is None else (scores / softcap).tanh() * softcap
+
+
+class SelfAttention(nn.Module):
+    """Grouped-query attention: softmax(scale · q·k) averages the values.
+
+    `qk_norm`: over each `head` before the rotation as in Qwen3, over the `whole` width as in
+    OLMo 2, or `none`. Source: Vaswani et al. 2017, equation 1; Ainslie et al. 2023 (grouped
+    queries); Henry et al. 2020 (QK-norm).
     """
 
     def __init__(
@@ -188,19 +219,27 @@ class SelfAttention(nn.Module):
         num_heads: int,
         num_kv_heads: int,
         head_dim: int,
-        qk_norm: bool,
+        qk_norm: str,
         bias: bool,
         qkv_bias: bool,
         eps: float,
+        scale: float | None = None,
+        softcap: float | None = None,
+        unit_offset: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
+        self.scale, self.softcap = scale or 1 / math.sqrt(head_dim), softcap
+        self.whole_norm = qk_norm == "whole"
         self.q = nn.Linear(dim, num_heads * head_dim, bias=qkv_bias)
         self.k = nn.Linear(dim, num_kv_heads * head_dim, bias=qkv_bias)
         self.v = nn.Linear(dim, num_kv_heads * head_dim, bias=qkv_bias)
         self.o = nn.Linear(num_heads * head_dim, dim, bias=bias)
-        self.q_norm = Norm(head_dim, "rmsnorm", eps) if qk_norm else nn.Identity()
-        self.k_norm = Norm(head_dim, "rmsnorm", eps) if qk_norm else nn.Identity()
+        kind = "none" if qk_norm == "none" else "rmsnorm"
+        widths = (num_heads, num_kv_heads) if self.whole_norm else (1, 1)
+        self.q_norm, self.k_norm = (
+            make_norm(width * head_dim, kind, eps, unit_offset) for width in widths
+        )
 
     def forward(
         self,
@@ -214,7 +253,7 @@ class SelfAttention(nn.Module):
         if cache is not None:
             key, value = cache.write(layer, key, value)
         key, value = self.repeated(key), self.repeated(value)
-        mixed = attend(query, key, value, layout.mask)
+        mixed = attend(query, key, value, layout.mask, scale=self.scale, softcap=self.softcap)
         mixed = mixed.transpose(1, 2).flatten(2)
         result: Tensor = self.o(mixed if indices is None else pick(mixed, indices))
         return result
@@ -227,13 +266,19 @@ class SelfAttention(nn.Module):
         Float[Tensor, "batch kv_heads time head_dim"],
     ]:
         """Queries, keys and values, normed and rotated."""
-        batch, time, _ = x.shape
-        heads = (batch, time, -1, self.head_dim)
-        query = self.q_norm(self.q(x).view(heads).transpose(1, 2))
-        key = self.k_norm(self.k(x).view(heads).transpose(1, 2))
+        query = self._heads(self.q(x), self.q_norm)
+        key = self._heads(self.k(x), self.k_norm)
         if layout.rotary is not None:
             query, key = rotate(query, *layout.rotary), rotate(key, *layout.rotary)
-        return query, key, self.v(x).view(heads).transpose(1, 2)
+        return query, key, self._heads(self.v(x), nn.Identity())
+
+    def _heads(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """(batch, time, heads · head_dim) as (batch, heads, time, head_dim), and normed."""
+        if self.whole_norm:
+            x = norm(x)
+        batch, time, _ = x.shape
+        x = x.view(batch, time, -1, self.head_dim).transpose(1, 2)
+        return x if self.whole_norm else norm(x)
 
     def repeated(
         self, x: Float[Tensor, "batch kv_heads time head_dim"]
@@ -274,14 +319,15 @@ class Attention(nn.Module):
 
     def __init__(self, *, dim: int, num_heads: int, rope_theta: float, qk_norm: bool) -> None:
         super().__init__()
-        self.theta, self.head_dim, self.width = rope_theta, dim // num_heads, dim
+        self.width = dim
+        self.rope = Rope(dim // num_heads, rope_theta)
         self.attention_norm = Norm(dim, "rmsnorm", 1e-6)
         self.attention = SelfAttention(
             dim,
             num_heads=num_heads,
             num_kv_heads=num_heads,
-            head_dim=self.head_dim,
-            qk_norm=qk_norm,
+            head_dim=dim // num_heads,
+            qk_norm="head" if qk_norm else "none",
             bias=False,
             qkv_bias=False,
             eps=1e-6,
@@ -295,8 +341,9 @@ class Attention(nn.Module):
         state: KeyValueCache | None = None,
         indices: Int[Tensor, " indices"] | None = None,
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
-        shared = layout(view, window=None, theta=self.theta, head_dim=self.head_dim, cache=state)
-        mixed = self.attention(self.attention_norm(x), shared, state, indices=indices)
+        seen = state.length if state is not None else 0
+        layout = Layout(causal_mask(view, None, seen), self.rope.angles(view))
+        mixed = self.attention(self.attention_norm(x), layout, state, indices=indices)
         x = mixed + (x if indices is None else pick(x, indices))
         if state is not None:
             state.length += x.shape[1]

@@ -39,10 +39,7 @@ def save(
     names = {name.theirs: name for name in _names(model_type, model)}
 
     def made(theirs: str) -> Tensor:
-        _, parts, transposed = names[theirs]
-        pieces = [merged_weight(model, part) for part in parts]
-        joined = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-        return (joined.T if transposed else joined).contiguous()
+        return names[theirs].join([merged_weight(model, part) for part in names[theirs].ours])
 
     sizes = {theirs: sum(ours[part].nbytes for part in name.ours) for theirs, name in names.items()}
     weight_files.write(folder, sizes, made, shard_bytes)
@@ -101,8 +98,7 @@ def load_weights(
         tensors = weight_files.read(found[name.theirs] for name in names)
         for name, tensor in zip(names, tensors, strict=True):
             rows = [len(ours[part]) for part in name.ours]
-            pieces = torch.split(tensor.T if name.transposed else tensor, rows)
-            for part, piece in zip(name.ours, pieces, strict=True):
+            for part, piece in zip(name.ours, name.split(tensor, rows), strict=True):
                 ours[part].copy_(piece)
     except (SafetensorError, OSError) as error:
         raise ConfigError(f"{folder}: its weights cannot be read: {error}; copy it anew.") from None
@@ -115,8 +111,7 @@ def _parameters(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def _names(model_type: str | None, model: LanguageModel) -> list[layouts.Name]:
-    num_layers = model.spec.get("num_layers", 0)
-    return layouts.tensor_names(model_type, list(_parameters(model)), num_layers)
+    return layouts.tensor_names(model_type, list(_parameters(model)), model.spec)
 
 
 def _read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:

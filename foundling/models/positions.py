@@ -15,7 +15,8 @@ def rotary_angles(
     Source: Su et al. 2021, RoFormer, equation 15; halves rotate together as in Llama and Qwen.
     """
     exponents = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
-    angles = positions.float()[:, None, :, None] * theta ** (-exponents)
+    # 1 / theta^x, not theta^-x: bit for bit the frequencies of transformers, at any position.
+    angles = positions.float()[:, None, :, None] * (1.0 / theta**exponents)
     return angles.cos(), angles.sin()
 
 
@@ -24,7 +25,13 @@ def rotate(
     cos: Float[Tensor, "#batch 1 time half"],
     sin: Float[Tensor, "#batch 1 time half"],
 ) -> Float[Tensor, "batch heads time head_dim"]:
-    """Turn each pair (i, i + head_dim/2) by its angle; worked in fp32 at least."""
+    """Turn each pair (i, i + half) by its angle; worked in fp32 at least.
+
+    Only the first 2 · half numbers turn.
+    """
+    turning = 2 * cos.shape[-1]
+    if turning < x.shape[-1]:
+        return torch.cat((rotate(x[..., :turning], cos, sin), x[..., turning:]), dim=-1)
     first, second = x.to(torch.promote_types(x.dtype, cos.dtype)).chunk(2, dim=-1)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
     return turned.to(x.dtype)

@@ -161,6 +161,8 @@ def test_every_setting_of_the_architecture_is_accounted_for(name: str) -> None:
         "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_type",
         "summary_use_proj", "summary_activation", "summary_proj_to_labels",
         "summary_first_dropout",
+        # Written, and never read.
+        "_sliding_window_pattern",
     }  # fmt: skip
     layout = LAYOUTS[name]
     settings = {**build(norm="layernorm").spec}
@@ -228,12 +230,25 @@ def test_a_gpt2_stored_without_its_head_and_with_its_masks_is_read(tmp_path: Pat
 GPT2_LIKE = {
     "positions": "learned", "norm": "layernorm", "mlp": "gelu_tanh", "bias": True, "qk_norm": False,
 }  # fmt: skip
+GEMMA3_LIKE = {
+    "mlp": "geglu_tanh", "norm_unit_offset": True, "norm_placement": "both",
+    "embed_scale": 32**0.5, "window": 5, "full_layers": [2], "window_rope_theta": 10_000.0,
+    "attention_scale": 0.125,
+}  # fmt: skip
+LLAMA3_SCALING = {
+    "type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_context": 8,
+}  # fmt: skip
 OURS: list[tuple[str, dict[str, Any]]] = [
     ("qwen3", {}),
     ("qwen3", {"num_kv_heads": 2, "head_dim": 10, "tied": False, "rope_theta": 1e6}),
     ("qwen3", {"window": 5, "norm_eps": 1e-3, "mlp_dim": 40, "dropout": 0.1, "init": "zero"}),
     ("llama", {"qk_norm": False}),
     ("llama", {"qk_norm": False, "bias": True, "num_kv_heads": 1, "head_dim": 6, "tied": False}),
+    ("llama", {"qk_norm": False, "rope_scaling": LLAMA3_SCALING}),
+    ("llama", {"qk_norm": False, "qkv_bias": True, "output_bias": True}),
+    ("qwen3", {"qkv_bias": True, "output_bias": True, "window": 5, "full_layers": [0]}),
+    ("gemma3_text", {**GEMMA3_LIKE, "num_layers": 3}),
     ("mistral", {"qk_norm": False, "window": 5}),
     ("mistral", {"qk_norm": False, "num_heads": 3, "head_dim": 8}),
     ("qwen2", {"qk_norm": False, "qkv_bias": True, "window": 7}),
@@ -363,21 +378,34 @@ CONFIG_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"is_causal": False}, "is_causal = false"),
     ("llama", {"partial_rotary_factor": 0.5}, r"partial_rotary_factor = 0\.5"),
     ("llama", {"quantization_config": {"bits": 4}}, "quantization_config = "),
-    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling = .*linear"),
+    ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling = .*linear.*factor"),
+    ("llama", {"rope_scaling": {"type": "ntk", "factor": 2.0}}, 'rope_scaling = .*"default" or'),
+    ("llama", {"rope_scaling": {"rope_type": "linear", "type": "yarn"}}, "rope_scaling = .*yarn"),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0, "beta": 3}}, "rope_.*beta"),
+    (
+        "llama",
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": ROPE},
+        "rope_scaling = .*what rope_parameters says|rope_theta = ",
+    ),
     ("llama", {"rope_parameters": {**ROPE, "rope_type": "llama3"}}, "rope_parameters = .*llama3"),
     ("llama", {"rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}}, "rope_parameters = "),
     ("llama", {"rope_parameters": {"full_attention": ROPE}}, "rope_parameters = "),
     ("llama", {"rope_theta": 3.0, "rope_parameters": ROPE}, r"rope_theta = \[3.0, 500000.0\]"),
-    ("llama", {"attention_bias": True}, "attention_bias = true: .* same as mlp_bias"),
-    ("llama", {"mlp_bias": True}, "attention_bias = false: .* same as mlp_bias, which is true"),
     ("llama", {"num_attention_heads": 5}, "num_attention_heads = 5"),
     ("llama", {"num_key_value_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
     ("llama", {"vocab_size": "many"}, "must be whole numbers"),
     ("llama", {"hidden_size": None}, "wrong kind"),
     ("llama", {"rms_norm_eps": "small"}, "norm_eps"),
-    ("qwen3", {"attention_bias": True}, "attention_bias = true: .* can load false"),
-    ("qwen3", {**WINDOW, "max_window_layers": 1, "layer_types": None}, "layer_types = "),
     ("qwen3", {"layer_types": ["full_attention", "sliding_attention"] * 2}, "layer_types = "),
+    ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention = true"),
+    ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50"),
+    ("gemma3_text", {"rope_parameters": ROPE}, "rope_parameters = .*full_attention and"),
+    (
+        "gemma3_text",
+        {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
+        "rope_parameters = .*sliding_attention without a scaling",
+    ),
+    ("llama", {"model_type": "gemma3"}, 'model_type = "gemma3": .*gemma3_text'),
     ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "layer_types = .*chunked"),
     ("qwen3", {"layer_types": ["sliding_attention"] * 3}, "layer_types = .*by a window"),
 ]
@@ -391,6 +419,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("llama", {"qk_norm": False, "tied": False}),
         ("qwen3", {}),
         ("gpt2", GPT2_LIKE),
+        ("gemma3_text", GEMMA3_LIKE),
     ):
         interchange.save(build(**settings, num_layers=3), root / name)
         edit(root / name, lambda config: config.pop("foundling"))
