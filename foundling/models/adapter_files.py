@@ -227,7 +227,7 @@ def _lookups(model: LanguageModel) -> dict[str, str]:
     model_type = layouts.layout_for(model.spec)
     assert model_type is not None, "checked by _modules"
     ours = {"embed.weight": "embed", "unembed.weight": "unembed"}
-    names = layouts.tensor_names(model_type, list(ours), 0)
+    names = layouts.tensor_names(model_type, list(ours), model.spec)
     return {ours[name.ours[0]]: name.theirs.removesuffix(".weight") for name in names}
 
 
