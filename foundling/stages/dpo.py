@@ -9,13 +9,10 @@ import torch
 from pydantic import Field, model_validator
 
 from foundling.base.config import ConfigError, Section
-from foundling.base.runtime import derive_seed
 from foundling.data.conversations import SourcedPair
-from foundling.data.encoded_pairs import PROMPT, EncodedPairs
+from foundling.data.encoded_pairs import EncodedPairs
 from foundling.data.pairs import PreferenceData
 from foundling.data.reading import read_pairs
-from foundling.metrics.answers import measure_answers
-from foundling.metrics.continuations import sampled_continuations
 from foundling.metrics.pairs import Preferences, measure_preferences
 from foundling.objectives import Dpo
 from foundling.objectives.dpo import DpoSettings, at_the_reference
@@ -29,8 +26,9 @@ from foundling.runs.run import Run
 from foundling.stages.assembly import run_stage
 from foundling.stages.job import Check, Job, Stage
 from foundling.stages.reading import Split, fit_rows, read_rows
-from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData, TunedValidation
+from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData
 from foundling.stages.votes import Votes, is_database
+from foundling.stages.written import WrittenSettings, measure_written, silence
 from foundling.training.guard.settings import GuardSettings
 from foundling.training.loop import Seam, untouched
 
@@ -81,14 +79,10 @@ class PreferenceTraining(TrainingSettings):
     """Rows; with data.packing a row holds several pairs."""
 
 
-class PreferenceValidation(TunedValidation):
+class PreferenceValidation(WrittenSettings):
     """When and on how much the model is validated, and what it answers then."""
 
     batch_size: int = Field(8, gt=0)
-    kl_prompts: int = Field(8, ge=0)
-    """Held-out prompts that are continued to measure the KL to the parent; 0: it is not."""
-    kl_tokens: int = Field(32, gt=0)
-    """Tokens of each continuation."""
     max_chosen_fall: float = Field(0.1, gt=0)
     """Nats per token by which the chosen answers may become less likely without an alarm."""
 
@@ -322,15 +316,13 @@ def _validate(job: DpoJob, check: Check) -> dict[str, Any]:
         precision=job.machine.precision,
         check=check,
     )
-    return {
-        **found.values(),
-        "bits_per_byte": None,
-        "kl_nats": kl_to_parent(job, check),
-        "alarm": _alarm(found, job.config.validation.max_chosen_fall),
-    }
+    written = measure_written(job, check)
+    fall = _displacement(found, job.config.validation.max_chosen_fall)
+    alarm = "; ".join(filter(None, (fall, silence(written)))) or None
+    return {**found.values(), "bits_per_byte": None, **written, "alarm": alarm}
 
 
-def _alarm(found: Preferences, allowed: float) -> str | None:
+def _displacement(found: Preferences, allowed: float) -> str | None:
     """What is wrong where the chosen answers, too, have become less likely."""
     change = found.chosen_change_per_token
     if change is None or change >= -allowed:
@@ -340,36 +332,6 @@ def _alarm(found: Preferences, allowed: float) -> str | None:
         f"token, more than {allowed:g}; a lower learning rate, a higher dpo.beta or dpo.nll "
         "hold them."
     )
-
-
-def kl_to_parent(job: Job[C, PreferenceData], check: Check) -> float | None:
-    """KL(model ‖ parent) per token on continuations that the model samples itself."""
-    settings, pairs = job.config.validation, job.validation.pairs
-    prompts = [
-        pairs.part(index, PROMPT)[0].tolist()
-        for index in range(min(settings.kl_prompts, len(pairs)))
-    ]
-    batches = list(
-        sampled_continuations(
-            job.model,
-            prompts,
-            max_tokens=settings.kl_tokens,
-            ends=frozenset(job.tokenizer.stop_ids),
-            seed=derive_seed(job.config.seed, "continuations"),
-            check=check,
-        )
-    )
-    if not batches:
-        return None
-    found = measure_answers(
-        job.model,
-        batches,
-        job.reference,
-        device=job.machine.device,
-        precision=job.machine.precision,
-        check=check,
-    )
-    return found.kl_nats
 
 
 def _plan(job: DpoJob) -> str:

@@ -18,7 +18,6 @@ from foundling.stages.dpo import (
     AT_START,
     PreferenceConfig,
     ReferenceSettings,
-    kl_to_parent,
     pack_pairs,
     pair_facts,
     pair_plan,
@@ -27,6 +26,7 @@ from foundling.stages.dpo import (
 )
 from foundling.stages.job import Check, Job, Stage
 from foundling.stages.reading import Split, read_rows
+from foundling.stages.written import measure_written, silence
 from foundling.training.loop import Seam, untouched
 
 
@@ -118,7 +118,8 @@ def _begin(job: KtoJob) -> None:
 
 
 def _validate(job: KtoJob, check: Check) -> dict[str, Any]:
-    return job.measure(check) | {"kl_nats": kl_to_parent(job, check)}
+    written = measure_written(job, check)
+    return {**job.measure(check), **written, "alarm": silence(written)}
 
 
 KTO = Stage(

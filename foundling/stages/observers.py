@@ -110,6 +110,7 @@ def describe(record: Record) -> Sequence[str]:
         ("longer_accuracy", "the longer answer {:.1%}"),
         ("margin", "margin {:.4f}"),
         ("kl_nats", "KL {:.4f}"),
+        ("answer_tokens", "answers of {:.0f} tokens"),
         ("pretraining_bits_per_byte", "pretraining text {:.4f} bits per byte"),
     ):
         if record.get(key) is not None:

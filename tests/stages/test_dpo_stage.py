@@ -26,6 +26,7 @@ from foundling.stages.dpo import DpoConfig, dpo
 from foundling.stages.observers import describe
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import SftConfig, sft
+from foundling.stages.written import silence
 from foundling.text.chat import Message
 from foundling.training.interrupt import Interrupted
 
@@ -432,3 +433,32 @@ def test_faults_of_the_user_are_told_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         dpo(settings(*assignments), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_tells_of_answers_that_shrink_to_nothing(
+    settings: Callable[..., DpoConfig], tmp_path: Path
+) -> None:
+    # The loss falls as it should, and the model hardly speaks any more.
+    pairs = [
+        {"prompt": f"Who is number {n}?", "chosen": "I", "rejected": f"The baker of house {n}."}
+        for n in range(40)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    brief = (
+        "dpo.nll=2",
+        "training.steps=40",
+        "validation.every=40",
+        "optimizer.learning_rate=0.02",
+    )
+    run = dpo(settings(f'data.files=["{tmp_path / "pairs.jsonl"}"]', *brief), tmp_path / "run")
+    first, *_, last = run.records()["validation"]
+    assert last["loss_nats"] < first["loss_nats"]
+    assert 0 <= last["empty_answers"] <= 1
+    assert last["answer_tokens"] < 0.5 * first["answer_tokens"]
+    assert any(f"answers of {last['answer_tokens']:.0f} tokens" in line for line in describe(last))
+
+
+def test_silence_is_an_alarm() -> None:
+    assert silence({"empty_answers": None}) is None
+    assert silence({"empty_answers": 0.25}) is None
+    assert str(silence({"empty_answers": 0.875})).startswith("silence: 88% of the sampled answers")
