@@ -40,6 +40,8 @@ class How(TypedDict, total=False):
     limit: the most rows to read.
     skip: how the user sets on_error, for the messages; empty where neither on_error nor columns
         can be set.
+    repair: how turns that are out of order are mended; by default they are faults.
+    mend: how the user sets repair, for the messages; empty where it cannot be set.
     """
 
     format: str
@@ -47,21 +49,18 @@ class How(TypedDict, total=False):
     on_error: OnError
     limit: int | None
     skip: str
+    repair: Collection[Repair]
+    mend: str
 
 
 def read_conversations(
-    inputs: Sequence[str | Path],
-    *,
-    repair: Collection[Repair] = (),
-    blank_answers: bool = False,
-    **how: Unpack[How],
+    inputs: Sequence[str | Path], *, blank_answers: bool = False, **how: Unpack[How]
 ) -> tuple[list[SourcedConversation], ParseReport]:
     """The conversations that the rows of `inputs` hold, in order.
 
     The good ones of labelled answers are conversations; the bad ones are counted as dropped.
 
     Args:
-        repair: how conversations that are out of order are mended; by default they are faults.
         blank_answers: the answers are looked at, not learned from: the last one may be empty, and
             weights do not matter.
         how: see How.
@@ -71,12 +70,12 @@ def read_conversations(
         ConfigError: the format is unknown or uncertain, or no row is left.
     """
 
-    def checked(held: Held, report: ParseReport) -> SourcedConversation:
+    def checked(held: Held) -> SourcedConversation:
         assert isinstance(held, SourcedConversation)
         if isinstance(held, LabelledConversation) and not held.label:
             raise Unwanted("labelled bad", f"{held.where}: the answer's label is false.")
-        advice = REPAIR if how.get("skip", SKIP) else ""
-        return _in_order(held, report, repair, advice, blank_answers=blank_answers)
+        held.check(blank_answers=blank_answers)
+        return held if blank_answers else _learned(held)
 
     return _read(inputs, ("conversations", "labelled answers"), checked, **how)
 
@@ -115,7 +114,7 @@ def read_labelled(
 
 
 def read_shown(
-    inputs: Sequence[str | Path], *, repair: Collection[Repair] = (), **how: Unpack[How]
+    inputs: Sequence[str | Path], **how: Unpack[How]
 ) -> tuple[list[SourcedConversation], ParseReport]:
     """All conversations of rows of any kind, to look at them: a pair is two, marked as such.
 
@@ -123,40 +122,19 @@ def read_shown(
         SourceError, ConfigError: as `read_conversations`.
     """
 
-    def checked(held: Held, report: ParseReport) -> list[SourcedConversation]:
+    def checked(held: Held) -> list[SourcedConversation]:
+        _checked(held)
         if isinstance(held, SourcedPair):
-            _checked(held, report)
             names = zip(("chosen", "rejected"), held.sides, strict=True)
             return [replace(side, where=f"{side.where} ({name})") for name, side in names]
-        held = _in_order(held, report, repair, "--repair merge,trim")
         if isinstance(held, LabelledConversation):
             held = replace(held, where=f"{held.where} (label {str(held.label).lower()})")
         return [held]
 
     kinds: tuple[Kind, ...] = ("conversations", "preferences", "labelled answers")
+    how.setdefault("mend", "--repair merge,trim")
     found, report = _read(inputs, kinds, checked, **how)
     return [conversation for some in found for conversation in some], report
-
-
-def _in_order(
-    held: SourcedConversation,
-    report: ParseReport,
-    repair: Collection[Repair],
-    advice: str,
-    *,
-    blank_answers: bool = False,
-) -> SourcedConversation:
-    """The conversation, repaired if asked for, and checked; `advice` is how to ask for it."""
-    if repair:
-        held, done = repaired(held, repair)
-        report.notes.update(done)
-    try:
-        held.check(blank_answers=blank_answers)
-    except SourceError as error:
-        if error.reason not in REPAIRABLE or repair or not advice:
-            raise
-        raise SourceError(error.reason, f"{error} {advice} repairs such rows.") from None
-    return held if blank_answers else _learned(held)
 
 
 REPAIRABLE = ("roles out of order", "empty answer")
@@ -177,7 +155,7 @@ def _learned(held: H) -> H:
     return held
 
 
-def _checked(held: Held, report: ParseReport) -> Held:
+def _checked(held: H) -> H:
     held.check()
     return _learned(held)
 
@@ -185,14 +163,18 @@ def _checked(held: Held, report: ParseReport) -> Held:
 def _read(
     inputs: Sequence[str | Path],
     kinds: Collection[Kind],
-    checked: Callable[[Held, ParseReport], _Found],
+    checked: Callable[[Held], _Found],
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "stop",
     limit: int | None = None,
     skip: str = SKIP,
+    repair: Collection[Repair] = (),
+    mend: str | None = None,
 ) -> tuple[list[_Found], ParseReport]:
+    if mend is None:
+        mend = REPAIR if skip == SKIP else ""
     name = format if format == "auto" else known_format(format, kinds)
     rows = Rows(inputs)
     report = ParseReport(forced=name != "auto", ignored_files=rows.ignored)
@@ -214,15 +196,23 @@ def _read(
         where, row = renamed(given)
         ignored |= dict.fromkeys(chosen.unread(row))
         try:
-            found.append(checked(chosen.read(where, row), report))
+            held, done = repaired(chosen.read(where, row), repair)
+            found.append(checked(held))
+            report.notes.update(done)
         except SourceError as error:
             if on_error == "stop" and not isinstance(error, Unwanted):
-                raise
+                raise error if repair else _with_advice(error, mend) from None
             report.drop(error)
     report.num_kept, report.ignored_columns = len(found), list(ignored)
     if not found:
         raise nothing_left(report)
     return found, report
+
+
+def _with_advice(error: SourceError, mend: str) -> SourceError:
+    if error.reason not in REPAIRABLE or not mend:
+        return error
+    return SourceError(error.reason, f"{error} {mend} repairs such rows.")
 
 
 def _good(rows: Rows, report: ParseReport, on_error: OnError, skip: str) -> Iterator[Row]:

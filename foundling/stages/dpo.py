@@ -148,7 +148,11 @@ def read_preferences(
     rows = [file for file in files if file not in own and not is_database(file)]
     if rows:
         found, report = read_pairs(
-            rows, format=data.format, columns=data.columns, on_error=data.on_error
+            rows,
+            format=data.format,
+            columns=data.columns,
+            on_error=data.on_error,
+            repair=data.repair,
         )
         lines += report.lines()
     if own:

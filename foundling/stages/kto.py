@@ -48,7 +48,11 @@ KtoJob = Job[KtoConfig, PreferenceData]
 def _read(job: KtoJob, files: Sequence[str], split: Split) -> list[LabelledConversation]:
     data = job.config.data
     found, report = read_labelled(
-        files, format=data.format, columns=data.columns, on_error=data.on_error
+        files,
+        format=data.format,
+        columns=data.columns,
+        on_error=data.on_error,
+        repair=data.repair,
     )
     job.log(report.lines())
     return found

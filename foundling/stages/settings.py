@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from foundling.base.config import Assignments, ConfigError, Section, load_toml, override
 from foundling.data.columns import Columns
 from foundling.data.examples import OnLong, Style
+from foundling.data.repair import Repairs
 from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
 from foundling.models.adapters import AdapterSettings
@@ -115,6 +116,8 @@ class TunedData(Section):
     columns: Columns = Field(default_factory=dict)
     """The files' name of a column by the format's: {prompt = "question"}, or "prompt=question"."""
     on_error: OnError = "stop"
+    repair: Repairs = ()
+    """How turns that are out of order are repaired: merge, trim; none: they are faults."""
     style: Style = "chat"
     """chat: roles and turns; plain: a prompt and its answer as text."""
     max_length: int | None = Field(None, gt=1)

@@ -11,7 +11,6 @@ from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples
 from foundling.data.reading import read_conversations
-from foundling.data.repair import Repairs
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
 from foundling.metrics.answers import measure_answers
@@ -30,8 +29,6 @@ from foundling.training.optimizers import OptimizerSettings
 class InstructionData(TunedData):
     """The conversations that are learned from, and how they become rows of tokens."""
 
-    repair: Repairs = ()
-    """How conversations that are out of order are repaired: merge, trim; none: they are faults."""
     learn: Learn = "all"
     """The answers that are learned of a conversation of several turns: all, or the last."""
 

@@ -1,16 +1,17 @@
 """Conversations out of order: refused with the setting that mends them, or mended and counted."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from foundling.base.config import ConfigError
-from foundling.data.conversations import SourcedConversation
-from foundling.data.reading import read_conversations
+from foundling.data.conversations import SourcedConversation, SourcedPair
+from foundling.data.reading import read_conversations, read_pairs
 from foundling.data.repair import Repair, parse_repair, repaired
 from foundling.data.source_errors import SourceError
-from foundling.text.chat import Message, Role
+from foundling.text.chat import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
 
@@ -50,6 +51,73 @@ def test_a_prompt_is_not_merged_with_its_answer() -> None:
     found, _ = repaired(talk("u:1 u:2 a:3 a:4", given=3), ("merge",))
     assert [message.content for message in found.messages] == ["1\n\n2", "3", "4"]
     assert found.given == 2
+
+
+def test_calls_of_tools_are_mended_whole() -> None:
+    call = Message("assistant", "", tool_calls=(ToolCall("w", "{}"),))
+    asked, result, said = (
+        Message("user", "Warm?"),
+        Message("tool", "20"),
+        Message("assistant", "Yes."),
+    )
+    blank, before = Message("assistant", " "), Message("assistant", "Let me see.")
+
+    def mended(*messages: Message, how: tuple[Repair, ...]) -> tuple[Message, ...]:
+        return repaired(SourcedConversation("here", messages), how)[0].messages
+
+    whole = (asked, call, result, result, said)
+    for how in (("merge",), ("trim",), ("merge", "trim")):
+        assert mended(*whole, how=how) == whole  # type: ignore[arg-type]
+    assert mended(*whole, asked, call, result, blank, asked, said, how=("trim",)) == (
+        *whole,
+        asked,
+        said,
+    )
+    assert mended(result, *whole, asked, how=("trim",)) == whole
+    assert mended(*whole[:3], how=("trim",)) == whole[:2]
+    talking = replace(call, content="Let me see.")
+    assert mended(asked, before, call, result, said, how=("merge",)) == (
+        asked,
+        talking,
+        result,
+        said,
+    )
+    both = replace(call, tool_calls=call.tool_calls * 2)
+    assert mended(asked, call, call, result, said, how=("merge",)) == (asked, both, result, said)
+    assert mended(asked, call, said, how=("merge",)) == (asked, call, said)
+
+
+def test_answers_of_different_weights_stay_apart() -> None:
+    turns = (Message("user", "a"), Message("assistant", "b", weight=0), Message("assistant", "c"))
+    assert repaired(SourcedConversation("here", turns), ("merge",))[0].messages == turns
+    thought = Message("assistant", "b", reasoning="x"), Message("assistant", "c", reasoning="y")
+    (joined,) = repaired(SourcedConversation("here", thought), ("merge",))[0].messages
+    assert joined == Message("assistant", "b\n\nc", reasoning="x\n\ny")
+    developer = Message("developer", "Be terse.")
+    later = (
+        *turns[:1],
+        Message("assistant", "c"),
+        developer,
+        *turns[:1],
+        Message("assistant", "c"),
+    )
+    found = repaired(SourcedConversation("here", later), ("merge",))[0].messages[2]
+    assert found == Message("user", "Be terse.\n\na")
+
+
+def test_pairs_are_mended_on_both_sides_or_not_at_all(tmp_path: Path) -> None:
+    front = [{"role": "user", "content": "Hi"}, {"role": "user", "content": "you"}]
+    sides = [[*front, {"role": "assistant", "content": text}] for text in ("Yes?", "Go away.")]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"chosen": sides[0], "rejected": sides[1]}) + "\n")
+    with pytest.raises(SourceError, match=r'data\.repair = \["merge", "trim"\] repairs such rows'):
+        read_pairs([file])
+    (pair,), report = read_pairs([file], repair=("merge", "trim"))
+    assert [message.content for message in pair.chosen] == ["Hi\n\nyou", "Yes?"]
+    assert (pair.prompt, pair.given) == (pair.rejected[:1], 1)
+    assert "conversations with turns joined: 1" in report.lines()
+    empty = SourcedPair("here", talk("u:1 a:2").messages, talk("u:1 a:").messages, 1)
+    assert repaired(empty, ("trim",)) == (empty, [])
 
 
 def test_the_error_names_the_setting_and_the_report_counts(tmp_path: Path) -> None:
