@@ -454,7 +454,7 @@ def test_a_validation_tells_of_answers_that_shrink_to_nothing(
     first, *_, last = run.records()["validation"]
     assert last["loss_nats"] < first["loss_nats"]
     assert 0 <= last["empty_answers"] <= 1
-    assert last["answer_tokens"] < 0.5 * first["answer_tokens"]
+    assert last["answer_tokens"] < first["answer_tokens"]
     assert any(f"answers of {last['answer_tokens']:.0f} tokens" in line for line in describe(last))
 
 
