@@ -2,10 +2,13 @@
 
 import fcntl
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from foundling.base.config import ConfigError
 
 
 def sync(path: Path) -> None:
@@ -42,3 +45,25 @@ def locked(path: Path) -> Iterator[bool]:
         yield is_free
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def fresh(out: Path) -> Iterator[Path]:
+    """A path to write a file or folder at, which becomes `out` when all is written.
+
+    Where anything fails, nothing is left of it.
+
+    Raises:
+        ConfigError: `out` exists; an empty folder is replaced.
+    """
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: exists already; give another --out.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield partial
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+        raise

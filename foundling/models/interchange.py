@@ -63,7 +63,7 @@ def load(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageMod
     Raises:
         ConfigError: the folder holds no model that Foundling can express exactly.
     """
-    model = skeleton(_read_config(folder)[1])
+    model = skeleton(read_config(folder)[1])
     load_weights(model, folder, dtype)
     return model
 
@@ -80,7 +80,7 @@ def load_weights(
         ConfigError: they are not all there, not of this shape, or not safetensors; the model is
             as it was.
     """
-    model_type, _ = _read_config(folder)
+    model_type, _ = read_config(folder)
     names, ours = _names(model_type, model), _parameters(model)
     try:
         found = weight_files.find(folder)
@@ -114,7 +114,7 @@ def _names(model_type: str | None, model: LanguageModel) -> list[layouts.Name]:
     return layouts.tensor_names(model_type, list(_parameters(model)), model.spec)
 
 
-def _read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
+def read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
     """The architecture (None: our own names), and the `spec` of our model."""
     path = folder / "config.json"
     config = load_json(path)

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
@@ -135,6 +137,17 @@ def open_model(folder: Path) -> LanguageModel:
     load_adapter_weights(model, folder)
     adapters.merge(model)
     return model
+
+
+@contextmanager
+def merged(folder: Path) -> Iterator[Path]:
+    """The folder of a model; of an adapter, that of a plain model for as long as it is needed."""
+    if not (folder / ADAPTER).is_file():
+        yield folder
+        return
+    with TemporaryDirectory() as name:
+        save_model(open_model(folder), Tokenizer.load(folder), Path(name), token_ids(folder))
+        yield Path(name)
 
 
 def base_of(folder: Path) -> Path:

@@ -11,7 +11,8 @@ from foundling.base import durable
 from foundling.base.config import ConfigError, load_json, load_toml
 from foundling.models.language_model import LanguageModel
 from foundling.runs import checkpoint
-from foundling.runs.model_folder import MODEL_FILES, is_model, open_model
+from foundling.runs.hub import download
+from foundling.runs.model_folder import is_model, open_model
 from foundling.runs.records import (
     best_validation,
     by_split,
@@ -182,7 +183,7 @@ def find_model(source: Path | str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    folder = _from_hub(str(source)) if str(source).startswith("hub:") else Path(source)
+    folder = download(str(source)) if str(source).startswith("hub:") else Path(source)
     if (folder / "checkpoints").is_dir():
         found = checkpoint.best_whole(folder / "checkpoints")
         if found is None:
@@ -196,20 +197,6 @@ def find_model(source: Path | str) -> Path:
     if not is_model(folder):
         raise ConfigError(f"{folder}: neither a run, a checkpoint nor a model folder.")
     return folder
-
-
-def _from_hub(source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    name, _, revision = source.removeprefix("hub:").partition("@")
-    try:
-        return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=list(MODEL_FILES))
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{source}: cannot be loaded from the hub: {first_line}") from None
 
 
 def find_runs(folder: Path) -> list[Run]:
