@@ -70,11 +70,18 @@ class ValidationSettings(Section):
 
 
 class ForgettingSettings(Section):
-    """The text on which it is measured what the model forgets of its parent's training."""
+    """On what it is measured what the model forgets of its parent: text, and answers."""
 
     data: str | None = None
     """A token store, whose validation split is read; None: the one the parent learned from."""
     max_tokens: int = Field(50_000, gt=1)
+    prompts: tuple[str, ...] = ()
+    """Files of conversations. The parent answers their prompts before the first step, greedily, and
+    it is measured how likely these answers stay. Best of other instructions than are learned."""
+    num_prompts: int = Field(16, gt=0)
+    """How many of them, the first ones."""
+    answer_tokens: int = Field(48, gt=0)
+    """Tokens of an answer at the most."""
 
 
 class StageConfig(Section):
