@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import nn
 
 from foundling.base.config import ConfigError, load_json
-from foundling.data.examples import Style
+from foundling.data.rendering import Style
 from foundling.models import widened
 from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import copy_model, fingerprint, open_model

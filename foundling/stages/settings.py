@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from foundling.base.config import Assignments, ConfigError, Section, load_toml, override
 from foundling.data.columns import Columns
-from foundling.data.examples import OnLong, Style
+from foundling.data.rendering import OnLong, SpecialTokens, Style
 from foundling.data.repair import Repairs
 from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
@@ -127,6 +127,8 @@ class TunedData(Section):
     """How turns that are out of order are repaired: merge, trim; none: they are faults."""
     style: Style = "chat"
     """chat: roles and turns; plain: a prompt and its answer as text."""
+    special_tokens: SpecialTokens = "text"
+    """What a text that spells a special token becomes: text, or that token (parse; with plain)."""
     max_length: int | None = Field(None, gt=1)
     """Tokens of a prompt with one answer; None: as many as the context holds."""
     on_long: OnLong = "error"
