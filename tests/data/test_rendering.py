@@ -1,4 +1,4 @@
-"""From messages to tokens, as chats and as plain text: what is refused, and text that spells tokens."""
+"""From messages to tokens, in chats and plain text: what is refused, and spelled special tokens."""
 
 import pytest
 
