@@ -104,6 +104,7 @@ def random_models(folder: Path) -> list[Path]:
     from foundling.models.gguf_layouts import GGUF_LAYOUTS
     from foundling.text.tokenizer import Tokenizer
 
+    tokenizer = Tokenizer.train_bytes(TEXTS, SIZES["vocab_size"])
     made = []
     for name, config in FAMILIES.items():
         model_type = name.partition(",")[0]
@@ -111,12 +112,11 @@ def random_models(folder: Path) -> list[Path]:
             print(f"{name}: not known, left out", file=sys.stderr)
             continue
         torch.manual_seed(1)
-        given = {**SIZES, "model_type": model_type, **config}
+        given = {**SIZES, "model_type": model_type, "vocab_size": tokenizer.vocab_size, **config}
         model = rebuild(layouts.read_config(model_type, given))
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-        tokenizer = Tokenizer.train_bytes(TEXTS, 310)
         path = folder / name.replace(", ", "-").replace(" ", "-")
         interchange.save(model, path, tokenizer.mark_ids())
         tokenizer.save(path)
@@ -226,7 +226,8 @@ def compare(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
             (i for i, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b),
             min(len(tokens), len(other)),
         )
-        return {"token": at, "margin": round(margins[at], 5) if at < len(margins) else None}
+        margin = round(margins[at], 5) if at < len(margins) else None
+        return {"token": at, "margin": margin, "ours": tokens[at:][:1], "peer": other[at:][:1]}
 
     texts = [a == b for a, b in zip(mine["texts"], theirs["texts"], strict=True)]
     apart = [abs(a - b) for a, b in zip(mine["logits"], theirs["logits"], strict=False)]
