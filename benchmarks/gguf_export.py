@@ -7,7 +7,7 @@ and the answer in a chat with where it ends. Where two greedy texts part, `margi
 nats ours preferred its token to the next. Without a model, small ones with random weights of every
 architecture are taken.
 
-    python benchmarks/gguf_export.py [MODEL ...] [--types f32 q8_0] --peer-python PYTHON [--quick] [--json]
+    python benchmarks/gguf_export.py [MODEL ...] [--types f32 q8_0] --peer-python PYTHON [--quick]
 """
 
 import argparse
