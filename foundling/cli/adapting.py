@@ -24,8 +24,10 @@ SHORTHANDS = (
     ),
     Shorthand("--labels", "task.labels", "Words for the answers.", "0=negative,..."),
     Shorthand(
-        "--template", "task.template", r"How an example reads (default: {text}\nAnswer: {answer}).",
-        "TEXT", read=lambda flag, text: text.replace("\\n", "\n"),
+        "--template", "task.templates",
+        r"How an example reads (default: {text}\nAnswer: {answer}). Give several: the best one on "
+        "examples to learn from is taken.",
+        "TEXT", list[str], read=lambda flag, texts: [text.replace("\\n", "\n") for text in texts],
     ),
     Shorthand("--limit", "task.limit", "The most test items.", "N", int),
     Shorthand("--seeds", "seeds", "Draws and orders of the examples.", "N", int),
@@ -56,9 +58,9 @@ def adapt(
     from foundling.training.interrupt import Interrupted
 
     values = settings_of(config, settings_by(given), settings)
-    parsed, task = adapting.parse_adapt(values)
+    parsed, task, templates = adapting.parse_adapt(values)
     try:
-        report = adapting.adapt(run, task, parsed, out, keep_runs=keep_runs)
+        report = adapting.adapt(run, task, parsed, out, templates=templates, keep_runs=keep_runs)
     except (Interrupted, KeyboardInterrupt):
         say("interrupted; what was measured is saved. The same command resumes it.")
         raise typer.Exit(130) from None

@@ -18,7 +18,7 @@ from foundling.base.precision import PRECISIONS
 from foundling.evaluation.few_shot import SHORTENED, Learner, Prompts, shot_of, shot_task
 from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
-from foundling.evaluation.tasks import Example, Task, TaskSettings, read_task, without
+from foundling.evaluation.tasks import Example, Task, TaskSettings, Template, read_task, without
 from foundling.experiments.measurements import Measurements
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
@@ -34,17 +34,25 @@ from foundling.training.progress import reporting_to
 
 logger = logging.getLogger(__name__)
 
+TRIALS, TRIAL_SHOTS = 64, 8
+"""The examples on which templates are compared, and how many stand before each."""
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
 """Settings that say what is measured, not how; with others, the same folder holds more."""
-WATCHED = 32  # examples on which a run shows its own loss; nothing is chosen by it
+WATCHED, WATCHED_EVERY = 32, 5
+"""The examples learned from that say when they are known, and the steps between two looks."""
 
 
 class TuneSettings(Section):
-    """How gradient descent learns: a fixed number of steps, the last weights, whatever `n`."""
+    """How gradient descent learns: until the examples are known, or for a number of steps.
+
+    The test items say nothing of when it ends; the last weights count.
+    """
 
     steps: int = Field(100, gt=0)
-    """The fewest; with many examples, as many as `epochs` takes."""
+    """The most; with many examples, as many as `epochs` takes."""
+    stop_below: float = Field(0.05, ge=0)
+    """The loss in nats a token, on examples learned from, below which it ends; 0: all steps."""
     epochs: float = Field(3.0, gt=0)
     batch_size: int = Field(16, gt=0)
     """Examples in one step, or all of them where there are fewer."""
@@ -88,12 +96,15 @@ class AdaptTask(TaskSettings):
     """Labelled examples to learn from."""
     test: Path | None = None
     """The test items; None: some of `file`."""
+    templates: tuple[str, ...] = ()
+    """Several in place of `template`: that with which examples in the prompt help most is taken,
+    as measured on TRIALS of the examples to learn from; the test items are not looked at."""
     limit: int = Field(200, gt=0)
     """The most test items."""
 
 
-def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task]:
-    """The settings of a TOML file, and the task that its section `task` describes.
+def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task, tuple[Template, ...]]:
+    """The settings of a TOML file, the task that its section `task` describes, its templates.
 
     Raises:
         ConfigError: a setting is wrong, or the task cannot be read.
@@ -102,7 +113,10 @@ def parse_adapt(values: Mapping[str, Any]) -> tuple[AdaptConfig, Task]:
     if "task" not in values:
         raise ConfigError("task: give --task FILE, the labelled examples to learn from.")
     task = AdaptTask.parse(values["task"], "task")
-    return config, read_task(task.file, task.test, task, limit=task.limit, seed=config.seed)
+    templates = tuple(map(Template, task.templates or (task.template,)))
+    how = task.model_copy(update={"template": templates[0].pattern})
+    found = read_task(task.file, task.test, how, limit=task.limit, seed=config.seed)
+    return config, found, templates
 
 
 def adapt(
@@ -111,12 +125,14 @@ def adapt(
     config: AdaptConfig,
     out: Path,
     *,
+    templates: Sequence[Template] = (),
     keep_runs: bool = False,
 ) -> Path:
     """Measure the task by every way, number and seed that `out` lacks, and write the report.
 
     The examples of a seed are the same for all ways: the first ones of one order. The runs of
-    fine-tuning are removed once they are measured, unless `keep_runs`.
+    fine-tuning are removed once they are measured, unless `keep_runs`. Of several `templates` the
+    best one is taken for all, see `AdaptTask`.
 
     Raises:
         ConfigError: the settings are at fault, or `out` holds something else.
@@ -127,7 +143,7 @@ def adapt(
     parent = Parent.find(source)
     model = parent.load()
     machine = Machine.of(training, model, model.max_context or 256)
-    bench = _Bench(parent, model, machine, task, config, out)
+    bench = _Bench(parent, model, machine, task, config, out, templates)
     book = Measurements.open(out, bench.identity, bench.facts, free=FREE)
     for note in bench.task.notes:
         logger.info(note)
@@ -165,12 +181,22 @@ class _Bench:
         task: Task,
         config: AdaptConfig,
         out: Path,
+        templates: Sequence[Template] = (),
     ) -> None:
         self.parent, self.machine, self.config, self.out = parent, machine, config, out
         self.model, self.max_context = model.to(machine.device), model.max_context
         self.scorer = ModelScorer(
             self.model, parent.tokenizer(), str(parent.folder), "", precision=machine.precision
         )
+        self.tried = _tried(task, templates, self.scorer) if len(templates) > 1 else []
+        for one in self.tried:
+            logger.info(
+                f"template {one['template']!r}: {one['accuracy']:.1%} of {one['items']} examples "
+                f"to learn from, k = {one['number']}"
+            )
+        if self.tried:
+            best = max(self.tried, key=lambda one: one["accuracy"])
+            task = replace(task, template=Template(best["template"]))
         self.task, self.longest = _fitting(task, self.scorer)
         self.learner = Learner(self.scorer, shot_task(self.task))
 
@@ -202,6 +228,7 @@ class _Bench:
                 "name": task.name,
                 "labels": task.labels,
                 "template": task.template.pattern,
+                "templates": self.tried,
                 "num_train": len(task.train),
                 "num_test": len(task.test),
                 "chance": task.chance,
@@ -325,7 +352,13 @@ class _Bench:
             },
             "optimizer": {"kind": "adamw", "learning_rate": rates[way]},
             "schedule": {"warmup_steps": steps // 10, "decay_share": 1.0},
-            "validation": {"every": steps},
+            "guard": {"enabled": False},
+            "validation": {
+                "every": WATCHED_EVERY if tune.stop_below else steps,
+                "batch_size": WATCHED,
+                "patience": 0,
+                "stop_below": tune.stop_below,
+            },
             "checkpoint": {"every": steps, "keep_best": False, "keep_last": 1},
             "followers": {"report": False},  # `foundling report` draws that of a run kept
         }
@@ -349,6 +382,33 @@ def _right(learner: Learner, prompts: Prompts) -> dict[str, list[float]]:
     right = learner.ask([item for item in prompts.items if item is not None]).right
     names = {"in_context": "sum", "calibrated": "calibrated"}
     return {name: right[way] for name, way in names.items() if way in right}
+
+
+def _tried(task: Task, templates: Sequence[Template], scorer: ModelScorer) -> list[dict[str, Any]]:
+    """The accuracy in context by each template on examples to learn from, the same for all.
+
+    Raises:
+        ConfigError: there are too few examples.
+    """
+    order = task.draw(len(task.train), 0)
+    shots, asked = order[:TRIAL_SHOTS], order[TRIAL_SHOTS:][:TRIALS]
+    if not asked:
+        raise ConfigError(f"{len(templates)} templates: too few examples to choose between them.")
+    found = []
+    for template in templates:
+        trial, _ = _fitting(replace(task, template=template, train=shots, test=asked), scorer)
+        learner = Learner(scorer, shot_task(trial))
+        before = [shot_of(trial, example) for example in trial.train]
+        right = _right(learner, learner.behind([before] * len(trial.test)))["in_context"]
+        found.append(
+            {
+                "template": template.pattern,
+                "accuracy": sum(right) / len(right),
+                "items": len(right),
+                "number": len(before),
+            }
+        )
+    return found
 
 
 def _fitting(task: Task, scorer: ModelScorer) -> tuple[Task, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
-from foundling.statistics.learning_curve import curves_of, hit_of, verdict
+from foundling.statistics.learning_curve import curves_of, gaps, hit_of, verdict
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,9 @@ class Measurements:
         content = self.content
         curves = curves_of(content["measurements"])
         content["curves"] = {way: [p.values() for p in points] for way, points in curves.items()}
-        content["verdict"] = verdict(curves, content["task"]["majority"])
+        apart = gaps(content["measurements"])
+        content["gaps"] = [gap.values() for gap in apart]
+        task = content["task"]
+        content["verdict"] = verdict(curves, task["majority"], task["template"], apart)
         text = json.dumps(content, indent=1, ensure_ascii=False)
         durable.replace(self.path, text.encode())

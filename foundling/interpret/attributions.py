@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -16,6 +18,14 @@ from foundling.interpret.words import Reading, read
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
 
+Part = tuple[float, float]
+"""Where a part of a path begins and ends, as shares of the way."""
+STEPS, MOST_STEPS = 32, 1024
+"""Steps of integrated gradients at the start, and the most that they are refined to."""
+GAP = 0.02
+"""How far integrated gradients may be from adding up: of the difference, or nats below 1 nat."""
+AT_ONCE = 16  # points of the path in one pass
+
 
 @dataclass(frozen=True)
 class Attribution:
@@ -23,24 +33,44 @@ class Attribution:
 
     Summed over a word's tokens. Without `steps`, gradient · embedding: to first order what making
     the word's embedding a share s larger adds, over s. With `steps`, integrated gradients: the sum
-    of `scores` is `log_prob` less that behind a text of nothing but the mean embedding.
+    of `scores` is `difference`, `log_prob` less that behind a text of nothing but the mean
+    embedding, to within `gap` nats: so far are the parts of the path off, all added up. `steps`
+    says in how many parts it was walked.
     """
 
     reading: Reading
     continuation: str
     log_prob: float
     scores: Float[Tensor, " words"]
+    steps: int = 0
+    difference: float = 0.0
+    gap: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the scores add up to what they explain."""
+        return self.gap <= GAP * max(1.0, abs(self.difference))
 
 
 def attribute(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, continuation: str, *, steps: int = 0
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    continuation: str,
+    *,
+    steps: int = 0,
+    most_steps: int | None = None,
 ) -> Attribution:
     """What each word of `text` does for what follows it, such as " lane".
 
     Norms make a model nearly blind to the length of an embedding, so gradient · input is small
-    where a word matters much; 32 `steps` from the mean embedding do not have this fault.
+    where a word matters much; `steps` from the mean embedding do not have this fault. Up to
+    `most_steps` (None: `steps`), those parts of the path are halved over which the gradients do
+    not add up to the change of the log-probability, until all of them together do.
+
     Source: Shrikumar et al. 2016, Not Just a Black Box, section 2 (gradient · input); Sundararajan
-    et al. 2017, equation 1 (integrated gradients, here at the middle of each step).
+    et al. 2017, equation 1 (integrated gradients, here at the middle of each step) and section 5
+    (the sum is checked, and steps added).
 
     Raises:
         ConfigError: no continuation, no text, or more than the model reads.
@@ -56,34 +86,102 @@ def attribute(
             f"the text has {len(row) - 1:,} tokens with its continuation and the model reads at "
             f"most {model.max_context:,}: give a shorter one."
         )
-    length = len(reading.tokens)
     tokens = torch.tensor([row], device=model.embed.weight.device)
-    own = model.embed.weight.detach()[tokens[:, :-1]]
-    away = torch.zeros_like(own)
-    away[:, :length] = own[:, :length]
-    if steps:
-        away[:, :length] -= model.embed.weight.detach().mean(0)
-    shares = (torch.arange(steps, device=own.device) + 0.5) / steps if steps else own.new_ones(1)
-    path = (own - (1 - shares.to(own))[:, None, None] * away).requires_grad_()
-    hook = model.embed.register_forward_hook(lambda *_: path)
-    try:
-        with torch.enable_grad():
-            total = _log_prob(model, tokens.expand(len(path), -1), length).sum()
-            (gradient,) = torch.autograd.grad(total, path)
-    finally:
-        hook.remove()
-    with torch.no_grad():
-        log_prob = _log_prob(model, tokens, length).item()
-    by_token = (gradient.mean(0) * away[0]).sum(-1)[:length].cpu()
+    path = _Path(model, tokens, len(reading.tokens), from_mean=steps > 0)
+    (log_prob,) = path.log_probs([1.0])
+    if not steps:
+        by_token, gap, difference = path.gradients([1.0])[0], 0.0, 0.0
+    else:
+        by_token, gap, difference, steps = _integrated(path, steps, most_steps or steps)
     scores = reading.membership.to(by_token) @ by_token
-    return Attribution(reading, continuation, log_prob, scores)
+    return Attribution(reading, continuation, log_prob, scores, steps, difference, gap)
+
+
+def _integrated(
+    path: "_Path", steps: int, most_steps: int
+) -> tuple[Float[Tensor, " length"], float, float, int]:
+    """The integral of the gradients by token, its gap, what it is to add up to, and the steps."""
+    ends = [number / steps for number in range(steps + 1)]
+    values = dict(zip(ends, path.log_probs(ends), strict=True))
+    parts = path.parts(list(pairwise(ends)))
+    while True:
+        difference = values[1.0] - values[0.0]
+        gaps = {
+            (a, b): abs(float(added.sum()) - values[b] + values[a])
+            for (a, b), added in parts.items()
+        }
+        gap, allowed = sum(gaps.values()), GAP * max(1.0, abs(difference))
+        if gap <= allowed or len(parts) >= most_steps:
+            return torch.stack(list(parts.values())).sum(0), gap, difference, len(parts)
+        worst = sorted(gaps, key=lambda part: -gaps[part])[: most_steps - len(parts)]
+        kept = gap - np.cumsum([gaps[part] for part in worst])
+        halved = worst[: 1 + int((kept > allowed / 2).sum())]
+        middles = [sum(part) / 2 for part in halved]
+        values |= zip(middles, path.log_probs(middles), strict=True)
+        parts |= path.parts(
+            [half for (a, b), m in zip(halved, middles, strict=True) for half in ((a, m), (m, b))]
+        )
+        for part in halved:
+            del parts[part]
+
+
+class _Path:
+    """The straight line from a text of nothing (share 0) to a text (share 1), in embeddings.
+
+    Nothing is the mean embedding, or zero. What is continued stays as it is.
+    """
+
+    def __init__(
+        self, model: LanguageModel, tokens: Int[Tensor, "1 time"], length: int, *, from_mean: bool
+    ) -> None:
+        self.model, self.tokens, self.length = model.eval(), tokens, length
+        with torch.no_grad():
+            self.own = model.embed(tokens[:, :-1])
+            self.away = torch.zeros_like(self.own)
+            self.away[:, :length] = self.own[:, :length]
+            if from_mean:
+                every = torch.arange(model.embed.weight.shape[0], device=tokens.device)
+                means = [model.embed(some).double().sum(0) for some in torch.split(every, 8192)]
+                mean = torch.stack(means).sum(0) / len(every)
+                self.away[:, :length] -= mean.to(self.own)
+
+    def log_probs(self, shares: Sequence[float]) -> list[float]:
+        """The log-probability of the continuation at each share of the way, in nats."""
+        with torch.no_grad():
+            return [x for some in self._at(shares) for x in self._log_prob(some).tolist()]
+
+    def gradients(self, shares: Sequence[float]) -> Float[Tensor, "shares length"]:
+        """How fast the log-probability grows along the whole way, by token, at each share."""
+        found = []
+        for some in self._at(shares):
+            with torch.enable_grad():
+                total = self._log_prob(some.requires_grad_()).sum()
+                (gradient,) = torch.autograd.grad(total, some)
+            found.append((gradient * self.away).sum(-1)[:, : self.length].cpu())
+        return torch.cat(found)
+
+    def parts(self, ends: Sequence[Part]) -> dict[Part, Float[Tensor, " length"]]:
+        """What each part of the way adds, by token: the gradient at its middle by its length."""
+        slopes = self.gradients([(a + b) / 2 for a, b in ends])
+        return {(a, b): slope * (b - a) for (a, b), slope in zip(ends, slopes, strict=True)}
+
+    def _at(self, shares: Sequence[float]) -> Iterator[Float[Tensor, "batch time dim"]]:
+        for some in torch.split(torch.tensor(shares).to(self.own), AT_ONCE):
+            yield self.own - (1 - some)[:, None, None] * self.away
+
+    def _log_prob(self, embedded: Float[Tensor, "batch time dim"]) -> Float[Tensor, " batch"]:
+        hook = self.model.embed.register_forward_hook(lambda *_: embedded)
+        try:
+            return _log_prob(self.model, self.tokens.expand(len(embedded), -1), self.length)
+        finally:
+            hook.remove()
 
 
 def _log_prob(
     model: LanguageModel, tokens: Int[Tensor, "batch time"], length: int
 ) -> Float[Tensor, " batch"]:
     """The log-probability of all tokens from `length` on, in nats."""
-    hidden = model.eval().hidden(tokens[:, :-1])[:, length - 1 :]
+    hidden = model.hidden(tokens[:, :-1])[:, length - 1 :]
     table = model.logits(hidden).log_softmax(-1)
     return table.gather(2, tokens[:, length:, None]).sum((1, 2))
 

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from foundling.interpret.attributions import ablate_heads, attribute
+from foundling.interpret.attributions import MOST_STEPS, STEPS, Attribution, ablate_heads, attribute
 from foundling.interpret.words import Reading
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
-
-STEPS = 32
-"""Steps of integrated gradients."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,10 @@ class Evidence:
     continuations: tuple[str, str]
     log_odds: float
     gradients: Float[Tensor, " words"]
-    integrated: Float[Tensor, " words"]
+    integrated: Float[Tensor, " words"] | None
+    """None where they do not add up."""
+    paths: tuple[Attribution, Attribution]
+    """The integrated gradients of either continuation."""
     changes: Float[Tensor, "layers heads"]
 
 
@@ -40,14 +40,17 @@ def causal_evidence(
     """
     asked = continuations(text, antecedents)
     plain = [attribute(model, tokenizer, text, one) for one in asked]
-    path = [attribute(model, tokenizer, text, one, steps=STEPS) for one in asked]
+    first, second = (
+        attribute(model, tokenizer, text, one, steps=STEPS, most_steps=MOST_STEPS) for one in asked
+    )
     ablation = ablate_heads(model, tokenizer, text, asked)
     return Evidence(
         plain[0].reading,
         asked,
         ablation.log_odds,
         plain[0].scores - plain[1].scores,
-        path[0].scores - path[1].scores,
+        first.scores - second.scores if first.is_complete and second.is_complete else None,
+        (first, second),
         ablation.changes,
     )
 

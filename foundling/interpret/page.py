@@ -19,6 +19,7 @@ from foundling.interpret.antecedents import (
     antecedent_scores,
     occurrences,
 )
+from foundling.interpret.attributions import GAP
 from foundling.interpret.blocks import SCALE, blocks
 from foundling.interpret.coreferences import village_coreferences
 from foundling.interpret.evidence import Evidence, causal_evidence
@@ -118,6 +119,7 @@ def attention_page(
         suffix=suffix.strip(),
         error=error,
         rankings=rankings,
+        gap=GAP,
         evidence=[_evidence(one) for one in evidence],
         antecedents=antecedents,
         parameters=model.num_parameters(),
@@ -215,10 +217,12 @@ def _ranking_facts(title: str, scores: AntecedentScores, left_out: int) -> dict[
 
 
 def _evidence(found: Evidence) -> dict[str, Any]:
+    hidden = found.integrated is None
+    sums = [0.0] * len(found.gradients) if found.integrated is None else found.integrated.tolist()
     words = [
         (word.text.strip() or "␣", gradient, integrated)
         for word, gradient, integrated in zip(
-            found.reading.words, found.gradients.tolist(), found.integrated.tolist(), strict=True
+            found.reading.words, found.gradients.tolist(), sums, strict=True
         )
     ]
     if found.reading.words[0].stop == 0:
@@ -228,6 +232,8 @@ def _evidence(found: Evidence) -> dict[str, Any]:
         "continuations": found.continuations,
         "log_odds": found.log_odds,
         "words": words,
+        "hidden": hidden,
+        "paths": found.paths,
         "most_gradient": max(abs(word[1]) for word in words) or 1.0,
         "most_integrated": max(abs(word[2]) for word in words) or 1.0,
         "changes": found.changes.tolist(),

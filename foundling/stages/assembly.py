@@ -106,6 +106,7 @@ def run_stage(
                     config.validation.every,
                     validate_first=job.parent is not None,
                     patience=config.validation.patience,
+                    stop_below=config.validation.stop_below,
                 ),
                 checkpointing=config.checkpoint,
                 run=run,
@@ -122,8 +123,13 @@ def run_stage(
             try:
                 loop.train()
                 if loop.progress.step < job.steps:
+                    best = loop.progress.best_loss_nats
+                    is_low = best is not None and best < config.validation.stop_below
                     progress.message(
-                        f"ended early: no better validation since step {loop.progress.best_step}"
+                        "ended early: the validation loss is below validation.stop_below"
+                        if is_low
+                        else f"ended early: no better validation since step "
+                        f"{loop.progress.best_step}"
                     )
             except (TrainingStopped, Interrupted):
                 with suppress(OSError):  # a full disk is no reason to hide why it stopped

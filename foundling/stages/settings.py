@@ -63,6 +63,8 @@ class ValidationSettings(Section):
     batch_size: int = Field(32, gt=0)
     patience: int = Field(0, ge=0)
     """Validations without a new best after which the run ends early; 0: it never does."""
+    stop_below: float = Field(0.0, ge=0)
+    """The validation loss in nats below which the run ends early; 0: it never does."""
     prompts: tuple[str, ...] = ("",)
     """Each is continued or answered at every validation; an empty list writes no samples."""
     sample_tokens: int = Field(64, gt=0)

@@ -22,6 +22,8 @@ class Estimate:
     interval: Interval
     n: int
     num_groups: int
+    p_value: float | None = None
+    """Two-sided, that the mean is 0, where draws and items are crossed."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ def crossed(table: npt.NDArray[np.float64], *, are_gains: bool = False) -> Estim
     else:
         spread = of_items**2 / (items - 1) + of_draws**2 / (draws - 1)
         degrees = (of_items + of_draws) ** 2 / spread
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * math.sqrt(variance)
-    return Estimate(mean, math.sqrt(variance), (mean - reach, mean + reach), items, items)
+    error = math.sqrt(variance)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, degrees))
+    return Estimate(mean, error, (mean - reach, mean + reach), items, items, p_value)
 
 
 def difference(

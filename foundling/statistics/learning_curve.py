@@ -85,7 +85,56 @@ def crossing(points: Sequence[Point], accuracy: float) -> int | None:
     return next((point.number for point in points if point.low > accuracy), None)
 
 
-def verdict(curves: Curves, majority: float) -> list[str]:
+@dataclass(frozen=True)
+class Gap:
+    """How much more accurate a way is than the prompt after the same `number` of examples.
+
+    Item by item on the same draws, with a 95% interval over draws and test items.
+    """
+
+    way: str
+    number: int
+    value: float
+    low: float
+    high: float
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        points, ends = 100 * abs(self.value), sorted((100 * self.low, 100 * self.high))
+        side = "above" if self.value > 0 else "below"
+        shown = "" if self.low > 0 or self.high < 0 else ": no difference shown"
+        return (
+            f"{_title(WAYS[self.way])} on the same {self.number:,} examples: {points:.1f} points "
+            f"{side} the prompt ({ends[0]:+.1f} to {ends[1]:+.1f}){shown}."
+        )
+
+
+def gaps(measurements: Iterable[Mapping[str, Any]]) -> list[Gap]:
+    """Fine-tuning less the prompt, where both had the same number of examples and draws."""
+    hits = {(m["way"], m["number"], m["seed"]): m["hits"] for m in measurements}
+    found = []
+    for way in TUNED:
+        for number in sorted({n for w, n, _ in hits if w == way}):
+            seeds = [s for w, n, s in hits if (w, n) == (way, number)]
+            both = [s for s in sorted(seeds) if ("in_context", number, s) in hits]
+            if not both:
+                continue
+            tuned, shown = (
+                np.array([[right_of(hit) for hit in hits[one, number, s]] for s in both])
+                for one in (way, "in_context")
+            )
+            gap = crossed(tuned - shown, are_gains=True)
+            low, high = gap.interval
+            found.append(Gap(way, number, gap.value, max(-1.0, low), min(1.0, high)))
+    return found
+
+
+def verdict(
+    curves: Curves, majority: float, template: str = "", apart: Sequence[Gap] = ()
+) -> list[str]:
     """The curves in sentences: how good learning in context is, and what exceeds it."""
     best = best_in_context(curves)
     if best is None:
@@ -97,8 +146,9 @@ def verdict(curves: Curves, majority: float) -> list[str]:
     sentences = [f"The best accuracy in context is {which}."]
     if point.low <= majority:
         sentences.append(
-            f"That is no better than always giving the most common answer ({majority:.1%}): this "
-            "model does not learn the task from its prompt."
+            f"That is no better than always giving the most common answer ({majority:.1%}): "
+            f"learning from the prompt is not shown with the template {template!r}; another one "
+            "may show it."
         )
     for name in TUNED:
         if name not in curves:
@@ -109,7 +159,7 @@ def verdict(curves: Curves, majority: float) -> list[str]:
             sentences.append(f"{label}: they do not cross here, up to n = {most:,} examples.")
         else:
             sentences.append(f"{label}: above it from n = {at:,} examples on.")
-    return sentences
+    return [*sentences, *(gap.sentence for gap in apart)]
 
 
 def _title(text: str) -> str:

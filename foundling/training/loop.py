@@ -49,6 +49,8 @@ class Pace:
     """Validate before the first step."""
     patience: int = 0
     """Validations without a new best after which training ends; 0: it never does."""
+    stop_below: float = 0.0
+    """The validation loss in nats below which training ends."""
 
 
 @dataclass
@@ -144,11 +146,12 @@ class Loop:
             self._save()
 
     def _done(self) -> bool:
-        step, patience = self.progress.step, self.pace.patience
-        if not patience or self.progress.best_loss_nats is None:
+        step, best, patience = self.progress.step, self.progress.best_loss_nats, self.pace.patience
+        if step >= self.pace.steps or best is None:
             return step >= self.pace.steps
         without_best = step - self.progress.best_step
-        return step >= self.pace.steps or without_best >= patience * self.pace.validate_every
+        is_flat = patience > 0 and without_best >= patience * self.pace.validate_every
+        return is_flat or best < self.pace.stop_below
 
     def _validation_is_due(self) -> bool:
         step, every = self.progress.step, self.pace.validate_every

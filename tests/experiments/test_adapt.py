@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,11 +247,11 @@ def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text("text,label\n" + rows)
     words = {"0": "negative", "1": "positive"}
     section = {"file": str(tmp_path / "films.csv"), "labels": words, "limit": 4}
-    config, task = parse_adapt({"seeds": 2, "task": {**section, "template": "{text}: {answer}"}})
+    config, task, _ = parse_adapt({"seeds": 2, "task": {**section, "template": "{text}: {answer}"}})
     assert (config.seeds, len(task.test)) == (2, 4)
     assert task.labels == ("negative", "positive")
     assert task.template.prompt("film 1") == "film 1:"
-    _, same = parse_adapt({"task": {**section, "labels": "0=negative,1=positive"}})
+    _, same, _ = parse_adapt({"task": {**section, "labels": "0=negative,1=positive"}})
     assert (same.train, same.test, same.labels) == (task.train, task.test, task.labels)
     typo = {**section, "lables": words}
     for wrong, said in ((typo, 'Did you mean "labels"'), ({}, "task.file: this setting is")):
@@ -258,6 +259,46 @@ def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
             parse_adapt({"task": wrong})
     with pytest.raises(ConfigError, match="give --task FILE"):
         parse_adapt({"seeds": 2})
+
+
+def test_of_several_templates_the_best_on_what_is_learned_from_is_taken(
+    parent: str, tmp_path: Path, said: list[str]
+) -> None:
+    """Chosen without a look at the test items: with other ones the choice is the same."""
+    rows = "".join(f"{('mill', 'pond')[i % 2]} {i},{('no', 'yes')[i % 2]}\n" for i in range(90))
+    (tmp_path / "t.csv").write_text("text,label\n" + rows)
+    section = {"file": str(tmp_path / "t.csv"), "limit": 4}
+    patterns = ["{text}\nAnswer: {answer}", "{text} {answer}", "{text}: {answer}"]
+    config, task, templates = parse_adapt(
+        {**BASE, "shots": [2], "ways": ["in_context"], "task": {**section, "templates": patterns}}
+    )
+    assert [one.pattern for one in templates] == patterns
+    adapt(parent, task, config, tmp_path / "out", templates=templates)
+    found = read_adapt(tmp_path / "out")["task"]
+    tried = found["templates"]
+    assert [one["template"] for one in tried] == patterns
+    best = max(tried, key=lambda one: one["accuracy"])
+    assert found["template"] == best["template"]
+    assert {(one["items"], one["number"]) for one in tried} == {(64, 8)}
+    assert any(f"template {patterns[0]!r}" in line for line in said)
+    others = replace(task, test=task.test[:1])
+    adapt(parent, others, config, tmp_path / "other", templates=templates)
+    assert read_adapt(tmp_path / "other")["task"]["templates"] == tried
+
+
+def test_gradient_descent_ends_where_the_examples_are_known(parent: str, tmp_path: Path) -> None:
+    config = settings("tune.stop_below=1.5", "seeds=1", 'ways=["full"]')
+    adapt(parent, TASK, config, tmp_path / "out", keep_runs=True)
+    (run,) = (tmp_path / "out" / "runs").iterdir()
+    losses = [
+        record["loss_nats"]
+        for line in (run / "metrics.jsonl").read_text().splitlines()
+        if (record := json.loads(line))["split"] == "validation"
+    ]
+    assert losses[-1] < 1.5 < min(losses[:-1])
+    last = sorted(path.name for path in (run / "checkpoints").iterdir())[-1]
+    assert 0 < int(last.rpartition("-")[2]) < 40
+    assert "below validation.stop_below" in (tmp_path / "out" / "tuning.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.evaluation.likelihood import likelihoods
-from foundling.interpret.attributions import ablate_heads, attribute, without_head
+from foundling.interpret.attributions import GAP, ablate_heads, attribute, without_head
 from foundling.interpret.weights import attention_modules
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
@@ -117,3 +117,24 @@ def test_what_cannot_be_asked_is_refused(model: LanguageModel, tokenizer: Tokeni
         attribute(model, tokenizer, TEXT, " lane", steps=-1)
     with pytest.raises(ConfigError, match="at most 40"):
         attribute(model, tokenizer, TEXT * 9, " lane")
+
+
+def test_steps_are_added_until_integrated_gradients_add_up(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    """Norms bend the path sharply near the mean embedding, where even steps are too long."""
+    with torch.no_grad():
+        model.embed.weight.mul_(30)
+    few = attribute(model, tokenizer, TEXT, " lane", steps=4)
+    assert not few.is_complete
+    assert few.steps == 4
+    found = attribute(model, tokenizer, TEXT, " lane", steps=4, most_steps=512)
+    assert found.is_complete
+    assert 4 < found.steps <= 512
+    assert float(found.scores.sum()) == pytest.approx(found.difference, abs=found.gap)
+    even = attribute(model, tokenizer, TEXT, " lane", steps=4000)
+    assert torch.allclose(found.scores, even.scores, atol=3 * GAP * max(1, abs(found.difference)))
+    bounded = attribute(model, tokenizer, TEXT, " lane", steps=4, most_steps=5)
+    assert bounded.steps == 5
+    assert bounded.gap > GAP
+    assert not bounded.is_complete

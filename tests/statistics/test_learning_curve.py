@@ -10,6 +10,7 @@ from foundling.statistics.learning_curve import (
     best_in_context,
     crossing,
     curves_of,
+    gaps,
     hit_of,
     interval,
     right_of,
@@ -92,5 +93,27 @@ def test_the_best_in_context_is_passed_where_the_whole_interval_lies_above() -> 
         "Fine-tuned: above it from n = 128 examples on.",
         "Fine-tuned, LoRA: they do not cross here, up to n = 32 examples.",
     ]
-    assert "no better than always" in verdict(curves, majority=0.68)[1]
+    alike = verdict(curves, majority=0.68, template="{text}: {answer}")[1]
+    assert "no better than always" in alike
+    assert "not shown with the template '{text}: {answer}'" in alike
     assert verdict({}, 0.5) == ["Nothing was measured with examples in the prompt."]
+
+
+def test_ways_are_compared_on_the_same_examples() -> None:
+    measurements = [
+        {"way": "in_context", "number": 8, "seed": 1, "hits": "0011"},
+        {"way": "in_context", "number": 8, "seed": 2, "hits": "0011"},
+        {"way": "full", "number": 8, "seed": 1, "hits": "1111"},
+        {"way": "full", "number": 8, "seed": 2, "hits": "0111"},
+        {"way": "full", "number": 8, "seed": 3, "hits": "0000"},
+        {"way": "full", "number": 32, "seed": 1, "hits": "1111"},
+        {"way": "lora", "number": 8, "seed": 1, "hits": "0011"},
+    ]
+    full, lora = gaps(measurements)
+    assert (full.way, full.number, full.value) == ("full", 8, 0.375)
+    assert full.low < 0 < full.high <= 1
+    assert full.sentence.startswith("Fine-tuned on the same 8 examples: 37.5 points above the")
+    assert full.sentence.endswith("no difference shown.")
+    assert lora.value == 0
+    assert lora.low == -lora.high < 0
+    assert verdict({"in_context": [point(8, 0.5)]}, 0.2, apart=[full])[-1] == full.sentence

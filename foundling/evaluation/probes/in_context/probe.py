@@ -228,11 +228,14 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
         ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
         ("over_others", f"examples over {OTHERS}", curves.right[OTHERS, "sum"][most]),
     ):
-        headline = task.has_own_pools and key != "over_others"
+        headline = (task.has_own_pools or task.is_given) and key != "over_others"
         found = metric(
             key, f": gain of {title}", right[most] - less,
             chance=0.0, are_gains=True, headline=headline, note=f"k = {most}",
         )  # fmt: skip
+        p_value = found.estimate.p_value if found.estimate else None
+        if p_value is not None:
+            found = replace(found, note=f"{found.note}; p = {p_value:.2g}")
         metrics.append(found)
     if curves.nats:
         title = ": gain of examples over none in the completion's log-probability"
