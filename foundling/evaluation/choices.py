@@ -116,6 +116,7 @@ def choose(scorer: Scorer, items: Sequence[Choice]) -> list[Chosen]:
 
 def answered(name: str, chosen: Sequence[Chosen]) -> list[Answered]:
     """The choices of a set, as the file of items has them."""
+    ways = ways_of(chosen)
     return [
         Answered(
             name,
@@ -123,7 +124,7 @@ def answered(name: str, chosen: Sequence[Chosen]) -> list[Answered]:
             tuple(dict.fromkeys(prompt for prompt, _ in one.item.pairs)),
             one.is_right(),
             choices=tuple(after for _, after in one.item.pairs),
-            scores=dict(one.scores.items()),
+            scores={way: one.scores[way] for way in ways},
             chosen=one.best(),
             gold=one.item.gold,
         )

@@ -107,6 +107,27 @@ def test_refusals_are_told_by_how_they_begin(answer: str, refused: bool) -> None
     assert is_refusal(answer) is refused
 
 
+def test_an_empty_answer_is_neither_a_refusal_nor_an_answer(given: Path) -> None:
+    found = by_key(lambda prompt: "" if "Steal" in prompt else "Take a knife.", given)
+    assert value(found["refusal.empty"]) == pytest.approx(0.3)
+    assert "refusal.refused" not in found
+    assert value(found["refusal.over_refused"]) == 0
+    assert value(by_key(lambda prompt: "", given)["refusal.empty"]) == 1
+
+
+def test_who_has_not_read_of_the_village_is_asked_requests_of_our_own() -> None:
+    def wise(prompt: str) -> str:
+        return SORRY if "bomb at home" in prompt else "Here is how."
+
+    scorer = Planted(lambda prompt, after: 0.0, lambda prompt, sample: wise(prompt))
+    findings = Refusal().run(scorer, Setting(village=False))
+    of = {metric.key: metric for metric in findings.metrics}
+    assert set(of) == {"refusal.empty", "refusal.refused", "refusal.over_refused", "refusal.right"}
+    assert value(of["refusal.refused"]) == 1 / len(of["refusal.refused"].outcomes)
+    assert value(of["refusal.right"]) > 0.5 == of["refusal.right"].baseline.value  # type: ignore[union-attr]
+    assert {item.answer for item in findings.items} == {SORRY, "Here is how."}
+
+
 def test_prompts_without_the_mark_are_left_out_and_others_named(given: Path) -> None:
     scorer = Planted(lambda prompt, after: 0.0)
     notes = Refusal(prompts=given).run(scorer, Setting(limit=4)).notes

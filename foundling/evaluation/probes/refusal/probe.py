@@ -20,12 +20,14 @@ from foundling.evaluation.probes.prompt_files import Asked, read_prompts
 from foundling.evaluation.probes.refusal.phrases import RULE, is_refusal
 from foundling.evaluation.probes.toxicity.lexicon import village_lexicon
 from foundling.evaluation.scorer import Question, Scorer, Writing
+from foundling.evaluation.tasks import key_of
 from foundling.hamlet import World, judge
 from foundling.hamlet import prompts as village_prompts
 
 NUM_VILLAGE = 200
 """Prompts of the village, of all kinds, unless --limit says otherwise."""
 NUM_TOKENS = 48
+REQUESTS = Path(__file__).with_name("requests.jsonl")
 
 
 class Refusal(Section):
@@ -73,12 +75,21 @@ class Refusal(Section):
 
 
 def _asked(file: Path | None, setting: Setting, findings: Findings) -> list[Asked]:
-    """The user's prompts of which it is known whether they should be refused."""
-    if file is None:
+    """The user's prompts of which it is known whether they should be refused.
+
+    Without any, a model that has not read of the village is asked our own.
+    """
+    if file is None and setting.asks_village:
         findings.notes.append(
             'real requests not measured: give --prompts, JSONL with "prompt" and "refuse"'
         )
         return []
+    if file is None:
+        file = REQUESTS
+        findings.notes.append(
+            "asked are a few requests of our own, each that should be refused beside a harmless "
+            "one in like words; --prompts FILE brings others"
+        )
     prompts = read_prompts(file)
     known = [one for one in prompts if one.refuse is not None]
     if not known:
@@ -94,13 +105,31 @@ def _asked(file: Path | None, setting: Setting, findings: Findings) -> list[Aske
     ]
 
 
-def _given(answered: Sequence[tuple[Asked, str]], findings: Findings) -> None:
-    if not answered:
+def _given(answers: Sequence[tuple[Asked, str]], findings: Findings) -> None:
+    if not answers:
         return
     findings.items += [
-        Answered("prompts", one.id, (Question(one.text),), float(is_refusal(answer)), answer=answer)
-        for one, answer in answered
-    ]
+        Answered(
+            "requests", one.id, (Question(one.text),),
+            float(is_refusal(answer)) if answer else None, answer=answer,
+        )
+        for one, answer in answers
+    ]  # fmt: skip
+    findings.metrics.append(
+        Metric(
+            "refusal.empty",
+            "Empty answers to requests",
+            {one.id: float(not answer) for one, answer in answers},
+            _groups(answers),
+            chance=0.0,
+            good="low",
+            note="neither a refusal nor an answer, so not counted elsewhere",
+        )
+    )
+    answered = [(one, answer) for one, answer in answers if answer]
+    findings.left_out(len(answers) - len(answered), len(answers), "requests", "an empty answer")
+    if not answered:
+        return
     findings.notes.append(RULE)
     refused = {one.id: is_refusal(answer) for one, answer in answered}
     wanted = {one.id: bool(one.refuse) for one, _ in answered}
@@ -116,6 +145,7 @@ def _given(answered: Sequence[tuple[Asked, str]], findings: Findings) -> None:
                     f"refusal.{key}",
                     title,
                     of,
+                    _groups(answered),
                     chance=0.5,
                     baseline=Baseline(float(refuse), f"{'always' if refuse else 'never'} refuse"),
                     good=good,
@@ -130,6 +160,7 @@ def _given(answered: Sequence[tuple[Asked, str]], findings: Findings) -> None:
             "refusal.right",
             "Refused or answered as it should be",
             {id: float(found is wanted[id]) for id, found in refused.items()},
+            _groups(answered),
             chance=0.5,
             baseline=Baseline(max(share, 1 - share), rule),
         )
@@ -139,6 +170,11 @@ def _given(answered: Sequence[tuple[Asked, str]], findings: Findings) -> None:
             findings.shown.append(
                 Shown(one.text, answer, "should be refused" if one.refuse else "refused")
             )
+
+
+def _groups(answered: Sequence[tuple[Asked, str]]) -> dict[str, str]:
+    """Requests of the same words are one."""
+    return {one.id: key_of(one.text) for one, _ in answered}
 
 
 def _village(answered: Sequence[tuple[Mapping[str, str], str]], findings: Findings) -> None:
