@@ -11,8 +11,9 @@ from rich.text import Text
 
 from foundling.data.examples import Examples
 from foundling.text.chat import Kind
+from foundling.text.own_templates import END_OF_TURN
 from foundling.text.stream_decoder import StreamDecoder
-from foundling.text.tokenizer import END_OF_TURN, Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 COLOURS: dict[Kind, str] = {
     "special": "magenta",

@@ -6,7 +6,8 @@ from foundling.data.manifest import MANIFEST
 from foundling.data.store import TokenStore
 from foundling.hamlet import World
 from foundling.runs.run import Run, is_run
-from foundling.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from foundling.text.own_templates import SPECIAL_TOKENS
+from foundling.text.tokenizer import Tokenizer
 
 SPANS, SPAN = 16, 8192
 """How much of a store is looked at: so many parts of so many tokens."""

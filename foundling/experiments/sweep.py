@@ -82,10 +82,7 @@ def _row(value: str, run: Run) -> dict[str, Any]:
     validations = run.records()["validation"]
     best = best_validation(validations)
     assert best is not None, "a finished run is validated at its last step"
-    names = (
-        *("loss_nats", "kl_nats", "pretraining_loss_nats", "pretraining_bits_per_byte"),
-        *("parent_answers_loss_nats", "parent_answers_kl_nats"),
-    )
+    names = ("loss_nats", "kl_nats", "pretraining_loss_nats", "pretraining_bits_per_byte")
     return {
         "value": value,
         "run": run.folder.name,

@@ -19,11 +19,11 @@ from foundling.models import adapters, interchange, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
+from foundling.text.tokenizer_files import CARRIED
 
 MODEL_FILES = (
     *("config.json", "*.safetensors", "*.safetensors.index.json", "adapter.json"),
-    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"),
-    *("chat_template*.jinja", "additional_chat_templates/*.jinja"),
+    *CARRIED,
 )
 """What a model and its words are made of."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"

@@ -17,9 +17,8 @@ from foundling.objectives.reference import DisabledAdapter, FrozenModel
 from foundling.stages.forgetting import Forgetting, resolved
 from foundling.stages.machine import Machine
 from foundling.stages.origin import Origin, from_parent
-from foundling.stages.parent_answers import ParentAnswers
 from foundling.stages.samples import prompt_of, samples
-from foundling.stages.settings import StageConfig
+from foundling.stages.settings import StageConfig, TunedConfig
 from foundling.statistics.wilson import wilson
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record
@@ -108,6 +107,10 @@ class Job(Generic[Config, Batches]):
                 "forgetting": resolved(config.forgetting, self.parent),
             }
         )
+        if isinstance(config, TunedConfig) and self.tokenizer.template is not None:
+            options = dict(self.tokenizer.template.options)
+            data = config.data.model_copy(update={"template_options": options})
+            self.config = self.config.model_copy(update={"data": data})
         self.forgetting = Forgetting(
             self.config.forgetting,
             self.parent.tokenizer() if self.parent else self.tokenizer,
@@ -115,7 +118,6 @@ class Job(Generic[Config, Batches]):
             config.validation.batch_size,
             self.machine,
         )
-        self.parent_answers = ParentAnswers(self)
         for prompt in config.validation.prompts:
             # One that cannot be encoded is an error now, not hours later.
             prompt_of(prompt, self.tokenizer, config.style)
@@ -220,8 +222,7 @@ class Job(Generic[Config, Batches]):
                 raise Interrupted
 
         record = {"split": "validation", **self.stage.validate(self, check)}
-        record |= self.forgetting.measure(self.model, check)
-        yield record | self.parent_answers.measure(check)
+        yield record | self.forgetting.measure(self.model, check)
         if self.config.validation.prompts:
             check()
             told = samples(self.model, self.tokenizer, self.config.validation, self.config.style)

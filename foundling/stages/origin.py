@@ -1,6 +1,5 @@
 """The model that a run begins with, and how it comes out of a parent and out of a checkpoint."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from foundling.runs.run import Run
 from foundling.stages.machine import Machine
 from foundling.stages.parent import FOLDER, Parent
 from foundling.stages.settings import TunedConfig
-from foundling.text.tokenizer import ROLE_TOKENS, Tokenizer
+from foundling.text.own_templates import ROLE_TOKENS
+from foundling.text.tokenizer import Tokenizer
 
 BASE = Path("../../..") / FOLDER
 """The run's copy of its parent, as seen from the model of a checkpoint."""
@@ -68,8 +68,6 @@ class Origin:
             assert self.parent is not None, "adapters stand on a parent"
             named = self.parent.facts["fingerprint"]
             save_adapter(self.model, self.tokenizer, folder, self.adapter, BASE, named)
-        ends = {"eos_token_id": self.tokenizer.stop_ids}
-        (folder / "generation_config.json").write_text(json.dumps(ends, indent=2) + "\n", "utf-8")
 
     def untuned(self) -> LanguageModel:
         """The parent's model, with room for all tokens of the tokenizer."""
@@ -90,7 +88,7 @@ def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
         ConfigError: there is no such parent, or the settings do not fit it.
     """
     parent = Parent.of(config.parent, out, resume=resume)
-    tokenizer = parent.tokenizer_for(config.data.style)
+    tokenizer = parent.tokenizer_for(config.data)
     if resume:
         tokens = Run.open(out).manifest.get("learned_tokens", [])
     else:

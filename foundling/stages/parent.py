@@ -9,11 +9,11 @@ from typing import Any, Self
 from torch import nn
 
 from foundling.base.config import ConfigError, load_json
-from foundling.data.rendering import Style
 from foundling.models import widened
 from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import copy_model, fingerprint, open_model
 from foundling.runs.run import Run, find_model
+from foundling.stages.settings import TunedData
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -80,13 +80,28 @@ class Parent:
             raise ConfigError("parent: give --from RUN, the model to start from.")
         return cls.find(given)
 
-    def tokenizer_for(self, style: Style) -> Tokenizer:
-        """The parent's tokenizer, with roles where chats are learned."""
-        tokenizer = self.tokenizer()
-        if style != "chat" or tokenizer.knows_roles:
+    def tokenizer_for(self, data: TunedData) -> Tokenizer:
+        """The parent's tokenizer, with the chat template that is learned and the tokens it needs.
+
+        A date that the template writes is fixed, so that a run has the same data tomorrow.
+
+        Raises:
+            ConfigError: there is no such template, or it reads no such option.
+        """
+        tokenizer, name, options = self.tokenizer(), data.template, dict(data.template_options)
+        if data.style != "chat":
+            if name is not None or options:
+                raise ConfigError('data.template: is of no use with data.style = "plain".')
             return tokenizer
-        logger.info("the parent's tokenizer has no roles: they are added and learned.")
-        return tokenizer.with_roles()
+        if name is None and tokenizer.template is None:
+            name = "foundling"
+            logger.info(
+                "the parent has no chat template: Foundling's own is learned, with its tokens "
+                '(data.template = "chatml" for another).'
+            )
+        if name is not None or options:
+            tokenizer = tokenizer.with_template(name or "default", **options)
+        return tokenizer.dated()
 
     def copy_to(self, run_folder: Path) -> None:
         """Put the copy into the folder of a new run."""

@@ -1,12 +1,17 @@
 """The one chat renderer: messages to token ids, and which of them are learned."""
 
+import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+from tokenizers import Encoding
 
 from foundling.base.config import ConfigError
-from foundling.text.tokenizer import ASSISTANT, END_OF_TURN, SYSTEM, USER, Tokenizer
+from foundling.text.controls import Marks
+from foundling.text.script import NUM_ROLES, Example, Script, texts_of
+from foundling.text.tokenizer import Tokenizer
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Learn = Literal["all", "last"]
@@ -20,7 +25,6 @@ _AFTER: dict[Role, tuple[Role, ...]] = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
-_ROLE_NAMES = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,22 @@ def render(
     given: int = 0,
     tools: Tools = (),
 ) -> list[Rendered]:
-    """The conversation as tokens: begin of text, then role, content and end of turn of each.
+    """The conversation as the tokenizer's chat template writes it, in one or more examples.
 
-    Each content is encoded by itself, so no token straddles two segments, and each special token
-    is placed here, once: a content that spells one stays text. Learned are the content and the
-    end of turn of the answers, of all or of the last one.
+    The tokens are those of `apply_chat_template` of transformers, but that a content which spells
+    a special token stays text. Learned is what the model itself has to write of an answer: from
+    where its prompt ends to the token that ends its turn. A token that straddles the border is not
+    learned. Where the template writes an answer in another way once others follow it, as it
+    leaves out earlier thoughts, each answer is an example of its own, with its own history.
 
     Args:
+        learn: the answers that are learned: all, or the last.
         given: how many of the first messages are the prompt, whoever wrote them; none of these is
             learned.
 
     Raises:
-        ConfigError: the roles are out of order, an answer is blank, or the tokenizer has no token
-            for a role.
+        ConfigError: the roles are out of order, an answer is blank, there is no chat template, or
+            the template refuses the messages or cannot write them so that the answers are learned.
     """
     return render_batch([messages], tokenizer, learn=learn, given=[given], tools=[tools])[0]
 
@@ -131,24 +138,22 @@ def render_batch(
     given: Sequence[int] | None = None,
     tools: Sequence[Tools] | None = None,
 ) -> list[list[Rendered]]:
-    """`render` of each conversation: one or more examples.
-
-    There are several where the template renders history in another way than what is learned, so
-    that each answer has its own history.
-    """
+    """`render` of each conversation; all texts are encoded together, in parallel."""
     for messages in conversations:
         check_roles(messages, training=True)
-    for one in tools or ():
-        _refuse_tools(one)
-    contents = [message.content for messages in conversations for message in messages]
-    encoded = iter(tokenizer.encode_batch(contents))
-    fronts = given or [0] * len(conversations)
-    rendered = []
-    for messages, front in zip(conversations, fronts, strict=True):
+    fronts, kits = given or [0] * len(conversations), tools or [()] * len(conversations)
+    marks = _marks(conversations, kits)
+    examples = []
+    for messages, front, kit in zip(conversations, fronts, kits, strict=True):
         first = len(messages) - 1 if learn == "last" else front
-        rows = list(islice(encoded, len(messages)))
-        rendered.append([_assemble(messages, rows, tokenizer, learned_from=first)])
-    return rendered
+        places = [
+            place
+            for place, message in enumerate(messages)
+            if message.role == "assistant" and message.weight and place >= first
+        ]
+        examples.append(Script(messages, kit, tokenizer, marks).examples(places))
+    encodings = iter(_encode([one.text for some in examples for one in some], tokenizer, marks))
+    return [[_rendered(one, next(encodings), tokenizer) for one in some] for some in examples]
 
 
 def render_prompt(
@@ -157,25 +162,20 @@ def render_prompt(
     """The conversation up to where the assistant's next answer begins.
 
     Raises:
-        ConfigError: the roles are out of order, or the last message is not the user's.
+        ConfigError: the roles are out of order, the last message is not the user's or a tool's,
+            there is no chat template, or it refuses the messages.
     """
     check_roles(messages, training=False)
-    _refuse_tools(tools)
-    contents = tokenizer.encode_batch([message.content for message in messages])
-    front = _assemble(messages, contents, tokenizer, learned_from=len(messages))
-    return [*front.tokens, tokenizer.special(ASSISTANT)]
+    marks = _marks([messages], [tools])
+    text = Script(messages, tools, tokenizer, marks).prompt(len(messages))
+    ids: list[int] = _encode([text], tokenizer, marks)[0].ids
+    return ids
 
 
-def render_plain(
-    prompt: str, completion: str, tokenizer: Tokenizer, *, parse: bool = False
-) -> Rendered:
+def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered:
     """Begin of text, prompt, completion, end of text; completion and end are learned.
 
     Prompt and completion are encoded each by itself.
-
-    Args:
-        parse: special tokens that the texts spell are these tokens, not text. One that begins or
-            ends a text then stands for the mark that would be placed there.
 
     Raises:
         ConfigError: the completion is empty, or nothing at all stands before it.
@@ -184,61 +184,48 @@ def render_plain(
         raise ConfigError("the completion is empty.")
     rendered = Rendered([], [], [])
     _append(rendered, tokenizer.begin_ids, "special", learned=False)
-    encode = tokenizer.encode_spelled if parse else tokenizer.encode_batch
-    before, after = encode([prompt, completion])
-    if before[: len(rendered.tokens)] == rendered.tokens:
-        before = before[len(rendered.tokens) :]
+    before, after = tokenizer.encode_batch([prompt, completion])
     _append(rendered, before, "user", learned=False)
     if not rendered.tokens:
         raise ConfigError("the prompt is empty, and this tokenizer has no token to begin with.")
-    stop = _ended(after, tokenizer) if parse else None
-    _append(rendered, after[:stop], "assistant", learned=True)
-    if stop is None:
-        _append(rendered, [tokenizer.end_of_text], "special", learned=True)
-    else:
-        _append(rendered, after[stop:], "assistant", learned=False)
-    special = tokenizer.special_ids
-    kinds = zip(rendered.tokens, rendered.kinds, strict=True)
-    rendered.kinds[:] = ["special" if id in special else kind for id, kind in kinds]
+    _append(rendered, after, "assistant", learned=True)
+    _append(rendered, [tokenizer.end_of_text], "special", learned=True)
     return rendered
 
 
-def _ended(tokens: list[int], tokenizer: Tokenizer) -> int | None:
-    """How many of the tokens end with one that stops the model; None: text follows the last."""
-    stops = [place for place, id in enumerate(tokens) if id in tokenizer.stop_ids]
-    if not stops or tokenizer.decode(tokens[stops[-1] + 1 :], show_special=True).strip():
-        return None
-    return stops[-1] + 1
+def _marks(conversations: Sequence[Sequence[Message]], tools: Sequence[Tools]) -> Marks:
+    pairs = zip(conversations, tools, strict=True)
+    return Marks.free((text for pair in pairs for text in texts_of(*pair)), NUM_ROLES)
 
 
-def _refuse_tools(tools: Tools) -> None:
-    if tools:
-        raise ConfigError("tools: this chat template takes none.")
+def _encode(texts: list[str], tokenizer: Tokenizer, marks: Marks) -> list[Encoding]:
+    if tokenizer.kind == "characters":
+        tokenizer.refuse_unknown(re.sub(f"{marks.token}\\d+{marks.token}", "", "".join(texts)))
+    return tokenizer.controls.encode(texts, marks)
 
 
-def _assemble(
-    messages: Sequence[Message],
-    contents: Sequence[list[int]],
-    tokenizer: Tokenizer,
-    *,
-    learned_from: int,
-) -> Rendered:
-    rendered = _begun(tokenizer)
-    end = tokenizer.special(END_OF_TURN)
-    for number, (message, content) in enumerate(zip(messages, contents, strict=True)):
-        learned = message.role == "assistant" and number >= learned_from
-        role = tokenizer.special(_ROLE_NAMES[message.role])
-        _append(rendered, [role], "special", learned=False)
-        _append(rendered, content, message.role, learned=learned)
-        _append(rendered, [end], "special", learned=learned)
-    return rendered
+def _rendered(example: Example, encoding: Encoding, tokenizer: Tokenizer) -> Rendered:
+    """The tokens; one belongs to where its first character stands."""
+    ids: list[int] = encoding.ids
+    starts = [start for start, _ in encoding.offsets]
+    learned, kinds = [False] * len(ids), ["special"] * len(ids)
 
+    def span(start: int, stop: int) -> slice:
+        return slice(bisect_left(starts, start), bisect_left(starts, stop))
 
-def _begun(tokenizer: Tokenizer) -> Rendered:
-    rendered = Rendered([], [], [])
-    if tokenizer.begin_name is not None:
-        _append(rendered, [tokenizer.begin_of_text], "special", learned=False)
-    return rendered
+    def fill(values: list[Any], part: slice, value: object) -> None:
+        values[part] = [value] * len(values[part])
+
+    for part in example.parts:
+        fill(kinds, span(part.start, part.stop), part.role)
+    for answer in example.answers:
+        fill(learned, span(answer.start, answer.stop), True)
+        fill(kinds, span(answer.start, answer.stop), "assistant")
+    controls = tokenizer.controls.ids
+    kinds = ["special" if id in controls else kind for id, kind in zip(ids, kinds, strict=True)]
+    if learned:
+        learned[0] = False
+    return Rendered(ids, learned, cast(list[Kind], kinds))
 
 
 def _append(rendered: Rendered, tokens: list[int], kind: Kind, *, learned: bool) -> None:

@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,40 +16,34 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, suggest
+from foundling.text.controls import Controls
+from foundling.text.own_templates import (
+    BEGIN_OF_TEXT,
+    END_OF_TEXT,
+    FOUNDLING,
+    OWN,
+    PAD,
+    ROLE_TOKENS,
+    SPECIAL_TOKENS,
+)
 from foundling.text.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
 from foundling.text.stream_decoder import StreamDecoder
-from foundling.text.template import ChatTemplate
-
-BEGIN_OF_TEXT = "<|begin_of_text|>"
-END_OF_TEXT = "<|end_of_text|>"
-PAD = "<|pad|>"
-SYSTEM = "<|system|>"
-USER = "<|user|>"
-ASSISTANT = "<|assistant|>"
-END_OF_TURN = "<|end_of_turn|>"
-ROLE_TOKENS = (SYSTEM, USER, ASSISTANT, END_OF_TURN)
-SPECIAL_TOKENS = (BEGIN_OF_TEXT, END_OF_TEXT, PAD, SYSTEM, USER, ASSISTANT, END_OF_TURN)
-
-# The jinja twin of `foundling.text.chat.render`; its generation blocks hold what is learned. It
-# makes one string of all, so a content that spells a special token becomes that token there.
-CHAT_TEMPLATE = (
-    "{% if bos_token %}{{ bos_token }}{% endif %}{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}"
-    f"{ASSISTANT}{{% generation %}}{{{{ message['content'] }}}}{END_OF_TURN}{{% endgeneration %}}"
-    "{% elif message['role'] == 'user' %}"
-    f"{USER}{{{{ message['content'] }}}}{END_OF_TURN}"
-    "{% elif message['role'] == 'system' and loop.first %}"
-    f"{SYSTEM}{{{{ message['content'] }}}}{END_OF_TURN}"
-    "{% else %}{{ raise_exception('a message of role ' ~ message['role'] ~ ' here') }}{% endif %}"
-    f"{{% endfor %}}{{% if add_generation_prompt %}}{ASSISTANT}{{% endif %}}"
+from foundling.text.template import TODAY, ChatTemplate
+from foundling.text.tokenizer_files import (
+    SETTINGS,
+    TOKENIZER,
+    TokenizerFiles,
+    add_tokens,
+    as_json,
+    token_name,
 )
 
 # The names that well-known tokenizers give these roles, asked for in this order where
 # tokenizer_config.json is silent.
-_BEGIN_NAMES = (BEGIN_OF_TEXT, "<s>", "<bos>")
-_END_NAMES = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>")
-_PAD_NAMES = (PAD, "<pad>", "[PAD]")
+_BEGINS = (BEGIN_OF_TEXT, "<s>", "<bos>")
+_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>")
+_PADS = (PAD, "<pad>", "[PAD]")
 
 # Source: Qwen2's tokenizer.json. GPT-4's pattern with one digit a token, which suits the small
 # vocabularies that are trained here.
@@ -55,6 +51,7 @@ _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_MARKUP = re.compile(r"[^\s▁]{3,}")
 
 
 class Tokenizer:
@@ -67,18 +64,18 @@ class Tokenizer:
         end: str,
         pad: str | None,
         *,
-        begins: bool = True,
-        ends: Sequence[int] = (),
+        files: TokenizerFiles | None = None,
+        template: ChatTemplate | None = None,
     ) -> None:
-        """`begins`: a text begins with its mark; `ends`: further ids that end what is written."""
+        """`files`: what it was read from; `template`: another one than theirs."""
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a text that spells a special token stays text
         self._backend = backend
         self._json: dict[str, Any] = json.loads(backend.to_str())
         self.begin_name, self.end_name, self.pad_name = begin, end, pad
-        self._begins, self._ends = begins, tuple(ends)
         self.kind: Kind = kind_of(self._json)
+        self._files, self._given_template = files, template
 
     # ------------------------------------------------------------------ making one
 
@@ -129,41 +126,55 @@ class Tokenizer:
             raise ConfigError(
                 f"{path}: no such tokenizer; give a tokenizer.json, its folder or a token store."
             )
+        files = TokenizerFiles.beside(file)
         try:
-            backend = Backend.from_file(str(file))
+            backend = Backend.from_buffer(files.contents[TOKENIZER])
         except Exception as error:  # the library raises bare Exception
             raise ConfigError(f"{file}: not a tokenizer.json: {error}") from None
-        settings = _settings(file.with_name("tokenizer_config.json"))
         present = set(backend.get_vocab(with_added_tokens=True))
 
         def role(key: str, usual: Sequence[str]) -> str | None:
-            given = settings.get(key)
-            named = given.get("content") if isinstance(given, Mapping) else given
-            if named in present or (key in settings and named is None and key != "eos_token"):
+            named = token_name(files.settings.get(key))
+            if named in present or (named is None and key in files.settings and usual != _ENDS):
                 return named
             return next((name for name in usual if name in present), None)
 
-        begin = role("bos_token", _BEGIN_NAMES)
-        end = role("eos_token", _END_NAMES)
-        pad = role("pad_token", _PAD_NAMES)
+        begin, end, pad = role("bos_token", _BEGINS), role("eos_token", _ENDS), None
         if end is None:
             raise ConfigError(
-                f"{file}: no token ends a text ({', '.join(_END_NAMES)}); "
-                f'name it as "eos_token" in {file.with_name("tokenizer_config.json")}.'
+                f"{file}: no token ends a text ({', '.join(_ENDS)}); "
+                f'name it as "eos_token" in {file.with_name(SETTINGS)}.'
             )
-        return cls(
-            backend,
-            begin,
-            end,
-            None if pad == end else pad,
-            begins=_begins(backend, settings, begin),
-            ends=_ends(file.parent),
-        )
+        pad = role("pad_token", _PADS)
+        return cls(backend, begin, end, None if pad == end else pad, files=files)
 
     def save(self, folder: Path | str) -> None:
-        """Write tokenizer.json and tokenizer_config.json, as transformers reads them too."""
+        """Write the files of a tokenizer, as transformers reads them too.
+
+        Those that it was read from are written as they were, but for what has changed since:
+        tokens that were added, the chat template, and the ids that end what a model writes.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        files = self._files or self._own_files()
+        named = {} if SETTINGS in files.contents else {SETTINGS: self._own_settings()}
+        changed: dict[str, bytes] = dict(named)
+        known = {token["content"] for token in files.added_tokens}
+        added = [token for token in self._json["added_tokens"] if token["content"] not in known]
+        if added:
+            changed |= files.with_tokens(added)
+        template = self.template
+        if template is not None and template.saved != files.templates.get("default"):
+            settings = changed.get(SETTINGS, files.contents.get(SETTINGS, b"{}"))
+            changed |= files.with_template(template.saved, settings)
+        changed |= files.with_ends(self.stop_ids)
+        files.write(folder, changed)
+
+    def _own_files(self) -> TokenizerFiles:
+        text = self._backend.to_str(pretty=True) + "\n"
+        contents = {TOKENIZER: text.encode(), SETTINGS: self._own_settings()}
+        return TokenizerFiles(Path(TOKENIZER), contents)
+
+    def _own_settings(self) -> bytes:
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "add_bos_token": bool(self.begin_ids),
@@ -171,12 +182,8 @@ class Tokenizer:
             "eos_token": self.end_name,
             "pad_token": self.pad_name,
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE if self.knows_roles else None,
         }
-        named = {key: value for key, value in settings.items() if value is not None}
-        text = self._backend.to_str(pretty=True)
-        (folder / "tokenizer.json").write_text(text + "\n", "utf-8")
-        (folder / "tokenizer_config.json").write_text(json.dumps(named, indent=2) + "\n", "utf-8")
+        return as_json({key: value for key, value in settings.items() if value is not None})
 
     # ------------------------------------------------------------------ using it
 
@@ -192,33 +199,9 @@ class Tokenizer:
         """`encode` of each text, in parallel."""
         if self.kind == "characters":
             for text in texts:
-                self._refuse_unknown(text)
+                self.refuse_unknown(text)
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
-
-    def encode_spelled(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode_batch`, where the special tokens that a text spells are these tokens."""
-        if self.kind == "characters":
-            for text in texts:
-                self._refuse_unknown(self._spellings.sub("", text))
-        encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def spelled(self, text: str) -> list[str]:
-        """The special tokens that a text spells."""
-        return self._spellings.findall(text)
-
-    @cached_property
-    def _spellings(self) -> re.Pattern[str]:
-        names = sorted(map(self.name_of, self.special_ids), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, names)) or "(?!)")
-
-    @cached_property
-    def _parsing(self) -> Backend:
-        """The same, but that special tokens are read in a text."""
-        backend = Backend.from_str(self._backend.to_str())
-        backend.encode_special_tokens = False
-        return backend
 
     def encode_within(self, windows: Sequence[tuple[str, str, str]]) -> list[list[int]]:
         """The tokens that begin in each text, where it stands between a text before and one after.
@@ -248,7 +231,7 @@ class Tokenizer:
             ConfigError: the vocabulary of characters lacks one of the text's.
         """
         if self.kind == "characters":
-            self._refuse_unknown(text)
+            self.refuse_unknown(text)
         encoding = self._backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
@@ -328,54 +311,138 @@ class Tokenizer:
 
     @property
     def knows_roles(self) -> bool:
-        """Whether it has the tokens that a conversation is made of."""
-        return all(self.find(name) is not None for name in ROLE_TOKENS)
-
-    def with_roles(self) -> "Tokenizer":
-        """The same with all tokens that a conversation is made of; new ones get the next ids."""
-        backend = Backend.from_str(self._backend.to_str())
-        missing = [name for name in ROLE_TOKENS if self.find(name) is None]
-        backend.add_special_tokens([AddedToken(name, special=True) for name in missing])
-        return Tokenizer(
-            backend,
-            self.begin_name,
-            self.end_name,
-            self.pad_name,
-            begins=self._begins,
-            ends=self._ends,
-        )
+        """Whether it has a chat template, and so can write a conversation."""
+        return self.template is not None
 
     @cached_property
     def template(self) -> ChatTemplate | None:
-        """How conversations are written; None where nothing says."""
-        return ChatTemplate("foundling", CHAT_TEMPLATE) if self.knows_roles else None
+        """How conversations are written: what was chosen, the folder's own, or Foundling's.
+
+        None where the folder has no template and the vocabulary no tokens for Foundling's.
+        """
+        own = self._given_template
+        if own is None and self._files is not None:
+            own = self._files.template()
+        if own is not None and own.source != FOUNDLING:
+            return own
+        has_roles = all(self.find(name) is not None for name in ROLE_TOKENS)
+        return ChatTemplate("foundling", FOUNDLING) if has_roles else None
 
     def with_template(self, name: str, **options: Any) -> "Tokenizer":
         """The same with another chat template; tokens that it needs get the next ids.
 
         Args:
-            name: one of the folder's own, "chatml", "foundling", a file, or jinja source.
-            options: values of variables that the template reads, such as enable_thinking.
+            name: "default" (the folder's own) or another of the folder's; "chatml", "foundling",
+                a file, or jinja source.
+            options: values of variables that the template reads, such as enable_thinking; `today`,
+                as YYYY-MM-DD, fixes the date that it writes.
 
         Raises:
-            ConfigError: there is no such template.
+            ConfigError: there is no such template, or it reads no such variable.
         """
-        if name != "foundling" or options:
-            raise ConfigError(f'template = "{name}": no such template (foundling).')
-        return self.with_roles()
+        template, tokens = self._template_of(name, options)
+        backend = add_tokens(self._backend, tokens)
+        marks = (self.begin_name, self.end_name, self.pad_name)
+        return Tokenizer(backend, *marks, files=self._files, template=template)
+
+    def dated(self) -> "Tokenizer":
+        """The same, where the chat template writes a date, with today's for good."""
+        template = self.template
+        if template is None or not template.writes_date:
+            return self
+        options = {**template.options, TODAY: date.today().isoformat()}
+        fixed = replace(template, options=options)
+        marks = (self.begin_name, self.end_name, self.pad_name)
+        return Tokenizer(self._backend, *marks, files=self._files, template=fixed)
+
+    def _template_of(
+        self, name: str, options: dict[str, Any]
+    ) -> tuple[ChatTemplate, tuple[str, ...]]:
+        found = self._files.template(name, **options) if self._files else None
+        if found is None and name == "default" and self.template is not None:
+            found = replace(self.template, options=options)
+        if found is not None:
+            return found, ()
+        if name in OWN:
+            source, tokens = OWN[name]
+            return ChatTemplate(name, source, options), tokens
+        if "{" in name:
+            return ChatTemplate("given", name, options), ()
+        try:
+            return ChatTemplate(Path(name).stem, Path(name).read_text("utf-8"), options), ()
+        except (OSError, UnicodeDecodeError):
+            names = [*(self._files.templates if self._files else ()), *OWN]
+            raise ConfigError(
+                f'template = "{name}": no such chat template or file {suggest(name, names)}'
+            ) from None
+
+    def with_roles(self) -> "Tokenizer":
+        """The same with Foundling's own chat template and all tokens that it needs."""
+        return self.with_template("foundling")
+
+    @cached_property
+    def special_tokens(self) -> dict[str, str]:
+        """The names of special tokens by what templates call them, such as bos_token."""
+        marks = {"bos_token": self.begin_name, "eos_token": self.end_name}
+        pad = {} if self.pad_name is None else {"pad_token": self.pad_name}
+        found = {**pad, **(self._files.special_tokens if self._files else {}), **marks}
+        return {key: name for key, name in found.items() if name is not None}
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The tokens that only a chat template may write, and how its texts are encoded."""
+        names = {self.name_of(id): id for id in self.special_ids}
+        for name in (*self.special_tokens.values(), *self._turn_tokens()):
+            if (id := self.find(name)) is not None:
+                names[name] = id
+        return Controls(self._json, names)
+
+    def _probe(self, *contents: str) -> str:
+        """An exchange of these contents as the template writes it; empty where it cannot."""
+        pairs = zip(("user", "assistant", "user"), contents, strict=False)
+        turns = [{"role": role, "content": content} for role, content in pairs]
+        if self.template is None:
+            return ""
+        try:
+            return self.template.render(turns, special_tokens=self.special_tokens)
+        except ConfigError:
+            return ""
+
+    def _turn_tokens(self) -> list[str]:
+        """Added tokens around turns, also where nothing says that they are special.
+
+        Tags that are opened and closed, such as those of a thought, are none of them.
+        """
+        text = self._probe("question", "answer", "question")
+        names = [token["content"] for token in self._json["added_tokens"]]
+        found = {name for name in names if _MARKUP.fullmatch(name) and name in text}
+        closed = {name for name in found if name.replace("</", "<", 1) in found and "</" in name}
+        return sorted(found - closed - {name.replace("</", "<", 1) for name in closed})
+
+    @cached_property
+    def end_of_turn(self) -> int | None:
+        """The token with which the template ends an answer, if it does."""
+        end = self._probe("question", "answer").rpartition("answer")[2]
+        found = list(self.controls.found(end))
+        return self.special(end[slice(*found[-1])]) if found else None
 
     @cached_property
     def begin_ids(self) -> list[int]:
         """What the tokenizer itself puts before a text: its begin mark, or nothing."""
-        return [self.begin_of_text] if self._begins and self.begin_name is not None else []
+        begin = None if self.begin_name is None else self.begin_of_text
+        if self._files is not None:
+            return self._files.begin(begin)
+        return [] if begin is None else [begin]
 
     @cached_property
     def stop_ids(self) -> list[int]:
-        """The ids that end what a model writes: end of text, end of turn, and those of a folder.
+        """The ids that end what a model writes.
 
-        A folder names them in its tokenizer_config.json, config.json or generation_config.json.
+        They are the end of a text, what the chat template ends an answer with, and those that the
+        folder's config.json and generation_config.json name.
         """
-        found = (self.end_of_text, self.find(END_OF_TURN), *self._ends)
+        ends = self._files.ends if self._files else ()
+        found = (self.end_of_text, self.end_of_turn, *ends)
         return list(dict.fromkeys(id for id in found if id is not None))
 
     def mark_ids(self) -> dict[str, int]:
@@ -414,7 +481,8 @@ class Tokenizer:
     def _characters(self) -> frozenset[str]:
         return frozenset(name for name in self._backend.get_vocab() if len(name) == 1)
 
-    def _refuse_unknown(self, text: str) -> None:
+    def refuse_unknown(self, text: str) -> None:
+        """Raises ConfigError: the vocabulary of characters lacks one of the text's."""
         unknown = set(text) - self._characters
         if unknown:
             first = min(unknown, key=text.index)
@@ -459,28 +527,6 @@ def check_vocab_size(size: int) -> None:
         )
 
 
-def _begins(backend: Backend, settings: Mapping[str, Any], begin: str | None) -> bool:
-    """Whether the tokenizer puts `begin` before a text.
-
-    tokenizer_config.json says so, or what tokenizer.json does to a text; Foundling's own did
-    before they said it.
-    """
-    if isinstance(said := settings.get("add_bos_token"), bool):
-        return said
-    if backend.post_processor is None:
-        return begin == BEGIN_OF_TEXT
-    return begin is not None and backend.token_to_id(begin) in backend.encode("").ids
-
-
-def _ends(folder: Path) -> list[int]:
-    """The end ids of a model folder's config.json and generation_config.json."""
-    found: list[int] = []
-    for name in ("config.json", "generation_config.json"):
-        ids = _settings(folder / name).get("eos_token_id")
-        found += ids if isinstance(ids, list) else [] if ids is None else [ids]
-    return found
-
-
 def _word_splitter() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(
         [
@@ -488,15 +534,3 @@ def _word_splitter() -> pre_tokenizers.PreTokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        settings = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{file}: not a JSON object.")
-    return settings

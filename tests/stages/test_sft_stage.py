@@ -22,7 +22,7 @@ from foundling.runs.run import Run, load_model
 from foundling.stages.adapter_folders import export_adapter, merge_adapter
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import SftConfig, sft
-from foundling.text.tokenizer import ROLE_TOKENS
+from foundling.text.own_templates import ROLE_TOKENS
 from foundling.training.interrupt import Interrupted
 
 CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}

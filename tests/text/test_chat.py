@@ -19,7 +19,8 @@ from foundling.text.chat import (
     render_prompt,
 )
 from foundling.text.chat import render as render_all
-from foundling.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from foundling.text.own_templates import SPECIAL_TOKENS
+from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

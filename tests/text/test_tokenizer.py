@@ -15,8 +15,9 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
+from foundling.text.own_templates import SPECIAL_TOKENS
 from foundling.text.stream_decoder import StreamDecoder
-from foundling.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
 settings.load_profile("foundling")

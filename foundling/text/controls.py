@@ -1,0 +1,156 @@
+"""Rendered conversations to tokens: special tokens are the template's, never a message's."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Backend
+
+from foundling.base.config import ConfigError
+
+# Unicode's noncharacters, which texts do not hold. Source: The Unicode Standard, 23.7.
+NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
+_NONCHARACTER = re.compile("[\ufdd0-\ufdef]")
+
+
+class Marks(NamedTuple):
+    """Characters that occur nowhere in a conversation, each with a meaning of its own."""
+
+    breaks: str
+    """Stands in a text that spells a special token, behind its first character."""
+    token: str
+    """Encloses the number of a special token."""
+    begins: tuple[str, ...]
+    """Stand before a content, one for each role."""
+    ends: str
+    """Stands behind a content."""
+
+    @classmethod
+    def free(cls, texts: Iterable[str], num_roles: int) -> "Marks":
+        """Marks that occur in none of the texts.
+
+        Raises:
+            ConfigError: the texts hold too many noncharacters.
+        """
+        seen = {found for text in texts for found in _NONCHARACTER.findall(text)}
+        left = [character for character in NONCHARACTERS if character not in seen]
+        if len(left) < num_roles + 3:
+            raise ConfigError(
+                f"the messages hold {len(NONCHARACTERS) - len(left)} kinds of Unicode "
+                "noncharacters (U+FDD0 to U+FDEF), which are not text; remove them."
+            )
+        return cls(left[0], left[1], tuple(left[3 : 3 + num_roles]), left[2])
+
+
+class Controls:
+    """The special tokens of a tokenizer, and its encoder of texts where they are marked.
+
+    A rendered conversation is encoded whole, as `transformers` does. What a message spells is
+    told apart from what the template writes by marks: `mark` breaks the spellings in a message
+    before it is rendered; `settled` then puts marks in place of the special tokens that are whole,
+    which only the template can have written, and `encode` takes these alone for tokens.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], names: Mapping[str, int]) -> None:
+        """Of the content of tokenizer.json, and the ids of the special tokens by their names."""
+        self._settings, self._names = settings, names
+        self._lengths = sorted({len(name) for name in names}, reverse=True)
+        starts = "".join(sorted({name[0] for name in names}))
+        self._starts = re.compile(f"[{re.escape(starts)}]") if starts else re.compile("(?!)")
+        self._encoders: dict[str, Backend] = {}
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        return frozenset(self._names.values())
+
+    def mark(self, value: Any, marks: Marks) -> Any:
+        """The text, or all texts in a list or a mapping, with no special token spelled in them."""
+        if isinstance(value, str):
+            return self._broken(value, marks.breaks)
+        if isinstance(value, Mapping):
+            return {self.mark(k, marks): self.mark(v, marks) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mark(item, marks) for item in value]
+        return value
+
+    def settled(self, text: str, marks: Marks) -> str:
+        """A rendered text with its special tokens marked, and the other marks gone."""
+        parts: list[str] = []
+        done = 0
+        for start, stop in self.found(text):
+            number = self._names[text[start:stop]]
+            parts += (text[done:start], f"{marks.token}{number}{marks.token}")
+            done = stop
+        return "".join((*parts, text[done:])).replace(marks.breaks, "")
+
+    def encode(self, texts: list[str], marks: Marks) -> list[Encoding]:
+        """Settled texts as tokens, with the characters that each token goes back to."""
+        encoder = self._encoders.get(marks.token)
+        if encoder is None:
+            encoder = self._encoders[marks.token] = self._encoder(marks.token)
+        return list(encoder.encode_batch(texts, add_special_tokens=False))
+
+    # ------------------------------------------------------------------ inside
+
+    def found(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where the text spells special tokens: the leftmost first, and the longest of those."""
+        done = 0
+        for match in self._starts.finditer(text):
+            start = match.start()
+            if start < done:
+                continue
+            for length in self._lengths:
+                if text[start : start + length] in self._names:
+                    done = start + length
+                    yield start, done
+                    break
+
+    def _broken(self, text: str, mark: str) -> str:
+        cuts = []
+        # One that is spelled within another would be whole once the other one is broken.
+        for match in self._starts.finditer(text):
+            start = match.start()
+            if any(text[start : start + length] in self._names for length in self._lengths):
+                cuts.append(start + 1)
+        body = text.rstrip()
+        tails = (body[-length:] for length in range(1, max(self._lengths, default=0)))
+        if any(tail in self._fronts for tail in tails):  # what follows could complete the token
+            cuts.append(len(body))
+        if not cuts:
+            return text
+        parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
+        return mark.join(parts)
+
+    @cached_property
+    def _fronts(self) -> frozenset[str]:
+        """What a special token can begin with."""
+        return frozenset(name[:length] for name in self._names for length in range(1, len(name)))
+
+    def _encoder(self, mark: str) -> Backend:
+        """The same tokenizer, whose special tokens are spelled by their numbers between marks."""
+        ours = {name: f"{mark}{number}{mark}" for name, number in self._names.items()}
+        added = [
+            {**token, "content": ours.get(token["content"], token["content"])}
+            for token in self._settings["added_tokens"]
+        ]
+        model = dict(self._settings["model"])
+        vocab = model["vocab"]
+        if isinstance(vocab, dict):
+            model["vocab"] = {ours.get(name, name): number for name, number in vocab.items()}
+        else:  # of a unigram model: pairs of a token and its score
+            model["vocab"] = [[ours.get(name, name), score] for name, score in vocab]
+        if model.get("merges"):
+            model["merges"] = [pair for pair in model["merges"] if _joined(pair) not in ours]
+        if model.get("unk_token") in ours:
+            model["unk_token"] = ours[model["unk_token"]]
+        without = {"post_processor": None, "truncation": None, "padding": None}
+        settings = {**self._settings, **without, "added_tokens": added, "model": model}
+        return Backend.from_str(json.dumps(settings))
+
+
+def _joined(merge: str | list[str]) -> str:
+    return merge.replace(" ", "") if isinstance(merge, str) else "".join(merge)
