@@ -35,7 +35,32 @@ VARIANTS: dict[str, dict[str, object]] = {
     "transformer, no residual": {"rung": "transformer", "residual": False},
     "transformer, no norm": {"rung": "transformer", "norm": "none", "qk_norm": False},
     "transformer, untied": {"rung": "transformer", "tied": False, "dropout": 0.5},
-}
+    "transformer, four norms, caps": {
+        "rung": "transformer", "norm_placement": "both", "norm_unit_offset": True,
+        "mlp": "geglu_tanh", "embed_scale": 4.0, "attention_scale": 0.3,
+        "attention_softcap": 1.0, "logit_softcap": 3.0, "window": 3, "full_layers": [1],
+        "window_rope_theta": 100.0,
+    },
+    "transformer, post-norm": {
+        "rung": "transformer", "norm_placement": "post", "qk_norm_width": "whole",
+        "residual_scale": 0.5, "logit_divisor": 2.0, "output_bias": True,
+    },
+    "transformer, parallel, some turn": {
+        "rung": "transformer", "parallel": True, "rope_fraction": 0.5, "nope_layers": [1],
+        "norm": "layernorm", "mlp": "geglu",
+    },
+    "transformer, long": {
+        "rung": "transformer",
+        "rope_scaling": {
+            "type": "longrope", "short_factor": [1.0, 1.1], "long_factor": [1.0, 8.0],
+            "original_context": TIME, "attention_factor": 1.2,
+        },
+    },
+    "transformer, yarn": {
+        "rung": "transformer", "rope_scaling": {"type": "yarn", "factor": 2.0,
+        "original_context": 6},
+    },
+}  # fmt: skip
 
 every_model = pytest.mark.parametrize("name", VARIANTS)
 

@@ -64,7 +64,10 @@ def measure(
                 # Not compiled: odd shapes are not worth a graph of their own.
                 hidden = model.hidden(moved.tokens, moved.view)
                 _, rows, _ = linear_cross_entropy(
-                    hidden.flatten(0, 1), model.unembed.weight, targets.flatten()
+                    hidden.flatten(0, 1),
+                    model.unembed.weight,
+                    targets.flatten(),
+                    softcap=model.logit_softcap,
                 )
             loss = rows.view(targets.shape).double()
             supervised = targets >= 0

@@ -229,7 +229,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim
-        self.scale, self.softcap = scale or 1 / math.sqrt(head_dim), softcap
+        self.scale, self.softcap = scale or head_dim**-0.5, softcap
         self.whole_norm = qk_norm == "whole"
         self.q = nn.Linear(dim, num_heads * head_dim, bias=qkv_bias)
         self.k = nn.Linear(dim, num_kv_heads * head_dim, bias=qkv_bias)

@@ -18,9 +18,11 @@ from foundling.models.language_model import LanguageModel
 from foundling.models.weight_files import Stored
 
 READABLE = ("F32", "F16", "BF16")
-HEAD = "lm_head.weight"
-NO_WEIGHTS = re.compile(r".*\.(attn\.(masked_)?bias|rotary_emb\.inv_freq)")
-"""GPT-2's masks and Llama's frequencies, which old files hold too."""
+HEADS = ("lm_head.weight", "embed_out.weight")
+NO_WEIGHTS = re.compile(
+    r".*\.(attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.inv_freq)"
+)
+"""GPT-2's and GPT-NeoX's masks and Llama's frequencies, which old files hold too."""
 
 
 def save(
@@ -87,7 +89,7 @@ def load_weights(
         prefix = names[0].theirs.split(".")[0] + "."
         if model_type and not any(name.startswith(prefix) for name in found):
             # Saved without the head, as OpenAI's own GPT-2 is.
-            found = {n if n.startswith("lm_head.") else prefix + n: found[n] for n in found}
+            found = {n if n in HEADS else prefix + n: found[n] for n in found}
         _check(folder, names, found, ours, model.tied)
         if model.embed.weight.is_meta:
             kinds = {part.dtype for part in found.values() if len(part.shape) > 1}
@@ -150,10 +152,11 @@ def _check(
     hint = "config.json and the weights must be of the same model, and whole."
     needed = {name.theirs for name in names}
     known, embed = set(needed), names[0].theirs
-    if tied and HEAD in found and embed in found and _equal(found[HEAD], found[embed]):
-        known.add(HEAD)
+    for head in HEADS:
+        if tied and head in found and embed in found and _equal(found[head], found[embed]):
+            known.add(head)
     missing = needed - found.keys()
-    if missing == {HEAD}:
+    if missing and missing <= set(HEADS):
         hint = 'config.json says "tie_word_embeddings": false, so the head must be there.'
     surplus = [name for name in found if name not in known and not NO_WEIGHTS.fullmatch(name)]
     for what, which in (("lack", missing), ("have also", surplus)):

@@ -66,6 +66,8 @@ class LanguageModel(nn.Module):
         self.tied = tied
         self.spec = spec
         """The rung's name and settings, from which `models.build` makes the same model."""
+        self.logit_softcap: float | None = spec.get("logit_softcap")
+        """c: the logits l are c · tanh(l / c) of the unembedding's l; None: they are these."""
 
     def hidden(
         self,
@@ -109,7 +111,9 @@ class LanguageModel(nn.Module):
     def logits(self, hidden: Float[Tensor, "... dim"]) -> Float[Tensor, "... vocab"]:
         """Unnormalised log-probabilities of the next token, in fp32 at least."""
         logits: Tensor = self.unembed(hidden)
-        return logits if logits.element_size() >= 4 else logits.float()
+        logits = logits if logits.element_size() >= 4 else logits.float()
+        cap = self.logit_softcap
+        return logits if cap is None else (logits / cap).tanh() * cap
 
     forward = hidden
 

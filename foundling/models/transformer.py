@@ -71,6 +71,8 @@ class TransformerSettings(Section):
     """c: the scores s become c · tanh(s / c), as in Gemma 2."""
     logit_divisor: float = Field(1.0, gt=0)
     """Divides the logits, as in Granite."""
+    logit_softcap: float | None = Field(None, gt=0)
+    """c: the logits l become c · tanh(l / c), as in Gemma 2."""
     bias: bool = False
     """Biases of the projections and the MLP."""
     qkv_bias: bool | None = None
@@ -86,6 +88,9 @@ class TransformerSettings(Section):
     window_rope_theta: float | None = Field(None, gt=0)
     """The `rope_theta` of layers with a window, whose frequencies are not scaled, as in Gemma 3;
     None: they are as the others."""
+    family: str | None = None
+    """The `model_type` of `transformers` that it was read as, and is written as if it still fits;
+    changes nothing else."""
     init: Literal["scaled", "zero"] = "scaled"
     """The output projections: N(0, 0.02/√(2·num_layers)) as in GPT-2, or zero."""
 
@@ -140,9 +145,13 @@ class TransformerSettings(Section):
         return int((self.head_dim or self.dim // self.num_heads) * self.rope_fraction)
 
     def resolved(self) -> "TransformerSettings":
-        """The same settings with every None that stands for a number worked out."""
+        """The same settings with every None that stands for a number worked out.
+
+        The usual `attention_scale` is None, so that it says where a model is unusual.
+        """
         hidden = -(-8 * self.dim // 96) * 32 if self.mlp in GATED else 4 * self.dim
         head_dim = self.head_dim or self.dim // self.num_heads
+        usual = head_dim**-0.5
         return self.model_copy(
             update={
                 "num_kv_heads": self.num_kv_heads or self.num_heads,
@@ -151,7 +160,7 @@ class TransformerSettings(Section):
                 "qk_norm": self.norm != "none" if self.qk_norm is None else self.qk_norm,
                 "qkv_bias": self.bias if self.qkv_bias is None else self.qkv_bias,
                 "output_bias": self.bias if self.output_bias is None else self.output_bias,
-                "attention_scale": self.attention_scale or head_dim**-0.5,
+                "attention_scale": None if self.attention_scale == usual else self.attention_scale,
             }
         )
 

@@ -18,9 +18,10 @@ def answer_log_probs(model: LanguageModel, batch: PreferenceBatch) -> tuple[Answ
     The entropy comes for nothing where no gradient is wanted, and is None elsewhere.
     """
     hidden, weight = model.at(batch.tokens, batch.view, batch.indices), model.unembed.weight
+    targets, cap = supervised_targets(batch), model.logit_softcap
     if torch.is_grad_enabled():
-        return summed(batch, linear_log_probs(hidden, weight, supervised_targets(batch))), None
-    loss = anchored_cross_entropy(hidden, weight, supervised_targets(batch))
+        return summed(batch, linear_log_probs(hidden, weight, targets, softcap=cap)), None
+    loss = anchored_cross_entropy(hidden, weight, targets, softcap=cap)
     return summed(batch, -loss.cross_entropy), loss.entropy.sum()
 
 

@@ -31,6 +31,7 @@ def linear_cross_entropy(
     targets: Int[Tensor, " rows"],
     *,
     z_loss: float = 0.0,
+    softcap: float | None = None,
     chunk_rows: int | None = None,
     compiled: bool = False,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " rows"], Float[Tensor, " rows"]]:
@@ -41,10 +42,12 @@ def linear_cross_entropy(
     chunk by chunk, so that at most `chunk_rows × vocab` logits exist at any time. The products run
     in autocast's precision, the softmax and all sums in fp32 at least.
 
-    Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss).
+    With a `softcap` c the logits l are c · tanh(l / c) instead, in all of these functions.
+
+    Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss); Gemma 2, section 2 (soft-capping).
     """
-    chunk = chunk_rows or _chunk_rows(weight)
-    total, rows, lse, _, _ = _apply(hidden, weight, targets, _Terms(z_loss), chunk, compiled)
+    chunk, terms = chunk_rows or _chunk_rows(weight), _Terms(z_loss, softcap=softcap)
+    total, rows, lse, _, _ = _apply(hidden, weight, targets, terms, chunk, compiled)
     return total, rows, lse
 
 
@@ -56,6 +59,7 @@ def anchored_cross_entropy(
     reference_hidden: Float[Tensor, "rows reference_dim"] | None = None,
     reference_weight: Float[Tensor, "vocab reference_dim"] | None = None,
     strength: float = 0.0,
+    softcap: float | None = None,
     chunk_rows: int | None = None,
     compiled: bool = False,
 ) -> AnchoredLoss:
@@ -64,11 +68,12 @@ def anchored_cross_entropy(
     With log p and log r of the policy and the reference, and d = log p − log r, the gradient of a
     row's logits is p − onehot(target) + strength · p ∘ (d − KL). It is computed chunk by chunk
     as in `linear_cross_entropy`; three times `chunk_rows × vocab` numbers exist at a time. No
-    gradient goes to the reference. A row whose target is ANCHOR has the KL alone. At strength 0
-    the reference only measures the KL: loss and gradients are bit for bit those without one.
+    gradient goes to the reference, whose logits have the same soft-cap. A row whose target is
+    ANCHOR has the KL alone. At strength 0 the reference only measures the KL: loss and gradients
+    are bit for bit those without one.
     """
     chunk = chunk_rows or _chunk_rows(weight)
-    plain = _Terms(entropy=True)
+    plain = _Terms(entropy=True, softcap=softcap)
     if reference_hidden is None or reference_weight is None:
         if strength or reference_hidden is not None or reference_weight is not None:
             raise ValueError("an anchor needs the reference's hidden vectors and its weight.")
@@ -76,12 +81,12 @@ def anchored_cross_entropy(
         return AnchoredLoss(total, rows, kl, entropy)
     anchor = (reference_hidden.detach(), reference_weight.detach())
     if strength:
-        terms = _Terms(0.0, True, strength, anchor)
+        terms = _Terms(0.0, True, strength, anchor, softcap)
         total, rows, _, kl, entropy = _apply(hidden, weight, targets, terms, chunk, compiled)
         return AnchoredLoss(total, rows, kl, entropy)
     total, rows, _, _, entropy = _apply(hidden, weight, targets, plain, chunk, compiled)
     with torch.no_grad():
-        measured = _Terms(anchor=anchor)
+        measured = _Terms(anchor=anchor, softcap=softcap)
         _, _, _, kl, _ = _apply(hidden, weight, targets, measured, chunk, compiled)
     return AnchoredLoss(total, rows, kl, entropy)
 
@@ -91,6 +96,7 @@ def linear_log_probs(
     weight: Float[Tensor, "vocab dim"],
     targets: Int[Tensor, " rows"],
     chunk_rows: int | None = None,
+    softcap: float | None = None,
 ) -> Float[Tensor, " rows"]:
     """log softmax(weight · hidden)[target] of each row, with gradients; 0 where it is IGNORE.
 
@@ -99,7 +105,7 @@ def linear_log_probs(
     The products run in autocast's precision, the softmax in fp32 at least.
     """
     chunk = chunk_rows or _chunk_rows(weight)
-    result: Tensor = _LogProbs.apply(hidden, weight, targets, chunk)  # type: ignore[no-untyped-call]
+    result: Tensor = _LogProbs.apply(hidden, weight, targets, chunk, softcap)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -115,6 +121,7 @@ class _Terms(NamedTuple):
     strength: float = 0.0
     anchor: tuple[Tensor, Tensor] | None = None
     """The reference's hidden vectors and weight."""
+    softcap: float | None = None
 
 
 def _apply(
@@ -165,6 +172,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     terms.z_loss,
                     terms.entropy,
                     anchor if terms.anchor else None,
+                    terms.softcap,
                     wants_gradient,
                 )
                 for column, figure in zip(columns, figures, strict=True):
@@ -199,15 +207,18 @@ def _chunk(
     z_loss: float,
     wants_entropy: bool,
     anchor: tuple[Tensor, Tensor, Tensor] | None,
+    softcap: float | None,
     wants_gradient: bool,
 ) -> tuple[Tensor | None, ...]:
     """Each row's cross-entropy, logsumexp, KL and entropy, and the gradients of the chunk's loss.
 
-    What is not wanted is None. Computed in place: three times the chunk's logits, no more.
+    What is not wanted is None. Computed in place: three times the chunk's logits, no more, and once
+    more for the slope of a soft-cap.
     """
     supervised = targets >= 0
     index = torch.where(supervised, targets, 0)[:, None]
-    logits = _logits(hidden, weight)
+    logits = _logits(hidden, weight, softcap)
+    slope = _slope(logits, softcap) if softcap is not None and wants_gradient else None
     lse = logits.logsumexp(dim=-1)
     rows = (lse - logits.gather(1, index)[:, 0]) * supervised
     if not (wants_gradient or wants_entropy or anchor):
@@ -215,7 +226,7 @@ def _chunk(
     kl = entropy = None
     log_probs = logits.sub_(lse[:, None])
     if anchor:
-        ratio = _logits(*anchor[:2])
+        ratio = _logits(*anchor[:2], softcap)
         ratio.sub_(ratio.logsumexp(dim=-1, keepdim=True)).neg_().add_(log_probs)
     probs = log_probs.exp() if wants_entropy or anchor else log_probs.exp_()
     if wants_entropy:
@@ -230,16 +241,22 @@ def _chunk(
         gradient = probs.mul_(ratio.sub_(kl[:, None]).mul_(anchored[:, None]).add_(factor[:, None]))
     else:
         gradient = probs.mul_(factor[:, None])
-    gradient = gradient.scatter_add_(1, index, -supervised.to(probs.dtype)[:, None]).to(
-        hidden.dtype
-    )
+    gradient = gradient.scatter_add_(1, index, -supervised.to(probs.dtype)[:, None])
+    if slope is not None:
+        gradient = gradient.mul_(slope)
+    gradient = gradient.to(hidden.dtype)
     return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
 
 
 class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk_rows: int,
+        softcap: float | None,
     ) -> Tensor:
         device = hidden.device.type
         autocasts = torch.is_autocast_enabled(device)
@@ -250,19 +267,19 @@ class _LogProbs(torch.autograd.Function):
             log_probs, lse = torch.zeros(2, len(hidden), dtype=wide, device=hidden.device).unbind()
             for start in range(0, len(hidden), chunk_rows):
                 part = slice(start, start + chunk_rows)
-                logits = _logits(hidden[part].to(dtype), cast)
+                logits = _logits(hidden[part].to(dtype), cast, softcap)
                 lse[part] = logits.logsumexp(dim=-1)
                 index = targets[part].clamp(min=0)[:, None]
                 log_probs[part] = logits.gather(1, index)[:, 0] - lse[part]
             log_probs *= targets >= 0
         ctx.save_for_backward(hidden, weight, targets, lse)
-        ctx.chunk_rows, ctx.dtype = chunk_rows, dtype
+        ctx.chunk_rows, ctx.dtype, ctx.softcap = chunk_rows, dtype, softcap
         return log_probs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, targets, lse = ctx.saved_tensors
-        wants_hidden, wants_weight, _, _ = ctx.needs_input_grad
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         scale = gradients[0] * (targets >= 0)
         with torch.autocast(hidden.device.type, enabled=False):
             cast = weight.to(ctx.dtype)
@@ -271,20 +288,29 @@ class _LogProbs(torch.autograd.Function):
             for start in range(0, len(hidden), ctx.chunk_rows):
                 part = slice(start, start + ctx.chunk_rows)
                 rows = hidden[part].to(ctx.dtype)
-                probs = _logits(rows, cast).sub_(lse[part, None]).exp_()
+                logits = _logits(rows, cast, ctx.softcap)
+                slope = None if ctx.softcap is None else _slope(logits, ctx.softcap)
+                probs = logits.sub_(lse[part, None]).exp_()
                 gradient = probs.mul_(-scale[part, None])
                 index = targets[part].clamp(min=0)[:, None]
-                gradient = gradient.scatter_add_(1, index, scale[part, None]).to(ctx.dtype)
+                gradient = gradient.scatter_add_(1, index, scale[part, None])
+                gradient = (gradient if slope is None else gradient.mul_(slope)).to(ctx.dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = gradient @ cast
                 if grad_weight is not None:
                     grad_weight += gradient.T @ rows
         to_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, to_weight, None, None
+        return grad_hidden, to_weight, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    return (hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32))
+def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
+    logits = (hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32))
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def _slope(capped: Tensor, softcap: float) -> Tensor:
+    """The derivative of c · tanh(l / c) by l, from its value."""
+    return (capped / softcap).square_().neg_().add_(1)
 
 
 _compiled: Callable[..., Any] | None = None

@@ -22,6 +22,7 @@ class Pretrain:
             model.unembed.weight,
             targets,
             z_loss=self.z_loss,
+            softcap=model.logit_softcap,
             compiled=self.compiled,
         )
         supervised = targets != IGNORE

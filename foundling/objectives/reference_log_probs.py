@@ -53,8 +53,9 @@ class LiveLogProbs:
 
     def log_probs(self, batch: PreferenceBatch) -> Answers:
         with torch.no_grad():
-            hidden = self.reference.hidden(batch)
-            each = linear_log_probs(hidden, self.reference.weight, supervised_targets(batch))
+            hidden, cap = self.reference.hidden(batch), self.reference.model.logit_softcap
+            targets = supervised_targets(batch)
+            each = linear_log_probs(hidden, self.reference.weight, targets, softcap=cap)
             return summed(batch, each)
 
 

@@ -62,6 +62,7 @@ class Sft:
             reference_hidden=reference_hidden,
             reference_weight=reference_weight,
             strength=self.strength,
+            softcap=model.logit_softcap,
             chunk_rows=chunk,
             compiled=self.compiled,
         )

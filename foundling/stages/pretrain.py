@@ -128,12 +128,12 @@ def _settings_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         return settings
     asked = models.rung_settings(given).resolved().values()
     for key in sorted(asked.keys() | settings.keys()):
-        if key != "dropout" and asked.get(key) != settings.get(key):
+        if key not in ("dropout", "family") and asked.get(key) != settings.get(key):
             raise ConfigError(
                 f"model.{key} = {asked.get(key)}: the parent has {settings.get(key)}; a run from "
                 "a parent has its shape, so leave [model] out."
             )
-    return asked
+    return {**asked, "family": settings.get("family")}
 
 
 def _store(config: PretrainConfig) -> TokenStore:

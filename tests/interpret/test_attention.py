@@ -31,6 +31,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "dim": 16, "num_layers": 1, "num_heads": 4, "num_kv_heads": 1, "head_dim": 8,
         "window": 4, "dropout": 0.5, "positions": "sinusoidal", "residual": False,
     },
+    "capped, scaled": {
+        "dim": 16, "num_layers": 2, "num_heads": 4, "attention_softcap": 0.7,
+        "attention_scale": 0.9, "norm_placement": "both", "norm_unit_offset": True,
+    },
+    "whole norm, some turn": {
+        "dim": 16, "num_layers": 2, "num_heads": 4, "qk_norm_width": "whole",
+        "rope_fraction": 0.5, "norm_placement": "post", "parallel": True,
+    },
 }  # fmt: skip
 
 

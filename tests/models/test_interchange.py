@@ -161,8 +161,9 @@ def test_every_setting_of_the_architecture_is_accounted_for(name: str) -> None:
         "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_type",
         "summary_use_proj", "summary_activation", "summary_proj_to_labels",
         "summary_first_dropout",
-        # Written, and never read.
-        "_sliding_window_pattern",
+        "hidden_dropout", "classifier_dropout",
+        # Written, and never read; or read where another key is missing.
+        "_sliding_window_pattern", "is_decoder", "no_rope_layer_interval",
     }  # fmt: skip
     layout = LAYOUTS[name]
     settings = {**build(norm="layernorm").spec}
@@ -235,6 +236,8 @@ GEMMA3_LIKE = {
     "embed_scale": 32**0.5, "window": 5, "full_layers": [2], "window_rope_theta": 10_000.0,
     "attention_scale": 0.125,
 }  # fmt: skip
+GEMMA2_LIKE = {**GEMMA3_LIKE, "qk_norm": False, "full_layers": [1, 3], "window_rope_theta": None}
+NEOX_LIKE = {"qk_norm": False, "norm": "layernorm", "bias": True, "mlp": "gelu", "tied": False}
 LLAMA3_SCALING = {
     "type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_context": 8,
@@ -249,6 +252,13 @@ OURS: list[tuple[str, dict[str, Any]]] = [
     ("llama", {"qk_norm": False, "qkv_bias": True, "output_bias": True}),
     ("qwen3", {"qkv_bias": True, "output_bias": True, "window": 5, "full_layers": [0]}),
     ("gemma3_text", {**GEMMA3_LIKE, "num_layers": 3}),
+    ("smollm3", {"qk_norm": False, "bias": True, "window": 5}),
+    ("smollm3", {"qk_norm": False, "nope_layers": [1, 3]}),
+    ("olmo2", {"norm_placement": "post", "qk_norm_width": "whole"}),
+    ("granite", {"qk_norm": False, "residual_scale": 0.3, "logit_divisor": 4.0}),
+    ("phi3", {"qk_norm": False, "rope_fraction": 0.5}),
+    ("gemma2", {**GEMMA2_LIKE, "attention_softcap": 2.0, "logit_softcap": 5.0}),
+    ("gpt_neox", {**NEOX_LIKE, "parallel": True, "rope_fraction": 0.5}),
     ("mistral", {"qk_norm": False, "window": 5}),
     ("mistral", {"qk_norm": False, "num_heads": 3, "head_dim": 8}),
     ("qwen2", {"qk_norm": False, "qkv_bias": True, "window": 7}),
@@ -317,7 +327,6 @@ OWN: list[dict[str, Any]] = [
     {**GPT2_LIKE, "window": 4},
     {**GPT2_LIKE, "qk_norm": True},
     {"qk_norm": False, "bias": True, "num_heads": 3, "head_dim": 8},
-    {"qk_norm": False, "bias": True, "window": 5},
 ]
 
 

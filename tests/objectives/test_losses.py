@@ -5,7 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from foundling.models.batch import IGNORE
-from foundling.objectives.losses import AnchoredLoss, anchored_cross_entropy, linear_cross_entropy
+from foundling.objectives.losses import (
+    AnchoredLoss,
+    anchored_cross_entropy,
+    linear_cross_entropy,
+    linear_log_probs,
+)
 
 ROWS, DIM, VOCAB = 13, 6, 9
 
@@ -236,3 +241,49 @@ def test_half_a_reference_is_refused() -> None:
     for given in ({}, {"reference_hidden": anchor["reference_hidden"]}):
         with pytest.raises(ValueError, match="needs the reference's"):
             anchored_cross_entropy(hidden, weight, targets, **given, strength=1.0)
+
+
+def test_soft_capped_logits_give_the_losses_and_gradients_written_out() -> None:
+    cap = 1.5
+    hidden, other = torch.randn(2, 9, 6, dtype=torch.float64)
+    weight = torch.randn(11, 6, dtype=torch.float64)
+    targets = torch.randint(11, (9,))
+    targets[2] = IGNORE
+    kept = targets >= 0
+
+    def log_probs(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return (cap * torch.tanh(rows @ matrix.T / cap)).log_softmax(-1)
+
+    def gradients(total: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(total, (hidden, weight))
+
+    hidden.requires_grad_()
+    weight.requires_grad_()
+    plain = log_probs(hidden, weight)
+    chosen = plain.gather(1, targets.clamp(min=0)[:, None])[:, 0] * kept
+    reference = log_probs(other, weight.detach())
+    kl = ((plain.exp() * (plain - reference)).sum(-1) * kept).sum()
+    for found, expected in (
+        (
+            linear_cross_entropy(hidden, weight, targets, softcap=cap, chunk_rows=4)[0],
+            -chosen.sum(),
+        ),
+        (
+            anchored_cross_entropy(
+                hidden,
+                weight,
+                targets,
+                reference_hidden=other,
+                reference_weight=weight.detach(),
+                strength=0.7,
+                softcap=cap,
+                chunk_rows=4,
+            ).total,
+            -chosen.sum() + 0.7 * kl,
+        ),
+        (linear_log_probs(hidden, weight, targets, 4, softcap=cap).sum(), chosen.sum()),
+    ):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(
+            gradients(found), torch.autograd.grad(expected, (hidden, weight), retain_graph=True)
+        )

@@ -45,7 +45,7 @@ def read_config(model_type: str, config: Values) -> Values:
         ConfigError: there is none; names the setting.
     """
     layout = LAYOUTS[model_type]
-    spec = dict(layout.shape)
+    spec = {**layout.shape, "family": model_type}
     for setting, (key, default) in layout.keys.items():
         spec[setting] = config.get(key, default)
         if spec[setting] is REQUIRED:
@@ -62,8 +62,14 @@ def read_config(model_type: str, config: Values) -> Values:
 
 
 def layout_for(spec: Mapping[str, Any]) -> str | None:
-    """The first architecture whose config.json reads back as these settings."""
-    for model_type in LAYOUTS if spec["rung"] == "transformer" else ():
+    """The first architecture whose config.json reads back as these settings.
+
+    The `family` is tried before all others.
+    """
+    if spec["rung"] != "transformer":
+        return None
+    family: list[str] = [spec["family"]] if spec.get("family") in LAYOUTS else []
+    for model_type in dict.fromkeys([*family, *LAYOUTS]):
         try:
             if not differences(spec, read_config(model_type, write_config(model_type, spec))):
                 return model_type
@@ -74,7 +80,7 @@ def layout_for(spec: Mapping[str, Any]) -> str | None:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The settings by which two models give different logits from the same weights."""
-    free = ("dropout", "init")
+    free = ("dropout", "init", "family")
     one, other = _complete(one), _complete(other)
     return [k for k in {**one, **other} if k not in free and one.get(k) != other.get(k)]
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from foundling.models.layouts.parts import (
+    ATTENTION_MULTIPLIER,
     BIASES,
     EMBED_BY_WIDTH,
     QUERY_SCALAR,
     QWEN_WINDOW,
     REQUIRED,
+    SMOLLM_LAYERS,
     Keys,
     Layout,
     Name,
@@ -77,11 +79,27 @@ GPT2_KEYS = {
 }
 
 
+NEOX_KEYS = {
+    "vocab_size": ("vocab_size", REQUIRED),
+    "context": ("max_position_embeddings", REQUIRED),
+    "dim": ("hidden_size", REQUIRED),
+    "num_layers": ("num_hidden_layers", REQUIRED),
+    "num_heads": ("num_attention_heads", REQUIRED),
+    "mlp_dim": ("intermediate_size", REQUIRED),
+    "norm_eps": ("layer_norm_eps", 1e-5),
+    "tied": ("tie_word_embeddings", False),
+    "parallel": ("use_parallel_residual", True),
+}
+
+
 def _names(outside: Mapping[str, str], blocks: str, block: Mapping[str, str]) -> list[Name]:
     names = [Name(theirs, (ours,)) for theirs, ours in outside.items()]
     for theirs, ours in block.items():
         modules = tuple(f"context.blocks.{{}}.{module}" for module in ours.split())
-        names.append(Name(f"{blocks}.{{}}.{theirs}", modules, transposed=".c_" in theirs))
+        whole = f"{blocks}.{{}}.{theirs}"
+        names.append(
+            Name(whole, modules, ".c_" in theirs, heads=int(theirs.endswith("query_key_value")))
+        )
     return names
 
 
@@ -115,6 +133,22 @@ GPT2_NAMES = _names(
 )
 
 
+NEOX_NAMES = _names(
+    {
+        "gpt_neox.embed_in": "embed",
+        "gpt_neox.final_layer_norm": "context.norm",
+        "embed_out": "unembed",
+    },
+    "gpt_neox.layers",
+    {
+        "input_layernorm": "attention_norm",
+        "post_attention_layernorm": "mlp_norm",
+        "attention.query_key_value": "attention.q attention.k attention.v",
+        "attention.dense": "attention.o",
+        "mlp.dense_h_to_4h": "mlp.up",
+        "mlp.dense_4h_to_h": "mlp.down",
+    },
+)
 GEMMA_BLOCK = {
     "input_layernorm": "attention_norm",
     "post_attention_layernorm": "attention_post_norm",
@@ -131,10 +165,11 @@ def _like_llama(
     act: Part = SILU,
     rope: Part = ROPE,
     block: Mapping[str, str] = LLAMA_BLOCK,
+    matrices: Mapping[str, str] = LLAMA_MATRICES,
     **constants: Any,
 ) -> Layout:
     keys, shape = {**LLAMA_KEYS, **keys}, {**LLAMA_SHAPE, **shape}
-    names = _names(LLAMA_OUTSIDE, "model.layers", {**block, **LLAMA_MATRICES})
+    names = _names(LLAMA_OUTSIDE, "model.layers", {**block, **matrices})
     return Layout(f"{name}ForCausalLM", shape, keys, constants, (rope, act, *parts), names)
 
 
@@ -181,6 +216,91 @@ LAYOUTS = {
         final_logit_softcapping=(None,),
         attn_logit_softcapping=(None,),
         use_bidirectional_attention=(False, None),
+    ),
+    "gemma2": _like_llama(
+        "Gemma2",
+        {
+            **GEMMA_KEYS,
+            "attention_softcap": ("attn_logit_softcapping", 50.0),
+            "logit_softcap": ("final_logit_softcapping", 30.0),
+        },
+        GEMMA_SHAPE,
+        attention_bias(),
+        alternating(2),
+        QUERY_SCALAR,
+        EMBED_BY_WIDTH,
+        act=GEMMA_ACTIVATION,
+        block=GEMMA_BLOCK,
+        use_bidirectional_attention=(None, False),
+    ),
+    "smollm3": _like_llama(
+        "SmolLM3",
+        {
+            "num_kv_heads": ("num_key_value_heads", 4),
+            "tied": ("tie_word_embeddings", True),
+        },
+        {},
+        BIASES,
+        SMOLLM_LAYERS,
+        rope=rope(theta=2_000_000.0),
+    ),
+    "olmo2": _like_llama(
+        "Olmo2",
+        {"norm_eps": ("rms_norm_eps", 1e-5)},
+        {"norm_placement": "post", "qk_norm": True, "qk_norm_width": "whole"},
+        attention_bias(),
+        block={
+            "post_attention_layernorm": "attention_post_norm",
+            "post_feedforward_layernorm": "mlp_post_norm",
+        },
+    ),
+    "granite": _like_llama(
+        "Granite",
+        {
+            "embed_scale": ("embedding_multiplier", 1.0),
+            "residual_scale": ("residual_multiplier", 1.0),
+            "logit_divisor": ("logits_scaling", 1.0),
+        },
+        {},
+        BIASES,
+        ATTENTION_MULTIPLIER,
+    ),
+    "phi3": _like_llama(
+        "Phi3",
+        {"norm_eps": ("rms_norm_eps", 1e-5), "window": ("sliding_window", None)},
+        {},
+        rope=rope(("longrope",), fraction=1.0, original=4096, alias=("su", "yarn")),
+        matrices={
+            "self_attn.qkv_proj": "attention.q attention.k attention.v",
+            "self_attn.o_proj": "attention.o",
+            "mlp.gate_up_proj": "mlp.gate mlp.up",
+            "mlp.down_proj": "mlp.down",
+        },
+    ),
+    "gpt_neox": Layout(
+        architecture="GPTNeoXForCausalLM",
+        shape={**SHAPE, "positions": "rope", "norm": "layernorm", "bias": True},
+        keys=NEOX_KEYS,
+        constants={},
+        parts=(
+            rope(
+                theta_key="rotary_emb_base",
+                fraction=0.25,
+                fraction_key="rotary_pct",
+            ),
+            activation(
+                "hidden_act",
+                {
+                    "gelu": "gelu",
+                    "gelu_new": "gelu_tanh",
+                    "gelu_pytorch_tanh": "gelu_tanh",
+                    "gelu_fast": "gelu_tanh",
+                    "relu2": "relu2",
+                },
+            ),
+            attention_bias(default=True),
+        ),
+        names=NEOX_NAMES,
     ),
 }
 

@@ -208,16 +208,21 @@ def _read_smollm_layers(config: Values) -> Values:
 SMOLLM_LAYERS: Part = (_write_smollm_layers, _read_smollm_layers)
 
 
-def _write_query_scalar(spec: Values) -> Values:
-    scalar = spec["attention_scale"] ** -2
-    return {"query_pre_attn_scalar": round(scalar)}
+def _scale(spec: Values) -> float:
+    return float(spec["attention_scale"] or spec["head_dim"] ** -0.5)
 
 
 QUERY_SCALAR: Part = (
-    _write_query_scalar,
+    lambda spec: {"query_pre_attn_scalar": round(_scale(spec) ** -2)},
     lambda config: {"attention_scale": config.get("query_pre_attn_scalar", 256) ** -0.5},
 )
 """Gemma: the scores are q·k / √query_pre_attn_scalar."""
+
+ATTENTION_MULTIPLIER: Part = (
+    lambda spec: {"attention_multiplier": _scale(spec)},
+    lambda config: {"attention_scale": config.get("attention_multiplier", 1.0)},
+)
+"""Granite: the scores are q·k times this."""
 
 EMBED_BY_WIDTH: Part = (
     lambda spec: {},
