@@ -1,5 +1,6 @@
 """Adapters of a run out to other tools, and adapters of other tools into plain models."""
 
+import logging
 from pathlib import Path
 
 from foundling.base.config import ConfigError, load_toml
@@ -10,6 +11,8 @@ from foundling.runs.model_folder import load_adapter_weights, save_model, token_
 from foundling.runs.run import Run, find_model, load_model
 from foundling.stages.parent import Parent
 from foundling.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 def export_adapter(run: Run, out: Path) -> None:
@@ -34,6 +37,12 @@ def export_adapter(run: Run, out: Path) -> None:
     load_adapter_weights(model, best.model)
     adapter_files.save_adapter(model, out, parent.facts["source"])
     tokenizer.save(out)
+    if tokens:
+        logger.info(
+            f"the adapter holds the rows of {len(tokens)} tokens too ({adapter_files.TOKENS}): in "
+            "`peft`, call resize_token_embeddings on a base that has fewer rows; a server that "
+            "takes plain LoRA alone needs the merged model (foundling adapter merge)."
+        )
 
 
 def merge_adapter(base: str, adapter: Path, out: Path) -> None:
