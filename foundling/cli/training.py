@@ -76,7 +76,13 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(result["key"], "answer loss", "KL", "pretraining bits/byte", "step")
+    kept = {
+        "pretraining_bits_per_byte": "pretraining bits/byte",
+        "parent_answers_loss_nats": "parent's own answers",
+    }
+    first = result["rows"][0]["before"]
+    kept = {key: name for key, name in kept.items() if first.get(key) is not None}
+    table = Table(result["key"], "answer loss", "KL", *kept.values(), "step")
     for column in table.columns[1:]:
         column.justify = "right"
 
@@ -84,11 +90,9 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
         return "–" if value is None else f"{value:.4f}"
 
     for row in result["rows"]:
-        key = "pretraining_bits_per_byte"
-        kept = f"{figure(row['before'][key])} → {figure(row[key])}"
-        table.add_row(
-            row["value"], figure(row["loss_nats"]), figure(row["kl_nats"]), kept, str(row["step"])
-        )
+        changes = [f"{figure(row['before'][key])} → {figure(row[key])}" for key in kept]
+        figures = (figure(row["loss_nats"]), figure(row["kl_nats"]), *changes)
+        table.add_row(row["value"], *figures, str(row["step"]))
     Console(stderr=True).print(table)
 
 

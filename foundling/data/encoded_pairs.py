@@ -1,6 +1,6 @@
 """Encoded pairs of answers, in flat arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -10,17 +10,11 @@ import numpy.typing as npt
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation, SourcedPair
-from foundling.data.examples import (
-    BATCH,
-    LengthReport,
-    OnLong,
-    Style,
-    hash_of,
-    padding,
-    render_sourced,
-    without,
-)
+from foundling.data.examples import LengthReport, hash_of, padding, question, without
 from foundling.data.packing import Indices
+from foundling.data.rendering import OnLong, Rendering, SpecialTokens, Style, later_exchanges
+from foundling.data.source_errors import SourceError
+from foundling.data.sources import OnError
 from foundling.text.chat import Rendered
 from foundling.text.tokenizer import Tokenizer
 
@@ -52,55 +46,65 @@ class EncodedPairs:
         *,
         max_length: int,
         style: Style = "chat",
+        special_tokens: SpecialTokens = "text",
         on_long: OnLong = "error",
+        on_error: OnError = "stop",
     ) -> tuple["EncodedPairs", LengthReport]:
         """Render pairs, prompt and longer answer to at most `max_length` tokens.
 
         Args:
-            style: "plain" renders one prompt and its answers without roles.
+            style, special_tokens: see Rendering.
             on_long: what to do with a longer one: "drop" it; "error"; or "truncate_prompt": first
                 the oldest exchanges are left out whole, then tokens at the front of the last user
                 message, of which one stays. No answer is cut: what is too long even so is dropped.
+            on_error: what to do with one that the template refuses, or renders as several examples
+                a side, or whose answers are the same tokens: "skip" counts it.
 
         Raises:
-            ConfigError: nothing is left, something is too long or cannot be encoded, or both
+            ConfigError: nothing is left, something is too long or cannot be rendered, or both
                 answers are the same tokens; the message names the row.
         """
         if max_length < 2:
             raise ConfigError(f"max_length = {max_length}: a pair has at least 2 tokens a side.")
+        rendering = Rendering(tokenizer, style, special_tokens=special_tokens)
+        rendering.check(on_long)
         report = LengthReport(max_length, noun="pairs")
         kept: list[tuple[SourcedPair, Sides]] = []
-        for start in range(0, len(pairs), BATCH):
-            some = pairs[start : start + BATCH]
-            for pair, sides in zip(some, _rendered(some, tokenizer, style), strict=True):
-                report.num_read += 1
+        for pair, found in _rendered(pairs, rendering):
+            report.num_read += 1
+            try:
+                sides = _sides(pair, found)
                 report.longest = max(report.longest, _longer(sides))
                 short: Sides | None = sides
                 if _longer(sides) > max_length:
-                    short = _shortened(pair, sides, tokenizer, style, on_long, report)
+                    short = _shortened(pair, sides, rendering, on_long, report)
                 if short is None:
                     report.dropped.append(pair.where)
                     continue
                 if short[0].tokens == short[1].tokens:
-                    raise ConfigError(f"{pair.where}: both answers are the same tokens.")
+                    raise SourceError(
+                        "same tokens", f"{pair.where}: both answers are the same tokens."
+                    )
+            except SourceError as error:
+                if on_error == "stop":
+                    raise
+                report.faults.append(error)
+            else:
                 kept.append((pair, short))
-        report.num_kept = len(kept)
+        report.num_kept = report.num_examples = len(kept)
+        report.spelled = rendering.spelled((*pair.chosen, *pair.rejected) for pair in pairs)
         if not kept:
-            raise ConfigError(
-                f"max_length = {max_length}: none of {report.num_read:,} pairs fits; the longest "
-                f"has {report.longest:,} tokens."
-            )
+            raise report.nothing_left()
         return cls._gathered(kept, padding(tokenizer)), report
 
     @classmethod
     def _gathered(cls, kept: Sequence[tuple[SourcedPair, Sides]], pad: int) -> "EncodedPairs":
         parts = []
-        for pair, (chosen, rejected) in kept:
-            front = chosen.learned.index(True)
-            assert chosen.tokens[:front] == rejected.tokens[:front], pair.where
-            assert not any(rejected.learned[:front]), pair.where
-            parts.append((chosen.tokens[:front], chosen.learned[:front]))
-            parts += ((side.tokens[front:], side.learned[front:]) for side in (chosen, rejected))
+        for pair, sides in kept:
+            front = _shared(sides)
+            assert front, pair.where
+            parts.append((sides[0].tokens[:front], sides[0].learned[:front]))
+            parts += ((side.tokens[front:], side.learned[front:]) for side in sides)
         sizes = [len(tokens) for tokens, _ in parts]
         return cls(
             np.fromiter(chain.from_iterable(t for t, _ in parts), np.int32, sum(sizes)),
@@ -140,22 +144,50 @@ class EncodedPairs:
         return hash_of(self.tokens, self.learned, self.offsets, *labels)
 
 
-def _rendered(pairs: Sequence[SourcedPair], tokenizer: Tokenizer, style: Style) -> list[Sides]:
-    conversations = [
+Found = list[Rendered] | SourceError
+
+
+def _rendered(
+    pairs: Sequence[SourcedPair], rendering: Rendering
+) -> Iterator[tuple[SourcedPair, tuple[Found, Found]]]:
+    """Each pair with what its sides are rendered to."""
+    sides = [
         SourcedConversation(pair.where, side, pair.given, tools=pair.tools)
         for pair in pairs
         for side in (pair.chosen, pair.rejected)
     ]
-    rendered = []
-    found = render_sourced(conversations, tokenizer, "all", style)
-    for given, examples in zip(conversations, found, strict=True):
+    found = (examples for _, examples in rendering.each(sides))
+    for pair in pairs:
+        yield pair, (next(found), next(found))
+
+
+def _sides(pair: SourcedPair, found: tuple[Found, Found]) -> Sides:
+    """The sides of a pair, one example each.
+
+    Raises:
+        SourceError: one cannot be rendered, or not as one example.
+    """
+    sides = []
+    for examples in found:
+        if isinstance(examples, SourceError):
+            raise examples
         if len(examples) > 1:
-            raise ConfigError(
-                f"{given.where}: this chat template renders earlier answers in another way, so a "
-                "pair can hold one answer a side; give the others in the prompt."
+            raise SourceError(
+                "several examples",
+                f"{pair.where}: this chat template renders earlier answers in another way, so a "
+                "pair can hold one answer a side; give the others in the prompt.",
             )
-        rendered.append(examples[0])
-    return list(zip(rendered[::2], rendered[1::2], strict=True))
+        sides += examples
+    chosen, rejected = sides
+    return chosen, rejected
+
+
+def _shared(sides: Sides) -> int:
+    """How many tokens stand before both answers: where these begin, or the sides part."""
+    chosen, rejected = sides
+    most = min(chosen.learned.index(True), rejected.learned.index(True))
+    parted = (n for n in range(most) if chosen.tokens[n] != rejected.tokens[n])
+    return next(parted, most)
 
 
 def _longer(sides: Sides) -> int:
@@ -163,37 +195,34 @@ def _longer(sides: Sides) -> int:
 
 
 def _shortened(
-    pair: SourcedPair,
-    sides: Sides,
-    tokenizer: Tokenizer,
-    style: Style,
-    on_long: OnLong,
-    report: LengthReport,
+    pair: SourcedPair, sides: Sides, rendering: Rendering, on_long: OnLong, report: LengthReport
 ) -> Sides | None:
-    limit = report.max_length
+    limit, left_out = report.max_length, 0
     if on_long == "drop":
         return None
     if on_long == "error":
-        raise ConfigError(
-            f"{pair.where}: {_longer(sides):,} tokens, but max_length is {limit:,}; give a longer "
-            'one, or on_long "drop" or "truncate_prompt".'
-        )
-    left_out, system = 0, 1 if pair.chosen[0].role == "system" else 0
-    while _longer(sides) > limit and pair.given > system + 1:
-        pair = replace(
-            pair,
-            chosen=(*pair.chosen[:system], *pair.chosen[system + 2 :]),
-            rejected=(*pair.rejected[:system], *pair.rejected[system + 2 :]),
-            given=pair.given - 2,
-        )
-        (sides,) = _rendered([pair], tokenizer, style)
-        left_out += 1
+        raise report.too_long(pair.where, _longer(sides))
+    while _longer(sides) > limit:
+        fewer = _without_oldest(pair)
+        if fewer is None:
+            break
+        pair, left_out = fewer, left_out + 1
+        ((_, found),) = _rendered([pair], rendering)
+        sides = _sides(pair, found)
     excess = max(0, _longer(sides) - limit)
-    front = sides[0].learned.index(True)
-    start = sides[0].kinds.index("user")
-    if excess >= sides[0].kinds[:front].count("user"):
+    start, stop = question(sides[0], _shared(sides))
+    if start + excess >= stop:
         return None
     report.prompts_cut += 1
     report.answers_left_out += left_out
     chosen, rejected = (without(side, start, start + excess) for side in sides)
     return chosen, rejected
+
+
+def _without_oldest(pair: SourcedPair) -> SourcedPair | None:
+    """The pair without the oldest exchange of its prompt; None where that has but one."""
+    chosen, rejected = (later_exchanges(side, pair.given) for side in (pair.chosen, pair.rejected))
+    if chosen is None or rejected is None:
+        return None
+    given = pair.given - (len(pair.chosen) - len(chosen))
+    return replace(pair, chosen=chosen, rejected=rejected, given=given)

@@ -1,39 +1,72 @@
 """Encoded examples of instruction data, in flat arrays."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation
-from foundling.text.chat import KINDS, Learn, Rendered, render_batch, render_plain
+from foundling.data.rendering import (
+    OnLong,
+    Rendering,
+    SpecialTokens,
+    Style,
+    examples_of,
+    without_oldest,
+)
+from foundling.data.source_errors import SourceError
+from foundling.data.sources import OnError
+from foundling.text.chat import KINDS, Learn, Rendered
 from foundling.text.tokenizer import Tokenizer
 
-OnLong = Literal["drop", "truncate_prompt", "error"]
-Style = Literal["chat", "plain"]
 UNBOUNDED = 2**31
 """A `max_length` longer than any conversation."""
-BATCH = 1024  # conversations that are encoded together
 
 
 @dataclass
 class LengthReport:
-    """What became of conversations that were cut to `max_length` tokens."""
+    """What became of conversations that were rendered, and cut to `max_length` tokens."""
 
     max_length: int
     num_read: int = 0
     num_kept: int = 0
+    num_examples: int = 0  # more than are kept where some are several examples
     dropped: list[str] = field(default_factory=list)  # the rows that are too long
+    faults: list[SourceError] = field(default_factory=list)  # of rows that cannot be rendered
+    unlearned: list[str] = field(default_factory=list)  # the rows whose learned answers weigh 0
+    spelled: Counter[str] = field(default_factory=Counter)  # special tokens, and by how many rows
     prompts_cut: int = 0
     answers_left_out: int = 0  # of exchanges that were left out at the front
     longest: int = 0  # tokens, before anything was cut
     noun: str = "conversations"
+
+    def too_long(self, where: str, length: int) -> ConfigError:
+        """What is wrong with a row of so many tokens."""
+        return ConfigError(
+            f"{where}: {length:,} tokens, but max_length is {self.max_length:,}; give a longer "
+            'one, or on_long "drop" or "truncate_prompt".'
+        )
+
+    def nothing_left(self) -> ConfigError:
+        """What is wrong where nothing is kept."""
+        if self.faults and not self.dropped:
+            return ConfigError(
+                f"none of {self.num_read:,} {self.noun} can be rendered; the first fault: "
+                f"{self.faults[0]}"
+            )
+        if self.unlearned and not self.dropped:
+            return ConfigError(f"{self.unlearned[0]}: the answers to be learned have weight 0.")
+        return ConfigError(
+            f"max_length = {self.max_length}: none of {self.num_read:,} {self.noun} fits; the "
+            f"longest has {self.longest:,} tokens."
+        )
 
     @property
     def _bound(self) -> str:
@@ -45,6 +78,23 @@ class LengthReport:
             f"{self.num_kept:,} of {self.num_read:,} {self.noun} kept; the longest has "
             f"{self.longest:,} tokens" + self._bound
         ]
+        if self.num_examples > self.num_kept:
+            lines.append(
+                f"{self.num_kept:,} {self.noun} became {self.num_examples:,} examples, because the "
+                "template renders history differently"
+            )
+        if self.faults:
+            lines.append(
+                f"dropped {len(self.faults):,}: cannot be rendered, first {self.faults[0]}"
+            )
+        if self.unlearned:
+            lines.append(
+                f"dropped {len(self.unlearned):,}: the answers to be learned have weight 0, first "
+                f"{self.unlearned[0]}"
+            )
+        if self.spelled:
+            named = ", ".join(f"{name} ({count:,})" for name, count in self.spelled.most_common(5))
+            lines.append(f"special tokens that rows spell stay text: {named}")
         if self.dropped:
             lines.append(f"dropped {len(self.dropped):,}: too long, first {self.dropped[0]}")
         if self.prompts_cut:
@@ -61,7 +111,10 @@ class LengthReport:
             "max_length": self.max_length,
             "read": self.num_read,
             "kept": self.num_kept,
+            "examples": self.num_examples,
             "dropped": len(self.dropped),
+            "cannot_be_rendered": len(self.faults),
+            "weight_0": len(self.unlearned),
             "prompts_cut": self.prompts_cut,
             "answers_left_out": self.answers_left_out,
             "longest": self.longest,
@@ -88,47 +141,50 @@ class Examples:
         max_length: int,
         learn: Learn = "all",
         style: Style = "chat",
+        special_tokens: SpecialTokens = "text",
         on_long: OnLong = "error",
+        on_error: OnError = "stop",
     ) -> tuple["Examples", LengthReport]:
         """Render conversations, each to at most `max_length` tokens; an answer is never cut.
 
+        One whose history the template renders in another way than its answers is several examples.
+
         Args:
-            style: "plain" renders one prompt and one completion without roles.
+            learn, style, special_tokens: see Rendering.
             on_long: what to do with one that is longer: "drop" it; "error"; or "truncate_prompt":
                 first the oldest exchanges, prompt and answer, are left out whole, then tokens at
                 the front of the last user message, of which one stays. Begin of text, system
                 message, roles and the last answer stay whole; what is too long even so is dropped.
+            on_error: what to do with one that the template refuses or of which nothing is learned:
+                "skip" counts it. One whose learned answers have weight 0 is always counted.
 
         Raises:
-            ConfigError: nothing is left, something is too long, cannot be encoded, or has no
+            ConfigError: nothing is left, something is too long, cannot be rendered, or has no
                 learned token; the message names the row.
         """
         if max_length < 2:
             raise ConfigError(f"max_length = {max_length}: an example has at least 2 tokens.")
+        rendering = Rendering(tokenizer, style, learn, special_tokens)
+        rendering.check(on_long)
         report = LengthReport(max_length)
         kept: list[tuple[str, Rendered]] = []
-        for start in range(0, len(conversations), BATCH):
-            some = conversations[start : start + BATCH]
-            for given, found in zip(
-                some, render_sourced(some, tokenizer, learn, style), strict=True
-            ):
-                report.num_read += 1
-                report.longest = max(report.longest, _longest(found))
-                short: list[Rendered] | None = found
-                if _longest(found) > max_length:
-                    short = _shortened(given, found, tokenizer, learn, style, on_long, report)
-                if short is None:
-                    report.dropped.append(given.where)
-                    continue
-                if not all(any(rendered.learned) for rendered in short):
-                    raise ConfigError(f"{given.where}: no token of it would be learned.")
-                report.num_kept += 1
-                kept += ((given.where, rendered) for rendered in short)
+        for given, found in rendering.each(conversations):
+            report.num_read += 1
+            try:
+                if isinstance(found, SourceError):
+                    raise found
+                some = _fitting(given, found, rendering, on_long, report)
+            except SourceError as error:
+                if on_error == "stop":
+                    raise
+                report.faults.append(error)
+                continue
+            report.num_kept += bool(some)
+            kept += some
+        report.num_examples = len(kept)
+        report.spelled = rendering.spelled(given.messages for given in conversations)
         if not kept:
-            raise ConfigError(
-                f"max_length = {max_length}: none of {report.num_read:,} conversations fits; the "
-                f"longest has {report.longest:,} tokens."
-            )
+            raise report.nothing_left()
         return cls._gathered(kept, tokenizer), report
 
     @classmethod
@@ -187,84 +243,77 @@ def padding(tokenizer: Tokenizer) -> int:
     return tokenizer.end_of_text if tokenizer.pad_name is None else tokenizer.pad
 
 
-def render_sourced(
-    conversations: Sequence[SourcedConversation], tokenizer: Tokenizer, learn: Learn, style: Style
-) -> list[list[Rendered]]:
-    """The examples of each conversation, as tokens; an error names the row."""
-    if style == "plain":
-        return [[_render_plain(given, tokenizer)] for given in conversations]
-    try:
-        return render_batch(
-            [given.messages for given in conversations],
-            tokenizer,
-            learn=learn,
-            given=[given.given for given in conversations],
-            tools=[given.tools for given in conversations],
-        )
-    except ConfigError as error:
-        if len(conversations) == 1:
-            raise ConfigError(f"{conversations[0].where}: {error}") from None
-        # One of them is at fault: which?
-        return [render_sourced([given], tokenizer, learn, style)[0] for given in conversations]
+def _fitting(
+    given: SourcedConversation,
+    found: Sequence[Rendered],
+    rendering: Rendering,
+    on_long: OnLong,
+    report: LengthReport,
+) -> list[tuple[str, Rendered]]:
+    """The examples of a conversation that are short enough, with their places.
 
-
-def _render_plain(given: SourcedConversation, tokenizer: Tokenizer) -> Rendered:
-    roles = [message.role for message in given.messages]
-    if roles != ["user", "assistant"]:
-        raise ConfigError(
-            f'{given.where}: style = "plain" takes one prompt and one completion, not '
-            f'{", ".join(roles)}; use "chat".'
-        )
-    prompt, completion = given.messages
-    try:
-        return render_plain(prompt.content, completion.content, tokenizer)
-    except ConfigError as error:
-        raise ConfigError(f"{given.where}: {error}") from None
+    Raises:
+        SourceError: nothing of it is learned, or it is too long and that is an error.
+    """
+    if not all(any(rendered.learned) for rendered in found):
+        if all(message.weight for message in given.messages):
+            raise SourceError("not learned", f"{given.where}: no token of it would be learned.")
+        report.unlearned.append(given.where)
+        return []
+    fitting = []
+    for one, rendered in examples_of(given, found):
+        report.longest = max(report.longest, len(rendered.tokens))
+        short: Rendered | None = rendered
+        if len(rendered.tokens) > report.max_length:
+            alone = rendering if len(found) == 1 else replace(rendering, learn="last")
+            short = _shortened(one, rendered, alone, on_long, report)
+        if short is None:
+            report.dropped.append(one.where)
+        else:
+            fitting.append((one.where, short))
+    return fitting
 
 
 def _shortened(
     given: SourcedConversation,
-    found: list[Rendered],
-    tokenizer: Tokenizer,
-    learn: Learn,
-    style: Style,
+    rendered: Rendered,
+    rendering: Rendering,
     on_long: OnLong,
     report: LengthReport,
-) -> list[Rendered] | None:
+) -> Rendered | None:
     limit = report.max_length
     if on_long == "drop":
         return None
     if on_long == "error":
-        raise ConfigError(
-            f"{given.where}: {_longest(found):,} tokens, but max_length is {limit:,}; give a "
-            'longer one, or on_long "drop" or "truncate_prompt".'
-        )
-    messages, front, left_out = given.messages, given.given, 0
-    system = 1 if messages[0].role in ("system", "developer") else 0
-    while _longest(found) > limit and len(messages) > system + 2:
-        messages = (*messages[:system], *messages[system + 2 :])
-        front, left_out = max(system, front - 2), left_out + 1
-        fewer = replace(given, messages=messages, given=front)
-        (found,) = render_sourced([fewer], tokenizer, learn, style)
-    cuts = [_cut(rendered, limit) for rendered in found]
-    short = [cut for cut in cuts if cut is not None]
-    if short:
+        raise report.too_long(given.where, len(rendered.tokens))
+    left_out = 0
+    while len(rendered.tokens) > limit:
+        fewer = without_oldest(given)
+        if fewer is None:
+            break
+        given, left_out = fewer, left_out + 1
+        rendered = rendering.again(given)
+    cut = _cut(rendered, limit)
+    if cut is not None:
         report.prompts_cut += 1
-        report.answers_left_out += left_out + len(cuts) - len(short)
-    return short or None
-
-
-def _longest(found: Sequence[Rendered]) -> int:
-    return max(len(rendered.tokens) for rendered in found)
+        report.answers_left_out += left_out
+    return cut
 
 
 def _cut(rendered: Rendered, limit: int) -> Rendered | None:
     """Without the first tokens of the user's message, one exchange; None if it is too short."""
     excess = max(0, len(rendered.tokens) - limit)
-    start = rendered.kinds.index("user")
-    if excess >= rendered.kinds.count("user"):
-        return None
-    return without(rendered, start, start + excess)
+    start, stop = question(rendered, len(rendered.tokens))
+    return without(rendered, start, start + excess) if start + excess < stop else None
+
+
+def question(rendered: Rendered, stop: int) -> tuple[int, int]:
+    """From where to before where the user's first message stands before `stop`; (0, 0): nowhere."""
+    kinds = rendered.kinds
+    start = next((place for place in range(stop) if kinds[place] == "user"), None)
+    if start is None:
+        return 0, 0
+    return start, next((place for place in range(start, stop) if kinds[place] != "user"), stop)
 
 
 def without(rendered: Rendered, start: int, stop: int) -> Rendered:

@@ -82,7 +82,10 @@ def _row(value: str, run: Run) -> dict[str, Any]:
     validations = run.records()["validation"]
     best = best_validation(validations)
     assert best is not None, "a finished run is validated at its last step"
-    names = ("loss_nats", "kl_nats", "pretraining_loss_nats", "pretraining_bits_per_byte")
+    names = (
+        *("loss_nats", "kl_nats", "pretraining_loss_nats", "pretraining_bits_per_byte"),
+        *("parent_answers_loss_nats", "parent_answers_kl_nats"),
+    )
     return {
         "value": value,
         "run": run.folder.name,

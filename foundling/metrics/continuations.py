@@ -18,13 +18,14 @@ def sampled_continuations(
     max_tokens: int,
     ends: frozenset[int],
     seed: int,
+    sampling: Sampling = AS_IT_IS,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[TokenBatch]:
     """One row for each prompt: it and the model's continuation, whose tokens are the targets.
 
-    Drawn from the model's own distribution, each continuation from `seed` and its number alone. It
-    ends with a token of `ends`, at `max_tokens`, or where the model can read no more. A prompt that
-    fills the context has none and is left out.
+    Drawn, unless `sampling` says otherwise, from the model's own distribution, each continuation
+    from `seed` and its number alone. It ends with a token of `ends`, at `max_tokens`, or where the
+    model can read no more. A prompt that fills the context has none and is left out.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -38,7 +39,7 @@ def sampled_continuations(
             with torch.inference_mode():
                 hidden = model.hidden(torch.tensor([unread], device=device), state=state)[:, -1]
                 logits = model.logits(hidden).cpu()
-            token = int(choose(logits, AS_IT_IS, generator))
+            token = int(choose(logits, sampling, generator))
             tokens.append(token)
             unread = [token]
             if token in ends:

@@ -218,7 +218,9 @@ def _encoded(job: Job[C, PreferenceData], sourced: list[SourcedPair]) -> Encoded
         job.tokenizer,
         max_length=min(settings.max_length or job.context, job.context),
         style=settings.style,
+        special_tokens=settings.special_tokens,
         on_long=settings.on_long,
+        on_error=settings.on_error,
     )
     job.log(report.lines())
     return pairs

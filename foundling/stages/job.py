@@ -17,6 +17,7 @@ from foundling.objectives.reference import DisabledAdapter, FrozenModel
 from foundling.stages.forgetting import Forgetting, resolved
 from foundling.stages.machine import Machine
 from foundling.stages.origin import Origin, from_parent
+from foundling.stages.parent_answers import ParentAnswers
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.settings import StageConfig, TunedConfig
 from foundling.statistics.wilson import wilson
@@ -118,6 +119,7 @@ class Job(Generic[Config, Batches]):
             config.validation.batch_size,
             self.machine,
         )
+        self.parent_answers = ParentAnswers(self)
         for prompt in config.validation.prompts:
             # One that cannot be encoded is an error now, not hours later.
             prompt_of(prompt, self.tokenizer, config.style)
@@ -222,7 +224,8 @@ class Job(Generic[Config, Batches]):
                 raise Interrupted
 
         record = {"split": "validation", **self.stage.validate(self, check)}
-        yield record | self.forgetting.measure(self.model, check)
+        record |= self.forgetting.measure(self.model, check)
+        yield record | self.parent_answers.measure(check)
         if self.config.validation.prompts:
             check()
             told = samples(self.model, self.tokenizer, self.config.validation, self.config.style)

@@ -112,6 +112,7 @@ def describe(record: Record) -> Sequence[str]:
         ("kl_nats", "KL {:.4f}"),
         ("answer_tokens", "answers of {:.0f} tokens"),
         ("pretraining_bits_per_byte", "pretraining text {:.4f} bits per byte"),
+        ("parent_answers_loss_nats", "the parent's own answers {:.4f} nats per token"),
     ):
         if record.get(key) is not None:
             parts.append(words.format(record[key]))

@@ -1,6 +1,6 @@
 """What a model under training answers to the prompts of its validation."""
 
-from foundling.data.examples import Style
+from foundling.data.rendering import Style
 from foundling.generation.engine import Engine
 from foundling.models.language_model import LanguageModel
 from foundling.stages.settings import ValidationSettings

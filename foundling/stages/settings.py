@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from foundling.base.config import Assignments, ConfigError, Section, load_toml, override
 from foundling.data.columns import Columns
-from foundling.data.examples import OnLong, Style
+from foundling.data.rendering import OnLong, SpecialTokens, Style
 from foundling.data.repair import Repairs
 from foundling.data.sources import OnError
 from foundling.generation.sampling import Sampling
@@ -72,11 +72,18 @@ class ValidationSettings(Section):
 
 
 class ForgettingSettings(Section):
-    """The text on which it is measured what the model forgets of its parent's training."""
+    """On what it is measured what the model forgets of its parent: text, and answers."""
 
     data: str | None = None
     """A token store, whose validation split is read; None: the one the parent learned from."""
     max_tokens: int = Field(50_000, gt=1)
+    prompts: tuple[str, ...] = ()
+    """Files of conversations. The parent answers their prompts before the first step, greedily, and
+    it is measured how likely these answers stay. Best of other instructions than are learned."""
+    num_prompts: int = Field(16, gt=0)
+    """How many of them, the first ones."""
+    answer_tokens: int = Field(48, gt=0)
+    """Tokens of an answer at the most."""
 
 
 class StageConfig(Section):
@@ -122,6 +129,8 @@ class TunedData(Section):
     """How turns that are out of order are repaired: merge, trim; none: they are faults."""
     style: Style = "chat"
     """chat: roles and turns; plain: a prompt and its answer as text."""
+    special_tokens: SpecialTokens = "text"
+    """What a text that spells a special token becomes: text, or that token (parse; with plain)."""
     template: str | None = None
     """The chat template: "chatml", "foundling", one of the parent's by its name, or a file of
     jinja; None: the parent's own, or Foundling's where it has none."""

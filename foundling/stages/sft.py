@@ -127,7 +127,9 @@ def _examples(job: SftJob, conversations: list[SourcedConversation]) -> Examples
         max_length=min(settings.max_length or job.context, job.context),
         learn=settings.learn,
         style=settings.style,
+        special_tokens=settings.special_tokens,
         on_long=settings.on_long,
+        on_error=settings.on_error,
     )
     job.log(report.lines())
     return examples

@@ -172,10 +172,16 @@ def render_prompt(
     return ids
 
 
-def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered:
+def render_plain(
+    prompt: str, completion: str, tokenizer: Tokenizer, *, parse: bool = False
+) -> Rendered:
     """Begin of text, prompt, completion, end of text; completion and end are learned.
 
     Prompt and completion are encoded each by itself.
+
+    Args:
+        parse: special tokens that the texts spell are these tokens, not text. One that begins or
+            ends a text then stands for the mark that would be placed there.
 
     Raises:
         ConfigError: the completion is empty, or nothing at all stands before it.
@@ -184,13 +190,31 @@ def render_plain(prompt: str, completion: str, tokenizer: Tokenizer) -> Rendered
         raise ConfigError("the completion is empty.")
     rendered = Rendered([], [], [])
     _append(rendered, tokenizer.begin_ids, "special", learned=False)
-    before, after = tokenizer.encode_batch([prompt, completion])
+    encode = tokenizer.encode_spelled if parse else tokenizer.encode_batch
+    before, after = encode([prompt, completion])
+    if before[: len(rendered.tokens)] == rendered.tokens:
+        before = before[len(rendered.tokens) :]
     _append(rendered, before, "user", learned=False)
     if not rendered.tokens:
         raise ConfigError("the prompt is empty, and this tokenizer has no token to begin with.")
-    _append(rendered, after, "assistant", learned=True)
-    _append(rendered, [tokenizer.end_of_text], "special", learned=True)
+    stop = _ended(after, tokenizer) if parse else None
+    _append(rendered, after[:stop], "assistant", learned=True)
+    if stop is None:
+        _append(rendered, [tokenizer.end_of_text], "special", learned=True)
+    else:
+        _append(rendered, after[stop:], "assistant", learned=False)
+    special = tokenizer.special_ids
+    kinds = zip(rendered.tokens, rendered.kinds, strict=True)
+    rendered.kinds[:] = ["special" if id in special else kind for id, kind in kinds]
     return rendered
+
+
+def _ended(tokens: list[int], tokenizer: Tokenizer) -> int | None:
+    """How many of the tokens end with one that stops the model; None: text follows the last."""
+    stops = [place for place, id in enumerate(tokens) if id in tokenizer.stop_ids]
+    if not stops or tokenizer.decode(tokens[stops[-1] + 1 :], show_special=True).strip():
+        return None
+    return stops[-1] + 1
 
 
 def _marks(conversations: Sequence[Sequence[Message]], tools: Sequence[Tools]) -> Marks:

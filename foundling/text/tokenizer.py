@@ -203,6 +203,30 @@ class Tokenizer:
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def encode_spelled(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode_batch`, where the special tokens that a text spells are these tokens."""
+        if self.kind == "characters":
+            for text in texts:
+                self.refuse_unknown(self._spellings.sub("", text))
+        encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def spelled(self, text: str) -> list[str]:
+        """The special tokens that a text spells."""
+        return self._spellings.findall(text)
+
+    @cached_property
+    def _spellings(self) -> re.Pattern[str]:
+        names = sorted(map(self.name_of, self.special_ids), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names)) or "(?!)")
+
+    @cached_property
+    def _parsing(self) -> Backend:
+        """The same, but that special tokens are read in a text."""
+        backend = Backend.from_str(self._backend.to_str())
+        backend.encode_special_tokens = False
+        return backend
+
     def encode_within(self, windows: Sequence[tuple[str, str, str]]) -> list[list[int]]:
         """The tokens that begin in each text, where it stands between a text before and one after.
 

@@ -13,6 +13,7 @@ from foundling.base.config import override
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
 from foundling.stages.adapter_folders import export_adapter, merge_adapter
+from foundling.stages.parent import Parent
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import SftConfig, sft
 from foundling.text.chat import Message, render_batch
@@ -97,3 +98,30 @@ def test_adapters_learn_to_end_a_turn_with_a_new_token(
     assert end_probabilities(tmp_path / "merged") == pytest.approx(
         end_probabilities(run.folder), rel=1e-4
     )
+
+
+def test_what_is_left_of_the_parents_own_answers_is_measured(
+    by_heart: Callable[..., Run], tmp_path: Path
+) -> None:
+    names = ("wood", "iron", "salt", "flour")
+    prompts = [{"prompt": f"What of {name}?", "completion": "unread"} for name in names]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    old = (f'forgetting.prompts=["{file}"]', "forgetting.num_prompts=3", "training.steps=6")
+    every = ("validation.every=3", "checkpoint.every=3")
+    run = by_heart("run", *old, *every)
+    kept = json.loads((run.folder / "parent_answers.json").read_text())["answers"]
+    assert len(kept) == 3
+    first, *_, last = run.records()["validation"]
+    assert first["parent_answers_kl_nats"] == pytest.approx(0, abs=1e-6)
+    assert last["parent_answers_loss_nats"] > first["parent_answers_loss_nats"]
+    assert last["parent_answers_kl_nats"] > 0.01
+
+    # Greedy answers: at every place of one, the parent's likeliest token.
+    model = Parent.kept_by(run).load(load_model(run.folder)[1])
+    for answer in kept:
+        tokens, given = answer["tokens"], answer["given"]
+        with torch.no_grad():
+            hidden = model.eval().hidden(torch.tensor([tokens[:-1]]))
+            likeliest = model.logits(hidden)[0, given - 1 :].argmax(-1).tolist()
+        assert tokens[given:] == likeliest
