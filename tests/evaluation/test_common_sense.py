@@ -7,6 +7,7 @@ import pytest
 from planted import Planted, knowing, uniform
 
 from foundling.base.config import ConfigError
+from foundling.evaluation.choices import Choice, accuracy, choose, clustered
 from foundling.evaluation.findings import UNREADABLE, Findings, Metric
 from foundling.evaluation.probes.common_sense.probe import CommonSense
 from foundling.evaluation.probes.contract import Probe, Setting
@@ -44,6 +45,25 @@ def bench(folder: Path, num_items: int = 60) -> Setting:
 
 def wise() -> Planted:
     return knowing([*SENTENCES, "sun shone.", "moon was pale.", " the sun."])
+
+
+def test_copies_of_an_item_are_one_cluster() -> None:
+    def item(number: int, text: str, group: str = "") -> Choice:
+        return Choice(str(number), ((text, " yes."), (text, " no.")), 0, group)
+
+    copies = [item(n, "The caf\u00e9 closed because") for n in range(20)]
+    copies += [item(20 + n, "the  cafe\u0301 closed BECAUSE") for n in range(20)]
+    others = [item(40, "The hen sat because"), item(41, "The duck swam because", group="0")]
+    found = clustered([*copies, *others])
+    assert [one.id for one in found] == [one.id for one in (*copies, *others)]
+    groups = [one.group for one in found]
+    assert len(set(groups)) == 2  # all copies, with what shares a group with one of them
+    assert groups[40] != groups[0] == groups[41]
+    chosen = choose(Planted(lambda prompt, after: float(after == " yes.")), found)
+    estimate = accuracy("x", "X", chosen).estimate
+    assert estimate is not None
+    assert estimate.num_groups == 2
+    assert estimate.interval[0] < 0.5  # two clusters, all right, show little
 
 
 def test_it_is_a_probe() -> None:
