@@ -20,9 +20,9 @@ from foundling.text.tokenizer import Tokenizer
 
 Part = tuple[float, float]
 """Where a part of a path begins and ends, as shares of the way."""
-STEPS, MOST_STEPS = 32, 1024
+STEPS, MOST_STEPS = 32, 512
 """Steps of integrated gradients at the start, and the most that they are refined to."""
-GAP = 0.02
+GAP = 0.05
 """How far integrated gradients may be from adding up: of the difference, or nats below 1 nat."""
 AT_ONCE = 16  # points of the path in one pass
 
@@ -35,7 +35,7 @@ class Attribution:
     the word's embedding a share s larger adds, over s. With `steps`, integrated gradients: the sum
     of `scores` is `difference`, `log_prob` less that behind a text of nothing but the mean
     embedding, to within `gap` nats: so far are the parts of the path off, all added up. `steps`
-    says in how many parts it was walked.
+    says at how many places of the path it took gradients.
     """
 
     reading: Reading
@@ -103,7 +103,7 @@ def _integrated(
     """The integral of the gradients by token, its gap, what it is to add up to, and the steps."""
     ends = [number / steps for number in range(steps + 1)]
     values = dict(zip(ends, path.log_probs(ends), strict=True))
-    parts = path.parts(list(pairwise(ends)))
+    parts, spent = path.parts(list(pairwise(ends))), steps
     while True:
         difference = values[1.0] - values[0.0]
         gaps = {
@@ -111,9 +111,9 @@ def _integrated(
             for (a, b), added in parts.items()
         }
         gap, allowed = sum(gaps.values()), GAP * max(1.0, abs(difference))
-        if gap <= allowed or len(parts) >= most_steps:
-            return torch.stack(list(parts.values())).sum(0), gap, difference, len(parts)
-        worst = sorted(gaps, key=lambda part: -gaps[part])[: most_steps - len(parts)]
+        if gap <= allowed or spent + 2 > most_steps:
+            return torch.stack(list(parts.values())).sum(0), gap, difference, spent
+        worst = sorted(gaps, key=lambda part: -gaps[part])[: (most_steps - spent) // 2]
         kept = gap - np.cumsum([gaps[part] for part in worst])
         halved = worst[: 1 + int((kept > allowed / 2).sum())]
         middles = [sum(part) / 2 for part in halved]
@@ -121,6 +121,7 @@ def _integrated(
         parts |= path.parts(
             [half for (a, b), m in zip(halved, middles, strict=True) for half in ((a, m), (m, b))]
         )
+        spent += 2 * len(halved)
         for part in halved:
             del parts[part]
 

@@ -134,7 +134,7 @@ def test_steps_are_added_until_integrated_gradients_add_up(
     assert float(found.scores.sum()) == pytest.approx(found.difference, abs=found.gap)
     even = attribute(model, tokenizer, TEXT, " lane", steps=4000)
     assert torch.allclose(found.scores, even.scores, atol=3 * GAP * max(1, abs(found.difference)))
-    bounded = attribute(model, tokenizer, TEXT, " lane", steps=4, most_steps=5)
-    assert bounded.steps == 5
+    bounded = attribute(model, tokenizer, TEXT, " lane", steps=4, most_steps=7)
+    assert bounded.steps == 6
     assert bounded.gap > GAP
     assert not bounded.is_complete
