@@ -45,6 +45,9 @@ def attention(
             metavar="FILE",
         ),
     ] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Show tokens in place of words.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -79,6 +82,7 @@ def attention(
         suffix=suffix,
         antecedents=named,
         examples=examples,
+        by_token=tokens,
         name=Path(run).name,
     )
     page.save(out)

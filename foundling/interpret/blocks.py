@@ -34,7 +34,7 @@ def blocks(model: LanguageModel, reading: Reading) -> Iterator[Block]:
         ConfigError: no attention, no token, or more than the model reads.
     """
     for layer in each_layer(model, reading.tokens):
-        packed = zlib.compress(pack(reading.by_word(layer.weights)), 6)
+        packed = zlib.compress(pack(reading.by_word(layer.weights)), 1)
         data = base64.b64encode(packed).decode("ascii")
         yield Block(layer.layer, len(layer.weights), data, layer.error())
 

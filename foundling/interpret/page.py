@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +31,10 @@ from foundling.reports.page import page
 from foundling.text.tokenizer import Tokenizer
 
 SCRIPTS = ("attention_weights.js", "attention_picture.js", "attention.js")
+INLINE = 8_000_000
+"""The most characters of weights that stand in the page itself."""
+LAYERS = "_layers"
+"""What the folder of a long text's layers is called, behind the page's name."""
 HEIGHT = 980  # pixels of a notebook's frame
 PRONOUNS = ("it", "he", "she", "they", "him", "her", "them")  # one of the text is named on the page
 
@@ -40,17 +44,28 @@ class AttentionPage:
     """A page that needs nothing but a browser; in a notebook it shows itself.
 
     `facts` is what it says in numbers: the recomputation error, the best heads, the log-odds.
+    `layers` are scripts by file name, for a folder beside the page: those of a long text, of which
+    a browser loads one layer when it is looked at.
     """
 
     html: str
     facts: Mapping[str, Any]
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, path: Path | str) -> Path:
-        durable.replace(Path(path), self.html.encode("utf-8"))
-        return Path(path)
+        """Write the page, and the layers of a long text into a folder beside it."""
+        path = Path(path)
+        for name, script in self.layers.items():
+            folder = path.with_name(path.stem + LAYERS)
+            folder.mkdir(parents=True, exist_ok=True)
+            durable.replace(folder / name, script.encode("ascii"))
+        durable.replace(path, self.html.encode("utf-8"))
+        return path
 
     def _repr_html_(self) -> str:
         """A frame of its own: the page's style stays in it."""
+        if self.layers:
+            return "<p>A long text: save the page to a file and open it in a browser.</p>"
         return (
             f'<iframe srcdoc="{escape(self.html)}" title="Attention" '
             'sandbox="allow-scripts allow-downloads" '
@@ -67,13 +82,15 @@ def attention_page(
     suffix: str = "",
     antecedents: tuple[str, str] | None = None,
     examples: Sequence[Coreference] | None = None,
+    by_token: bool = False,
     name: str = "model",
 ) -> AttentionPage:
     """Who attends to whom in `text`, and in `compare` beside it.
 
     A `suffix` goes behind both: a word there has read all of them. `antecedents` are two names
     that stand in each text, for the evidence beside attention. Heads are ranked on `examples`:
-    without any, on the village's sentences; not at all where the sequence is empty.
+    without any, on the village's sentences; not at all where the sequence is empty. `by_token`
+    shows tokens in place of words.
 
     Raises:
         ConfigError: no attention, no text, more than the model reads, or antecedents elsewhere.
@@ -83,9 +100,10 @@ def attention_page(
     texts = [joined(one, suffix) for one in given]
     if len(set(texts)) < len(texts):
         raise ConfigError("both texts are the same: there is no difference to look at.")
-    readings = [read(one, tokenizer) for one in texts]
+    readings = [read(one, tokenizer, by_token=by_token) for one in texts]
     spans = [_antecedent_words(reading, antecedents) for reading in readings]
     made = [list(blocks(model, reading)) for reading in readings]
+    is_long = sum(len(block.data) for layers in made for block in layers) > INLINE
     evidence = [causal_evidence(model, tokenizer, one, antecedents) for one in texts if antecedents]
     rankings = list(_rankings(model, tokenizer, examples))
     pairs = aligned(*readings) if compare is not None else []
@@ -107,13 +125,15 @@ def attention_page(
         "sentences": sentences,
         "pairs": pairs,
         "antecedents": antecedents,
+        "apart": LAYERS if is_long else None,
         "start": {"layer": best.layer, "head": best.head} if best else None,
     }
     html = page(
         "attention.html.j2",
         **{key: told[key] for key in ("name", "rung", "layers", "heads", "sentences")},
         told=told,
-        blocks=made,
+        blocks=[] if is_long else made,
+        is_long=is_long,
         known=known,
         pronoun=_pronoun(readings[0].words[: known or None]),
         suffix=suffix.strip(),
@@ -137,7 +157,13 @@ def attention_page(
         "continuations": evidence[0].continuations if evidence else None,
         "log_odds": [one.log_odds for one in evidence] or None,
     }
-    return AttentionPage(html, facts)
+    layers = {
+        f"{number}-{block.layer}.js": f'layerRead("{number}-{block.layer}", "{block.data}")\n'
+        for number, layers in enumerate(made)
+        for block in layers
+        if is_long
+    }
+    return AttentionPage(html, facts, layers)
 
 
 def _antecedent_words(reading: Reading, antecedents: tuple[str, str] | None) -> list[list[int]]:

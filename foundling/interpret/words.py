@@ -10,8 +10,14 @@ from torch import Tensor
 
 from foundling.text.tokenizer import Tokenizer
 
-_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]+")
-"""Letters and digits with inner apostrophes and hyphens, or a run of punctuation."""
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Han: scripts that put no space between words."""
+_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+(?:['’-]\w+)*|[^\w\s]+")
+"""Letters and digits with inner apostrophes and hyphens, a run of punctuation, or a single letter
+of a script without spaces."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,17 @@ class Reading:
         return (member / member.sum(1, keepdim=True)) @ weights @ member.T
 
 
-def read(text: str, tokenizer: Tokenizer) -> Reading:
-    """The text as a model reads it that has seen nothing before."""
+def read(text: str, tokenizer: Tokenizer, *, by_token: bool = False) -> Reading:
+    """The text as a model reads it that has seen nothing before; `by_token`: a word a token."""
     ids, offsets = tokenizer.encode_with_offsets(text)
     begin = tuple(tokenizer.begin_ids)
+    words = [Word(tokenizer.name_of(begin[0]), 0, 0, 0, len(begin))] if begin else []
+    if by_token:
+        words += [
+            Word(text[start:stop], start, stop, index, index + 1)
+            for index, (start, stop) in enumerate(offsets, len(begin))
+        ]
+        return Reading(text, (*begin, *ids), tuple(words))
     found = list(_WORD.finditer(text))
     groups: list[tuple[int, int]] = []  # the number of a word and its first token
     number = 0
@@ -82,7 +95,6 @@ def read(text: str, tokenizer: Tokenizer) -> Reading:
             number += 1
         if not groups or groups[-1][0] != number:
             groups.append((number, index))
-    words = [Word(tokenizer.name_of(begin[0]), 0, 0, 0, len(begin))] if begin else []
     ends_at = [*groups, (len(found), len(begin) + len(ids))][1:]
     for (number, index), (after, stop_index) in zip(groups, ends_at, strict=True):
         begins, ends = (found[number].start(), found[after - 1].end()) if found else (0, len(text))

@@ -200,3 +200,19 @@ def test_rollout_by_hand() -> None:
     for sink in (True, False):
         rows = summarise(some_weights(), "rollout", sink=sink).sum(-1)
         torch.testing.assert_close(rows, torch.ones(2, 3))
+
+
+def test_scripts_without_spaces_are_read_letter_by_letter_and_texts_token_by_token() -> None:
+    text = "猫は魚を食べた。The cat ate."
+    tokenizer = Tokenizer.train_bytes(["The cat ate."] * 3, vocab_size=280)
+    reading = read(text, tokenizer)
+    assert [word.text for word in reading.words][1:] == [
+        *"猫は魚を食べた。",
+        "The",
+        "cat",
+        "ate",
+        ".",
+    ]
+    by_token = read(text, tokenizer, by_token=True)
+    assert by_token.tokens == reading.tokens
+    assert torch.equal(by_token.membership, torch.eye(len(reading.tokens)))

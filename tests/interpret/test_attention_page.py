@@ -146,6 +146,28 @@ def test_the_page_is_whole_and_lets_no_other_script_run(compared: AttentionPage)
     assert frame.count(chr(34)) == 8  # nothing of the page ends srcdoc
 
 
+def test_layers_of_a_long_text_stand_beside_the_page(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(tokenizer)
+    short = attention_page(model, tokenizer, TEXT, examples=(), by_token=True)
+    assert not short.layers
+    assert len(told(short.html)["sentences"][0]["words"]) == len(read(TEXT, tokenizer).tokens)
+    monkeypatch.setattr("foundling.interpret.page.INLINE", 100)
+    long = attention_page(model, tokenizer, TEXT, examples=(), by_token=True)
+    path = long.save(tmp_path / "a page.html")
+    folder = tmp_path / "a page_layers"
+    assert sorted(one.name for one in folder.iterdir()) == ["0-0.js", "0-1.js"]
+    assert not blocks_of(path.read_text(encoding="utf-8"))
+    kept = blocks_of(short.html)
+    for name, data in kept.items():
+        script = (folder / f"{name}.js").read_text()
+        found = re.fullmatch(rf'layerRead\("{name}", "(.*)"\)\n', script)
+        assert found is not None
+        assert zlib.decompress(base64.b64decode(found[1])) == data
+    assert "<iframe" not in long._repr_html_()
+
+
 def test_a_text_cannot_leave_its_place(tokenizer: Tokenizer) -> None:
     text = "</script><b>it"
     page = attention_page(build(tokenizer), tokenizer, text, examples=())
@@ -346,3 +368,21 @@ def test_the_browser_shows_what_python_computes(
     page.frame_locator("iframe").locator("body[data-ready=yes]").wait_for()
     assert faults == []
     assert all(url.startswith(("file:", "data:", "blob:", "about:")) for url in requests)
+
+
+@pytest.mark.slow
+def test_the_browser_loads_one_layer_of_a_long_text(
+    browser: Any, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundling.interpret.page.INLINE", 100)
+    text = " ".join([TEXT] * 6)
+    made = attention_page(build(tokenizer, context=400), tokenizer, text, examples=())
+    page = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url.rpartition("/")[2]))
+    page.goto(made.save(tmp_path / "long page.html").as_uri())
+    page.wait_for_selector("body[data-ready=yes]", timeout=60_000)
+    assert requests == ["long%20page.html", "0-1.js"]
+    page.select_option("#layer", "0")
+    page.locator("#shown", has_text="Layer 0").wait_for(timeout=60_000)
+    assert requests[2:] == ["0-0.js"]

@@ -3,6 +3,25 @@
 
 const told = JSON.parse(document.getElementById("told").textContent);
 
+const arriving = new Map();  // layers of a long text, by name: whom to tell when one is there
+
+/** Called by the script of a layer. */
+globalThis.layerRead = (name, data) => arriving.get(name)(data);
+
+/** The packed weights of a layer: in the page, or of a long text in a folder beside it. */
+function packed(name) {
+  if (!told.apart) return Promise.resolve(document.getElementById(`block-${name}`).textContent.trim());
+  const page = location.pathname.split("/").pop().replace(/\.[^.]*$/, "");
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    arriving.set(name, resolve);
+    script.addEventListener("load", () => script.remove());
+    script.addEventListener("error", () => reject(new Error(`${page}${told.apart}/${name}.js is missing`)));
+    script.src = `${page}${told.apart}/${name}.js`;
+    document.head.append(script);
+  });
+}
+
 /** One text's layers, 16 bits a weight, each head the rows of a triangle one after the other. */
 class Weights {
   constructor(number) {
@@ -14,8 +33,8 @@ class Weights {
   /** Decode layers unless they are decoded already. */
   async load(...layers) {
     await Promise.all(layers.filter(layer => !this.layers.has(layer)).map(async layer => {
-      const text = document.getElementById(`block-${this.number}-${layer}`).textContent;
-      const bytes = Uint8Array.from(atob(text.trim()), letter => letter.charCodeAt(0));
+      const text = await packed(`${this.number}-${layer}`);
+      const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
       const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
       this.layers.set(layer, new Uint16Array(await new Response(stream).arrayBuffer()));
     }));
