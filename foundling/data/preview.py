@@ -1,8 +1,9 @@
 """Shows examples as they are trained on: every token, its kind, and whether it is learned."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
@@ -15,16 +16,23 @@ from foundling.text.own_templates import END_OF_TURN
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
 
-COLOURS: dict[Kind, str] = {
-    "special": "magenta",
+Shown = Kind | Literal["template"]
+LOOKS: dict[Shown, str] = {
+    "special": "magenta reverse",
+    "template": "magenta",
     "system": "yellow",
+    "developer": "yellow",
     "user": "cyan",
+    "tool": "blue",
     "assistant": "green",
 }
-MEANINGS: dict[Kind, str] = {
+MEANINGS: dict[Shown, str] = {
     "special": "special token",
+    "template": "text of the template",
     "system": "system message",
+    "developer": "developer's message",
     "user": "prompt",
+    "tool": "tool's message",
     "assistant": "answer",
 }
 
@@ -35,8 +43,9 @@ class ShownToken:
 
     text: str
     ids: tuple[int, ...]
-    kind: Kind
+    kind: Shown
     learned: bool
+    ends_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ def preview_rows(
 
 def terminal(rows: Sequence[ShownRow]) -> RenderableType:
     """The rows for the terminal; what is learned is named so, underlined and bold."""
-    parts: list[RenderableType] = [_legend(), Text()]
+    parts: list[RenderableType] = [_legend(meanings(rows)), Text()]
     for row in rows:
         head = Text.assemble((f"row {row.number:,}", "bold"), f"  {_visible(row.where)}  ")
         head.append(_counts(row), style="dim")
@@ -93,8 +102,14 @@ def html(rows: Sequence[ShownRow], *, title: str, notes: Sequence[str] = ()) -> 
     )
     environment.filters |= {"visible": _visible, "counts": _counts, "hint": _hint}
     return environment.get_template("preview.html.j2").render(
-        title=title, notes=notes, rows=rows, meanings=MEANINGS, end_of_turn=END_OF_TURN
+        title=title, notes=notes, rows=rows, meanings=meanings(rows)
     )
+
+
+def meanings(rows: Sequence[ShownRow]) -> dict[Shown, str]:
+    """What the kinds of tokens in the rows are."""
+    held = {token.kind for row in rows for token in row.tokens}
+    return {kind: meaning for kind, meaning in MEANINGS.items() if kind in held}
 
 
 def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
@@ -102,7 +117,12 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
     decoder = StreamDecoder(tokenizer, show_special=True)
     shown: list[ShownToken] = []
     waiting: list[int] = []  # tokens that are a part of a character so far
-    triples = list(zip(rendered.tokens, rendered.kinds, rendered.learned, strict=True))
+    special, stops = tokenizer.special_ids, tokenizer.stop_ids
+    kinds: list[Shown] = [
+        "template" if kind == "special" and token not in special else kind
+        for token, kind in zip(rendered.tokens, rendered.kinds, strict=True)
+    ]
+    triples = list(zip(rendered.tokens, kinds, rendered.learned, strict=True))
     for at, (token, kind, learned) in enumerate(triples):
         waiting.append(token)
         text = decoder.push(token)
@@ -111,8 +131,9 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
             continue
         if not continues:  # another segment begins: nothing may spill over into it
             text += decoder.flush()
-            decoder = StreamDecoder(tokenizer, show_special=True)
-        shown.append(ShownToken(text, tuple(waiting), kind, learned))
+            decoder = StreamDecoder(tokenizer, show_special=True, continues=True)
+        ends_turn = kind == "special" and token in stops
+        shown.append(ShownToken(text, tuple(waiting), kind, learned, ends_turn))
         waiting = []
     return ShownRow(
         index + 1,
@@ -123,9 +144,9 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
     )
 
 
-def _legend() -> Text:
+def _legend(held: Mapping[Shown, str]) -> Text:
     legend = Text()
-    for kind, meaning in MEANINGS.items():
+    for kind, meaning in held.items():
         legend.append(meaning, style=_style(kind, learned=False)).append("   ")
     legend.append("learned", style="bold underline").append("   ")
     return legend.append("masked: read, but not learned", style="dim")
@@ -139,9 +160,8 @@ def _styled(tokens: Sequence[ShownToken]) -> Text:
     return text
 
 
-def _style(kind: Kind, learned: bool) -> str:
-    look = f"{COLOURS[kind]}{' reverse' if kind == 'special' else ''}"
-    return f"{look} bold underline" if learned else look
+def _style(kind: Shown, learned: bool) -> str:
+    return f"{LOOKS[kind]} bold underline" if learned else LOOKS[kind]
 
 
 def _counts(row: ShownRow) -> str:
