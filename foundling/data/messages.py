@@ -6,7 +6,7 @@ from typing import Any
 
 from foundling.data.source_errors import RowError
 from foundling.data.tool_calls import calls_of, from_json
-from foundling.text.chat import Conversation, Message, Role
+from foundling.text.chat import Conversation, Message, Role, ToolCall
 
 Values = Mapping[str, Any]
 
@@ -43,9 +43,8 @@ _CALLS = ("tool_calls", "function_call")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 WEIGHTS = ("weight", "train", "trainable")
 """0 or false: not learned from."""
-_READ = frozenset(
-    ("role", "content", "from", "value", "name", "tool_call_id", *_CALLS, *_REASONING, *WEIGHTS)
-)
+_SAYING = frozenset(("role", "content", "from", "value"))
+_READ = _SAYING.union(("name", "tool_call_id"), _CALLS, _REASONING, WEIGHTS)
 EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "null", False)
 
 
@@ -116,7 +115,9 @@ def _message(item: Any, where: str) -> Message:
     if not isinstance(item, dict):
         raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
     values = {key: value for key, value in item.items() if value is not None}
-    refuse_unread(values, _UNREAD_OF_MESSAGE, f"{where}: ")
+    plain = values.keys() <= _SAYING  # as most are: there is nothing else to read
+    if not plain:
+        refuse_unread(values, _UNREAD_OF_MESSAGE, f"{where}: ")
     role_name, content_name = ("from", "value") if "from" in values else ("role", "content")
     said = values.get(role_name)
     role = _ROLES.get(said.lower()) if isinstance(said, str) else None
@@ -124,12 +125,7 @@ def _message(item: Any, where: str) -> Message:
         raise RowError(
             "unknown role", f'{where}: "{role_name}" is {said!r}; known: {", ".join(_ROLES)}.'
         )
-    calls = tuple(
-        call
-        for name in _CALLS
-        if values.get(name) not in EMPTY
-        for call in calls_of(values[name], where)
-    )
+    calls = () if plain else _calls(values, where)
     missing = [name for name in (role_name, content_name) if name not in values]
     if role is None or (missing and not calls):
         held = ", ".join(values) or "nothing"
@@ -137,6 +133,8 @@ def _message(item: Any, where: str) -> Message:
     content = values.get(content_name, "")
     if str(said).lower() in _CALLING:
         calls, content = (*calls, *calls_of(content, where)), ""
+    if plain and not calls:
+        return Message(role, _content(content, where))
     if role != "assistant":
         return _of_others(role, _content(content, where), values, calls, where)
     return Message(
@@ -148,8 +146,13 @@ def _message(item: Any, where: str) -> Message:
     )
 
 
+def _calls(values: Values, where: str) -> tuple[ToolCall, ...]:
+    held = [name for name in _CALLS if values.get(name) not in EMPTY]
+    return tuple(call for name in held for call in calls_of(values[name], where))
+
+
 def _of_others(
-    role: Role, content: str, values: Values, calls: Sequence[Any], where: str
+    role: Role, content: str, values: Values, calls: Sequence[ToolCall], where: str
 ) -> Message:
     if calls or _reasoning(values, where):
         what = "calls a tool" if calls else "holds reasoning"

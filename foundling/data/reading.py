@@ -196,7 +196,9 @@ def _read(
         where, row = renamed(given)
         ignored |= dict.fromkeys(chosen.unread(row))
         try:
-            held, done = repaired(chosen.read(where, row), repair)
+            held, done = chosen.read(where, row), list[str]()
+            if repair:
+                held, done = repaired(held, repair)
             found.append(checked(held))
             report.notes.update(done)
         except SourceError as error:
