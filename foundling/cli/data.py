@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from foundling.cli.app import Json, Out, data_app, report_json, say
+from foundling.cli.app import Json, Out, Set, data_app, report_json, say
 from foundling.cli.columns import Columns
 
 
@@ -139,7 +139,7 @@ def data_preview(
     parent: Annotated[
         str,
         typer.Option(
-            "--from", help="The run, model folder or token store to take the tokenizer of."
+            "--from", help="The run, model or token store that the rows are to be learned from."
         ),
     ],
     rows: Annotated[
@@ -153,12 +153,26 @@ def data_preview(
     repair: Annotated[
         str, typer.Option(help="How to repair turns out of order.", metavar="merge,trim")
     ] = "",
-    style: Annotated[Literal["chat", "plain"], typer.Option(help="Roles, or plain text.")] = "chat",
+    style: Annotated[
+        Literal["chat", "plain"], typer.Option(help="The chat template, or plain text.")
+    ] = "chat",
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Another chat template than the model's own: chatml, foundling, or a file.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
+    special_tokens: Annotated[
+        Literal["text", "parse"],
+        typer.Option(help="What becomes of special tokens that plain text spells."),
+    ] = "text",
     learn: Annotated[
         Literal["all", "last"], typer.Option(help="Learn all answers, or only the last one.")
     ] = "all",
     max_length: Annotated[
-        int | None, typer.Option(help="The most tokens in a conversation.")
+        int | None,
+        typer.Option(help="The most tokens in an example (default: as many as the model reads)."),
     ] = None,
     on_long: Annotated[
         Literal["error", "drop", "truncate_prompt"],
@@ -167,39 +181,33 @@ def data_preview(
     on_error: Annotated[
         Literal["stop", "skip"], typer.Option(help="What to do with a broken row.")
     ] = "stop",
+    settings: Set = [],  # noqa: B006 - typer copies it
 ) -> None:
-    """Show what is learned of conversations, token by token, before any training."""
+    """Show what sft, dpo and kto learn of conversations, token by token, before any training."""
     from rich.console import Console
 
     from foundling.base import durable
+    from foundling.base.config import override
     from foundling.data import preview
-    from foundling.data.columns import parse_columns
-    from foundling.data.examples import UNBOUNDED, Examples
-    from foundling.data.reading import read_shown
-    from foundling.data.repair import parse_repair
-    from foundling.runs.run import find_model
-    from foundling.text.tokenizer import Tokenizer
+    from foundling.stages.previewing import preview_of
+    from foundling.stages.sft import SftConfig
 
-    is_store = (Path(parent) / "tokenizer").is_dir()
-    tokenizer = Tokenizer.load(parent if is_store else find_model(parent))
-    conversations, parsed = read_shown(
-        files,
-        format=format,
-        columns=parse_columns(columns),
-        repair=parse_repair(repair),
-        on_error=on_error,
-        skip="--on-error skip",
-    )
-    examples, lengths = Examples.make(
-        conversations,
-        tokenizer,
-        max_length=max_length or UNBOUNDED,
-        learn=learn,
-        style=style,
-        on_long=on_long,
-    )
+    data = {
+        "files": files,
+        "format": format,
+        "columns": columns,
+        "repair": repair,
+        "style": style,
+        "template": template,
+        "special_tokens": special_tokens,
+        "learn": learn,
+        "max_length": max_length,
+        "on_long": on_long,
+        "on_error": on_error,
+    }
+    config = SftConfig.parse(override({"parent": parent, "data": data}, settings))
+    examples, tokenizer, notes = preview_of(config)
     shown = preview.preview_rows(examples, tokenizer, _indices(rows, len(examples)))
-    notes = [*parsed.lines(), *lengths.lines()]
     for line in notes:
         say(line)
     Console().print(preview.terminal(shown))

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from foundling.data.examples import Examples
 from foundling.text.chat import Kind
-from foundling.text.own_templates import END_OF_TURN
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
 
@@ -157,6 +156,8 @@ def _styled(tokens: Sequence[ShownToken]) -> Text:
     for (kind, learned), same in groupby(tokens, key=lambda token: (token.kind, token.learned)):
         shown = "".join(_visible(token.text) for token in same)
         text.append(shown, style=_style(kind, learned))
+    if text.plain.endswith("\n"):  # the table ends the line
+        text.right_crop(1)
     return text
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
-from foundling.models import adapters, interchange, widened
+from foundling.models import adapters, interchange, skeleton, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
@@ -137,6 +137,19 @@ def open_model(folder: Path) -> LanguageModel:
     load_adapter_weights(model, folder)
     adapters.merge(model)
     return model
+
+
+def max_context(folder: Path) -> int | None:
+    """Tokens of the longest text that the model of a folder reads, whose weights stay unread.
+
+    None: it reads texts of any length.
+
+    Raises:
+        ConfigError: there is no model, or the base of an adapter is gone or another.
+    """
+    while (folder / ADAPTER).is_file():
+        folder = base_of(folder)
+    return skeleton(interchange.read_config(folder)[1]).max_context
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import nn
 from foundling.base.config import ConfigError, load_json
 from foundling.models import widened
 from foundling.models.language_model import LanguageModel
-from foundling.runs.model_folder import copy_model, fingerprint, open_model
+from foundling.runs.model_folder import copy_model, fingerprint, max_context, open_model
 from foundling.runs.run import Run, find_model
 from foundling.stages.settings import TunedData
 from foundling.text.tokenizer import Tokenizer
@@ -125,6 +125,11 @@ class Parent:
         elif dropout:
             raise ConfigError(f"dropout = {dropout}: the rung {model.spec['rung']} has none.")
         return model
+
+    @property
+    def max_context(self) -> int | None:
+        """Tokens of the longest text that the model reads; None: it reads any length."""
+        return max_context(self.folder)
 
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)

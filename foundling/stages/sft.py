@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from foundling.base.config import ConfigError, Section
 from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation
-from foundling.data.examples import Examples
+from foundling.data.examples import Examples, LengthReport
 from foundling.data.reading import read_conversations
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
@@ -22,6 +22,7 @@ from foundling.stages.job import Check, Job, Stage
 from foundling.stages.reading import Split, fit_rows, read_rows
 from foundling.stages.settings import TrainingSettings, TunedConfig, TunedData
 from foundling.text.chat import Learn
+from foundling.text.tokenizer import Tokenizer
 from foundling.training.loop import Seam, untouched
 from foundling.training.optimizers import OptimizerSettings
 
@@ -120,19 +121,32 @@ def _pack(
 
 
 def _examples(job: SftJob, conversations: list[SourcedConversation]) -> Examples:
-    settings = job.config.data
-    examples, report = Examples.make(
+    examples, report = encode(job.config.data, conversations, job.tokenizer, job.context)
+    job.log(report.lines())
+    return examples
+
+
+def encode(
+    settings: InstructionData,
+    conversations: Sequence[SourcedConversation],
+    tokenizer: Tokenizer,
+    context: int,
+) -> tuple[Examples, LengthReport]:
+    """The examples that a run with these settings learns from, of at most `context` tokens.
+
+    Raises:
+        ConfigError: as `Examples.make`.
+    """
+    return Examples.make(
         conversations,
-        job.tokenizer,
-        max_length=min(settings.max_length or job.context, job.context),
+        tokenizer,
+        max_length=min(settings.max_length or context, context),
         learn=settings.learn,
         style=settings.style,
         special_tokens=settings.special_tokens,
         on_long=settings.on_long,
         on_error=settings.on_error,
     )
-    job.log(report.lines())
-    return examples
 
 
 def _with_text(job: SftJob) -> SupervisedData | AnchoredData:

@@ -6,6 +6,7 @@ from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation, SourcedPair
 from foundling.data.encoded_pairs import EncodedPairs
 from foundling.data.examples import Examples
+from foundling.data.prompt_split import split_by_prompt
 from foundling.data.rendering import Rendering, later_exchanges
 from foundling.text.chat import Message, ToolCall, render_plain
 from foundling.text.tokenizer import Tokenizer
@@ -123,3 +124,157 @@ def test_the_oldest_exchange_goes_with_its_tools() -> None:
     assert later_exchanges((*first, *last), 6) == last
     assert later_exchanges((*first, *last), 4) is None
     assert later_exchanges(first, 4) is None
+
+
+# ---------------------------------------------------------------------- several examples
+
+# Like Qwen 3's: the thoughts of answers before the user's last question are left out.
+FORGETFUL = TOKENIZER.with_template(
+    "{% set at = namespace(asked=0) %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{% set at.asked = loop.index0 %}{% endif %}"
+    "{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>"
+    "{% if m.reasoning_content and loop.index0 > at.asked %}<{{ m.reasoning_content }}>{% endif %}"
+    "{{ m.content }}<|end_of_turn|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def thinking(*weights: int, where: str = "rows.jsonl:1") -> SourcedConversation:
+    """Questions a, a, ...; the n-th answer is the n-th letter from b on, thought of with it."""
+    turns: list[Message] = []
+    for letter, weight in zip("bcdefg", weights, strict=False):
+        answer = Message("assistant", letter, reasoning=letter * 3, weight=weight)
+        turns += [Message("user", "a"), answer]
+    return SourcedConversation(where, tuple(turns))
+
+
+def texts(examples: Examples) -> list[tuple[str, str]]:
+    """Each example as text, and what is learned of it."""
+    found = []
+    for index in range(len(examples)):
+        rendered = examples.rendered(index)
+        pairs = zip(rendered.tokens, rendered.learned, strict=True)
+        learned = shown([token for token, is_learned in pairs if is_learned])
+        whole = shown(rendered.tokens)
+        for name, short in ((USER, "U"), (ASSISTANT, "A"), (END, ".")):
+            whole, learned = whole.replace(name, short), learned.replace(name, short)
+        found.append((whole, learned))
+    return found
+
+
+def test_each_answer_has_its_own_history_where_the_template_forgets() -> None:
+    examples, report = Examples.make([thinking(1, 1, 1), thinking(1)], FORGETFUL, max_length=99)
+    assert texts(examples) == [
+        ("Ua.A<bbb>b.", "<bbb>b."),
+        ("Ua.Ab.Ua.A<ccc>c.", "<ccc>c."),
+        ("Ua.Ab.Ua.Ac.Ua.A<ddd>d.", "<ddd>d."),
+        ("Ua.A<bbb>b.", "<bbb>b."),
+    ]
+    assert examples.where == (
+        "rows.jsonl:1 (1 of 3)", "rows.jsonl:1 (2 of 3)", "rows.jsonl:1 (3 of 3)", "rows.jsonl:1"
+    )  # fmt: skip
+    assert report.lines()[1] == (
+        "2 conversations became 4 examples, because the template renders history differently"
+    )
+    assert (report.values()["kept"], report.values()["examples"]) == (2, 4)
+    examples, report = Examples.make([thinking(1, 1, 1)], FORGETFUL, max_length=99, learn="last")
+    assert texts(examples) == [("Ua.Ab.Ua.Ac.Ua.A<ddd>d.", "<ddd>d.")]
+    assert len(report.lines()) == 1
+
+
+def test_an_answer_of_weight_0_is_no_example() -> None:
+    examples, report = Examples.make([thinking(1, 0, 1)], FORGETFUL, max_length=99)
+    assert texts(examples) == [
+        ("Ua.A<bbb>b.", "<bbb>b."),
+        ("Ua.Ab.Ua.Ac.Ua.A<ddd>d.", "<ddd>d."),
+    ]
+    last = [thinking(1, 0), thinking(1, 1, where="rows.jsonl:2")]
+    examples, report = Examples.make(last, FORGETFUL, max_length=99, learn="last")
+    assert examples.where == ("rows.jsonl:2",)
+    assert report.lines()[1] == (
+        "dropped 1: the answers to be learned have weight 0, first rows.jsonl:1"
+    )
+    with pytest.raises(
+        ConfigError, match=r"rows\.jsonl:1: the answers to be learned have weight 0"
+    ):
+        Examples.make(last[:1], FORGETFUL, max_length=99, learn="last")
+
+
+def test_only_the_examples_that_are_too_long_are_cut() -> None:
+    made = {
+        how: Examples.make([thinking(1, 1, 1)], FORGETFUL, max_length=17, on_long=how)  # type: ignore[arg-type]
+        for how in ("drop", "truncate_prompt")
+    }
+    examples, report = made["drop"]
+    assert [learned for _, learned in texts(examples)] == ["<bbb>b.", "<ccc>c."]
+    assert report.dropped == ["rows.jsonl:1 (3 of 3)"]
+    assert (report.num_kept, report.num_examples) == (1, 2)
+    examples, report = made["truncate_prompt"]
+    assert texts(examples)[2] == ("Ua.Ac.Ua.A<ddd>d.", "<ddd>d.")
+    assert (report.prompts_cut, report.answers_left_out, report.longest) == (1, 1, 23)
+    with pytest.raises(
+        ConfigError, match=r"rows\.jsonl:1 \(3 of 3\): 23 tokens, but max_length is 17"
+    ):
+        Examples.make([thinking(1, 1, 1)], FORGETFUL, max_length=17)
+
+
+def test_all_examples_of_a_conversation_stand_on_one_side_of_a_split() -> None:
+    conversations = [
+        SourcedConversation(
+            f"rows.jsonl:{n}", (Message("user", "abcdefghij"[n]), *thinking(1, 1).messages[1:])
+        )
+        for n in range(10)
+    ]
+    sides = split_by_prompt(conversations, 0.3, seed=1)
+    rows = []
+    for side in sides:
+        examples, _ = Examples.make(side, FORGETFUL, max_length=99)
+        assert len(examples) == 2 * len(side)
+        rows.append({where.partition(" ")[0] for where in examples.where})
+    assert not rows[0] & rows[1]
+    assert len(rows[0] | rows[1]) == 10
+
+
+def test_a_pair_has_one_answer_a_side_where_the_template_forgets() -> None:
+    def pair(given: int) -> SourcedPair:
+        chosen, rejected = (
+            thinking(1, 1).messages,
+            (*thinking(1, 1).messages[:3], Message("assistant", "h")),
+        )
+        return SourcedPair("rows.jsonl:1", chosen, rejected, given)
+
+    encoded, _ = EncodedPairs.make([pair(3)], FORGETFUL, max_length=99)
+    parts = [shown(encoded.part(0, part)[0].tolist()) for part in range(3)]
+    assert parts == [
+        f"{USER}a{END}{ASSISTANT}b{END}{USER}a{END}{ASSISTANT}",
+        f"<ccc>c{END}",
+        f"h{END}",
+    ]
+    with pytest.raises(
+        ConfigError, match=r"rows\.jsonl:1: this chat template renders earlier answers"
+    ):
+        EncodedPairs.make([pair(1)], FORGETFUL, max_length=99)
+    encoded, report = EncodedPairs.make(
+        [pair(3), pair(1)], FORGETFUL, max_length=99, on_error="skip"
+    )
+    assert (len(encoded), len(report.faults)) == (1, 1)
+
+
+def test_a_pair_shares_the_tokens_that_both_sides_have() -> None:
+    """An answer may begin with what its tokenizer joins to the prompt: two line ends, one token."""
+    tokenizer = Tokenizer.train_bytes(["a\n\nb\n\nc\n\n"] * 9, 270).with_template(
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end_of_turn|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    assert len(tokenizer.encode("\n\n")) == 1
+    asked = Message("user", "a")
+    chosen, rejected = ((asked, Message("assistant", text)) for text in ("\nb", "c"))
+    encoded, _ = EncodedPairs.make(
+        [SourcedPair("here", chosen, rejected, 1)], tokenizer, max_length=99
+    )
+    (prompt, _), *answers = (encoded.part(0, part) for part in range(3))
+    assert tokenizer.decode(prompt, show_special=True).endswith(ASSISTANT)
+    for (tokens, learned), text in zip(answers, ("\n\nb", "\nc"), strict=True):
+        assert tokenizer.decode(tokens) == text
+        assert learned.tolist() == [False, True, True]
