@@ -65,11 +65,23 @@ def config_of(
     """
     prefix = f"{layout.architecture}."
     given = {k.removeprefix(prefix): v for k, v in fields.items() if k.startswith(prefix)}
+    for key in layout.keys:
+        if not isinstance(given.get(key, 1), int | float) or given.get(key, 1) <= 0:
+            raise ConfigError(f"{prefix}{key} = {given[key]}: must be a number above 0.")
     config: Values = {"model_type": model_type}
     config |= {theirs: _plain(given[key]) for key, theirs in layout.keys.items() if key in given}
     for key in ("context_length", "embedding_length", "block_count", "attention.head_count"):
         if layout.keys[key] not in config:
             raise ConfigError(f"{prefix}{key}: missing, and Foundling needs it.")
+    # Before a model of these sizes is made: a wrong number may ask for any size.
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("blk.")}
+    count, width = config[layout.keys["block_count"]], config[layout.keys["embedding_length"]]
+    if count != len(blocks):
+        raise ConfigError(f"{prefix}block_count = {count}, and there are {len(blocks)} blocks.")
+    if list(tensors.get("token_embd.weight", ()))[1:] != [width]:
+        raise ConfigError(f"{prefix}embedding_length = {width}: not that of token_embd.weight.")
+    if "blk.0.ffn_down.weight" in tensors:
+        config[layout.keys["feed_forward_length"]] = int(tensors["blk.0.ffn_down.weight"][1])
     heads = config[layout.keys["attention.head_count"]]
     if "num_key_value_heads" in layout.keys.values():
         config.setdefault("num_key_value_heads", heads)

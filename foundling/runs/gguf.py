@@ -69,6 +69,10 @@ def import_gguf(file: Path, out: Path, weights: str = "fp32") -> None:
             Tokenizer.load(partial)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{file}: what it says of its tokenizer is of a wrong kind: {error}"
+            ) from None
         given.write_weights(partial, DTYPES[weights])
         name, licence = (given.fields.get(f"general.{key}", "") for key in ("name", "license"))
         if name:

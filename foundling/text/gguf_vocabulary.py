@@ -4,6 +4,7 @@ Source: llama.cpp, `src/llama-vocab.cpp` (what it makes of the metadata).
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from foundling.base.config import ConfigError
 from foundling.text import gguf_words
 from foundling.text.spelling import BYTE
 from foundling.text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 SPACE = "▁"
 UNUSED_SCORE = -1000.0
@@ -81,6 +84,11 @@ def fields(tokenizer: Tokenizer, settings: Mapping[str, Any], num_rows: int) -> 
 def _byte_level(settings: Mapping[str, Any]) -> dict[str, Any]:
     if (settings["normalizer"] or {"type": "NFC"})["type"] != "NFC":
         raise ConfigError("llama.cpp changes no text before byte-level BPE; this tokenizer does.")
+    if settings["normalizer"]:
+        log.warning(
+            "llama.cpp does not compose letters and their accents (NFC) as this tokenizer does: "
+            "text that spells them apart has other tokens there."
+        )
     model = settings["model"]
     words = gguf_words.name_of(settings["pre_tokenizer"], bool(model.get("ignore_merges")))
     merges = [" ".join(pair) for pair in _pairs(model["merges"])]
@@ -165,10 +173,19 @@ def write_files(given: Mapping[str, Any], folder: Path, context: int) -> None:
             f'tokenizer.ggml.model = "{kind}": Foundling reads byte-level BPE ("gpt2") and '
             'sentencepiece\'s BPE ("llama").'
         )
-    tokens, kinds = given["tokenizer.ggml.tokens"], given["tokenizer.ggml.token_type"]
+    tokens, kinds = (given.get(f"tokenizer.ggml.{key}", ()) for key in ("tokens", "token_type"))
+    if not tokens or len(kinds) != len(tokens):
+        raise ConfigError("tokenizer.ggml.tokens and token_type: missing, or not of one length.")
+    if kind == "llama" and len(given.get("tokenizer.ggml.scores", ())) != len(tokens):
+        raise ConfigError("tokenizer.ggml.scores: missing, or not one for each token.")
+    for mark in (*MARKS.values(), *FURTHER_ENDS):
+        if not 0 <= given.get(mark, 0) < len(tokens):
+            raise ConfigError(f"{mark} = {given[mark]}: there are {len(tokens):,} tokens.")
     holes = {id for id, name in enumerate(tokens)
              if kinds[id] == TokenType.UNUSED and name == f"[PAD{id}]"}  # fmt: skip
     names = {id: name for id, name in enumerate(tokens) if id not in holes}
+    if len(set(names.values())) < len(names):
+        raise ConfigError("tokenizer.ggml.tokens: two of them are the same.")
     backend = (_read_byte_level if kind == "gpt2" else _read_sentencepiece)(given, names)
     named = {mark: names.get(given[key]) for mark, key in MARKS.items() if key in given}
     begin = named.get("bos_token")
@@ -210,7 +227,10 @@ def _read_byte_level(given: Mapping[str, Any], names: Mapping[int, str]) -> Back
     # A space within a part is spelled as the letter of that byte.
     merges = [tuple(merge.split(" ")) for merge in given.get("tokenizer.ggml.merges", ())]
     vocab = {name: id for id, name in names.items()}
-    backend = Backend(models.BPE(vocab, merges, ignore_merges=whole_words))
+    try:
+        backend = Backend(models.BPE(vocab, merges, ignore_merges=whole_words))
+    except Exception as error:  # the library raises bare Exception
+        raise ConfigError(f"tokenizer.ggml.merges: {error}.") from None
     backend.pre_tokenizer, backend.decoder = split, decoders.ByteLevel()
     _add_tokens(backend, given, names)
     return backend
@@ -281,11 +301,12 @@ def _add_tokens(backend: Backend, given: Mapping[str, Any], names: Mapping[int, 
     """Tokens that are found in a text before it is split; each keeps its id."""
     kinds = given["tokenizer.ggml.token_type"]
     special = (TokenType.CONTROL, TokenType.UNKNOWN)
-    for id, name in names.items():
-        if kinds[id] in (*special, TokenType.USER_DEFINED):
-            token = AddedToken(name, normalized=False, special=kinds[id] in special)
-            backend.add_tokens([token])
-            assert backend.token_to_id(name) == id, (name, id)
+    wanted = {id: name for id, name in names.items()
+              if kinds[id] in (*special, TokenType.USER_DEFINED)}  # fmt: skip
+    backend.add_tokens(
+        [AddedToken(name, normalized=False, special=kinds[id] in special)
+         for id, name in wanted.items()]
+    )  # fmt: skip
 
 
 def _begin_with(begin: str, id: int) -> processors.TemplateProcessing:
