@@ -83,6 +83,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma2": {**GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     "gemma3_text": GEMMA,
     "phi3": {"sliding_window": None, "original_max_position_embeddings": 256},
+    "phi3, longrope": {
+        "sliding_window": None,
+        "original_max_position_embeddings": 64,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "short_factor": [1.0] * 8,
+            "long_factor": [1.0 + i / 4 for i in range(8)],
+        },
+    },
     "olmo2": {},
     "granite": {
         "attention_multiplier": 0.2,
@@ -254,7 +264,7 @@ def measure(source: Path, kind: str, arguments: argparse.Namespace, folder: Path
     from foundling.runs.gguf import export_gguf, import_gguf
 
     file, back = folder / "model.gguf", folder / "back"
-    export_gguf(source, file, kind)
+    export_gguf(source, file, kind, name="model")
     import_gguf(file, back)
     asked: dict[str, Any] = {
         "texts": TEXTS,

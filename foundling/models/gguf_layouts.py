@@ -97,6 +97,7 @@ GGUF_LAYOUTS = {
             "use_parallel_residual": "use_parallel_residual",
         },
         has_head=True,
+        fixed=lambda config: {"hidden_act": "gelu", "attention_bias": True},
     ),
     "gemma2": GgufLayout(
         "gemma2",

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foundling.base.config import ConfigError
-from foundling.models.gguf_layouts import FREQUENCIES, GgufLayout, Values
+from foundling.models.gguf_layouts import FACTORS, FREQUENCIES, GgufLayout, Values
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ def metadata(layout: GgufLayout, config: Values) -> Values:
                 f"{key} = {config.get(key)}: llama.cpp runs {layout.architecture} with {value} "
                 "alone; write the model with --format hf."
             )
+    if layout.architecture == "gemma2" and config["attn_logit_softcapping"] is None:
+        raise ConfigError("attn_logit_softcapping: llama.cpp runs no gemma2 without it.")
     found: Values = {key: config.get(theirs) for key, theirs in layout.keys.items()}
     head_dim = _head_dim(layout, config)
     if "attention.key_length" in found:
@@ -48,8 +50,7 @@ def extra_tensors(layout: GgufLayout, config: Values) -> dict[str, Float[Tensor,
     rope = _rope(config) if "rope_parameters" in config else {"rope_type": "none"}
     if rope["rope_type"] == "llama3":
         return {FREQUENCIES: _llama3_factors(rope, _rotary_dim(layout, config))}
-    names = {"long_factor": "rope_factors_long.weight", "short_factor": "rope_factors_short.weight"}
-    return {name: torch.tensor(rope[key]) for key, name in names.items() if key in rope}
+    return {name: torch.tensor(rope[key]) for key, name in FACTORS.items() if key in rope}
 
 
 def config_of(
@@ -66,8 +67,9 @@ def config_of(
     prefix = f"{layout.architecture}."
     given = {k.removeprefix(prefix): v for k, v in fields.items() if k.startswith(prefix)}
     for key in layout.keys:
-        if not isinstance(given.get(key, 1), int | float) or given.get(key, 1) <= 0:
-            raise ConfigError(f"{prefix}{key} = {given[key]}: must be a number above 0.")
+        value = given.get(key, 1)
+        if not isinstance(value, bool) and not (isinstance(value, int | float) and value > 0):
+            raise ConfigError(f"{prefix}{key} = {value}: must be a number above 0.")
     config: Values = {"model_type": model_type}
     config |= {theirs: _plain(given[key]) for key, theirs in layout.keys.items() if key in given}
     for key in ("context_length", "embedding_length", "block_count", "attention.head_count"):
@@ -88,11 +90,14 @@ def config_of(
         config.setdefault("head_dim", config["hidden_size"] // heads)
     config["vocab_size"] = int(tensors["token_embd.weight"][0])
     config["tie_word_embeddings"] = "output.weight" not in tensors
-    if model_type == "llama":
+    if model_type in ("llama", "granite"):
         config["attention_bias"] = "blk.0.attn_q.bias" in tensors
         config["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
     if layout.architecture != "gpt2":
-        config["rope_parameters"] = _read_scaling(layout, config, given, tensors)
+        rope = _read_scaling(layout, config, given, tensors)
+        config["rope_parameters"] = rope
+        if "long_factor" in rope:  # where Phi-3 has it
+            config["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     if layout.windows:
         config |= _read_windows(layout, config, given)
     return {**config, **layout.fixed(config)}
@@ -232,10 +237,12 @@ def _read_scaling(
     elif "rope_factors_long.weight" in tensors:
         rope |= {
             "rope_type": "longrope",
-            "long_factor": tensors["rope_factors_long.weight"].tolist(),
-            "short_factor": tensors["rope_factors_short.weight"].tolist(),
-            "original_max_position_embeddings": original,
+            "original_max_position_embeddings": original or config["max_position_embeddings"],
         }
+        for key, name in FACTORS.items():
+            rope[key] = [_plain(float(factor)) for factor in tensors[name]]
+        if "rope.scaling.attn_factor" in given:
+            rope["attention_factor"] = _plain(given["rope.scaling.attn_factor"])
     elif kind == "yarn":
         rope |= {"rope_type": "yarn", "factor": factor}
         rope |= {"original_max_position_embeddings": original} if original else {}

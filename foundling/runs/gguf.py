@@ -39,10 +39,23 @@ def export_gguf(
         tokenizer, model = Tokenizer.load(folder), gguf_files.source(folder)
         rows = model.tensors["token_embd.weight"][0].shape[0]
         fields: dict[str, Any] = {"general.name": name or Path(source).name or found.name}
+        _check_name(fields["general.name"], tokenizer)
         if known := licence or model_card.known_licence(source, found):
             fields["general.license"] = known
         fields |= gguf_vocabulary.fields(tokenizer, load_json(folder / "tokenizer.json"), rows)
         gguf_files.write(partial, model, file_type, fields)
+
+
+def _check_name(name: str, tokenizer: Tokenizer) -> None:
+    """llama.cpp loads no model of such a name without these tokens (`llama-vocab.cpp`)."""
+    needed = ("</s>", "<unk>", "<s>", "<|endoftext|>")
+    if any(part in name.lower() for part in ("phi-3", "phi3")):
+        missing = [token for token in needed if tokenizer.find(token) is None]
+        if missing:
+            raise ConfigError(
+                f'--name "{name}": llama.cpp takes it for Microsoft\'s Phi-3 and looks for '
+                f"{missing[0]}, which this tokenizer has not; give another --name."
+            )
 
 
 def import_gguf(file: Path, out: Path, weights: str = "fp32") -> None:
