@@ -36,6 +36,13 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def memory_bytes(device: torch.device) -> int:
+    """How much memory a device has in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def keep_memory() -> bool:
     """Tell glibc to keep freed memory instead of giving it back between steps.
 

@@ -45,8 +45,8 @@ class PreferenceSettings(TunedData):
     """The preferences that are learned from, and how they become rows of tokens."""
 
     row_length: int | None = Field(None, gt=1)
-    """Tokens in a row; None: the context, or the longest pair if that is more; less where an epoch
-    would not fill one step."""
+    """Tokens in a row; None: the context, at most 1,024, or the longest pair if that is more; less
+    where an epoch would not fill one step."""
     who: Literal["all", "people", "simulated"] = "all"
     """Whose votes count, of a database."""
     without: tuple[str, ...] = ()
@@ -182,7 +182,7 @@ def pack_pairs(
     splits = [_encoded(job, some) for some in (learned, held_out)]
     longest = max(int(some.row_lengths(shared=shared).max()) for some in splits)
     lengths = splits[0].row_lengths(shared=shared)
-    row_length = fit_rows(job, lengths, longest, max(job.context, longest))
+    row_length = fit_rows(job, lengths, longest)
     train, validation = (
         PreferenceData(
             pairs,

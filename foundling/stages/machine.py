@@ -12,6 +12,8 @@ from foundling.base.precision import PRECISIONS, pick_precision
 from foundling.runs.run import Run
 from foundling.stages.settings import StageConfig, TrainingSettings
 
+MEMORY_SHARE = 1 / 6
+
 Config = TypeVar("Config", bound=StageConfig)
 
 
@@ -51,6 +53,18 @@ class Machine:
         """For the manifest."""
         (precision,) = (name for name, kind in PRECISIONS.items() if kind == self.precision)
         return {"device": self.device.type, "precision": precision}
+
+
+def tokens_at_once(model: nn.Module, device: torch.device) -> int:
+    """How many tokens may be worked at a time, so that what is kept for the gradient fits.
+
+    That is about what goes into and comes out of each matrix, in fp32; it may take a sixth of the
+    memory, beside weights, gradients and other programs.
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    # The last one is the head, whose losses are worked out chunk by chunk.
+    kept = 4 * sum(module.in_features + module.out_features for module in linears[:-1])
+    return int(runtime.memory_bytes(device) * MEMORY_SHARE / max(kept, 1))
 
 
 def with_precision(config: Config, precision: str) -> Config:

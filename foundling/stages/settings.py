@@ -144,7 +144,8 @@ class TunedData(Section):
     packing: bool = True
     """Several examples in a row, none of which sees another; false: one a row."""
     row_length: int | None = Field(None, gt=1)
-    """Tokens in a row; None: the context, or less where an epoch would not fill one step."""
+    """Tokens in a row; None: the context, at most 1,024, or the longest example if that is more;
+    less where an epoch would not fill one step."""
     validation: tuple[str, ...] = ()
     """Files of the validation split; none: a share of the prompts is held out."""
     validation_fraction: float = Field(0.05, gt=0, lt=1)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from foundling import models
+from foundling.base import runtime
 from foundling.base.config import ConfigError
-from foundling.stages.machine import Machine
+from foundling.stages.machine import Machine, tokens_at_once
 from foundling.stages.settings import TrainingSettings
 
 AUTO = TrainingSettings(device="cpu")
@@ -38,3 +40,21 @@ def test_one_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_named_precision_holds() -> None:
     settings = TrainingSettings(device="cpu", precision="bf16")
     assert Machine.of(settings, nn.Linear(4, 4), 16).precision == torch.bfloat16
+
+
+def test_what_is_kept_for_the_gradient_fits_into_a_share_of_the_memory() -> None:
+    model = models.build({"dim": 32, "num_layers": 2, "num_heads": 2}, vocab_size=50, context=8)
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda module, inputs, output: sizes.append(inputs[0].shape[-1] + output.shape[-1])
+        )
+        for module in model.context.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    model(torch.zeros(1, 8, dtype=torch.long))
+    assert len(hooks) == len(sizes)
+    kept = 4 * sum(sizes)
+    cpu = torch.device("cpu")
+    expected = runtime.memory_bytes(cpu) / 6 / kept
+    assert tokens_at_once(model, cpu) == pytest.approx(expected, rel=1e-3)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from foundling.base.config import override
+from foundling.base.config import load_toml, override
+from foundling.models import interchange, rebuild, widened
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
 from foundling.stages.adapter_folders import export_adapter, merge_adapter
@@ -78,14 +80,102 @@ def end_probabilities(folder: Path) -> list[float]:
     return found
 
 
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|turn|>{{ message['role'] }}\n"
+    "{{ message['content'] | trim }}<|over|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def chatty(base: Path, tmp_path: Path) -> Path:
+    """A model of others that speaks a template of its own, with padded rows and two end ids."""
+    folder = shutil.copytree(base, tmp_path / "chatty")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    size = max(tokenizer["model"]["vocab"].values()) + 1
+    size = max(size, 1 + max(token["id"] for token in tokenizer["added_tokens"]))
+    like = tokenizer["added_tokens"][0]
+    names = ("<|turn|>", "<|over|>")
+    tokenizer["added_tokens"] += [
+        {**like, "content": name, "id": size + number} for number, name in enumerate(names)
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    ends = {"eos_token_id": [1, size + 1], "temperature": 0.5, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(ends))
+    interchange.save(widened(interchange.load(base), size + 13), folder, {"eos_token_id": [1]})
+    return folder
+
+
+@pytest.mark.parametrize("adapter", [(), ("adapter.rank=4",)], ids=["full", "adapter"])
+def test_transformers_continues_a_tuned_model_with_its_own_template(
+    by_heart: Callable[..., Run],
+    chatty: Path,
+    tmp_path: Path,
+    adapter: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import transformers
+
+    longer = ("training.steps=160", "validation.every=160", "checkpoint.every=160")
+    run = by_heart("run", f"parent={chatty}", *longer, "optimizer.learning_rate=1e-2", *adapter)
+    assert run.manifest["learned_tokens"] == []
+    folder = checkpoint.committed(run.checkpoints)[-1].model
+    if adapter:
+        export_adapter(run, tmp_path / "adapter")
+        merge_adapter(str(chatty), tmp_path / "adapter", tmp_path / "merged")
+        folder = tmp_path / "merged"
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert (folder / name).read_bytes() == (chatty / name).read_bytes()
+    before, after = (json.loads((x / "config.json").read_text()) for x in (chatty, folder))
+    for key in ("vocab_size", "tie_word_embeddings", "eos_token_id"):
+        assert before[key] == after[key]
+    assert min(end_probabilities(run.folder)) > 0.9
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        for prompt, answer in ROWS:
+            tokens = tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                add_generation_prompt=True,
+                return_tensors="pt",
+                return_dict=True,
+            )
+            written = model.generate(**tokens, do_sample=False, max_new_tokens=30)
+            text = tokenizer.decode(written[0, tokens["input_ids"].shape[1] :])
+            assert text == f"{answer}<|over|>"
+
+
+def test_rows_of_a_parent_of_long_context_follow_the_data(
+    by_heart: Callable[..., Run], base: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(base, tmp_path / "long")
+    model = interchange.load(base)
+    longer = rebuild({**model.spec, "context": 4096})
+    longer.load_state_dict(model.state_dict())
+    interchange.save(longer, folder)
+    rows = [{"prompt": f"Say {n} " + "and " * 20, "completion": f"{n}!"} for n in range(120)]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    many = (f'data.files=["{tmp_path / "many.jsonl"}"]', "training.steps=1")
+    run = by_heart("run", f"parent={folder}", *many, "training.batch_size=4")
+    saved = load_toml(run.folder / "config.toml")
+    assert saved["context"] == 4096
+    assert saved["data"]["row_length"] < 300
+    assert run.manifest["packing_efficiency"] > 0.7
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_adapters_learn_to_end_a_turn_with_a_new_token(
     by_heart: Callable[..., Run], base: Path, tmp_path: Path, tied: bool
 ) -> None:
     parent = base
     if not tied:
-        from foundling.models import interchange, rebuild
-
         model = interchange.load(base)
         untied = rebuild({**model.spec, "tied": False})
         untied.load_state_dict(model.state_dict())
