@@ -339,5 +339,10 @@ def test_the_page_can_be_read_on_a_phone(browser: Any, tmp_path: Path, count: in
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.locator("section.probe").count() == 8
+        for what in ("Chance", "Baseline"):  # in sight without scrolling a table sideways
+            for cell in page.locator(f"td[data-label={what}]:not(.none)").all():
+                box = cell.bounding_box()
+                assert box is not None
+                assert width > 390 or box["x"] + box["width"] <= width
         assert page.locator("section.probe figure svg").count() >= 8
         assert faults == []
