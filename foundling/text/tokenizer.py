@@ -369,6 +369,23 @@ class Tokenizer:
         marks = (self.begin_name, self.end_name, self.pad_name)
         return Tokenizer(backend, *marks, files=self._files, template=template)
 
+    def speaking(self, name: str | None) -> "Tokenizer":
+        """`with_template` for a model as it is, which knows no new tokens; None: as it is.
+
+        Raises:
+            ConfigError: there is no such template, or it needs tokens that the vocabulary lacks.
+        """
+        if name is None:
+            return self
+        new = self.with_template(name)
+        missing = [new.name_of(id) for id in range(self.vocab_size, new.vocab_size)]
+        if missing:
+            raise ConfigError(
+                f'template = "{name}": needs {", ".join(missing)}, which the model does not know; '
+                "tune it with this template first (data.template), or choose another."
+            )
+        return new
+
     def dated(self) -> "Tokenizer":
         """The same, where the chat template writes a date, with today's for good."""
         template = self.template
