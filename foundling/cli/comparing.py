@@ -67,6 +67,11 @@ SHORTHANDS = (
         "--max-tokens", "answers.max_tokens",
         "Most tokens of an answer; default: as many as the context holds.", kind=int,
     ),
+    Shorthand(
+        "--template", "template",
+        "The models' chat template: chatml, one of theirs by name, or a file; default: their own.",
+        "NAME|FILE",
+    ),
     Shorthand("--device", "device", "cpu, cuda, or auto (the default)."),
 )  # fmt: skip
 

@@ -34,6 +34,11 @@ SHORTHANDS = (
         "Ask by the chat template, or in plain text (default: as tuned).", kind=bool,
     ),
     Shorthand(
+        "--template", "template",
+        "The chat template: chatml, one of the model's by name, or a file (default: its own).",
+        "NAME|FILE",
+    ),
+    Shorthand(
         "--begin-mark/--no-begin-mark", "begin_mark",
         "Put the begin mark before a text (default: as the tokenizer has it).", kind=bool,
     ),

@@ -81,6 +81,14 @@ def chat(
         str | None, typer.Option(help="Ask only this; - reads standard input.")
     ] = None,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.0,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="The chat template: chatml, one of the model's by name, or a file; default: its "
+            "own.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
     top_p: Annotated[
         float | None,
         typer.Option(help="Draw from the most likely tokens that hold this probability."),
@@ -93,7 +101,7 @@ def chat(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Chat with a model that was tuned on instructions; an empty line ends it."""
+    """Chat with a model in its own format; an empty line ends it."""
     from foundling.base.runtime import pick_device
     from foundling.generation.conversation import answer
     from foundling.generation.engine import Engine
@@ -102,7 +110,7 @@ def chat(
     from foundling.text.chat import Message
 
     model, tokenizer = load_model(run)
-    engine = Engine(model.to(pick_device(device)), tokenizer)
+    engine = Engine(model.to(pick_device(device)), tokenizer.speaking(template))
     sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
     messages = [Message("system", system)] if system else []
     single = read_stdin() if message == "-" else message

@@ -41,6 +41,8 @@ class EvaluateConfig(Setting):
     precision: str = "fp32"
     chat: bool | None = None
     """Whether questions are turns of a conversation; None: as each model was tuned."""
+    template: str | None = None
+    """The chat template, by name or as a file; None: the model's own."""
     begin_mark: bool | None = None
     """Whether the begin mark stands before a text; None: as each tokenizer itself has it."""
 
@@ -116,6 +118,7 @@ def evaluate(
                 chats=config.chat,
                 precision=config.precision,
                 begin_mark=config.begin_mark,
+                template=config.template,
             )
             setting = _for_model(config, source, scorer)
             subjects.append(_subject(scorer, setting))

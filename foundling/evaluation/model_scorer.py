@@ -233,6 +233,7 @@ def load_scorer(
     chats: bool | None = None,
     precision: str = "fp32",
     begin_mark: bool | None = None,
+    template: str | None = None,
 ) -> ModelScorer:
     """The scorer of a run's best checkpoint, a checkpoint, a model folder or `hub:owner/name`.
 
@@ -241,12 +242,14 @@ def load_scorer(
             a model folder, which does not know how it was tuned, whether it has a chat template;
             that is logged.
         begin_mark: whether the begin mark stands before a text; None: as the tokenizer has it.
+        template: the chat template, by name or as a file; None: the model's own.
 
     Raises:
         ConfigError: there is no such model, device or precision, or it cannot chat.
     """
     folder = find_model(source)
     model, tokenizer = load_model(folder)
+    tokenizer = tokenizer.speaking(template)
     where = pick_device(device)
     number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:
@@ -261,6 +264,8 @@ def load_scorer(
         f"chats {chats} begin mark {begin_mark} precision {number} device {where.type} "
         f"version {VERSION}"
     )
+    if template is not None and tokenizer.template is not None:
+        how += f" template {tokenizer.template.source}"
     return ModelScorer(
         model.to(where).eval(),
         tokenizer,

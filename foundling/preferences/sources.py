@@ -67,7 +67,7 @@ class ModelSource:
 
     draws = True
 
-    def __init__(self, name: str, *, device: str = "auto") -> None:
+    def __init__(self, name: str, *, device: str = "auto", template: str | None = None) -> None:
         from foundling.base.runtime import pick_device
         from foundling.generation.engine import Engine
         from foundling.runs.model_folder import fingerprint
@@ -76,6 +76,9 @@ class ModelSource:
         folder = find_model(name)
         model, tokenizer = load_model(folder)
         self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
+        if template is not None:
+            tokenizer = tokenizer.speaking(template)
+            self.checkpoint += f" {template}"
         self._engine = Engine(model.to(pick_device(device)), tokenizer)
 
     def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
@@ -162,11 +165,13 @@ def open_source(
     *,
     model: str | None = None,
     device: str = "auto",
+    template: str | None = None,
 ) -> Source:
     """Open a URL, a file of ready answers (by its suffix), or else a model.
 
     Args:
         model: the name of the model behind a URL, unless the URL ends in #NAME.
+        template: the chat template of a model, by name or as a file; None: its own.
 
     Raises:
         ConfigError: there is no such source.
@@ -185,19 +190,21 @@ def open_source(
             f"{given}: no such source; give a run, checkpoint or model folder, a URL "
             f"(http://HOST/v1#MODEL), or a file of answers ({kinds(ROW_READERS)})."
         )
-    return ModelSource(given, device=device)
+    return ModelSource(given, device=device, template=template)
 
 
-def open_sources(a: str, b: str, *, device: str = "auto") -> tuple[Source, Source]:
+def open_sources(
+    a: str, b: str, *, device: str = "auto", template: str | None = None
+) -> tuple[Source, Source]:
     """Open both sides of a comparison; the same source twice is opened once."""
-    first = open_source(a, device=device)
+    first = open_source(a, device=device, template=template)
     if a.rstrip("/") == b.rstrip("/"):
         if not first.draws:
             first.close()
             raise ConfigError(f"{a}: the same ready answers on both sides; give another source.")
         return first, first
     try:
-        return first, open_source(b, device=device)
+        return first, open_source(b, device=device, template=template)
     except BaseException:
         first.close()
         raise

@@ -39,6 +39,11 @@ ROWS = (
         "Which column is which, as in prompt=question,completion=reply.", "OURS=THEIRS,...",
     ),
     Shorthand(
+        "--template", "data.template",
+        "The chat template: chatml, foundling, one of the parent's by name, or a file.",
+        "NAME|FILE",
+    ),
+    Shorthand(
         "--on-error", "data.on_error", "What to do with a broken row.",
         kind=Literal["stop", "skip"],
     ),

@@ -41,6 +41,8 @@ class CompareConfig(Section):
     public_url: str | None = None
     seed: int = 0  # of answers, and of the sides of gold items
     device: str = "auto"
+    template: str | None = None
+    """The chat template of models, by name or as a file; None: their own."""
     leasing: Leasing = Leasing()
     answers: Answering = Answering()
 
@@ -86,7 +88,9 @@ def compare(
         raise ConfigError(f"{config.db}: no such file; give A and B, whose answers it is to hold.")
     with bind(config.host, config.port) as listening:
         base = base_url(listening, config.public_url)
-        sources = open_sources(a, b, device=config.device) if a and b else None
+        sources = (
+            open_sources(a, b, device=config.device, template=config.template) if a and b else None
+        )
         with PreferenceStore.open(config.db) as store:
             known = store.pairs().values()
             if sources is None and not known:

@@ -54,8 +54,8 @@ class Script:
         if template is None:
             raise ConfigError(
                 f'there is no chat template, and no token that is called "{END_OF_TURN}" for '
-                "Foundling's own; choose one (--template, data.template), or use text without turns "
-                '(generate, data.style = "plain").'
+                "Foundling's own; choose one (--template, data.template), or give text without "
+                'turns (generate, data.style = "plain").'
             )
         self.messages, self.template, self.marks = messages, template, marks
         self._tokenizer, self._controls = tokenizer, tokenizer.controls

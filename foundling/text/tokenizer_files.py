@@ -111,17 +111,16 @@ class TokenizerFiles:
     def begin(self, begin: int | None) -> list[int]:
         """The ids that the tokenizer puts before a text, where its begin mark is `begin`.
 
-        Source: transformers 5.23, `TokenizersBackend`: tokenizer_config.json decides where it says
-        something, else the post-processor of tokenizer.json.
+        The post-processor of tokenizer.json decides where there is one, else
+        tokenizer_config.json.
+        Source: transformers 5.23, `TokenizersBackend`, which reads no more than the former.
         """
-        if "add_bos_token" in self.settings or "add_eos_token" in self.settings:
-            adds = bool(self.settings.get("add_bos_token"))
-            return [begin] if adds and begin is not None else []
         processor = self._tokenizer.get("post_processor")
         if processor is None:
             # Foundling's own did so before they said it.
             ours = {token["id"] for token in self.added_tokens if token["content"] == BEGIN_OF_TEXT}
-            return [begin] if begin in ours and begin is not None else []
+            adds = self.settings.get("add_bos_token", begin in ours)
+            return [begin] if adds and begin is not None else []
         steps = processor["processors"] if processor["type"] == "Sequence" else [processor]
         found: list[int] = []
         for step in steps:

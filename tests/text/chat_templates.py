@@ -4,7 +4,16 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from tokenizers import Tokenizer as Backend
 
 CORPUS = ["the cat sat on the mat.\n\n", "What is 42? It is naïve — 東京 🦉\n user assistant"] * 20
@@ -35,13 +44,16 @@ THINKING = """{%- if tools %}
 {{- '<|im_end|>\n' }}
 {%- endif %}
 {%- set ns = namespace(last=-1) %}
-{%- for m in messages %}{%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}
+{%- for m in messages %}
+    {%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}
+{%- endfor %}
 {%- for m in messages %}
 {%- if m.role == 'assistant' %}
     {{- '<|im_start|>assistant\n' }}
     {%- set text = m.content.split('</think>')[-1].lstrip('\n') %}
     {%- if loop.index0 > ns.last %}
-        {{- '<think>\n' + (m.reasoning_content | default('', true)).strip('\n') + '\n</think>\n\n' }}
+        {%- set thought = m.reasoning_content | default('', true) %}
+        {{- '<think>\n' + thought.strip('\n') + '\n</think>\n\n' }}
     {%- endif %}
     {{- text }}
     {%- for call in m.tool_calls or [] %}
@@ -56,7 +68,9 @@ THINKING = """{%- if tools %}
 {%- endfor %}
 {%- if add_generation_prompt %}
 {{- '<|im_start|>assistant\n' }}
-{%- if enable_thinking is defined and not enable_thinking %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
+{%- if enable_thinking is defined and not enable_thinking %}
+    {{- '<think>\n\n</think>\n\n' }}
+{%- endif %}
 {%- endif %}"""
 
 DATED = """{{- bos_token }}
@@ -168,6 +182,11 @@ def write(folder: Path, family: Family, *, as_file: bool = True) -> Path:
         [AddedToken(n, special=True, normalized=False) for n in family.tokens]
     )
     backend.add_tokens([AddedToken(n, special=False, normalized=False) for n in family.others])
+    if family.settings.get("add_bos_token"):
+        begin = family.settings["bos_token"]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{begin} $A", special_tokens=[(begin, backend.token_to_id(begin))]
+        )
     backend.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **family.settings}
     if as_file:

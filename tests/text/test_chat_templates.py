@@ -1,4 +1,4 @@
-"""The chat templates of others: token for token as transformers, and safe from what messages say."""
+"""Chat templates of others: token for token as transformers, and safe from what messages say."""
 
 import json
 from collections.abc import Callable
@@ -302,7 +302,10 @@ def test_a_folder_may_hold_several_templates(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='template "given" is no jinja template'):
         tokenizer.with_template("{% if %}")
     with pytest.raises(ConfigError, match="ends the answer with no special token"):
-        render(conversation([("a", "b")], None), tokenizer.with_template("{% for m in messages %}{{ m.content }}{% endfor %}"))
+        render(
+            conversation([("a", "b")], None),
+            tokenizer.with_template("{% for m in messages %}{{ m.content }}{% endfor %}"),
+        )
 
 
 def test_a_template_cannot_leave_its_sandbox(families: dict[str, Pair]) -> None:
