@@ -15,6 +15,7 @@ from foundling import models
 from foundling.base.config import ConfigError
 from foundling.evaluation.benchmarks import joined
 from foundling.evaluation.model_scorer import load_scorer
+from foundling.evaluation.scorer import Question
 from foundling.models import interchange
 from foundling.text.tokenizer import Tokenizer
 
@@ -74,7 +75,8 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
 
     def make(rule: str) -> Path:
         trained = Tokenizer.train_bytes(["The hens sat in the yard; the duck swam. "] * 9, 300)
-        backend = Backend.from_str(trained._backend.to_str().replace("<|begin_of_text|>", MARK))
+        text = trained._backend.to_str().replace("<|begin_of_text|>", MARK)
+        backend = Backend.from_str(text.replace("<|assistant|>", "<answers>"))
         if rule.startswith("post-processor"):
             backend.post_processor = processors.TemplateProcessing(
                 single=f"{MARK} $A", special_tokens=[(MARK, trained.begin_of_text)],
@@ -140,3 +142,31 @@ def test_a_real_model_has_the_log_probabilities_of_lm_eval(
     real_model: Callable[[str], Path], kind: str
 ) -> None:
     agree(real_model(kind))
+
+
+TEMPLATE = (
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+def test_questions_are_asked_by_the_models_own_template(
+    folder: Callable[[str], Path], said: list[str]
+) -> None:
+    path = folder("none")
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    scorer = load_scorer(str(path), device="cpu")
+    assert scorer.chats
+    assert [line for line in said if "asked in turns" in line]
+    question = Question("Who sat?")
+    assert scorer.shown(question) == "[user] Who sat?\n[assistant] "
+    ((prompt, after),) = scorer.encode([(question, "The hens.")])
+    assert scorer.tokenizer.decode(prompt) == "[user] Who sat?\n[assistant] "
+    assert after == scorer.tokenizer.encode("The hens.")
+    plain = load_scorer(str(path), device="cpu", chats=False)
+    assert plain.shown(question) == "Q: Who sat?\nA:"
+    assert (scorer.template_name, plain.template_name) == ("default", "")
+    (path / "chat_template.jinja").unlink()
+    assert not load_scorer(str(path), device="cpu").chats
+    with pytest.raises(ConfigError, match="no chat template"):
+        load_scorer(str(path), device="cpu", chats=True)
