@@ -1,4 +1,4 @@
-"""Many texts at a time: prompts of one length are read and continued side by side."""
+"""Many texts at a time: prompts of like lengths are read and continued side by side."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ class Request:
 class _Row:
     """A sample while it is written."""
 
+    prompt: tuple[int, ...]
     decoder: StreamDecoder
     held: StopStrings
     generator: torch.Generator
@@ -62,21 +63,22 @@ def write_all(
     written: list[list[str]] = [[""] * different for _ in requests]
     most = CPU_ROWS if model.unembed.weight.device.type == "cpu" else GPU_ROWS
     while jobs:
-        length = len(requests[jobs[0][0]].tokens)
+        # The rest of a longer prompt is read while the shorter ones are being continued.
+        longest = len(requests[jobs[0][0]].tokens) + max_tokens
         count = 1
-        while count < min(most, len(jobs)) and len(requests[jobs[count][0]].tokens) == length:
+        while count < min(most, len(jobs)) and len(requests[jobs[count][0]].tokens) <= longest:
             count += 1
         some, jobs = jobs[:count], jobs[count:]
         rows = [
             _Row(
+                requests[number].tokens,
                 StreamDecoder(tokenizer, continues=requests[number].continues),
                 StopStrings(list(stop)),
                 torch.Generator().manual_seed(_seed(requests[number].tokens, sampling, sample)),
             )
             for number, sample in some
         ]
-        prompts = torch.tensor([requests[number].tokens for number, _ in some])
-        _write(model, tokenizer, prompts, rows, max_tokens, sampling)
+        _write(model, tokenizer, rows, max_tokens, sampling)
         for (number, sample), row in zip(some, rows, strict=True):
             written[number][sample] = row.text
     return [texts * num_samples if different < num_samples else texts for texts in written]
@@ -86,29 +88,49 @@ def write_all(
 def _write(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    prompts: torch.Tensor,
     rows: Sequence[_Row],
     max_tokens: int,
     sampling: Sampling,
 ) -> None:
-    """All rows step by step until the last one is done; what follows a row's end is not kept."""
+    """All rows step by step until the last one is done; what follows a row's end is not kept.
+
+    First what all prompts have, up to the length of the shortest, is read at once. From there on a
+    row takes one token a step: the next one of its prompt, or, where that has ended, a new one.
+    """
     device = model.unembed.weight.device
-    state = model.eval().new_state(len(rows), prompts.shape[1] + max_tokens)
-    unread = prompts
-    for made in range(1, max_tokens + 1):
+    lengths = [len(row.prompt) for row in rows]
+    read = min(lengths)
+    state = model.eval().new_state(len(rows), max(lengths) + max_tokens)
+    unread = torch.tensor([row.prompt[:read] for row in rows])
+    for length in range(read, max(lengths) + max_tokens):
         hidden = model.hidden(unread.to(device), state=state)[:, -1]
         logits = model.logits(hidden).cpu()[:, : tokenizer.vocab_size]
-        if sampling.temperature == 0:
-            drawn = choose(logits, sampling, rows[0].generator)
-        else:
-            parts = [choose(logits[i, None], sampling, row.generator) for i, row in enumerate(rows)]
-            drawn = torch.cat(parts)
-        for row, token in zip(rows, drawn.tolist(), strict=True):
-            if not row.done:
-                _push(row, token, tokenizer, is_last=made == max_tokens)
+        tokens = _next(logits, rows, length, sampling)
+        for row, token in zip(rows, tokens, strict=True):
+            if length >= len(row.prompt) and not row.done:
+                is_last = length + 1 == len(row.prompt) + max_tokens
+                _push(row, token, tokenizer, is_last=is_last)
         if all(row.done for row in rows):
             return
-        unread = drawn[:, None]
+        unread = torch.tensor(tokens)[:, None]
+
+
+def _next(logits: torch.Tensor, rows: Sequence[_Row], length: int, sampling: Sampling) -> list[int]:
+    """The token at place `length` of each row: of its prompt, or chosen.
+
+    A row draws only for itself, and only once its prompt is read.
+    """
+    is_greedy = sampling.temperature == 0
+    greedy = choose(logits, sampling, rows[0].generator).tolist() if is_greedy else None
+    tokens = []
+    for number, row in enumerate(rows):
+        if length < len(row.prompt):
+            tokens.append(row.prompt[length])
+        elif greedy is not None:
+            tokens.append(greedy[number])
+        else:
+            tokens.append(int(choose(logits[number, None], sampling, row.generator)))
+    return tokens
 
 
 def _push(row: _Row, token: int, tokenizer: Tokenizer, *, is_last: bool) -> None:

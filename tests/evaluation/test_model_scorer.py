@@ -248,3 +248,25 @@ def test_another_file_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "cache.sqlite").write_text("notes " * 100)
     with pytest.raises(ConfigError, match="no cache"):
         ScoreCache(tmp_path / "cache.sqlite")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("rung", ["transformer", "bag_of_words"])
+def test_prompts_of_other_lengths_change_nothing(
+    tokenizer: Tokenizer, rung: str, temperature: float
+) -> None:
+    """They are written side by side: the rest of a long prompt while short ones are continued."""
+    one = scorer(tokenizer, rung)
+    prompts = ["the", "the cat sat on", "", "the dog lay on", "and the"]
+    writing = Writing(6, num_samples=2, sampling=Sampling(temperature=temperature, seed=3))
+    rows: list[int] = []
+    hidden = one.model.hidden
+
+    def counted(tokens: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
+        rows.append(len(tokens))
+        return hidden(tokens, *rest, **more)  # type: ignore[arg-type]
+
+    one.model.hidden = counted  # type: ignore[method-assign]
+    together = one.generate(prompts, writing)
+    assert max(rows) == len(prompts) * (2 if temperature else 1)
+    assert together == [one.generate([prompt], writing)[0] for prompt in prompts]
