@@ -1,6 +1,5 @@
 """Models with their cards: published folders, Ollama, and the hub."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +143,21 @@ def test_ollama_gets_a_file_that_says_how_to_talk(folder: Path, tmp_path: Path) 
     )
 
 
+def test_a_system_message_of_the_template_goes_into_the_modelfile(
+    folder: Path, tmp_path: Path
+) -> None:
+    """As SmolLM2's: ChatML that speaks for the system where nobody does."""
+    source = (
+        "{% if messages[0]['role'] != 'system' %}"
+        "<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = Tokenizer.load(folder).with_template(source)
+    assert template_of(tokenizer) == (FORMATS[0].go, "Be kind.")
+    assert template_of(Tokenizer.load(folder).with_template("chatml")) == (FORMATS[0].go, "")
+
+
 def test_the_formats_write_what_is_known_of_them() -> None:
     turns = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", "V")]
     chatml, llama, own, gemma = (one.written(turns) for one in FORMATS)
@@ -223,8 +237,12 @@ def test_options_that_do_nothing_are_refused(
     assert not out.exists()
 
 
-def test_a_template_of_no_known_format_is_left_to_the_file(folder: Path) -> None:
-    tokenizer = Tokenizer.load(folder)
-    assert template_of(tokenizer) == (FORMATS[2].go, "")
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "qwen3"
-    assert export_ollama.__doc__
+def test_a_template_of_no_known_format_is_left_to_the_file(folder: Path, tmp_path: Path) -> None:
+    source = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+    tokenizer = Tokenizer.load(folder).with_template(source)
+    assert template_of(tokenizer) is None
+    tokenizer.save(folder)
+    export_ollama(folder, tmp_path / "out", "f16")
+    assert "TEMPLATE" not in (tmp_path / "out" / "Modelfile").read_text()
+    fields = GgufFile(tmp_path / "out" / "model.gguf").fields
+    assert fields["tokenizer.chat_template"] == source
