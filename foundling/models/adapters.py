@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,10 @@ class AdapterSettings(Section):
     """Patterns of the context module's matrices: a last name (`q`), or a whole one
     (`blocks.0.*`)."""
     rslora: bool = False
+    base: Literal["full", "int8", "nf4"] = "full"
+    """How the frozen matrices under the adapters are kept in training: full is in its precision;
+    int8 and nf4 take a half and a quarter of bf16's memory. What is merged later stands on the
+    parent's own weights."""
 
 
 class LoraLinear(nn.Linear):
@@ -55,11 +60,15 @@ class LoraLinear(nn.Linear):
         self.enabled = True
 
     def forward(self, x: Float[Tensor, "... dim_in"]) -> Float[Tensor, "... dim_out"]:
-        result = F.linear(x, self.weight, self.bias)
+        result = self.base(x)
         if not self.enabled:
             return result
         low = F.linear(self.dropout(x), self.lora_a.to(x.dtype))
         return result + self.scale * F.linear(low, self.lora_b.to(low.dtype))
+
+    def base(self, x: Float[Tensor, "... dim_in"]) -> Float[Tensor, "... dim_out"]:
+        """What the frozen matrix gives."""
+        return F.linear(x, self.weight, self.bias)
 
     def merged(self) -> Float[Tensor, "dim_out dim_in"]:
         """The one matrix that does the same, rounded once."""

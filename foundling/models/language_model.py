@@ -1,5 +1,6 @@
 """A language model: embed → context → unembed, whatever the context module remembers."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -127,7 +128,8 @@ class LanguageModel(nn.Module):
         return cast(ContextModule, self.context).new_state(batch, max_time)
 
     def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+        size = sum(parameter.numel() for parameter in self.parameters())
+        return size + sum(a * b for a, b, trains in self._products() if trains is None)
 
     def num_trained_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
@@ -139,8 +141,16 @@ class LanguageModel(nn.Module):
         and for attention twelve for each unit of width and token of the context, halved by the
         causal mask.
         """
-        linears = [module for module in self.modules() if isinstance(module, nn.Linear)]
-        weights = [w for linear in linears for w in linear.parameters(recurse=False) if w.ndim == 2]
-        products = sum((6 if w.requires_grad else 4) * w.numel() for w in weights)
+        products = sum((6 if trains else 4) * a * b for a, b, trains in self._products())
         attended = getattr(self.context, "attended_width", lambda time: 0)(time)
         return products + 12 * int(attended)
+
+    def _products(self) -> Iterator[tuple[int, int, bool | None]]:
+        """The shape of every matrix that multiplies, and whether it trains; None: no parameter."""
+        for linear in (module for module in self.modules() if isinstance(module, nn.Linear)):
+            own = dict(linear.named_parameters(recurse=False))
+            if "weight" not in own:
+                yield linear.out_features, linear.in_features, None
+            for parameter in own.values():
+                if parameter.ndim == 2:
+                    yield *parameter.shape, parameter.requires_grad

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -120,14 +121,17 @@ def load_adapter_weights(model: LanguageModel, folder: Path) -> None:
         raise ConfigError(f"{path}: cannot be read: {error}; copy it anew.") from None
 
 
-def open_model(folder: Path) -> LanguageModel:
-    """The model of a folder, in fp32; that of an adapter is its base with the adapter folded in.
+def open_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageModel:
+    """The model of a folder; that of an adapter is its base with the adapter folded in, in fp32.
+
+    Args:
+        dtype: of the matrices, where they are the folder's own; None: as they are stored.
 
     Raises:
         ConfigError: there is none, or the base is gone or another.
     """
     if not (folder / ADAPTER).is_file():
-        return interchange.load(folder)
+        return interchange.load(folder, dtype)
     facts, base = load_json(folder / ADAPTER), base_of(folder)
     model = open_model(base)
     if model.vocab_size < facts["vocab_size"]:

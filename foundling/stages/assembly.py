@@ -75,7 +75,11 @@ def run_stage(
         guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
         state = TrainingState(
             model,
-            Optimizer(model, config.optimizer),
+            Optimizer(
+                model,
+                config.optimizer,
+                sums_gradients=config.training.micro_batch_size is not None,
+            ),
             save_model=job.origin.save,
             load_model=job.origin.load,
             restart_model=job.origin.restart,

@@ -269,19 +269,19 @@ def reference_log_probs(
     if settings.kind == "live":
         return LiveLogProbs(job.reference)
     device, precision = job.machine.device, job.machine.precision
-    model = job.origin.untuned().to(device)
-    stored = store_log_probs(
-        model,
-        data.ordered_batches(),
-        len(data.pairs),
-        Path(settings.store or job.out / "reference"),
-        job.reference_key({"pairs": data.pairs.fingerprint}),
-        device=device,
-        precision=precision,
-    )
-    generator = torch.Generator().manual_seed(job.config.seed)
-    some = torch.randperm(len(data.pairs), generator=generator)[:NUM_VERIFIED].tolist()
-    verify_log_probs(stored, model, data.of(some), device=device, precision=precision)
+    with job.origin.untuned(job.machine) as model:
+        stored = store_log_probs(
+            model,
+            data.ordered_batches(),
+            len(data.pairs),
+            Path(settings.store or job.out / "reference"),
+            job.reference_key({"pairs": data.pairs.fingerprint}),
+            device=device,
+            precision=precision,
+        )
+        generator = torch.Generator().manual_seed(job.config.seed)
+        some = torch.randperm(len(data.pairs), generator=generator)[:NUM_VERIFIED].tolist()
+        verify_log_probs(stored, model, data.of(some), device=device, precision=precision)
     return stored
 
 

@@ -21,6 +21,7 @@ from foundling.stages.parent_answers import ParentAnswers
 from foundling.stages.samples import prompt_of, samples
 from foundling.stages.settings import StageConfig, TunedConfig
 from foundling.statistics.wilson import wilson
+from foundling.training.activations import checkpoint_activations
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record
 
@@ -97,6 +98,9 @@ class Job(Generic[Config, Batches]):
         self.machine = Machine.of(
             config.training, self.model, self.context, out if resume else None
         )
+        self.origin.hold(self.machine)
+        if config.training.checkpoint_activations:
+            checkpoint_activations(self.model)
         self.kept: dict[str, Callable[[Path], None]] = {}
         """What the run's folder holds beside the parent: how a file of this name is written."""
         self.facts: dict[str, Any] = {}
@@ -145,6 +149,12 @@ class Job(Generic[Config, Batches]):
     def reference(self) -> FrozenModel | DisabledAdapter:
         """The parent, as it was."""
         return self.origin.reference(self.machine)
+
+    @property
+    def passing_reference(self) -> FrozenModel | DisabledAdapter:
+        """The same for a measurement: where training needs none, it is gone afterwards."""
+        kept = self.__dict__.get("reference")
+        return kept if kept is not None else self.origin.reference(self.machine)
 
     def reference_key(self, data: Mapping[str, str]) -> dict[str, str]:
         """What the parent's values on some data depend on."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from foundling.base import process, runtime
+from foundling.base.config import ConfigError
 from foundling.base.precision import PRECISIONS, pick_precision
 from foundling.runs.run import Run
 from foundling.stages.settings import StageConfig, TrainingSettings
@@ -23,6 +24,8 @@ class Machine:
 
     device: torch.device
     precision: torch.dtype
+    weights: torch.dtype = torch.float32
+    """Of the matrices that learn."""
 
     @classmethod
     def of(
@@ -33,7 +36,8 @@ class Machine:
         Where the precision is `auto`, a run that is resumed (`run`) keeps the one it began with.
 
         Raises:
-            ConfigError: there is no such device here, or several processes were started.
+            ConfigError: there is no such device or precision here, weights that products in this
+                precision cannot take, or several processes were started.
         """
         process.require_single()
         runtime.keep_memory()
@@ -45,8 +49,16 @@ class Machine:
             began = Run.open(run).manifest
             if began.get("device") == device.type:
                 name = began["precision"]
+        if settings.weights == "bf16" and name != "bf16":
+            if name != "auto":
+                raise ConfigError(
+                    f'training.weights = "bf16" with training.precision = "{name}": weights in '
+                    'bf16 are multiplied in bf16; set both to "bf16", or weights to "fp32".'
+                )
+            name = "bf16"
         num_tokens = (settings.micro_batch_size or settings.batch_size) * context
-        return cls(device, pick_precision(name, device, model, num_tokens))
+        precision = pick_precision(name, device, model, num_tokens)
+        return cls(device, precision, PRECISIONS[settings.weights])
 
     @property
     def values(self) -> dict[str, str]:

@@ -1,12 +1,18 @@
 """The model that a run begins with, and how it comes out of a parent and out of a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from foundling.base.config import ConfigError
+from foundling.base.precision import hold
 from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
+from foundling.models.quantised import quantise
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
 from foundling.runs.model_folder import load_adapter_weights, save_adapter, save_model, token_ids
 from foundling.runs.run import Run
@@ -42,12 +48,19 @@ class Origin:
         self.build, self.tokenizer, self.parent = build, tokenizer, parent
         self.model, self.adapter = build(), adapter
         self.token_ids = {} if parent is None else token_ids(parent.folder)
+        self.holds: Callable[[LanguageModel], None] = lambda model: None
         longest = self.model.max_context
         if context is None and longest is None:
             raise ConfigError("context: this model reads texts of any length; say how long a row.")
         if context is not None and longest is not None and context > longest:
             raise ConfigError(f"context = {context}: the parent reads at most {longest} tokens.")
         self.context: int = context or longest or 0
+
+    def hold(self, machine: Machine) -> None:
+        """Keep what learns in the precision of the weights, and what adapters stand on in that of
+        the products."""
+        self.holds = lambda model: _hold(model, self.adapter, machine)
+        self.holds(self.model)
 
     def load(self, folder: Path) -> None:
         """Fill the model from the `model` folder of a checkpoint."""
@@ -58,7 +71,11 @@ class Origin:
 
     def restart(self) -> None:
         """Give the model the weights that it began with."""
-        self.model.load_state_dict(self.build().state_dict())
+        fresh = self.build()
+        self.holds(fresh)
+        with torch.no_grad():
+            for mine, theirs in zip(_tensors(self.model), _tensors(fresh), strict=True):
+                mine.copy_(theirs)
 
     def save(self, folder: Path) -> None:
         """Write the model into a checkpoint; of one with adapters these alone."""
@@ -69,16 +86,43 @@ class Origin:
             named = self.parent.facts["fingerprint"]
             save_adapter(self.model, self.tokenizer, folder, self.adapter, BASE, named)
 
-    def untuned(self) -> LanguageModel:
-        """The parent's model, with room for all tokens of the tokenizer."""
-        assert self.parent is not None, "only what has a parent has a reference"
-        return self.parent.load(self.tokenizer)
+    @contextmanager
+    def untuned(self, machine: Machine) -> Iterator[LanguageModel]:
+        """The parent's model on its device, with room for all tokens of the tokenizer.
+
+        Under adapters it is the model itself, which has none as long as this lasts.
+        """
+        if self.adapter is not None:
+            with adapters.disabled(self.model):
+                yield self.model.to(machine.device)
+        else:
+            yield self._parents_model(machine)
 
     def reference(self, machine: Machine) -> FrozenModel | DisabledAdapter:
         """The parent's model beside the one that learns, or inside it under adapters."""
         if self.adapter is not None:
             return DisabledAdapter(self.model)
-        return FrozenModel(self.untuned().to(machine.device))
+        return FrozenModel(self._parents_model(machine))
+
+    def _parents_model(self, machine: Machine) -> LanguageModel:
+        assert self.parent is not None, "only what has a parent has a reference"
+        model = self.parent.load(self.tokenizer, dtype=None)
+        hold(model, machine.precision)
+        return model.to(machine.device)
+
+
+def _hold(model: LanguageModel, adapter: AdapterSettings | None, machine: Machine) -> None:
+    if adapter is None:
+        hold(model, machine.weights)
+        return
+    if adapter.base != "full":
+        quantise(model, adapter.base)
+    hold(model, machine.precision, frozen_only=True)
+
+
+def _tensors(model: LanguageModel) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
@@ -95,7 +139,7 @@ def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
         tokens = unlearned_tokens(parent, tokenizer) if config.adapter is not None else []
 
     def build() -> LanguageModel:
-        model = parent.load(tokenizer, dropout=config.dropout)
+        model = parent.load(tokenizer, dropout=config.dropout, dtype=None)
         if config.adapter is not None:
             adapters.add_adapters(model, config.adapter, config.seed, tokens)
         if config.freeze:

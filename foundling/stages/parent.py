@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from foundling.base.config import ConfigError, load_json
@@ -107,12 +108,21 @@ class Parent:
         """Put the copy into the folder of a new run."""
         copy_model(self.folder, run_folder / FOLDER, link=bool(_manifest(self.folder)))
 
-    def load(self, tokenizer: Tokenizer | None = None, *, dropout: float = 0.0) -> LanguageModel:
-        """The model, in fp32, with this dropout in place of the one it was trained with.
+    def load(
+        self,
+        tokenizer: Tokenizer | None = None,
+        *,
+        dropout: float = 0.0,
+        dtype: torch.dtype | None = torch.float32,
+    ) -> LanguageModel:
+        """The model, with this dropout in place of the one it was trained with.
 
         Its rows for the tokens of `tokenizer` that its own has not are new ones.
+
+        Args:
+            dtype: of the matrices; None: as they are stored.
         """
-        model = open_model(self.folder)
+        model = open_model(self.folder, dtype)
         if tokenizer is not None:
             known = self.tokenizer().vocab_size
             if tokenizer.vocab_size > known:

@@ -67,20 +67,21 @@ class ParentAnswers:
                     f"the model reads at most {job.model.max_context}; leave it out."
                 )
         logger.info(f"the parent answers {len(prompts)} prompts of forgetting.prompts.")
-        batches = sampled_continuations(
-            job.origin.untuned().to(job.machine.device),
-            prompts,
-            max_tokens=settings.answer_tokens,
-            ends=frozenset(job.tokenizer.stop_ids),
-            seed=0,
-            sampling=Sampling(temperature=0),
-        )
         given = []
-        for batch in batches:
-            answer = batch.targets[batch.targets != IGNORE].tolist()
-            tokens = [*batch.tokens[0].tolist(), answer[-1]]
-            text = job.tokenizer.decode(answer)
-            given.append({"text": text, "given": len(tokens) - len(answer), "tokens": tokens})
+        with job.origin.untuned(job.machine) as model:
+            batches = sampled_continuations(
+                model,
+                prompts,
+                max_tokens=settings.answer_tokens,
+                ends=frozenset(job.tokenizer.stop_ids),
+                seed=0,
+                sampling=Sampling(temperature=0),
+            )
+            for batch in batches:
+                answer = batch.targets[batch.targets != IGNORE].tolist()
+                tokens = [*batch.tokens[0].tolist(), answer[-1]]
+                text = job.tokenizer.decode(answer)
+                given.append({"text": text, "given": len(tokens) - len(answer), "tokens": tokens})
         return given
 
     def batches(self) -> list[TokenBatch]:
@@ -102,7 +103,7 @@ class ParentAnswers:
         found = measure_answers(
             job.model,
             self.batches(),
-            job.reference,
+            job.passing_reference,
             device=job.machine.device,
             precision=job.machine.precision,
             check=check,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,12 @@ class TrainingSettings(Section):
     device: str = "auto"
     precision: str = "auto"
     """auto: bf16 where a measurement on the model's own shapes finds it faster, else fp32."""
+    checkpoint_activations: bool = False
+    """Keep only the input of each block and compute the rest anew in the backward pass: the same
+    gradients from much less memory, for a third more work."""
+    weights: Literal["fp32", "bf16"] = "fp32"
+    """How the weights that learn are kept; bf16 needs that precision. What is frozen (a reference,
+    the base under adapters) is always kept in the precision of the products."""
     compile: bool = False
     """Compile by torch.compile: a minute at the start, then faster steps."""
     threads: int | None = Field(None, gt=0)
@@ -171,6 +177,15 @@ class TunedConfig(StageConfig):
     optimizer: OptimizerSettings = OptimizerSettings(kind="adamw", learning_rate=2e-5)
     schedule: ScheduleSettings = ScheduleSettings(decay_share=1.0)
     validation: TunedValidation = TunedValidation()
+
+    @model_validator(mode="after")
+    def _kept(self) -> "TunedConfig":
+        if self.adapter is not None and self.training.weights != "fp32":
+            raise ValueError(
+                "adapters learn in fp32, and what they stand on is kept in training.precision: "
+                "leave out training.weights"
+            )
+        return self
 
     @property
     def style(self) -> Style:

@@ -181,18 +181,18 @@ def _objective(job: SftJob, data: SupervisedData) -> Sft:
 def _stored(job: SftJob, data: SupervisedData) -> StoredHidden:
     """The reference's states at all that is learned, computed once and checked now."""
     device, precision = job.machine.device, job.machine.precision
-    model = job.origin.untuned().to(device)
-    stored = store_hidden(
-        model,
-        data.ordered_batches(),
-        data.num_targets,
-        Path(job.config.anchor.store or job.out / "reference"),
-        job.reference_key({"examples": data.examples.fingerprint}),
-        device=device,
-        precision=precision,
-    )
-    some = next(iter(data.ordered_batches()))
-    verify(stored, model, some, device=device, precision=precision)
+    with job.origin.untuned(job.machine) as model:
+        stored = store_hidden(
+            model,
+            data.ordered_batches(),
+            data.num_targets,
+            Path(job.config.anchor.store or job.out / "reference"),
+            job.reference_key({"examples": data.examples.fingerprint}),
+            device=device,
+            precision=precision,
+        )
+        some = next(iter(data.ordered_batches()))
+        verify(stored, model, some, device=device, precision=precision)
     return stored
 
 
@@ -200,7 +200,7 @@ def _validate(job: SftJob, check: Check) -> dict[str, Any]:
     answers = measure_answers(
         job.model,
         job.validation.ordered_batches(job.config.validation.batch_size),
-        job.reference,
+        job.passing_reference,
         device=job.machine.device,
         precision=job.machine.precision,
         check=check,

@@ -53,7 +53,7 @@ def measure_written(job: Job[Any, Any], check: Check) -> dict[str, float | None]
     found = measure_answers(
         job.model,
         batches,
-        job.reference,
+        job.passing_reference,
         device=job.machine.device,
         precision=job.machine.precision,
         check=check,

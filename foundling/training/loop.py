@@ -211,6 +211,7 @@ class Loop:
         self.progress.step = step + 1
         self.progress.tokens += attempt.num_tokens
         self.progress.seconds += seconds
+        self.optimizer.zero_grad()  # what comes before the next step may use their memory
         first, *others = self.optimizer.learning_rates().items()
         tokens_per_second = attempt.num_tokens / seconds
         record: dict[str, Any] = {

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, Section
+from foundling.training.low_bits import join, split
+
+LOW_BITS = "low_bits"
 
 
 class OptimizerSettings(Section):
@@ -40,11 +43,18 @@ class OptimizerSettings(Section):
 class Optimizer:
     """One or two torch optimizers moved together.
 
+    Parameters in bf16 are updated as the fp32 weights that they are the upper half of.
+
+    Args:
+        sums_gradients: a step has several backward passes; their gradients are summed in fp32.
+
     Source: Loshchilov and Hutter 2019 (AdamW); Jordan et al. 2024 (Muon); Liu et al. 2025, Muon is
     Scalable for LLM Training, section 2.2 (the scale of its updates).
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings) -> None:
+    def __init__(
+        self, model: nn.Module, settings: OptimizerSettings, *, sums_gradients: bool = False
+    ) -> None:
         self.names: dict[Tensor, str] = {
             p: name for name, p in model.named_parameters() if p.requires_grad
         }
@@ -76,6 +86,10 @@ class Optimizer:
                 momentum=settings.muon_momentum,
                 adjust_lr_fn="match_rms_adamw",
             )
+        narrow = [p for p in self.names if p.dtype == torch.bfloat16]
+        self.low_bits = {p: torch.zeros_like(p, dtype=torch.int16) for p in narrow}
+        for parameter in narrow if sums_gradients else ():
+            parameter.grad_dtype = torch.float32
         self.clip = settings.clip
         self._rates = {"adamw": settings.learning_rate, "muon": settings.muon_learning_rate}
         self.full_rates = dict(self._rates)
@@ -96,12 +110,35 @@ class Optimizer:
         Returns the norm of the divided gradients before clipping.
         """
         gradients = [p.grad for p in self.names if p.grad is not None]
-        norm: float = torch.nn.utils.get_total_norm(gradients).item() / count
+        if self.low_bits:
+            norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
+            whole = torch.linalg.vector_norm(torch.stack(norms))
+        else:
+            whole = torch.nn.utils.get_total_norm(gradients)
+        norm: float = whole.item() / count
         scale = self.clip / norm if 0 < self.clip < norm else 1.0
         torch._foreach_mul_(gradients, scale / count)
         return norm
 
     def step(self) -> None:
+        if not self.low_bits:
+            self._step_parts()
+            return
+        gradients = {p: p.grad for p in self.low_bits if p.grad is not None}
+        for parameter in gradients:
+            parameter.grad = None
+        self._step_parts()
+        self.zero_grad()
+        for parameter, gradient in gradients.items():
+            # One at a time: the fp32 weights of one parameter are in memory, not those of all.
+            upper, lower = parameter.data, self.low_bits[parameter]
+            parameter.data, parameter.grad = join(upper, lower), gradient.float()
+            self._step_parts()
+            for half, changed in zip((upper, lower), split(parameter.data), strict=True):
+                half.copy_(changed)
+            parameter.grad, parameter.data = None, upper
+
+    def _step_parts(self) -> None:
         for optimizer in self.parts.values():
             optimizer.step()
 
@@ -111,15 +148,25 @@ class Optimizer:
         Both are estimated from a sixteenth of each parameter: a copy of all of them would cost
         memory and, on small models, a hundredth of a step.
         """
-        parts = [p.detach().flatten()[: max(1, p.numel() // 16)] for p in self.names]
-        before = [part.clone() for part in parts]
+        before = [part.clone() for part in self._parts_of_weights()]
         self.step()
+        parts = self._parts_of_weights()
         changes = torch._foreach_norm(torch._foreach_sub(parts, before))
         norms = torch.stack([torch.stack(changes), torch.stack(torch._foreach_norm(before))])
         shares = [p.numel() / len(part) for p, part in zip(self.names, parts, strict=True)]
         weights = torch.tensor(shares, device=norms.device).sqrt()
         change, whole = torch.linalg.vector_norm(norms.float() * weights, dim=1).tolist()
         return change, whole
+
+    def _parts_of_weights(self) -> list[Tensor]:
+        parts = []
+        for parameter in self.names:
+            size = max(1, parameter.numel() // 16)
+            part = parameter.detach().flatten()[:size]
+            if parameter in self.low_bits:
+                part = join(part, self.low_bits[parameter].flatten()[:size])
+            parts.append(part)
+        return parts
 
     def zero_grad(self) -> None:
         for optimizer in self.parts.values():
@@ -142,6 +189,9 @@ class Optimizer:
         for key, value in tensors.items():
             part, name, entry = key.split("/")
             found.setdefault((part, name), {})[entry] = value
+        for parameter, bits in self.low_bits.items():
+            kept = found.pop((LOW_BITS, self.names[parameter]), {})
+            bits.copy_(kept.get("bits", torch.zeros(())))
         for part, optimizer in self.parts.items():
             optimizer.state.clear()
             for group in optimizer.param_groups:
@@ -163,6 +213,8 @@ class Optimizer:
             for parameter, entries in optimizer.state.items():
                 for key, value in entries.items():
                     yield part, parameter, key, value
+        for parameter, bits in self.low_bits.items():
+            yield LOW_BITS, parameter, "bits", bits
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -63,9 +63,14 @@ class Healer:
             self.went_bad(defect)
             return False
         if settings.snapshots:
-            if len(self.snapshots) >= settings.snapshots:
+            room = settings.snapshot_mb * 10**6 - self.state.snapshot_bytes()
+            while self.snapshots and (
+                len(self.snapshots) >= settings.snapshots
+                or sum(snapshot.nbytes for snapshot in self.snapshots) > room
+            ):
                 self.snapshots.popleft()
-            self.snapshots.append(self.state.snapshot())
+            if room >= 0:
+                self.snapshots.append(self.state.snapshot())
         return True
 
     def judge(
@@ -164,6 +169,7 @@ class Healer:
     def _restore(self, to: int) -> None:
         """Take up the newest state up to a step; the steps in between are then done again alike."""
         seconds = self.state.progress.seconds
+        self.state.reload_frozen()
         while self.snapshots and self.snapshots[-1].progress.step > to:
             self.snapshots.pop()
         saved = checkpoints.newest_whole(self.run.checkpoints, up_to=to)

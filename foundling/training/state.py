@@ -44,6 +44,10 @@ class Snapshot:
     optimizer: dict[str, Tensor]
     guard: dict[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for tensors in (self.model, self.optimizer) for t in tensors.values())
+
 
 @dataclass
 class TrainingState:
@@ -89,18 +93,24 @@ class TrainingState:
         self.largest_weight = self._largest_weight()
         return Snapshot(
             Progress(**vars(self.progress)),
-            _copied(self.model.state_dict()),
+            _copied(self._changing()),
             _copied(self.optimizer.state()),
             self.guard.state(),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         assert self.guard is not None, "only the guard goes back"
-        self.model.load_state_dict(snapshot.model)
+        for name, value in self._changing().items():
+            value.copy_(snapshot.model[name])
         self.optimizer.load_state(snapshot.optimizer)
         self.guard.load_state(snapshot.guard)
         self.progress = Progress(**vars(snapshot.progress))
         self.largest_weight = self._largest_weight()
+
+    def reload_frozen(self) -> None:
+        """Read again what no snapshot or checkpoint holds; it may be what was damaged."""
+        if not all(parameter.requires_grad for parameter in self.model.parameters()):
+            self.restart_model()
 
     def restart(self) -> None:
         """As before the first step."""
@@ -122,10 +132,21 @@ class TrainingState:
             return f"a weight is {largest:.3g}, where {self.largest_weight:.3g} was the largest"
         return "the optimizer's state is not finite" if broken else ""
 
+    def _changing(self) -> dict[str, Tensor]:
+        """The model's tensors, but for frozen weights."""
+        parameters = self.model.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in parameters if not parameter.requires_grad}
+        return {k: v for k, v in self.model.state_dict().items() if k not in frozen}
+
+    def snapshot_bytes(self) -> int:
+        """What a snapshot takes now; before the first step the optimizer has nothing to keep."""
+        tensors = [*self._changing().values(), *self.optimizer.state().values()]
+        return sum(tensor.nbytes for tensor in tensors)
+
     def _largest_weight(self) -> float:
         """Over all ranks; one that is not a number is infinite."""
-        sizes = [parameter.detach().abs().max() for parameter in self.model.parameters()]
-        found = torch.stack([size.float() for size in sizes]).max().item()
+        ends = [end.float() for p in self.model.parameters() for end in p.detach().aminmax()]
+        found = torch.stack(ends).abs().max().item()
         (largest,) = largest_over_ranks(math.inf if math.isnan(found) else found)
         return largest
 

@@ -23,6 +23,9 @@ class GuardSettings(Section):
     """Steps between two states kept in memory, which are also the steps to roll back to."""
     snapshots: int = Field(4, ge=0)
     """States kept in memory; 0: a rollback reads checkpoints alone."""
+    snapshot_mb: int = Field(256, ge=0)
+    """Memory for all of them, in MB: a large model has fewer, or none, and a rollback then reads a
+    checkpoint, with the same result."""
     healthy_after: int = Field(25, ge=0)
     """A state is rolled back to only if so many steps were accepted between it and the anomaly."""
     patience: int = Field(8, gt=0)
