@@ -17,6 +17,10 @@ NONCHARACTERS = tuple(map(chr, range(0xFDD0, 0xFDF0)))
 _NONCHARACTER = re.compile("[\ufdd0-\ufdef]")
 
 
+FEW = 300
+"""Names that an expression tries one by one as fast as they are looked up by their lengths."""
+
+
 class Marks(NamedTuple):
     """Characters that occur nowhere in a conversation, each with a meaning of its own."""
 
@@ -79,6 +83,10 @@ class Controls:
 
     def settled(self, text: str, marks: Marks) -> str:
         """A rendered text with its special tokens marked, and the other marks gone."""
+        if self._spellings is not None:
+            token = marks.token
+            marked = self._spellings.sub(lambda m: f"{token}{self._names[m[0]]}{token}", text)
+            return marked.replace(marks.breaks, "")
         parts: list[str] = []
         done = 0
         for start, stop in self.found(text):
@@ -110,6 +118,8 @@ class Controls:
                     break
 
     def _broken(self, text: str, mark: str) -> str:
+        if self._starts.search(text) is None:  # as most texts: nothing begins like a special token
+            return text
         cuts = []
         # One that is spelled within another would be whole once the other one is broken.
         for match in self._starts.finditer(text):
@@ -124,6 +134,14 @@ class Controls:
             return text
         parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
         return mark.join(parts)
+
+    @cached_property
+    def _spellings(self) -> re.Pattern[str] | None:
+        """What `found` finds, as an expression; None where there are too many for it."""
+        if len(self._names) > FEW:
+            return None
+        names = sorted(self._names, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
     @cached_property
     def _fronts(self) -> frozenset[str]:

@@ -60,6 +60,7 @@ class Script:
         self.messages, self.template, self.marks = messages, template, marks
         self._tokenizer, self._controls = tokenizer, tokenizer.controls
         self._plain = [self._controls.mark(plain(message), marks) for message in messages]
+        self._texts: dict[int, str] = {}
         self._tools = self._controls.mark(json.loads(json.dumps(tools)), marks)
 
     def prompt(self, count: int) -> str:
@@ -68,7 +69,9 @@ class Script:
 
     def text(self, count: int) -> str:
         """The first messages."""
-        return self._settled(self._plain[:count])
+        if count not in self._texts:
+            self._texts[count] = self._settled(self._plain[:count])
+        return self._texts[count]
 
     def examples(self, learned: Sequence[int]) -> list[Example]:
         """The whole with all answers of these places, or each of them behind its own history.
@@ -117,7 +120,8 @@ class Script:
                 "to stop; choose another template."
             )
         message, written = self.messages[place], text[len(asked) :]
-        lost = [call.name for call in message.tool_calls if call.name not in written]
+        calls = [call.name for call in message.tool_calls]
+        lost = [f'the call of "{name}"' for name in calls if name not in written]
         if message.reasoning.strip() not in written:
             lost.append("the reasoning")
         if lost:

@@ -11,6 +11,7 @@ from jinja2 import TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -103,12 +104,15 @@ class ChatTemplate:
             "strftime_now": self._strftime_now,
         }
         try:
-            text: str = _compiled(source, self.name).render(given)
+            # As `render` of jinja2, which copies the environment's globals one by one each time.
+            template = _compiled(source, self.name)
+            values = {**_ENVIRONMENT.globals, **given}
+            context = Context(_ENVIRONMENT, values, template.name, template.blocks)
+            return "".join(template.root_render_func(context))
         except ConfigError:
             raise
         except Exception as error:  # the template is a program, which may fail in any way
             raise ConfigError(f'the chat template "{self.name}" says: {error}') from None
-        return text
 
     def _strftime_now(self, format: str) -> str:
         return self._today().strftime(format)

@@ -1,13 +1,19 @@
 """From messages to tokens, in chats and plain text: what is refused, and spelled special tokens."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation, SourcedPair
 from foundling.data.encoded_pairs import EncodedPairs
 from foundling.data.examples import Examples
+from foundling.data.pairs import PreferenceData
 from foundling.data.prompt_split import split_by_prompt
 from foundling.data.rendering import Rendering, later_exchanges
+from foundling.data.supervised import SupervisedData
+from foundling.models.batch import IGNORE
 from foundling.text.chat import Message, ToolCall, render_plain
 from foundling.text.tokenizer import Tokenizer
 
@@ -278,3 +284,39 @@ def test_a_pair_shares_the_tokens_that_both_sides_have() -> None:
     for (tokens, learned), text in zip(answers, ("\n\nb", "\nc"), strict=True):
         assert tokenizer.decode(tokens) == text
         assert learned.tolist() == [False, True, True]
+
+
+# ---------------------------------------------------------------------- padding
+
+ENDING = "<|end_of_text|>"
+
+
+def one_end(folder: Path) -> Tokenizer:
+    """As SmolLM2's: one token ends the turn, ends the text, and fills the rows."""
+    TOKENIZER.save(folder)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pad_token": ENDING}))
+    return Tokenizer.load(folder).with_template(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end_of_text|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_end_is_learned_where_it_is_also_the_padding(tmp_path: Path, packing: bool) -> None:
+    tokenizer = one_end(tmp_path)
+    examples, _ = Examples.make([told("a", "b"), told("c", "de")], tokenizer, max_length=99)
+    assert examples.pad == tokenizer.end_of_text == tokenizer.special(ENDING)
+    data = SupervisedData(examples, context=24, batch_size=2, seed=1, packing=packing)
+    (batch,) = data.ordered_batches(2)
+    targets = batch.targets[batch.targets != IGNORE].tolist()
+    assert sorted(tokenizer.name_of(id) for id in targets) == [ENDING, ENDING, "b", "d", "e"]
+    assert int((batch.tokens == examples.pad).sum()) > 4  # and all of the padding is not
+
+    sides = [(Message("user", "a"), Message("assistant", text)) for text in ("b", "cd")]
+    pairs, _ = EncodedPairs.make([SourcedPair("here", *sides, 1)], tokenizer, max_length=99)
+    preferences = PreferenceData(pairs, row_length=32, batch_size=1, seed=1, packing=packing)
+    (row,) = preferences.ordered_batches(1)
+    learned = row.targets[row.targets != IGNORE].tolist()
+    assert [tokenizer.name_of(id) for id in learned] == ["b", ENDING, "c", "d", ENDING]
+    assert int((row.answers >= 0).sum()) == len(learned)
