@@ -216,3 +216,20 @@ def test_scripts_without_spaces_are_read_letter_by_letter_and_texts_token_by_tok
     by_token = read(text, tokenizer, by_token=True)
     assert by_token.tokens == reading.tokens
     assert torch.equal(by_token.membership, torch.eye(len(reading.tokens)))
+
+
+def test_the_weights_are_the_models_own_with_windows_and_soft_caps() -> None:
+    """In each layer its own window, scale and cap: the outputs are met from the weights."""
+    torch.manual_seed(0)
+    settings = {"dim": 16, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "window": 4}
+    settings |= {"full_layers": [2], "attention_softcap": 5.0, "attention_scale": 0.7}
+    model = models.build(settings, vocab_size=40, context=32).double().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(9)
+    tokens = list(range(12))
+    weights = attention_weights(model, tokens)
+    assert recomputation_error(model, tokens) < 1e-5
+    assert (weights[:2, :, 11, :8] == 0).all()
+    assert (weights[2, :, 11, :8] > 0).any()
