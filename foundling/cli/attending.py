@@ -48,6 +48,12 @@ def attention(
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Show tokens in place of words.")
     ] = False,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat", help="Read the text as a user's message, in the model's chat template."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -83,6 +89,7 @@ def attention(
         antecedents=named,
         examples=examples,
         by_token=tokens,
+        chat=chat,
         name=Path(run).name,
     )
     page.save(out)

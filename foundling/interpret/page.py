@@ -25,7 +25,7 @@ from foundling.interpret.coreferences import village_coreferences
 from foundling.interpret.evidence import Evidence, causal_evidence
 from foundling.interpret.text_pairs import aligned, joined, same_words, second
 from foundling.interpret.weights import attention_modules
-from foundling.interpret.words import Reading, Word, read
+from foundling.interpret.words import Reading, Word, read, read_turn
 from foundling.models.language_model import LanguageModel
 from foundling.reports.page import page
 from foundling.text.tokenizer import Tokenizer
@@ -83,6 +83,7 @@ def attention_page(
     antecedents: tuple[str, str] | None = None,
     examples: Sequence[Coreference] | None = None,
     by_token: bool = False,
+    chat: bool = False,
     name: str = "model",
 ) -> AttentionPage:
     """Who attends to whom in `text`, and in `compare` beside it.
@@ -90,7 +91,8 @@ def attention_page(
     A `suffix` goes behind both: a word there has read all of them. `antecedents` are two names
     that stand in each text, for the evidence beside attention. Heads are ranked on `examples`:
     without any, on the village's sentences; not at all where the sequence is empty. `by_token`
-    shows tokens in place of words.
+    shows tokens in place of words. In a `chat` each text is a user's message, in the model's own
+    template with its special tokens.
 
     Raises:
         ConfigError: no attention, no text, more than the model reads, or antecedents elsewhere.
@@ -100,7 +102,12 @@ def attention_page(
     texts = [joined(one, suffix) for one in given]
     if len(set(texts)) < len(texts):
         raise ConfigError("both texts are the same: there is no difference to look at.")
-    readings = [read(one, tokenizer, by_token=by_token) for one in texts]
+    if chat and antecedents:
+        raise ConfigError(
+            "antecedents: what speaks for either is asked of plain text, not in a chat."
+        )
+    how = read_turn if chat else read
+    readings = [how(one, tokenizer, by_token=by_token) for one in texts]
     spans = [_antecedent_words(reading, antecedents) for reading in readings]
     made = [list(blocks(model, reading)) for reading in readings]
     is_long = sum(len(block.data) for layers in made for block in layers) > INLINE

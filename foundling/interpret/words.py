@@ -1,13 +1,16 @@
 """A text as a model reads it: its tokens, and the words that they make up."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
 _UNSPACED = (
@@ -86,17 +89,60 @@ def read(text: str, tokenizer: Tokenizer, *, by_token: bool = False) -> Reading:
             for index, (start, stop) in enumerate(offsets, len(begin))
         ]
         return Reading(text, (*begin, *ids), tuple(words))
-    found = list(_WORD.finditer(text))
+    words += _grouped(text, [match.span() for match in _WORD.finditer(text)], offsets, len(begin))
+    return Reading(text, (*begin, *ids), tuple(words))
+
+
+def read_turn(text: str, tokenizer: Tokenizer, *, by_token: bool = False) -> Reading:
+    """The text as a user's message, in the model's chat template up to where its answer begins.
+
+    The reading's text is all of that, with special tokens as the vocabulary spells them; each is a
+    word.
+
+    Raises:
+        ConfigError: there is no chat template, or it refuses the message.
+    """
+    tokens = render_prompt((Message("user", text),), tokenizer)
+    special = [token in tokenizer.special_ids for token in tokens]
+    parts = [
+        tokenizer.name_of(token).encode() if is_special else tokenizer.bytes_of(token)
+        for token, is_special in zip(tokens, special, strict=True)
+    ]
+    joined = b"".join(parts)
+    whole = joined.decode("utf-8", "replace")
+    begun = [0, *accumulate((byte & 0xC0) != 0x80 for byte in joined)]  # letters before each byte
+    ends = [0, *accumulate(map(len, parts))]
+    offsets = [(begun[min(a + 1, b)] - (a < b), begun[b]) for a, b in pairwise(ends)]
+    if by_token:
+        words = [Word(whole[a:b], a, b, n, n + 1) for n, (a, b) in enumerate(offsets)]
+        return Reading(whole, tuple(tokens), tuple(words))
+    marks = [span for span, is_special in zip(offsets, special, strict=True) if is_special]
+    found, at = [], 0
+    for start, stop in [*marks, (len(whole), len(whole))]:
+        found += [match.span() for match in _WORD.finditer(whole, at, start)]
+        found += [(start, stop)] if start < stop else []
+        at = stop
+    return Reading(whole, tuple(tokens), tuple(_grouped(whole, found, offsets, 0)))
+
+
+def _grouped(
+    text: str, found: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], before: int
+) -> list[Word]:
+    """Tokens as words: `found` are the words' characters, `offsets` those of the tokens.
+
+    `before` counts tokens ahead of the first.
+    """
     groups: list[tuple[int, int]] = []  # the number of a word and its first token
     number = 0
-    for index, (start, stop) in enumerate(offsets, len(begin)):
+    for index, (start, stop) in enumerate(offsets, before):
         first = next((at for at in range(start, stop) if not text[at].isspace()), stop)
-        while number < len(found) - 1 and found[number].end() <= first:
+        while number < len(found) - 1 and found[number][1] <= first:
             number += 1
         if not groups or groups[-1][0] != number:
             groups.append((number, index))
-    ends_at = [*groups, (len(found), len(begin) + len(ids))][1:]
+    ends_at = [*groups, (len(found), before + len(offsets))][1:]
+    words = []
     for (number, index), (after, stop_index) in zip(groups, ends_at, strict=True):
-        begins, ends = (found[number].start(), found[after - 1].end()) if found else (0, len(text))
+        begins, ends = (found[number][0], found[after - 1][1]) if found else (0, len(text))
         words.append(Word(text[begins:ends], begins, ends, index, stop_index))
-    return Reading(text, (*begin, *ids), tuple(words))
+    return words

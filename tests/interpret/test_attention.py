@@ -15,8 +15,9 @@ from foundling.interpret.weights import (
     summarise,
     without_sink,
 )
-from foundling.interpret.words import Reading, read
+from foundling.interpret.words import Reading, read, read_turn
 from foundling.models.language_model import LanguageModel
+from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
 TOKENS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
@@ -221,7 +222,13 @@ def test_scripts_without_spaces_are_read_letter_by_letter_and_texts_token_by_tok
 def test_the_weights_are_the_models_own_with_windows_and_soft_caps() -> None:
     """In each layer its own window, scale and cap: the outputs are met from the weights."""
     torch.manual_seed(0)
-    settings = {"dim": 16, "num_layers": 3, "num_heads": 4, "num_kv_heads": 2, "window": 4}
+    settings: dict[str, Any] = {
+        "dim": 16,
+        "num_layers": 3,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "window": 4,
+    }
     settings |= {"full_layers": [2], "attention_softcap": 5.0, "attention_scale": 0.7}
     model = models.build(settings, vocab_size=40, context=32).double().eval()
     with torch.no_grad():
@@ -233,3 +240,21 @@ def test_the_weights_are_the_models_own_with_windows_and_soft_caps() -> None:
     assert recomputation_error(model, tokens) < 1e-5
     assert (weights[:2, :, 11, :8] == 0).all()
     assert (weights[2, :, 11, :8] > 0).any()
+
+
+def test_a_message_is_read_in_the_models_template_with_its_special_tokens() -> None:
+    text = "Näh, the cat ate 猫."
+    tokenizer = Tokenizer.train_bytes(["The cat ate."] * 3, vocab_size=280).with_roles()
+    reading = read_turn(text, tokenizer)
+    assert list(reading.tokens) == render_prompt((Message("user", text),), tokenizer)
+    spelled = [word.text for word in reading.words]
+    specials = [tokenizer.name_of(t) for t in reading.tokens if t in tokenizer.special_ids]
+    assert len(specials) > 2
+    assert [word for word in spelled if word in specials] == specials
+    plain = [word for word in spelled if word not in specials]
+    assert plain == ["Näh", ",", "the", "cat", "ate", "猫", "."]
+    for word in reading.words:
+        assert reading.text[word.start : word.stop] == word.text
+    assert reading.words[-1].stop_token == len(reading.tokens)
+    by_token = read_turn(text, tokenizer, by_token=True)
+    assert torch.equal(by_token.membership, torch.eye(len(reading.tokens)))
