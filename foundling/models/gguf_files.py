@@ -11,7 +11,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
-from foundling.base.config import ConfigError
+from foundling.base.config import ConfigError, load_json
 from foundling.models import gguf_settings, interchange, layouts, skeleton, weight_files
 from foundling.models.gguf_layouts import (
     GgufLayout,
@@ -53,9 +53,11 @@ def source(folder: Path) -> Source:
     Raises:
         ConfigError: it holds no model, or one that a GGUF file cannot hold.
     """
-    model_type, spec = interchange.read_config(folder)
+    model_type, _ = interchange.read_config(folder)
     layout = layout_of(model_type)
     assert model_type is not None
+    # Not our own entry, which may be older than a setting.
+    spec = layouts.read_config(model_type, load_json(folder / "config.json"))
     config = layouts.write_config(model_type, spec)
     found = weight_files.find(folder)
     theirs = _theirs(model_type, spec)

@@ -444,6 +444,15 @@ def test_weights_of_an_unknown_type_are_named(
             import_gguf(tmp_path / "odd.gguf", tmp_path / "out")
 
 
+def test_a_folder_that_is_older_than_a_setting_is_written(tmp_path: Path) -> None:
+    folder = make(tmp_path / "model", CONFIGS["qwen3"])
+    config = json.loads((folder / "config.json").read_text())
+    for setting in ("rope_scaling", "embed_scale", "full_layers"):
+        del config["foundling"][setting]
+    (folder / "config.json").write_text(json.dumps(config))
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+
+
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make(tmp_path / "model", CONFIGS["llama"])
     (tmp_path / "model.gguf").write_bytes(b"mine")
