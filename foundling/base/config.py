@@ -200,7 +200,8 @@ def _explain(section: type[Section], error: ValidationError, where: str) -> str:
     path = ".".join([where, *map(str, first["loc"])] if where else map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         known = _known_keys(section, [str(part) for part in first["loc"][:-1]])
-        return f"{path}: no such setting {suggest(str(first['loc'][-1]), known)}"
+        allowed = f" {suggest(str(first['loc'][-1]), known)}" if known else "."
+        return f"{path}: no such setting{allowed}"
     if first["type"] == "missing":
         return f"{path}: this setting is required."
     given = json.dumps(first["input"], default=str)

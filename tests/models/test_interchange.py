@@ -390,7 +390,7 @@ CONFIG_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"rope_scaling": {"type": "linear"}}, "rope_scaling = .*linear.*factor"),
     ("llama", {"rope_scaling": {"type": "ntk", "factor": 2.0}}, 'rope_scaling = .*"default" or'),
     ("llama", {"rope_scaling": {"rope_type": "linear", "type": "yarn"}}, "rope_scaling = .*yarn"),
-    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0, "beta": 3}}, "rope_.*beta"),
+    ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0, "b": 3}}, "b: no such setting.$"),
     (
         "llama",
         {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": ROPE},
@@ -414,6 +414,22 @@ CONFIG_REFUSALS: list[tuple[str, dict[str, Any], str]] = [
         {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
         "rope_parameters = .*sliding_attention without a scaling",
     ),
+    ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention = true"),
+    ("gemma2", {"hidden_activation": "relu"}, 'hidden_activation = "relu"'),
+    ("smollm3", {"no_rope_layers": [1, 0]}, "no_rope_layers = "),
+    ("smollm3", {"layer_types": ["sliding_attention"] * 4}, "layer_types = .*by a window"),
+    ("granite", {"embedding_multiplier": 0.0}, "embed_scale"),
+    ("phi3", {"rope_scaling": {"type": "linear", "factor": 2.0}}, 'rope_.* "longrope"'),
+    (
+        "phi3",
+        {
+            "rope_parameters": None,
+            "rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [1.0]},
+        },
+        "short_factor has 1 numbers where 2 pairs turn",
+    ),
+    ("gpt_neox", {"rotary_pct": 0.3}, "rope_fraction|partial_rotary_factor"),
+    ("gpt_neox", {"hidden_act": "silu"}, 'hidden_act = "silu"'),
     ("llama", {"model_type": "gemma3"}, 'model_type = "gemma3": .*gemma3_text'),
     ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "layer_types = .*chunked"),
     ("qwen3", {"layer_types": ["sliding_attention"] * 3}, "layer_types = .*by a window"),
@@ -429,6 +445,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("qwen3", {}),
         ("gpt2", GPT2_LIKE),
         ("gemma3_text", GEMMA3_LIKE),
+        ("gemma2", {**GEMMA2_LIKE, "full_layers": [1], "attention_softcap": 2.0}),
+        ("smollm3", {"qk_norm": False, "nope_layers": [1]}),
+        ("granite", {"qk_norm": False, "residual_scale": 0.3}),
+        ("phi3", {"qk_norm": False, "rope_fraction": 0.5}),
+        ("gpt_neox", {**NEOX_LIKE, "rope_fraction": 0.5}),
     ):
         interchange.save(build(**settings, num_layers=3), root / name)
         edit(root / name, lambda config: config.pop("foundling"))
@@ -459,6 +480,19 @@ def test_a_broken_config_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.json"):
         interchange.load(tmp_path)
+
+
+def test_a_model_saved_before_its_settings_were_all_known_is_read(tmp_path: Path) -> None:
+    ours = build(window=5)
+    interchange.save(ours, tmp_path)
+    later = ("rope_fraction", "rope_scaling", "nope_layers", "norm_unit_offset", "norm_placement",
+             "qk_norm_width", "residual_scale", "parallel", "embed_scale", "attention_scale",
+             "attention_softcap", "logit_divisor", "logit_softcap", "output_bias", "full_layers",
+             "window_rope_theta", "family")  # fmt: skip
+    edit(tmp_path, lambda config: [config["foundling"].pop(name) for name in later])
+    again = interchange.load(tmp_path)
+    assert again.spec == ours.spec
+    assert torch.equal(our_logits(again), our_logits(ours))
 
 
 def test_a_missing_key_is_named(folders: Path, tmp_path: Path) -> None:
