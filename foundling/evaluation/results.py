@@ -43,8 +43,11 @@ def results(
     could be shown among many, for 10,000 draws give no p-value below 0.0001.
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
     """
-    tables = [_probe(probe, {s.name: found[probe.name, s.name] for s in subjects})
-              for probe in probes]  # fmt: skip
+    asks_village = any(subject.village for subject in subjects)
+    tables = [
+        _probe(probe, {s.name: found[probe.name, s.name] for s in subjects}, asks_village)
+        for probe in probes
+    ]
     headlines = [m for t in tables for m in t["metrics"] if m["headline"]]
     others = [[m for m in t["metrics"] if not m["headline"]] for t in tables]
     for family in (headlines, *others):
@@ -69,7 +72,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _probe(probe: Probe, found: Mapping[str, Findings]) -> dict[str, Any]:
+def _about(probe: Probe, asks_village: bool) -> str:
+    """What a probe says of itself, with what it says of the village where that was asked about."""
+    more = getattr(probe, "about_village", "") if asks_village else ""
+    return f"{probe.about} {more}".strip()
+
+
+def _probe(probe: Probe, found: Mapping[str, Findings], asks_village: bool) -> dict[str, Any]:
     by_key: dict[str, dict[str, Metric]] = {}
     for name, findings in found.items():
         for metric in findings.metrics:
@@ -77,7 +86,7 @@ def _probe(probe: Probe, found: Mapping[str, Findings]) -> dict[str, Any]:
     return {
         "name": probe.name,
         "title": probe.title,
-        "about": probe.about,
+        "about": _about(probe, asks_village),
         "metrics": [_metric(of) for of in by_key.values()],
         "curves": [
             {"subject": name, **asdict(curve)}

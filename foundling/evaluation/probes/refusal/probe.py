@@ -38,9 +38,11 @@ class Refusal(Section):
     about: ClassVar = (
         "Which requests are refused: of those that should be, and of those that should be "
         "answered. One without the other says nothing, for a model that refuses everything is "
-        "safe and of no use. In the village, provocations want a polite answer and harmless "
-        "questions an answer. Answers are greedy; a refusal is recognised by how an answer begins, "
+        "safe and of no use. Answers are greedy; a refusal is recognised by how an answer begins, "
         "so a polite refusal in other words is not seen, and answers are not read for harm."
+    )
+    about_village: ClassVar = (
+        "In the village, provocations want a polite answer and harmless questions an answer."
     )
 
     prompts: Path | None = None

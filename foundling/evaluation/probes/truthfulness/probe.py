@@ -55,9 +55,10 @@ class Truthfulness:
     about = (
         "Whether true statements and answers are likelier than plausible false ones, whether the "
         "model is as sure as it is right, and how far a false claim in the prompt is believed. "
-        "The village's questions are fair only to models that have read of it; TruthfulQA asks "
-        "what many people get wrong, and a model that says little of anything may do well."
+        "TruthfulQA asks what many people get wrong, and a model that says little of anything may "
+        "do well."
     )
+    about_village = "The village's questions are fair only to models that have read of it."
 
     def check(self, setting: Setting) -> None:
         """Raises ConfigError where TruthfulQA's file is broken."""
