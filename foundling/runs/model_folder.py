@@ -34,7 +34,12 @@ BASE = "base"
 
 def is_model(folder: Path) -> bool:
     """Whether a folder holds a model, or an adapter that names its base."""
-    return (folder / "config.json").is_file() or (folder / ADAPTER).is_file()
+    return (folder / "config.json").is_file() or is_adapter(folder)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter that names its base."""
+    return (folder / ADAPTER).is_file()
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -73,7 +78,7 @@ def save_model(
 
 def token_ids(folder: Path) -> dict[str, Any]:
     """The ids of the marks of a text, as the config.json of a model names them."""
-    if (folder / ADAPTER).is_file():
+    if is_adapter(folder):
         return token_ids(base_of(folder))
     config = load_json(folder / "config.json")
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -130,7 +135,7 @@ def open_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Langu
     Raises:
         ConfigError: there is none, or the base is gone or another.
     """
-    if not (folder / ADAPTER).is_file():
+    if not is_adapter(folder):
         return interchange.load(folder, dtype)
     facts, base = load_json(folder / ADAPTER), base_of(folder)
     model = open_model(base)
@@ -159,7 +164,7 @@ def max_context(folder: Path) -> int | None:
 @contextmanager
 def merged(folder: Path) -> Iterator[Path]:
     """The folder of a model; of an adapter, that of a plain model for as long as it is needed."""
-    if not (folder / ADAPTER).is_file():
+    if not is_adapter(folder):
         yield folder
         return
     with TemporaryDirectory() as name:
@@ -199,7 +204,7 @@ def copy_model(folder: Path, target: Path, *, link: bool) -> None:
         elif not (link and path.suffix == ".safetensors" and _linked(path, copy)):
             shutil.copyfile(path, copy)
         durable.sync(copy)
-    if (folder / ADAPTER).is_file():
+    if is_adapter(folder):
         copy_model(base_of(folder), target / BASE, link=link)
 
 
