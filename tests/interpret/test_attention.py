@@ -1,5 +1,7 @@
 """Attention looked at: the recorded weights are those used, and words and summaries are right."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from foundling.interpret.weights import (
 )
 from foundling.interpret.words import Reading, read, read_turn
 from foundling.models.language_model import LanguageModel
+from foundling.runs.run import load_model
 from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
@@ -258,3 +261,15 @@ def test_a_message_is_read_in_the_models_template_with_its_special_tokens() -> N
     assert reading.words[-1].stop_token == len(reading.tokens)
     by_token = read_turn(text, tokenizer, by_token=True)
     assert torch.equal(by_token.membership, torch.eye(len(reading.tokens)))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("family", ["gemma3_text", "llama"])
+def test_the_weights_of_a_real_model_give_its_own_outputs(
+    family: str, real_model: Callable[[str], Path]
+) -> None:
+    """Beyond Gemma's window of 512 tokens."""
+    model, tokenizer = load_model(real_model(family))
+    reading = read("The dog saw the lane, and the lane was wide. " * 55, tokenizer)
+    assert len(reading.tokens) > 600
+    assert recomputation_error(model, reading.tokens) < 1e-5
