@@ -6,7 +6,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.text.chat import Message, render_prompt
+from foundling.text.chat import INSTRUCTING, Message, render_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,13 @@ def answer(
     """
     kept, bound = list(messages), engine.model.max_context
     prompt = render_prompt(kept, engine.tokenizer)
-    system = 1 if kept[0].role == "system" else 0
+    system = 1 if kept[0].role in INSTRUCTING else 0
     least = max_tokens or 1
-    while bound is not None and len(prompt) + least > bound + 1 and len(kept) > system + 1:
-        del kept[system : system + 2]
+    while bound is not None and len(prompt) + least > bound + 1:
+        later = (at for at in range(system + 1, len(kept)) if kept[at].role == "user")
+        if (following := next(later, None)) is None:  # the last exchange stays
+            break
+        del kept[system:following]
         prompt = render_prompt(kept, engine.tokenizer)
     if len(kept) < len(messages):
         logger.warning(

@@ -83,7 +83,8 @@ class Script:
                 answer so that it cannot be learned.
         """
         answers = [self._answer(place) for place in learned]
-        whole = self.text(len(self.messages))
+        ends_whole = bool(answers) and answers[-1].place == len(self.messages) - 1
+        whole = answers[-1].text if ends_whole else self.text(len(self.messages))
         if all(whole.startswith(answer.text[: answer.stop]) for answer in answers):
             return [Example(whole, tuple(answers), self._parts(whole, len(self.messages)))]
         return [
