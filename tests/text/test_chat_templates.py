@@ -226,7 +226,9 @@ def test_tools_and_their_calls(families: dict[str, Pair]) -> None:
     assert "tool" in found[-1].kinds
     with pytest.raises(ConfigError, match='the chat template "default" takes no tools'):
         render(messages, families["chatml"][0], tools=TOOLS)
-    with pytest.raises(ConfigError, match="message 2: the chat template leaves out weather"):
+    with pytest.raises(
+        ConfigError, match='message 2: the chat template leaves out the call of "weather"'
+    ):
         render(messages, families["chatml"][0])
     with pytest.raises(ConfigError, match='"default" says: only user and assistant speak'):
         render(conversation([("a", "b")], "s"), families["instruct"][0])
