@@ -102,7 +102,7 @@ def messages_of(items: Any, name: str) -> Conversation:
     items = list_of(items)
     if not isinstance(items, list):
         raise RowError("not messages", f'"{name}" is a {type(items).__name__}, not a list.')
-    return tuple(_message(item, f"{name}[{index}]") for index, item in enumerate(items))
+    return tuple(message_of(item, f"{name}[{index}]") for index, item in enumerate(items))
 
 
 def list_of(value: Any) -> Any:
@@ -111,7 +111,12 @@ def list_of(value: Any) -> Any:
     return found if isinstance(found, list) else value
 
 
-def _message(item: Any, where: str) -> Message:
+def message_of(item: Any, where: str) -> Message:
+    """The message that an object of a row holds.
+
+    Raises:
+        RowError: it holds none.
+    """
     if not isinstance(item, dict):
         raise RowError("not messages", f"{where} is a {type(item).__name__}, not an object.")
     values = {key: value for key, value in item.items() if value is not None}

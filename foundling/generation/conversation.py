@@ -6,7 +6,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.text.chat import INSTRUCTING, Message, render_prompt
+from foundling.text.chat import INSTRUCTING, Message, Tools, render_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ def answer(
     engine: Engine,
     messages: Sequence[Message],
     *,
+    tools: Tools = (),
     max_tokens: int | None = None,
     **options: Any,
 ) -> Iterator[str]:
@@ -27,7 +28,7 @@ def answer(
         ConfigError: the last message alone does not fit, or the roles are out of order.
     """
     kept, bound = list(messages), engine.model.max_context
-    prompt = render_prompt(kept, engine.tokenizer)
+    prompt = render_prompt(kept, engine.tokenizer, tools=tools)
     system = 1 if kept[0].role in INSTRUCTING else 0
     least = max_tokens or 1
     while bound is not None and len(prompt) + least > bound + 1:
@@ -35,7 +36,7 @@ def answer(
         if (following := next(later, None)) is None:  # the last exchange stays
             break
         del kept[system:following]
-        prompt = render_prompt(kept, engine.tokenizer)
+        prompt = render_prompt(kept, engine.tokenizer, tools=tools)
     if len(kept) < len(messages):
         logger.warning(
             f"the context is full: {len(messages) - len(kept)} earlier messages are left out."

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 
 from foundling.base.config import ConfigError
 from foundling.generation.sampling import Sampling, choose
 from foundling.models.language_model import LanguageModel
-from foundling.text.chat import Message, Role
+from foundling.text.chat import Message
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
 
@@ -78,21 +78,34 @@ class Engine:
         sampling = (sampling or Sampling()).changed(settings)
         return self._stream(ids, budget, bound, sampling, list(stop), decoder)
 
-    def chat(self, messages: str | Sequence[Message | Mapping[str, str]], **options: Any) -> str:
+    def chat(
+        self,
+        messages: str | Sequence[Message | Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **options: Any,
+    ) -> str:
         """The answer to a message, or to a conversation that ends with one; options of `stream`.
 
         Args:
-            messages: a text, or messages, which may be given as {"role": ..., "content": ...}.
+            messages: a text, or messages. They may be given as in a row of data:
+                {"role": ..., "content": ...}, with tool_calls and reasoning_content where the
+                assistant calls a tool or thinks, and tool_call_id and name where a tool answers.
+            tools: descriptions of functions, as JSON schemas.
 
         Raises:
-            ConfigError: the last message does not fit the context, the roles are out of order, or
-                a message has other keys.
+            ConfigError: the last message does not fit the context, the roles are out of order, a
+                message has other keys, or the chat template takes no tools.
         """
+        from foundling.data.tool_calls import tools_of
         from foundling.generation.conversation import answer
 
         given = [Message("user", messages)] if isinstance(messages, str) else messages
-        asked = [one if isinstance(one, Message) else _message(one) for one in given]
-        return "".join(answer(self, asked, **options))
+        asked = [
+            one if isinstance(one, Message) else _message(one, f"messages[{index}]")
+            for index, one in enumerate(given)
+        ]
+        return "".join(answer(self, asked, tools=tools_of(list(tools), "tools"), **options))
 
     def _read(self, prompt: str) -> list[int]:
         ids = [*self.tokenizer.begin_ids, *self.tokenizer.encode(prompt)]
@@ -165,12 +178,16 @@ class Engine:
                 drawn.clear()
 
 
-def _message(given: Mapping[str, str]) -> Message:
-    if given.keys() != {"role", "content"}:
+def _message(given: Mapping[str, Any], where: str) -> Message:
+    from foundling.data.messages import message_of, unread_keys
+
+    said = "role" in given and not {"content", "tool_calls"}.isdisjoint(given)
+    if not said or unread_keys([dict(given)]):
         raise ConfigError(
-            f"a message has the keys {', '.join(given) or 'none'}: give role and content, no other."
+            f"a message has the keys {', '.join(given) or 'none'}: give role and content; the "
+            "assistant's may have tool_calls and reasoning_content, a tool's tool_call_id and name."
         )
-    return Message(cast(Role, given["role"]), given["content"])
+    return message_of(dict(given), where)
 
 
 class StopStrings:
