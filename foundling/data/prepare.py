@@ -22,7 +22,8 @@ from foundling.data.progress import Progress, watched
 from foundling.data.sources import Newlines, OnError, Sources
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
 from foundling.data.text_sample import TextSample
-from foundling.text.tokenizer import Tokenizer, check_vocab_size
+from foundling.text.own_vocabularies import check_vocab_size
+from foundling.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 

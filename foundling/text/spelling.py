@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
+
+from tokenizers import Tokenizer as Backend
 
 Kind = Literal["bytes", "characters", "sentencepiece", "other"]
 
@@ -54,3 +57,41 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+
+
+class Spelling:
+    """The bytes of each token of a vocabulary."""
+
+    def __init__(
+        self, backend: Backend, kind: Kind, special: frozenset[int], vocab_size: int
+    ) -> None:
+        """`special`: ids that stand for no text."""
+        self._backend, self._kind, self._special = backend, kind, special
+        self._vocab_size = vocab_size
+
+    @cached_property
+    def all(self) -> tuple[bytes, ...]:
+        """By id, in the middle of a text; none for a special token."""
+        return tuple(
+            b"" if id in self._special else self._spell(self._backend.id_to_token(id) or "")
+            for id in range(self._vocab_size)
+        )
+
+    def first(self, id: int) -> bytes:
+        """At the start of a text, where sentencepiece drops the space it had added."""
+        token = self._backend.id_to_token(id) or ""
+        if self._kind != "sentencepiece" or BYTE.fullmatch(token) or id in self._special:
+            return self.all[id]
+        first: str = self._backend.decoder.decode([token])
+        return first.encode()
+
+    def _spell(self, token: str) -> bytes:
+        if self._kind == "bytes":
+            return spell_bytes(token)
+        if self._kind == "sentencepiece":
+            return spell_piece(token)
+        if self._kind == "characters" or self._backend.decoder is None:
+            return token.encode()
+        # A decoder that looks at neighbours (WordPiece): the token's text after some other one.
+        both: str = self._backend.decoder.decode(["a", token])
+        return both.removeprefix("a").encode()

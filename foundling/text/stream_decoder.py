@@ -4,7 +4,7 @@ import codecs
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foundling.text.tokenizer import Tokenizer
+    from foundling.text.vocabulary import Vocabulary
 
 
 class StreamDecoder:
@@ -15,38 +15,38 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, tokenizer: "Tokenizer", *, show_special: bool = False, continues: bool = False
+        self, vocabulary: "Vocabulary", *, show_special: bool = False, continues: bool = False
     ) -> None:
-        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
         self._show_special = show_special
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._started = continues
-        self._ids: list[int] = []  # only of tokenizers whose tokens depend on their neighbours
+        self._ids: list[int] = []  # only of vocabularies whose tokens depend on their neighbours
         self._given = 0
 
     def push(self, id: int) -> str:
         """The text that is certain after `id`."""
-        tokenizer = self._tokenizer
-        if tokenizer.kind == "other":
+        vocabulary = self._vocabulary
+        if vocabulary.kind == "other":
             self._ids.append(id)
             return self._whole(final=False)
-        if id in tokenizer.special_ids:
+        if id in vocabulary.special_ids:
             return self._decoder.decode(self._special(id))
-        raw = tokenizer.bytes_of(id) if self._started else tokenizer.first_bytes(id)
+        raw = vocabulary.bytes_of(id) if self._started else vocabulary.first_bytes(id)
         self._started = True
         return self._decoder.decode(raw)
 
     def flush(self) -> str:
         """What is left at the end; an incomplete character becomes U+FFFD."""
-        if self._tokenizer.kind == "other":
+        if self._vocabulary.kind == "other":
             return self._whole(final=True)
         return self._decoder.decode(b"", final=True)
 
     def _special(self, id: int) -> bytes:
-        return self._tokenizer.name_of(id).encode() if self._show_special else b""
+        return self._vocabulary.name_of(id).encode() if self._show_special else b""
 
     def _whole(self, final: bool) -> str:
-        text = self._tokenizer.decode(self._ids, show_special=self._show_special)
+        text = self._vocabulary.decode(self._ids, show_special=self._show_special)
         if not final and text.endswith("\ufffd"):
             return ""
         new, self._given = text[self._given :], max(self._given, len(text))

@@ -1,61 +1,38 @@
-"""Text to token ids and back: byte-level BPE, characters, or any existing tokenizer.json."""
+"""Tokenizers: a vocabulary, the marks of a text, and a chat template, read and written."""
 
 import hashlib
 import json
-import re
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from foundling.base.config import ConfigError, suggest
+from foundling.base.config import ConfigError
 from foundling.text.controls import Controls
-from foundling.text.own_templates import (
-    BEGIN_OF_TEXT,
-    END_OF_TEXT,
-    FOUNDLING,
-    OWN,
-    PAD,
-    ROLE_TOKENS,
-    SPECIAL_TOKENS,
+from foundling.text.own_templates import BEGIN_OF_TEXT, END_OF_TEXT, PAD
+from foundling.text.own_vocabularies import (
+    beginning,
+    collect_characters,
+    train_byte_level,
 )
-from foundling.text.spelling import BYTE, Kind, kind_of, spell_bytes, spell_piece
-from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.template import TODAY, ChatTemplate
+from foundling.text.template_choice import choose_template, default_template, turn_tokens
 from foundling.text.tokenizer_files import (
     SETTINGS,
     TOKENIZER,
     TokenizerFiles,
     add_tokens,
-    as_json,
-    token_name,
+    settings_of,
 )
-
-# The names that well-known tokenizers give these roles, asked for in this order where
-# tokenizer_config.json is silent.
-_BEGINS = (BEGIN_OF_TEXT, "<s>", "<bos>")
-_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>")
-_PADS = (PAD, "<pad>", "[PAD]")
-
-# Source: Qwen2's tokenizer.json. GPT-4's pattern with one digit a token, which suits the small
-# vocabularies that are trained here.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_MARKUP = re.compile(r"[^\s▁]{3,}")
+from foundling.text.vocabulary import Vocabulary
 
 
-class Tokenizer:
-    """A vocabulary with its special tokens; `kind` says how a token stands for bytes."""
+class Tokenizer(Vocabulary):
+    """A vocabulary with the marks of a text and a chat template, as a model folder holds them."""
 
     def __init__(
         self,
@@ -68,13 +45,8 @@ class Tokenizer:
         template: ChatTemplate | None = None,
     ) -> None:
         """`files`: what it was read from; `template`: another one than theirs."""
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True  # a text that spells a special token stays text
-        self._backend = backend
-        self._json: dict[str, Any] = json.loads(backend.to_str())
+        super().__init__(backend)
         self.begin_name, self.end_name, self.pad_name = begin, end, pad
-        self.kind: Kind = kind_of(self._json)
         self._files, self._given_template = files, template
 
     # ------------------------------------------------------------------ making one
@@ -86,31 +58,13 @@ class Tokenizer:
         Raises:
             ConfigError: `vocab_size` does not hold the 256 bytes and the special tokens.
         """
-        check_vocab_size(vocab_size)
-        backend = Backend(models.BPE())
-        backend.pre_tokenizer = _word_splitter()
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[AddedToken(name, special=True) for name in SPECIAL_TOKENS],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
+        backend = train_byte_level(texts, vocab_size)
         return cls(backend, BEGIN_OF_TEXT, END_OF_TEXT, PAD)
 
     @classmethod
     def characters(cls, texts: Iterable[str]) -> "Tokenizer":
         """One token for each Unicode character that `texts` hold."""
-        seen: set[str] = set()
-        for text in texts:
-            seen.update(text)
-        names = [*SPECIAL_TOKENS, *sorted(seen)]
-        # BPE without merges: six times as fast as WordLevel behind a Split by character.
-        backend = Backend(models.BPE(vocab={n: i for i, n in enumerate(names)}, merges=[]))
-        backend.decoder = decoders.Fuse()
-        backend.add_special_tokens([AddedToken(name, special=True) for name in SPECIAL_TOKENS])
-        return cls(backend, BEGIN_OF_TEXT, END_OF_TEXT, PAD)
+        return cls(collect_characters(texts), BEGIN_OF_TEXT, END_OF_TEXT, PAD)
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -131,182 +85,55 @@ class Tokenizer:
             backend = Backend.from_buffer(files.contents[TOKENIZER])
         except Exception as error:  # the library raises bare Exception
             raise ConfigError(f"{file}: not a tokenizer.json: {error}") from None
-        present = set(backend.get_vocab(with_added_tokens=True))
-
-        def role(key: str, usual: Sequence[str]) -> str | None:
-            named = token_name(files.settings.get(key))
-            if named in present or (named is None and key in files.settings and usual != _ENDS):
-                return named
-            return next((name for name in usual if name in present), None)
-
-        begin, end, pad = role("bos_token", _BEGINS), role("eos_token", _ENDS), None
-        if end is None:
-            raise ConfigError(
-                f"{file}: no token ends a text ({', '.join(_ENDS)}); "
-                f'name it as "eos_token" in {file.with_name(SETTINGS)}.'
-            )
-        pad = role("pad_token", _PADS)
-        return cls(backend, begin, end, None if pad == end else pad, files=files)
+        begin, end, pad = files.marks(backend.get_vocab(with_added_tokens=True))
+        return cls(backend, begin, end, pad, files=files)
 
     def save(self, folder: Path | str) -> None:
         """Write the files of a tokenizer, as transformers reads them too.
 
         Those that it was read from are written as they were, but for what has changed since:
         tokens that were added, the chat template, and the ids that end what a model writes.
+        Foundling's own tokenizers say in tokenizer.json that texts begin with their mark.
         """
-        folder = Path(folder)
-        files = self._files or self._own_files()
-        named = {} if SETTINGS in files.contents else {SETTINGS: self._own_settings()}
-        changed: dict[str, bytes] = dict(named)
+        files = self._files
+        if files is None:
+            text = self._backend.to_str(pretty=True) + "\n"
+            files = TokenizerFiles(Path(TOKENIZER), {TOKENIZER: text.encode()})
+        changed: dict[str, bytes] = {}
+        if SETTINGS not in files.contents:
+            marks = (self.begin_name, self.end_name, self.pad_name)
+            changed[SETTINGS] = settings_of(*marks, begins=bool(self.begin_ids))
         known = {token["content"] for token in files.added_tokens}
         added = [token for token in self._json["added_tokens"] if token["content"] not in known]
         if added:
             changed |= files.with_tokens(added)
+        if self.begin_ids and self._beginning and files.post_processor is None:
+            changed |= files.with_post_processor(self._beginning, changed.get(TOKENIZER))
         template = self.template
         if template is not None and template.saved != files.templates.get("default"):
-            settings = changed.get(SETTINGS, files.contents.get(SETTINGS, b"{}"))
-            changed |= files.with_template(template.saved, settings)
+            changed |= files.with_template(template.saved, changed.get(SETTINGS))
         changed |= files.with_ends(self.stop_ids)
-        files.write(folder, changed)
-
-    def _own_files(self) -> TokenizerFiles:
-        text = self._backend.to_str(pretty=True) + "\n"
-        contents = {TOKENIZER: text.encode(), SETTINGS: self._own_settings()}
-        return TokenizerFiles(Path(TOKENIZER), contents)
-
-    def _own_settings(self) -> bytes:
-        settings = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "add_bos_token": bool(self.begin_ids),
-            "bos_token": self.begin_name,
-            "eos_token": self.end_name,
-            "pad_token": self.pad_name,
-            "clean_up_tokenization_spaces": False,
-        }
-        return as_json({key: value for key, value in settings.items() if value is not None})
-
-    # ------------------------------------------------------------------ using it
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`, with nothing added before or after.
-
-        Raises:
-            ConfigError: the vocabulary of characters lacks one of the text's.
-        """
-        return self.encode_batch([text])[0]
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, in parallel."""
-        if self.kind == "characters":
-            for text in texts:
-                self.refuse_unknown(text)
-        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def encode_spelled(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode_batch`, where the special tokens that a text spells are these tokens."""
-        if self.kind == "characters":
-            for text in texts:
-                self.refuse_unknown(self._spellings.sub("", text))
-        encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
-
-    def spelled(self, text: str) -> list[str]:
-        """The special tokens that a text spells."""
-        return self._spellings.findall(text)
+        files.write(Path(folder), changed)
 
     @cached_property
-    def _spellings(self) -> re.Pattern[str]:
-        names = sorted(map(self.name_of, self.special_ids), key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, names)) or "(?!)")
+    def fingerprint(self) -> str:
+        """The SHA-256 of tokenizer.json in a canonical spelling.
 
-    @cached_property
-    def _parsing(self) -> Backend:
-        """The same, but that special tokens are read in a text."""
-        backend = Backend.from_str(self._backend.to_str())
-        backend.encode_special_tokens = False
-        return backend
-
-    def encode_within(self, windows: Sequence[tuple[str, str, str]]) -> list[list[int]]:
-        """The tokens that begin in each text, where it stands between a text before and one after.
-
-        Raises:
-            ConfigError: the vocabulary of characters lacks one of a text's.
+        What it says of Foundling's own begin mark is left out: once it said nothing.
         """
-        if self.kind == "characters" or not any(b or a for b, _, a in windows):
-            return self.encode_batch([text for _, text, _ in windows])
-        encodings = self._backend.encode_batch(
-            list(map("".join, windows)), add_special_tokens=False
-        )
-        found = []
-        for (before, text, _), encoding in zip(windows, encodings, strict=True):
-            offsets = encoding.offsets
-            low = bisect_left(offsets, (len(before),))
-            high = bisect_left(offsets, (len(before) + len(text),))
-            found.append(encoding.ids[low:high])
-        return found
-
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """The ids of `text`, and from which to before which of its characters each one goes.
-
-        Tokens that share a character, such as the bytes of an emoji, all have it whole.
-
-        Raises:
-            ConfigError: the vocabulary of characters lacks one of the text's.
-        """
-        if self.kind == "characters":
-            self.refuse_unknown(text)
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
-
-    def knows(self, text: str) -> bool:
-        """Whether `encode` takes the text: a vocabulary of characters may lack some of its."""
-        return self.kind != "characters" or self._characters.issuperset(text)
-
-    def decode(
-        self, ids: Iterable[int], *, show_special: bool = False, continues: bool = False
-    ) -> str:
-        """The text of `ids`; special tokens are left out unless `show_special`.
-
-        Args:
-            continues: other text precedes it, so that sentencepiece drops no space.
-        """
-        ids = [int(i) for i in ids]
-        if self.kind == "other":
-            text: str = self._backend.decode(ids, skip_special_tokens=not show_special)
-            return text
-        decoder = StreamDecoder(self, show_special=show_special, continues=continues)
-        return "".join([decoder.push(i) for i in ids]) + decoder.flush()
-
-    def bytes_of(self, id: int) -> bytes:
-        """The bytes that one token stands for, in the middle of a text; none for a special one."""
-        if not 0 <= id < self.vocab_size:
-            raise ValueError(f"token {id}: the vocabulary ends at {self.vocab_size - 1}.")
-        return self._bytes[id]
-
-    @cached_property
-    def splits_at_words(self) -> bool:
-        """Whether a text that is cut where a word or a line begins keeps its tokens."""
         settings = self._json
-        return (
-            settings["pre_tokenizer"] == json.loads(_word_splitter().__getstate__())
-            and settings["normalizer"] is None
-            and all(token["special"] for token in settings["added_tokens"])
-        )
+        if settings["post_processor"] == self._beginning:
+            settings = {**settings, "post_processor": None}
+        text = json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def token_bytes(self) -> npt.NDArray[np.int64]:
-        """How many bytes each id stands for."""
-        return np.array([len(raw) for raw in self._bytes], dtype=np.int64)
+    def _beginning(self) -> dict[str, Any] | None:
+        """How tokenizer.json says that texts begin with Foundling's own mark."""
+        ours = self.begin_name == BEGIN_OF_TEXT
+        return beginning(BEGIN_OF_TEXT, self.begin_of_text) if ours else None
 
-    def is_lossless(self, text: str) -> bool:
-        """Whether `text` comes back from its tokens unchanged."""
-        return self.decode(self.encode(text)) == text
-
-    @cached_property
-    def vocab_size(self) -> int:
-        """One more than the highest id, added tokens included."""
-        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+    # ------------------------------------------------------------------ marks of a text
 
     @property
     def begin_of_text(self) -> int:
@@ -320,18 +147,35 @@ class Tokenizer:
     def pad(self) -> int:
         return self._role(self.pad_name, "is padding and nothing else")
 
-    def find(self, name: str) -> int | None:
-        """The id of the token called `name`, if there is one."""
-        id: int | None = self._backend.token_to_id(name)
-        return id
+    @cached_property
+    def begin_ids(self) -> list[int]:
+        """What the tokenizer itself puts before a text: its begin mark, or nothing."""
+        begin = None if self.begin_name is None else self.begin_of_text
+        if self._files is not None:
+            return self._files.begin(begin)
+        return [] if begin is None else [begin]
 
-    def special(self, name: str) -> int:
-        """The id of a special token, such as "<|user|>".
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """The ids that end what a model writes.
 
-        Raises:
-            ConfigError: this tokenizer has no such token.
+        They are the end of a text, what the chat template ends an answer with, and those that the
+        folder's config.json and generation_config.json name.
         """
-        return self._role(name, f'is called "{name}"')
+        ends = self._files.ends if self._files else ()
+        found = (self.end_of_text, self.end_of_turn, *ends)
+        return list(dict.fromkeys(id for id in found if id is not None))
+
+    def mark_ids(self) -> dict[str, int]:
+        """The marks of a text as config.json of `transformers` names them."""
+        marks = {
+            "bos_token_id": self.begin_name,
+            "eos_token_id": self.end_name,
+            "pad_token_id": self.pad_name,
+        }
+        return {key: self.special(name) for key, name in marks.items() if name is not None}
+
+    # ------------------------------------------------------------------ chat template
 
     @property
     def knows_roles(self) -> bool:
@@ -344,13 +188,9 @@ class Tokenizer:
 
         None where the folder has no template and the vocabulary no tokens for Foundling's.
         """
-        own = self._given_template
-        if own is None and self._files is not None:
-            own = self._files.template()
-        if own is not None and own.source != FOUNDLING:
-            return own
-        has_roles = all(self.find(name) is not None for name in ROLE_TOKENS)
-        return ChatTemplate("foundling", FOUNDLING) if has_roles else None
+        return default_template(
+            self._given_template, self._files, lambda name: self.find(name) is not None
+        )
 
     def with_template(self, name: str, **options: Any) -> "Tokenizer":
         """The same with another chat template; tokens that it needs get the next ids.
@@ -364,7 +204,7 @@ class Tokenizer:
         Raises:
             ConfigError: there is no such template, or it reads no such variable.
         """
-        template, tokens = self._template_of(name, options)
+        template, tokens = choose_template(name, options, self._files, self.template)
         backend = add_tokens(self._backend, tokens)
         marks = (self.begin_name, self.end_name, self.pad_name)
         return Tokenizer(backend, *marks, files=self._files, template=template)
@@ -395,27 +235,6 @@ class Tokenizer:
         fixed = replace(template, options=options)
         marks = (self.begin_name, self.end_name, self.pad_name)
         return Tokenizer(self._backend, *marks, files=self._files, template=fixed)
-
-    def _template_of(
-        self, name: str, options: dict[str, Any]
-    ) -> tuple[ChatTemplate, tuple[str, ...]]:
-        found = self._files.template(name, **options) if self._files else None
-        if found is None and name == "default" and self.template is not None:
-            found = replace(self.template, options=options)
-        if found is not None:
-            return found, ()
-        if name in OWN:
-            source, tokens = OWN[name]
-            return ChatTemplate(name, source, options), tokens
-        if "{" in name:
-            return ChatTemplate("given", name, options), ()
-        try:
-            return ChatTemplate(Path(name).stem, Path(name).read_text("utf-8"), options), ()
-        except (OSError, UnicodeDecodeError):
-            names = [*(self._files.templates if self._files else ()), *OWN]
-            raise ConfigError(
-                f'template = "{name}": no such chat template or file {suggest(name, names)}'
-            ) from None
 
     def with_roles(self) -> "Tokenizer":
         """The same with Foundling's own chat template and all tokens that it needs."""
@@ -450,15 +269,9 @@ class Tokenizer:
             return ""
 
     def _turn_tokens(self) -> list[str]:
-        """Added tokens around turns, also where nothing says that they are special.
-
-        Tags that are opened and closed, such as those of a thought, are none of them.
-        """
+        """Added tokens around turns, also where nothing says that they are special."""
         text = self._probe("question", "answer", "question")
-        names = [token["content"] for token in self._json["added_tokens"]]
-        found = {name for name in names if _MARKUP.fullmatch(name) and name in text}
-        closed = {name for name in found if name.replace("</", "<", 1) in found and "</" in name}
-        return sorted(found - closed - {name.replace("</", "<", 1) for name in closed})
+        return turn_tokens(text, [token["content"] for token in self._json["added_tokens"]])
 
     @cached_property
     def end_of_turn(self) -> int | None:
@@ -466,112 +279,3 @@ class Tokenizer:
         end = self._probe("question", "answer").rpartition("answer")[2]
         found = list(self.controls.found(end))
         return self.special(end[slice(*found[-1])]) if found else None
-
-    @cached_property
-    def begin_ids(self) -> list[int]:
-        """What the tokenizer itself puts before a text: its begin mark, or nothing."""
-        begin = None if self.begin_name is None else self.begin_of_text
-        if self._files is not None:
-            return self._files.begin(begin)
-        return [] if begin is None else [begin]
-
-    @cached_property
-    def stop_ids(self) -> list[int]:
-        """The ids that end what a model writes.
-
-        They are the end of a text, what the chat template ends an answer with, and those that the
-        folder's config.json and generation_config.json name.
-        """
-        ends = self._files.ends if self._files else ()
-        found = (self.end_of_text, self.end_of_turn, *ends)
-        return list(dict.fromkeys(id for id in found if id is not None))
-
-    def mark_ids(self) -> dict[str, int]:
-        """The marks of a text as config.json of `transformers` names them."""
-        marks = {
-            "bos_token_id": self.begin_name,
-            "eos_token_id": self.end_name,
-            "pad_token_id": self.pad_name,
-        }
-        return {key: self.special(name) for key, name in marks.items() if name is not None}
-
-    @cached_property
-    def special_ids(self) -> frozenset[int]:
-        added = self._backend.get_added_tokens_decoder()
-        return frozenset(id for id, token in added.items() if token.special)
-
-    def name_of(self, id: int) -> str:
-        """How the vocabulary spells a token; empty where it has a hole."""
-        return self._backend.id_to_token(id) or ""
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The SHA-256 of tokenizer.json in a canonical spelling."""
-        text = json.dumps(self._json, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    # ------------------------------------------------------------------ inside
-
-    def _role(self, name: str | None, what: str) -> int:
-        id = None if name is None else self.find(name)
-        if id is None:
-            raise ConfigError(f"This tokenizer has no token that {what}.")
-        return id
-
-    @cached_property
-    def _characters(self) -> frozenset[str]:
-        return frozenset(name for name in self._backend.get_vocab() if len(name) == 1)
-
-    def refuse_unknown(self, text: str) -> None:
-        """Raises ConfigError: the vocabulary of characters lacks one of the text's."""
-        unknown = set(text) - self._characters
-        if unknown:
-            first = min(unknown, key=text.index)
-            raise ConfigError(
-                f"{first!r} (U+{ord(first):04X}): not among the {len(self._characters)} characters "
-                f"of this tokenizer; it stands at character {text.index(first)} of the text."
-            )
-
-    @cached_property
-    def _bytes(self) -> tuple[bytes, ...]:
-        spell = {"bytes": spell_bytes, "sentencepiece": spell_piece}.get(self.kind, str.encode)
-        if self.kind == "other":
-            spell = self._spell_other
-        special = self.special_ids
-        return tuple(
-            b"" if id in special else spell(self.name_of(id)) for id in range(self.vocab_size)
-        )
-
-    def _spell_other(self, token: str) -> bytes:
-        # A decoder that looks at neighbours (WordPiece): the token's text after some other one.
-        if self._backend.decoder is None:
-            return token.encode()
-        both: str = self._backend.decoder.decode(["a", token])
-        return both.removeprefix("a").encode()
-
-    def first_bytes(self, id: int) -> bytes:
-        """`bytes_of` at the start of a text, where sentencepiece drops the space it had added."""
-        token = self.name_of(id)
-        if self.kind != "sentencepiece" or BYTE.fullmatch(token) or id in self.special_ids:
-            return self.bytes_of(id)
-        first: str = self._backend.decoder.decode([token])
-        return first.encode()
-
-
-def check_vocab_size(size: int) -> None:
-    """Raises ConfigError: byte-level BPE of this size cannot hold its bytes and special tokens."""
-    least = 256 + len(SPECIAL_TOKENS)
-    if size < least:
-        raise ConfigError(
-            f"--vocab-size {size}: byte-level BPE needs at least {least} (256 bytes and "
-            f"{len(SPECIAL_TOKENS)} special tokens)."
-        )
-
-
-def _word_splitter() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )

@@ -1,7 +1,7 @@
 """The files that a tokenizer comes with in a model folder: read once, and written as they were."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
-from foundling.text.own_templates import BEGIN_OF_TEXT
+from foundling.text.own_templates import BEGIN_OF_TEXT, END_OF_TEXT, PAD
 from foundling.text.template import TOOL_USE, ChatTemplate
 
 TOKENIZER = "tokenizer.json"
@@ -32,6 +32,12 @@ CARRIED = (
     f"{TEMPLATES}/*.jinja",
 )
 """What a model folder holds beside the model, for those that encode and decode."""
+
+# The names that well-known tokenizers give these roles, asked for in this order where
+# tokenizer_config.json is silent.
+_BEGINS = (BEGIN_OF_TEXT, "<s>", "<bos>")
+_ENDS = (END_OF_TEXT, "<|endoftext|>", "</s>", "<eos>")
+_PADS = (PAD, "<pad>", "[PAD]")
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,37 @@ class TokenizerFiles:
         with_tools = self.templates.get(TOOL_USE) if name == "default" else None
         return ChatTemplate(name, self.templates[name], options, with_tools)
 
+    def marks(self, vocabulary: Container[str]) -> tuple[str | None, str, str | None]:
+        """The names of the tokens that begin a text, that end it, and that pad.
+
+        Raises:
+            ConfigError: none ends it.
+        """
+
+        def role(key: str, usual: Sequence[str]) -> str | None:
+            named = token_name(self.settings.get(key))
+            said = key in self.settings and usual != _ENDS
+            if (named is None and said) or (named is not None and named in vocabulary):
+                return named
+            return next((name for name in usual if name in vocabulary), None)
+
+        begin, end, pad = (
+            role("bos_token", _BEGINS),
+            role("eos_token", _ENDS),
+            role("pad_token", _PADS),
+        )
+        if end is None:
+            raise ConfigError(
+                f"{self.source}: no token ends a text ({', '.join(_ENDS)}); "
+                f'name it as "eos_token" in {self.source.with_name(SETTINGS)}.'
+            )
+        return begin, end, None if pad == end else pad
+
+    @property
+    def post_processor(self) -> dict[str, Any] | None:
+        """What tokenizer.json puts around a text."""
+        return self._tokenizer.get("post_processor")
+
     def begin(self, begin: int | None) -> list[int]:
         """The ids that the tokenizer puts before a text, where its begin mark is `begin`.
 
@@ -115,7 +152,7 @@ class TokenizerFiles:
         tokenizer_config.json.
         Source: transformers 5.23, `TokenizersBackend`, which reads no more than the former.
         """
-        processor = self._tokenizer.get("post_processor")
+        processor = self.post_processor
         if processor is None:
             # Foundling's own did so before they said it.
             ours = {token["id"] for token in self.added_tokens if token["content"] == BEGIN_OF_TEXT}
@@ -150,12 +187,25 @@ class TokenizerFiles:
             changed[SETTINGS] = as_json(settings)
         return changed
 
-    def with_template(self, source: str, settings: bytes) -> dict[str, bytes]:
-        """The files that change with another chat template: it stands where the first one did."""
+    def with_post_processor(
+        self, processor: Mapping[str, Any], tokenizer: bytes | None
+    ) -> dict[str, bytes]:
+        """tokenizer.json, or what else it has become, with another post-processor."""
+        content = self.contents[TOKENIZER] if tokenizer is None else tokenizer
+        return {TOKENIZER: as_json({**_object(self.source, content), "post_processor": processor})}
+
+    def with_template(self, source: str, settings: bytes | None) -> dict[str, bytes]:
+        """The files that change with another chat template: it stands where the first one did.
+
+        Args:
+            settings: what tokenizer_config.json has become, if another.
+        """
         changed = {}
         if TEMPLATE in self.contents:
             changed[TEMPLATE] = source.encode()
-        values = _object(self.source.with_name(SETTINGS), settings)
+        values = self._json(SETTINGS)
+        if settings is not None:
+            values = _object(self.source.with_name(SETTINGS), settings)
         if TEMPLATE not in self.contents or "chat_template" in values:
             changed[SETTINGS] = as_json({**values, "chat_template": source})
         return changed
@@ -173,6 +223,23 @@ class TokenizerFiles:
 
     def _json(self, name: str) -> dict[str, Any]:
         return _object(self.source.with_name(name), self.contents.get(name, b"{}"))
+
+
+def settings_of(begin: str | None, end: str, pad: str | None, *, begins: bool) -> bytes:
+    """tokenizer_config.json of a tokenizer that comes with none.
+
+    Args:
+        begins: texts begin with the first mark.
+    """
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "add_bos_token": begins,
+        "bos_token": begin,
+        "eos_token": end,
+        "pad_token": pad,
+        "clean_up_tokenization_spaces": False,
+    }
+    return as_json({key: value for key, value in settings.items() if value is not None})
 
 
 def token_name(given: Any) -> str | None:

@@ -210,8 +210,10 @@ def test_saved_and_loaded_is_the_same(
             assert loaded.kind == tokenizer.kind
             assert loaded.encode(text) == tokenizer.encode(text)
             assert (loaded.begin_of_text, loaded.end_of_text, loaded.pad) == (0, 1, 2)
+    values = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    assert values["post_processor"]["type"] == "TemplateProcessing"
     canonical = json.dumps(
-        json.loads((tmp_path / "tokenizer.json").read_text("utf-8")),
+        {**values, "post_processor": None},  # as the files of before said nothing of a begin mark
         sort_keys=True,
         ensure_ascii=False,
         separators=(",", ":"),
@@ -231,6 +233,43 @@ def test_transformers_opens_it(
         assert ids == tokenizer.encode(CORPUS[0])
         assert theirs.decode(ids) == CORPUS[0]
         assert (theirs.bos_token_id, theirs.eos_token_id, theirs.pad_token_id) == (0, 1, 2)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_transformers_begins_texts_as_we_do(
+    tmp_path: Path, bytes_tokenizer: Tokenizer, character_tokenizer: Tokenizer
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    for tokenizer in (bytes_tokenizer, character_tokenizer):
+        tokenizer.save(tmp_path / "saved")
+        theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "saved"))
+        begin, text = [tokenizer.begin_of_text], tokenizer.encode("the cat")
+        assert tokenizer.begin_ids == begin
+        assert theirs("the cat")["input_ids"] == begin + text
+        assert theirs("the cat", "the cat")["input_ids"] == 2 * (begin + text)
+        assert Tokenizer.load(tmp_path / "saved").encode("the cat") == text
+        asked = [{"role": "user", "content": "the cat"}]
+        chat = theirs.apply_chat_template(asked, tokenize=True)["input_ids"]
+        assert chat == [*begin, tokenizer.special("<|user|>"), *text, chat[-1]]
+
+
+def test_files_that_say_nothing_of_the_begin_mark_stay_valid(
+    tmp_path: Path, bytes_tokenizer: Tokenizer
+) -> None:
+    bytes_tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    said = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**said, "post_processor": None}), "utf-8")
+    old = Tokenizer.load(tmp_path)
+    assert old.fingerprint == bytes_tokenizer.fingerprint
+    assert old.begin_ids == bytes_tokenizer.begin_ids
+    old.save(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "tokenizer.json").read_text("utf-8")) == said
+    mute = tmp_path / "tokenizer_config.json"
+    mute.write_text(json.dumps({**json.loads(mute.read_text("utf-8")), "add_bos_token": False}))
+    Tokenizer.load(tmp_path).save(tmp_path / "mute")
+    assert Tokenizer.load(tmp_path / "mute").begin_ids == []
+    assert (tmp_path / "mute" / "tokenizer.json").read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("metaspace", [False, True])
