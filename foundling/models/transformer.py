@@ -126,7 +126,7 @@ class TransformerSettings(Section):
     def _fits(self) -> "TransformerSettings":
         for name in ("full_layers", "nope_layers"):
             layers = getattr(self, name)
-            if list(layers) != sorted(set(layers) & set(range(self.num_layers))):
+            if list(layers) != sorted({n for n in layers if 0 <= n < self.num_layers}):
                 raise ValueError(
                     f"{name} {list(layers)}: give different layers in order, from 0 to "
                     f"{self.num_layers - 1}"
