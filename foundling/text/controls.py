@@ -75,7 +75,7 @@ class Controls:
         """The text, or all texts in a list or a mapping, with no special token spelled in them."""
         if isinstance(value, str):
             return self._broken(value, marks.breaks)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             return {self.mark(k, marks): self.mark(v, marks) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self.mark(item, marks) for item in value]

@@ -138,11 +138,25 @@ class Script:
 
     def _parts(self, text: str, count: int) -> tuple[Part, ...]:
         """Where the contents of the first messages stand in what the template made of them."""
-        found = self._marked(text, count, range(count))
+        found = self._unique(text, count)
+        if found is None:
+            found = self._marked(text, count, range(count))
         if found is None:  # it looks at how a content begins or ends: mark one at a time
             each = (self._marked(text, count, [place]) or () for place in range(count))
             found = tuple(part for parts in each for part in parts)
         return found
+
+    def _unique(self, text: str, count: int) -> tuple[Part, ...] | None:
+        """None if one of the contents stands elsewhere too, or is written otherwise."""
+        parts = []
+        for message in self.messages[:count]:
+            if body := message.content.strip():
+                start = text.find(body)
+                if start < 0 or text.find(body, start + 1) >= 0:
+                    return None
+                part = Part(start, start + len(body), message.role)
+                parts.append(_widened(part, text, message.content))
+        return tuple(parts)
 
     def _marked(self, text: str, count: int, places: Sequence[int]) -> tuple[Part, ...] | None:
         """None if the text is another one where the contents of these messages are marked.
