@@ -1,5 +1,6 @@
 """Models in and out of GGUF files, tensor by tensor."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from foundling.models.gguf_layouts import (
     to_file,
     type_of,
 )
+from foundling.models.layouts import Name
 from foundling.models.weight_files import Stored
 
 FILE_TYPES = {
@@ -43,8 +45,8 @@ class Source(NamedTuple):
 
     layout: GgufLayout
     config: Values
-    tensors: dict[str, tuple[Stored, str]]
-    """By their names in the file: where they lie, and Hugging Face's names."""
+    tensors: dict[str, tuple[Stored, Name]]
+    """By their names in the file: where they lie, and what they are in Hugging Face's layout."""
 
 
 def source(folder: Path) -> Source:
@@ -59,15 +61,9 @@ def source(folder: Path) -> Source:
     # Not our own entry, which may be older than a setting.
     spec = layouts.read_config(model_type, load_json(folder / "config.json"))
     config = layouts.write_config(model_type, spec)
-    found = weight_files.find(folder)
-    theirs = _theirs(model_type, spec)
-    prefix = theirs[0].split(".")[0] + "."
-    if not any(name.startswith(prefix) for name in found):
-        found = {prefix + name: stored for name, stored in found.items()}
-    if missing := [name for name in theirs if name not in found]:
-        raise ConfigError(f"{folder}: its weights lack {missing[0]} ({len(missing)} in all).")
-    names = tensor_names(layout, theirs, spec["num_layers"])
-    tensors = {ours: (found[name], name) for name, ours in names.items()}
+    found = interchange.find_weights(folder, model_type, skeleton(spec))
+    names = tensor_names(layout, found, spec["num_layers"])
+    tensors = {names[name]: (stored, name) for name, stored in found.items()}
     if layout.has_head and EMBEDDINGS[1] not in tensors:
         tensors[EMBEDDINGS[1]] = tensors[EMBEDDINGS[0]]
     return Source(layout, config, tensors)
@@ -92,7 +88,7 @@ def write(file: Path, model: Source, file_type: str, fields: Mapping[str, Any]) 
     for name, tensor in extra.items():
         writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), tensor.nbytes)
     for name, (stored, theirs) in model.tensors.items():
-        shape = stored.shape[::-1] if _turned(layout, theirs) else stored.shape
+        shape = stored.shape[::-1] if theirs.transposed else stored.shape
         kinds[name] = _kind(name, shape, wanted)
         block, size = gguf.GGML_QUANT_SIZES[kinds[name]]
         num_bytes = int(np.prod(shape)) * size // block
@@ -110,10 +106,6 @@ def write(file: Path, model: Source, file_type: str, fields: Mapping[str, Any]) 
             writer.write_tensor_data(_quantised(name, turned, kinds[name]))
     finally:
         writer.close()
-
-
-def _turned(layout: GgufLayout, theirs: str) -> bool:
-    return layout.architecture == "gpt2" and ".c_" in theirs and theirs.endswith(".weight")
 
 
 def _kind(name: str, shape: list[int], wanted: Kind) -> Kind:
@@ -197,24 +189,25 @@ class GgufFile:
         Raises:
             ConfigError: they are not all there, of another shape, or of a type that cannot be read.
         """
-        theirs = _theirs(self.model_type, self.spec)
-        names = tensor_names(self.layout, theirs, self.spec["num_layers"])
-        shapes = _shapes(self.model_type, self.spec)
+        shapes = interchange.shapes(self.model_type, skeleton(self.spec))
+        names = tensor_names(self.layout, shapes, self.spec["num_layers"])
         used = {*names.values(), *(EMBEDDINGS if self.layout.has_head else EMBEDDINGS[:1])}
         unknown = [name for name in self.tensors if name not in used and "rope_f" not in name]
         missing = [name for name in names.values() if name not in self.tensors]
         for what, which in (("lacks", missing), ("has also", unknown)):
             if which:
                 raise ConfigError(f"{self.path}: {what} {which[0]} ({len(which)} in all).")
-        for name in theirs:
+        for name, expected in shapes.items():
             shape = [int(size) for size in self.tensors[names[name]].shape[::-1]]
-            expected = shapes[name][::-1] if _turned(self.layout, name) else shapes[name]
+            expected = expected[::-1] if name.transposed else expected
             if shape != expected:
                 raise ConfigError(f"{self.path}: {names[name]} is {shape}, not {expected}.")
-        sizes = {name: int(np.prod(shapes[name])) * dtype.itemsize for name in theirs}
+        theirs = {name.theirs: name for name in shapes}
+        sizes = {name.theirs: math.prod(shape) * dtype.itemsize for name, shape in shapes.items()}
 
         def make(name: str) -> Tensor:
-            turned = from_file(self.layout, name, self._values(names[name]), self.config)
+            values = self._values(names[theirs[name]])
+            turned = from_file(self.layout, theirs[name], values, self.config)
             return turned.to(dtype).contiguous()
 
         weight_files.write(folder, sizes, make, SHARD_BYTES)
@@ -230,17 +223,3 @@ class GgufFile:
                 "the file to another type, such as Q8_0."
             ) from None
         return torch.from_numpy(np.array(values, np.float32))
-
-
-def _theirs(model_type: str, spec: Mapping[str, Any]) -> list[str]:
-    return list(_shapes(model_type, spec))
-
-
-def _shapes(model_type: str, spec: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The tensors of Hugging Face's layout by name."""
-    ours = {name: list(tensor.shape) for name, tensor in skeleton(spec).named_parameters()}
-    found = {}
-    for name in layouts.tensor_names(model_type, list(ours), spec):
-        shape = [sum(ours[part][0] for part in name.ours), *ours[name.ours[0]][1:]]
-        found[name.theirs] = shape[::-1] if name.transposed else shape
-    return found

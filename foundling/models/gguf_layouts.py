@@ -11,6 +11,7 @@ import gguf
 from torch import Tensor
 
 from foundling.base.config import ConfigError, suggest
+from foundling.models.layouts import Name
 
 Values = dict[str, Any]
 RMS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps"}
@@ -130,7 +131,7 @@ def layout_of(model_type: str | None) -> GgufLayout:
     """Raises ConfigError: llama.cpp has no such architecture, or Foundling cannot write it so."""
     if model_type not in GGUF_LAYOUTS:
         raise ConfigError(
-            f"a model of type {model_type or 'foundling'} has no place in a GGUF file "
+            f"a model of type {model_type or 'foundling'} cannot be written to a GGUF file "
             f"({', '.join(GGUF_LAYOUTS)}); write it with --format hf."
         )
     return GGUF_LAYOUTS[model_type]
@@ -151,43 +152,44 @@ def type_of(architecture: str) -> str:
     return known[architecture]
 
 
-def tensor_names(layout: GgufLayout, theirs: Collection[str], num_layers: int) -> dict[str, str]:
-    """Hugging Face's names of a model's tensors, and those in the file."""
+def tensor_names(layout: GgufLayout, theirs: Collection[Name], num_layers: int) -> dict[Name, str]:
+    """The names in the file of the tensors of Hugging Face's layout."""
     kind = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}[layout.architecture]
     table = gguf.get_tensor_name_map(kind, num_layers)
-    found = {name: table.get_name(name, try_suffixes=(".weight", ".bias")) for name in theirs}
-    assert None not in found.values(), [name for name in theirs if found[name] is None]
-    return {name: str(given) for name, given in found.items()}
+    found = {}
+    for name in theirs:
+        given = table.get_name(name.theirs, try_suffixes=(".weight", ".bias"))
+        assert given is not None, name.theirs
+        found[name] = given
+    return found
 
 
-def to_file(layout: GgufLayout, name: str, tensor: Tensor, config: Values) -> Tensor:
+def to_file(layout: GgufLayout, name: Name, tensor: Tensor, config: Values) -> Tensor:
     """A tensor of Hugging Face's layout as llama.cpp lays it out."""
     heads = _paired_heads(layout, name, config)
     if heads:  # head half pair → head pair half
         return _turned(tensor, (heads, 2), 1)
-    if layout.architecture == "gpt2" and ".c_" in name and name.endswith(".weight"):
+    if name.heads:  # head part row → part head row
+        return _turned(tensor, (name.heads, 3), 0)
+    if name.transposed:
         return tensor.T
-    if layout.architecture == "gptneox" and ".query_key_value." in name:
-        heads = config["num_attention_heads"]
-        return _turned(tensor, (heads, 3), 0)
     return tensor.float() + 1 if layout.shifted and _is_norm(name) else tensor
 
 
-def from_file(layout: GgufLayout, name: str, tensor: Tensor, config: Values) -> Tensor:
+def from_file(layout: GgufLayout, name: Name, tensor: Tensor, config: Values) -> Tensor:
     """The reverse of `to_file`."""
     heads = _paired_heads(layout, name, config)
     if heads:
         return _turned(tensor, (heads, -1), 1, 2)
-    if layout.architecture == "gptneox" and ".query_key_value." in name:
-        heads = config["num_attention_heads"]
-        return _turned(tensor, (3, heads), 0)
-    if layout.shifted and _is_norm(name):
-        return tensor - 1
-    return to_file(layout, name, tensor, config)
+    if name.heads:
+        return _turned(tensor, (3, name.heads), 0)
+    if name.transposed:
+        return tensor.T
+    return tensor - 1 if layout.shifted and _is_norm(name) else tensor
 
 
-def _paired_heads(layout: GgufLayout, name: str, config: Values) -> int:
-    part = name.split(".")[-2]
+def _paired_heads(layout: GgufLayout, name: Name, config: Values) -> int:
+    part = name.theirs.split(".")[-2]
     if not layout.paired or part not in ("q_proj", "k_proj"):
         return 0
     return int(config["num_attention_heads" if part == "q_proj" else "num_key_value_heads"])
@@ -199,5 +201,5 @@ def _turned(tensor: Tensor, front: tuple[int, int], axis: int, inner: int = -1) 
     return parts.transpose(axis, axis + 1).reshape(tensor.shape)
 
 
-def _is_norm(name: str) -> bool:
-    return name.endswith("norm.weight")
+def _is_norm(name: Name) -> bool:
+    return name.theirs.endswith("norm.weight")

@@ -83,27 +83,55 @@ def load_weights(
             as it was.
     """
     model_type, _ = read_config(folder)
-    names, ours = _names(model_type, model), _parameters(model)
+    found = find_weights(folder, model_type, model)
+    if model.embed.weight.is_meta:
+        kinds = {stored.dtype for stored in found.values() if len(stored.shape) > 1}
+        hold(model, dtype or (torch.bfloat16 if kinds == {"BF16"} else torch.float32))
+        materialise(model)
+    ours = _parameters(model)
+    names = sorted(found, key=lambda name: found[name].file)
     try:
-        found = weight_files.find(folder)
-        prefix = names[0].theirs.split(".")[0] + "."
-        if model_type and not any(name.startswith(prefix) for name in found):
-            # Saved without the head, as OpenAI's own GPT-2 is.
-            found = {n if n in HEADS else prefix + n: found[n] for n in found}
-        _check(folder, names, found, ours, model.tied)
-        if model.embed.weight.is_meta:
-            kinds = {part.dtype for part in found.values() if len(part.shape) > 1}
-            hold(model, dtype or (torch.bfloat16 if kinds == {"BF16"} else torch.float32))
-            materialise(model)
-            ours = _parameters(model)
-        names.sort(key=lambda name: found[name.theirs].file)
-        tensors = weight_files.read(found[name.theirs] for name in names)
+        tensors = weight_files.read(found[name] for name in names)
         for name, tensor in zip(names, tensors, strict=True):
             rows = [len(ours[part]) for part in name.ours]
             for part, piece in zip(name.ours, name.split(tensor, rows), strict=True):
                 ours[part].copy_(piece)
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{folder}: its weights cannot be read: {error}; copy it anew.") from None
+        raise _unreadable(folder, error) from None
+
+
+def find_weights(
+    folder: Path, model_type: str | None, model: LanguageModel
+) -> dict[layouts.Name, Stored]:
+    """Where the weights of a model of this shape lie; only the heads of the files are read.
+
+    Raises:
+        ConfigError: they are not all there, not of this shape, or not safetensors.
+    """
+    expected = shapes(model_type, model)
+    try:
+        found = weight_files.find(folder)
+        prefix = next(iter(expected)).theirs.split(".")[0] + "."
+        if model_type and not any(name.startswith(prefix) for name in found):
+            # Saved without the head, as OpenAI's own GPT-2 is.
+            found = {n if n in HEADS else prefix + n: found[n] for n in found}
+        _check(folder, expected, found, model.tied)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(folder, error) from None
+    return {name: found[name.theirs] for name in expected}
+
+
+def shapes(model_type: str | None, model: LanguageModel) -> dict[layouts.Name, list[int]]:
+    """The tensors that a folder of this model holds, and their shapes."""
+    ours, found = _parameters(model), {}
+    for name in _names(model_type, model):
+        shape = [sum(len(ours[part]) for part in name.ours), *ours[name.ours[0]].shape[1:]]
+        found[name] = shape[::-1] if name.transposed else shape
+    return found
+
+
+def _unreadable(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{folder}: its weights cannot be read: {error}; copy it anew.")
 
 
 def _parameters(model: LanguageModel) -> dict[str, Tensor]:
@@ -140,9 +168,8 @@ def read_config(folder: Path) -> tuple[str | None, dict[str, Any]]:
 
 def _check(
     folder: Path,
-    names: list[layouts.Name],
-    found: dict[str, Stored],
-    ours: dict[str, Tensor],
+    expected: Mapping[layouts.Name, list[int]],
+    found: Mapping[str, Stored],
     tied: bool,
 ) -> None:
     """All that the model needs is there, of the right shape and kind, and nothing else.
@@ -150,12 +177,12 @@ def _check(
     A model that ties its head to its embedding may have both stored, if they are equal.
     """
     hint = "config.json and the weights must be of the same model, and whole."
-    needed = {name.theirs for name in names}
-    known, embed = set(needed), names[0].theirs
+    needed = {name.theirs: shape for name, shape in expected.items()}
+    known, embed = set(needed), next(iter(needed))
     for head in HEADS:
         if tied and head in found and embed in found and _equal(found[head], found[embed]):
             known.add(head)
-    missing = needed - found.keys()
+    missing = needed.keys() - found.keys()
     if missing and missing <= set(HEADS):
         hint = 'config.json says "tie_word_embeddings": false, so the head must be there.'
     surplus = [name for name in found if name not in known and not NO_WEIGHTS.fullmatch(name)]
@@ -165,16 +192,13 @@ def _check(
             raise ConfigError(
                 f"{folder}: its weights {what} {listed} ({len(which)} in all); {hint}"
             )
-    for name in names:
-        _, _, shape, dtype = found[name.theirs]
-        expected = [sum(len(ours[part]) for part in name.ours), *ours[name.ours[0]].shape[1:]]
-        if name.transposed:
-            expected.reverse()
-        if shape != expected:
-            raise ConfigError(f"{folder}: {name.theirs} is {shape}, not {expected}; {hint}")
-        if dtype not in READABLE:
+    for theirs, shape in needed.items():
+        stored = found[theirs]
+        if stored.shape != shape:
+            raise ConfigError(f"{folder}: {theirs} is {stored.shape}, not {shape}; {hint}")
+        if stored.dtype not in READABLE:
             allowed = ", ".join(READABLE)
-            raise ConfigError(f"{folder}: {name.theirs} is {dtype}; save it as one of {allowed}.")
+            raise ConfigError(f"{folder}: {theirs} is {stored.dtype}; save it as one of {allowed}.")
 
 
 def _equal(one: Stored, other: Stored) -> bool:

@@ -54,7 +54,7 @@ def _check_name(name: str, tokenizer: Tokenizer) -> None:
         if missing:
             raise ConfigError(
                 f'--name "{name}": llama.cpp takes it for Microsoft\'s Phi-3 and looks for '
-                f"{missing[0]}, which this tokenizer has not; give another --name."
+                f"{missing[0]}, which this tokenizer does not have; give another --name."
             )
 
 

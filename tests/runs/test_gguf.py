@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, decoders, models, normalizers, processors
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
@@ -133,7 +133,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "n_inner": None,
     },
 }
-Make = Callable[..., Path]
+UP = "model.layers.0.mlp.up_proj.weight"
 
 
 def make(folder: Path, config: dict[str, Any], tokenizer: Tokenizer | None = None) -> Path:
@@ -399,7 +399,7 @@ def test_a_broken_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"llama.embedding_length": 32}, "embedding_length = 32: not that of token_embd.weight"),
     ],
 )
-def test_what_foundling_has_not_is_named(
+def test_what_foundling_does_not_know_is_named(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     folder = make(tmp_path / "model", CONFIGS["llama"])
@@ -485,13 +485,35 @@ def test_a_window_bounds_the_context(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "context length 24 instead of 64" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"lm_head.weight": torch.ones(300, 64)}, "have also lm_head.weight"),
+        ({"model.layers.0.self_attn.extra.weight": torch.ones(3)}, "have also .*extra"),
+        ({UP: torch.ones(90, 64)}, r"up_proj.weight is \[90, 64\], not \[96, 64\]"),
+        ({UP: torch.ones(96, 64, dtype=torch.int8)}, "up_proj.weight is I8; save it as one of"),
+    ],
+)
+def test_weights_that_no_verb_loads_are_not_written(
+    tmp_path: Path, change: dict[str, Tensor], said: str
+) -> None:
+    folder = make(tmp_path / "model", CONFIGS["llama"])
+    save_file(tensors(folder) | change, folder / "model.safetensors")
+    for attempt in (
+        lambda: interchange.load(folder),
+        lambda: export_gguf(folder, tmp_path / "model.gguf", "f32"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            attempt()
+
+
 def test_a_name_that_llama_cpp_cannot_load_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "model", CONFIGS["phi3"])
     with pytest.raises(ConfigError, match=r'--name "My Phi-3": .* looks for </s>'):
         export_gguf(folder, tmp_path / "model.gguf", "f32", name="My Phi-3")
 
 
-def test_a_rung_has_no_place_in_gguf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rung_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from foundling import models as rungs
 
     tokenizer = Tokenizer.train_bytes(TEXTS, 290)
@@ -499,7 +521,7 @@ def test_a_rung_has_no_place_in_gguf(tmp_path: Path, capsys: pytest.CaptureFixtu
     interchange.save(model, tmp_path / "model", tokenizer.mark_ids())
     tokenizer.save(tmp_path / "model")
     assert call("export", tmp_path / "model", "--out", tmp_path / "x.gguf") == 2
-    assert "has no place in a GGUF file" in capsys.readouterr().err
+    assert "cannot be written to a GGUF file" in capsys.readouterr().err
 
 
 def test_the_verbs_go_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
