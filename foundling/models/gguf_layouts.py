@@ -46,7 +46,7 @@ class GgufLayout:
     factors: Collection[str] = ()
     """Kinds of RoPE scaling that are stored as tensors."""
     windows: int = 0
-    """Every how many layers one attends to everything; 0: the file knows no window."""
+    """Every how many layers one attends to everything; 0: llama.cpp uses no window."""
     fixed: Callable[[Values], Values] = field(default=lambda config: {})
     """What llama.cpp works out itself: the keys of config.json that must be so."""
 
@@ -70,7 +70,7 @@ def _every_fourth_without_rope(config: Values) -> Values:
     return {"no_rope_layers": [int((i + 1) % 4 != 0) for i in range(config["num_hidden_layers"])]}
 
 
-GEMMA = {**LLAMA, "final_logit_softcapping": "final_logit_softcapping"}
+SOFTCAPS = {key: key for key in ("attn_logit_softcapping", "final_logit_softcapping")}
 GGUF_LAYOUTS = {
     "llama": GgufLayout("llama", LLAMA, paired=True, factors=("llama3", "longrope")),
     "mistral": GgufLayout("llama", LLAMA, paired=True, factors=("llama3", "longrope")),
@@ -102,15 +102,19 @@ GGUF_LAYOUTS = {
     ),
     "gemma2": GgufLayout(
         "gemma2",
-        {**GEMMA, "attn_logit_softcapping": "attn_logit_softcapping"},
+        {**LLAMA, **SOFTCAPS},
         shifted=True,
         windows=2,
         fixed=_query_scale(largest=46),
     ),
     "gemma3_text": GgufLayout(
-        "gemma3", GEMMA, shifted=True, windows=6, fixed=_query_scale(largest=62)
+        "gemma3", LLAMA, shifted=True, windows=6, fixed=_query_scale(largest=62)
     ),
-    "phi3": GgufLayout("phi3", LLAMA, factors=("longrope",)),
+    "phi3": GgufLayout(
+        "phi3",
+        {**LLAMA, "attention.sliding_window": "sliding_window"},  # which llama.cpp leaves out
+        factors=("longrope",),
+    ),
     "olmo2": GgufLayout("olmo2", LLAMA, has_head=True),
     "granite": GgufLayout(
         "granite",

@@ -12,11 +12,30 @@ from torch import Tensor
 
 from foundling.base.config import ConfigError
 from foundling.models.gguf_layouts import FACTORS, FREQUENCIES, GgufLayout, Values
+from foundling.models.rope import Llama3Scaling, yarn_magnitude
 
 log = logging.getLogger(__name__)
 
 LONGEST = 2**20
 """No model was trained on longer texts before its RoPE was scaled."""
+OPTIONAL = (
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.sliding_window",
+    "feed_forward_length",
+)
+"""Where these keys are missing, the others and the tensors say what holds."""
+HARMLESS = ("vocab_size", "tensor_data_layout", "rope.scaling.finetuned")
+"""Keys that change nothing of what a model computes."""
+NEUTRAL = {
+    "attention.causal": True,
+    "attention.clamp_kqv": 0,
+    "attention.sliding_window": 0,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "rope.scaling.attn_factor": 1,
+}
+"""Values that stand for what holds without the key."""
 
 
 def metadata(layout: GgufLayout, config: Values) -> Values:
@@ -31,9 +50,13 @@ def metadata(layout: GgufLayout, config: Values) -> Values:
                 f"{key} = {config.get(key)}: llama.cpp runs {layout.architecture} with {value} "
                 "alone; write the model with --format hf."
             )
-    if layout.architecture == "gemma2" and config["attn_logit_softcapping"] is None:
-        raise ConfigError("attn_logit_softcapping: llama.cpp runs no gemma2 without it.")
     found: Values = {key: config.get(theirs) for key, theirs in layout.keys.items()}
+    for key, theirs in layout.keys.items():
+        if found[key] is None and key not in OPTIONAL:
+            raise ConfigError(
+                f"{theirs} = null: llama.cpp runs no {layout.architecture} without it; write the "
+                "model with --format hf."
+            )
     head_dim = _head_dim(layout, config)
     if "attention.key_length" in found:
         found |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
@@ -66,15 +89,17 @@ def config_of(
     """
     prefix = f"{layout.architecture}."
     given = {k.removeprefix(prefix): v for k, v in fields.items() if k.startswith(prefix)}
-    for key in layout.keys:
-        value = given.get(key, 1)
+    given = {k: v for k, v in given.items() if k not in HARMLESS and NEUTRAL.get(k) != v}
+    config: Values = {"model_type": model_type}
+    for key, theirs in layout.keys.items():
+        if key not in given:
+            if key not in OPTIONAL:
+                raise ConfigError(f"{prefix}{key}: missing, and Foundling needs it.")
+            continue
+        value = given.pop(key)
         if not isinstance(value, bool) and not (isinstance(value, int | float) and value > 0):
             raise ConfigError(f"{prefix}{key} = {value}: must be a number above 0.")
-    config: Values = {"model_type": model_type}
-    config |= {theirs: _plain(given[key]) for key, theirs in layout.keys.items() if key in given}
-    for key in ("context_length", "embedding_length", "block_count", "attention.head_count"):
-        if layout.keys[key] not in config:
-            raise ConfigError(f"{prefix}{key}: missing, and Foundling needs it.")
+        config[theirs] = _plain(value)
     # Before a model of these sizes is made: a wrong number may ask for any size.
     blocks = {name.split(".")[1] for name in tensors if name.startswith("blk.")}
     count, width = config[layout.keys["block_count"]], config[layout.keys["embedding_length"]]
@@ -82,12 +107,18 @@ def config_of(
         raise ConfigError(f"{prefix}block_count = {count}, and there are {len(blocks)} blocks.")
     if list(tensors.get("token_embd.weight", ()))[1:] != [width]:
         raise ConfigError(f"{prefix}embedding_length = {width}: not that of token_embd.weight.")
-    if "blk.0.ffn_down.weight" in tensors:
-        config[layout.keys["feed_forward_length"]] = int(tensors["blk.0.ffn_down.weight"][1])
+    width_inside = layout.keys["feed_forward_length"]
+    if width_inside not in config and "blk.0.ffn_down.weight" in tensors:
+        config[width_inside] = int(tensors["blk.0.ffn_down.weight"][1])
     heads = config[layout.keys["attention.head_count"]]
     if "num_key_value_heads" in layout.keys.values():
         config.setdefault("num_key_value_heads", heads)
         config.setdefault("head_dim", config["hidden_size"] // heads)
+    head_dim = _head_dim(layout, config)
+    if (size := given.pop("attention.value_length", head_dim)) != head_dim:
+        raise ConfigError(
+            f"{prefix}attention.value_length = {size}: must be {head_dim}, as of keys."
+        )
     config["vocab_size"] = int(tensors["token_embd.weight"][0])
     config["tie_word_embeddings"] = "output.weight" not in tensors
     if model_type in ("llama", "granite"):
@@ -100,6 +131,11 @@ def config_of(
             config["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
     if layout.windows:
         config |= _read_windows(layout, config, given)
+    if given:
+        key, value = next(iter(given.items()))
+        raise ConfigError(
+            f"{prefix}{key} = {value}: Foundling has no such setting of a {model_type} model."
+        )
     return {**config, **layout.fixed(config)}
 
 
@@ -115,14 +151,8 @@ def _head_dim(layout: GgufLayout, config: Values) -> int:
 
 def _rope(config: Values) -> Values:
     """The RoPE of the layers that attend to everything."""
-    rope = dict(config["rope_parameters"])
-    rope = dict(rope.get("full_attention", rope))
-    rope.setdefault("rope_type", "default")
-    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
-        if config.get(key) is not None:
-            rope.setdefault(key, config[key])
-    rope.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
-    return rope
+    rope: Values = config["rope_parameters"]
+    return dict(rope.get("full_attention", rope))
 
 
 def _rotary_dim(layout: GgufLayout, config: Values) -> int:
@@ -150,14 +180,14 @@ def _usual_windows(layout: GgufLayout, num_layers: int) -> list[bool]:
     return [bool((layer + 1) % layout.windows) for layer in range(num_layers)]
 
 
-def _read_windows(layout: GgufLayout, config: Values, given: Mapping[str, Any]) -> Values:
-    pattern = given.get("attention.sliding_window_pattern", layout.windows)
+def _read_windows(layout: GgufLayout, config: Values, given: Values) -> Values:
+    pattern = given.pop("attention.sliding_window_pattern", layout.windows)
     count = config["num_hidden_layers"]
     slides = [bool((i + 1) % pattern) for i in range(count)] if type(pattern) is int else pattern
     if "attention.sliding_window" not in given:
         raise ConfigError(f"{layout.architecture}.attention.sliding_window: missing.")
     kinds = ["sliding_attention" if slide else "full_attention" for slide in slides]
-    return {"sliding_window": given["attention.sliding_window"], "layer_types": kinds}
+    return {"sliding_window": given.pop("attention.sliding_window"), "layer_types": kinds}
 
 
 def _scaling(layout: GgufLayout, config: Values) -> Values:
@@ -166,7 +196,6 @@ def _scaling(layout: GgufLayout, config: Values) -> Values:
         "rope.freq_base": float(rope["rope_theta"]),
         "rope.dimension_count": _rotary_dim(layout, config),
     }
-    original = {"rope.scaling.original_context_length": rope["original_max_position_embeddings"]}
     if kind == "default":
         return found
     if kind == "linear":
@@ -175,9 +204,10 @@ def _scaling(layout: GgufLayout, config: Values) -> Values:
             "rope.scaling.type": "linear",
             "rope.scaling.factor": float(rope["factor"]),
         }
-    usual = 0.1 * math.log(rope["factor"]) + 1 if kind == "yarn" else None
-    if kind == "yarn" and rope.get("truncate", True) and "mscale" not in rope:
-        if not math.isclose(rope.get("attention_factor") or usual or 0, usual or 0, rel_tol=1e-6):
+    original = {"rope.scaling.original_context_length": rope["original_max_position_embeddings"]}
+    if kind == "yarn" and rope.get("truncate", True):
+        usual = yarn_magnitude(rope["factor"])
+        if not math.isclose(rope.get("attention_factor", usual), usual, rel_tol=1e-6):
             raise _no_scaling(layout, "yarn with an attention_factor of its own")
         found |= {"rope.scaling.type": "yarn", "rope.scaling.factor": float(rope["factor"])}
         betas = {f"rope.scaling.yarn_{key}": rope.get(key) for key in ("beta_fast", "beta_slow")}
@@ -185,10 +215,8 @@ def _scaling(layout: GgufLayout, config: Values) -> Values:
     if kind not in layout.factors:
         raise _no_scaling(layout, kind)
     if kind == "longrope":
-        found |= {
-            "rope.scaling.type": "longrope",
-            "rope.scaling.attn_factor": _longrope(rope, config),
-        }
+        sharper = float(rope["attention_factor"])
+        found |= {"rope.scaling.type": "longrope", "rope.scaling.attn_factor": sharper}
     return {**found, **original}
 
 
@@ -199,67 +227,77 @@ def _no_scaling(layout: GgufLayout, kind: str) -> ConfigError:
     )
 
 
-def _longrope(rope: Values, config: Values) -> float:
-    """By how much attention is sharpened. Source: transformers, modeling_rope_utils.py."""
-    if rope.get("attention_factor"):
-        return float(rope["attention_factor"])
-    original = rope["original_max_position_embeddings"]
-    factor = rope.get("factor") or config["max_position_embeddings"] / original
-    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-
-
 def _llama3_factors(rope: Values, dim: int) -> Float[Tensor, " half"]:
-    """Source: transformers, modeling_rope_utils.py, `_compute_llama3_parameters`."""
-    waves = 2 * math.pi * rope["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    original, factor = rope["original_max_position_embeddings"], rope["factor"]
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    smooth = ((original / waves - low) / (high - low)).clamp(0, 1)
-    factors: Tensor = 1 / ((1 - smooth) / factor + smooth)
+    scaling = Llama3Scaling(
+        factor=rope["factor"],
+        low_freq_factor=rope["low_freq_factor"],
+        high_freq_factor=rope["high_freq_factor"],
+        original_context=rope["original_max_position_embeddings"],
+    )
+    theta, exponents = rope["rope_theta"], torch.arange(0, dim, 2, dtype=torch.float64) / dim
+    factors: Tensor = 1 / theta**exponents / scaling.frequencies(theta, exponents, None)
     return factors.float()
 
 
 def _read_scaling(
-    layout: GgufLayout, config: Values, given: Mapping[str, Any], tensors: Mapping[str, Any]
+    layout: GgufLayout, config: Values, given: Values, tensors: Mapping[str, Any]
 ) -> Values:
+    """`given`: what is read is taken out."""
     rope: Values = {
         "rope_type": "default",
-        "rope_theta": _plain(given.get("rope.freq_base", 10_000.0)),
+        "rope_theta": _plain(given.pop("rope.freq_base", 10_000.0)),
     }
     head_dim = _head_dim(layout, config)
-    turned = given.get("rope.dimension_count", head_dim)
+    turned = given.pop("rope.dimension_count", head_dim)
     if turned != head_dim:
         rope["partial_rotary_factor"] = turned / head_dim
-    kind = given.get("rope.scaling.type", "none")
-    factor = _plain(given.get("rope.scaling.factor", 1.0))
-    original = given.get("rope.scaling.original_context_length")
-    if FREQUENCIES in tensors:
-        rope |= _llama3_of(rope, tensors[FREQUENCIES], original)
-    elif "rope_factors_long.weight" in tensors:
-        rope |= {
-            "rope_type": "longrope",
-            "original_max_position_embeddings": original or config["max_position_embeddings"],
-        }
-        for key, name in FACTORS.items():
-            rope[key] = [_plain(float(factor)) for factor in tensors[name]]
-        if "rope.scaling.attn_factor" in given:
-            rope["attention_factor"] = _plain(given["rope.scaling.attn_factor"])
-    elif kind == "yarn":
-        rope |= {"rope_type": "yarn", "factor": factor}
-        rope |= {"original_max_position_embeddings": original} if original else {}
-        for key in ("beta_fast", "beta_slow"):
-            if (value := given.get(f"rope.scaling.yarn_{key}")) is not None:
-                rope[key] = _plain(value)
-    elif factor != 1:
-        rope |= {"rope_type": "linear", "factor": factor}
-    if not layout.windows:
+    rope |= _read_kind(layout, rope, config, given, tensors)
+    if layout.architecture != "gemma3":
         return rope
-    if layout.architecture == "gemma2":
-        return rope
-    local = _plain(given.get("rope.freq_base_swa", 10_000.0))
+    local = _plain(given.pop("rope.freq_base_swa", 10_000.0))
     return {
         "full_attention": rope,
         "sliding_attention": {"rope_type": "default", "rope_theta": local},
     }
+
+
+def _read_kind(
+    layout: GgufLayout,
+    rope: Values,
+    config: Values,
+    given: Values,
+    tensors: Mapping[str, Any],
+) -> Values:
+    kind = given.pop("rope.scaling.type", "linear")  # as llama.cpp takes it
+    factor = _plain(given.pop("rope.scaling.factor", 0.0)) or 1.0
+    original = given.pop("rope.scaling.original_context_length", None)
+    stored = {name for name in tensors if name.startswith("rope_f")}
+    is_plain = kind == "none" or (kind == "linear" and factor == 1)
+    if stored == {FREQUENCIES} and is_plain:
+        return _llama3_of(rope, tensors[FREQUENCIES], original)
+    original = original or config["max_position_embeddings"]
+    if stored == {*FACTORS.values()} and (is_plain or kind == "longrope"):
+        return {
+            "rope_type": "longrope",
+            "original_max_position_embeddings": original,
+            "attention_factor": _plain(given.pop("rope.scaling.attn_factor", 1.0)),
+            **{key: [_plain(float(x)) for x in tensors[name]] for key, name in FACTORS.items()},
+        }
+    if stored or kind not in ("none", "linear", "yarn"):
+        raise ConfigError(
+            f'{layout.architecture}.rope.scaling.type = "{kind}" with {len(stored)} tensors of '
+            "factors: Foundling has no such RoPE; it reads linear, yarn, longrope and Llama 3's."
+        )
+    if kind == "yarn":
+        keys = ("beta_fast", "beta_slow")
+        betas = {key: given.pop(f"rope.scaling.yarn_{key}", None) for key in keys}
+        return {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": original,
+            **{key: _plain(value) for key, value in betas.items() if value is not None},
+        }
+    return {} if is_plain else {"rope_type": "linear", "factor": factor}
 
 
 def _llama3_of(rope: Values, factors: Any, original: int | None) -> Values:

@@ -411,6 +411,76 @@ def test_what_foundling_does_not_know_is_named(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("llama", {"attention.layer_norm_rms_epsilon": None}, "layer_norm_rms_epsilon: missing"),
+        ("llama", {"attention.clamp_kqv": 8.0}, "attention.clamp_kqv = 8.0: Foundling has no"),
+        ("llama", {"logit_scale": 2.0}, "logit_scale = 2.0: Foundling has no such setting"),
+        ("llama", {"attention.scale": 0.5}, "attention.scale = 0.5: Foundling has no such"),
+        ("llama", {"expert_count": 8}, "expert_count = 8: Foundling has no such setting"),
+        ("llama", {"attention.sliding_window": 16}, "sliding_window = 16: Foundling has no"),
+        ("llama", {"attention.value_length": 8}, "value_length = 8: must be 16"),
+        ("llama", {"rope.scaling.type": "su"}, 'rope.scaling.type = "su" with 0 tensors'),
+        ("llama", {"rope.scaling.type": "longrope"}, "longrope.* with 0 tensors"),
+        ("llama scaled", {"rope.scaling.type": "yarn"}, "yarn.* with 1 tensors"),
+        ("qwen2 scaled", {"rope.scaling.attn_factor": 3.0}, "attn_factor = 3.0: Foundling has no"),
+        ("qwen2 scaled", {"rope.scaling.yarn_ext_factor": 0.5}, "yarn_ext_factor = 0.5: Found"),
+        ("gemma2", {"final_logit_softcapping": None}, "final_logit_softcapping: missing"),
+        ("gemma2", {"attn_logit_softcapping": None}, "attn_logit_softcapping: missing"),
+        ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping = 30.0: Found"),
+        ("granite", {"attention.scale": None}, "attention.scale: missing"),
+        ("gpt_neox", {"use_parallel_residual": None}, "use_parallel_residual: missing"),
+        ("gpt2", {"rope.freq_base": 100.0}, "rope.freq_base = 100.0: Foundling has no"),
+    ],
+)
+def test_no_setting_of_a_file_is_ignored_or_invented(
+    tmp_path: Path, name: str, change: dict[str, Any], said: str
+) -> None:
+    folder = make(tmp_path / "model", CONFIGS[name])
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    prefix = GgufFile(tmp_path / "model.gguf").layout.architecture
+    changed = {f"{prefix}.{key}": value for key, value in change.items()}
+    rewrite(tmp_path / "model.gguf", tmp_path / "other.gguf", changed)
+    with pytest.raises(ConfigError, match=said):
+        GgufFile(tmp_path / "other.gguf")
+
+
+def test_settings_that_change_nothing_are_passed_over(tmp_path: Path) -> None:
+    """As llama.cpp's converter and other tools write them."""
+    folder = make(tmp_path / "model", CONFIGS["llama"])
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    change = {
+        "expert_count": 0,
+        "attention.sliding_window": 0,
+        "attention.causal": True,
+        "rope.scaling.attn_factor": 1.0,
+        "rope.scaling.type": "none",
+        "rope.scaling.factor": 4.0,
+        "tensor_data_layout": "Meta AI original pth",
+    }
+    changed = {f"llama.{key}": value for key, value in change.items()}
+    rewrite(tmp_path / "model.gguf", tmp_path / "other.gguf", changed)
+    assert GgufFile(tmp_path / "other.gguf").spec == GgufFile(tmp_path / "model.gguf").spec
+
+
+def test_the_window_of_phi_3_comes_back(tmp_path: Path) -> None:
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    config = {**CONFIGS["phi3"], "rope_parameters": rope, "original_max_position_embeddings": 64}
+    folder = make(tmp_path / "model", config)
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    for window in (16, 0):
+        change = {"phi3.attention.sliding_window": window}
+        rewrite(tmp_path / "model.gguf", tmp_path / "other.gguf", change)
+        assert GgufFile(tmp_path / "other.gguf").spec["window"] == (window or None)
+
+
+def test_softcaps_that_llama_cpp_takes_for_granted_must_be_there(tmp_path: Path) -> None:
+    folder = make(tmp_path / "model", {**CONFIGS["gemma2"], "final_logit_softcapping": None})
+    with pytest.raises(ConfigError, match="final_logit_softcapping = null"):
+        export_gguf(folder, tmp_path / "model.gguf", "f32")
+
+
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
 def test_metadata_that_lacks_or_twists_a_key_is_never_a_traceback(
     tmp_path: Path, kind: str
