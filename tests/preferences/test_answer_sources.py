@@ -28,7 +28,7 @@ from foundling.preferences.sources import (
     open_sources,
 )
 from foundling.preferences.store import PreferenceStore
-from foundling.runs.run import fingerprint
+from foundling.runs.model_folder import fingerprint
 from foundling.text.chat import Conversation, Message
 from foundling.text.tokenizer import Tokenizer
 
