@@ -291,7 +291,9 @@ class Transformer(nn.Module):
         layouts = self._layouts(view, state)
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
-            x = block(x, layouts[index], state, index, indices if is_last else None)
+            # A stream's shapes change with each token: its blocks run as they are written.
+            run = block if state is None else block.forward
+            x = run(x, layouts[index], state, index, indices if is_last else None)
         if state is not None:
             state.length += view.positions.shape[1]
             x = x[:, -time:]
