@@ -11,6 +11,8 @@ from foundling.models.batch import IGNORE
 
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32, near a core's share of cache."""
+MIN_ROWS = 256
+"""Rows held at a time where the vocabulary is large, up to four times as many logits."""
 
 
 class AnchoredLoss(NamedTuple):
@@ -46,7 +48,7 @@ def linear_cross_entropy(
 
     Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss); Gemma 2, section 2 (soft-capping).
     """
-    chunk, terms = chunk_rows or _chunk_rows(weight), _Terms(z_loss, softcap=softcap)
+    chunk, terms = chunk_rows or rows_of_a_chunk(weight), _Terms(z_loss, softcap=softcap)
     total, rows, lse, _, _ = _apply(hidden, weight, targets, terms, chunk, compiled)
     return total, rows, lse
 
@@ -72,7 +74,7 @@ def anchored_cross_entropy(
     ANCHOR has the KL alone. At strength 0 the reference only measures the KL: loss and gradients
     are bit for bit those without one.
     """
-    chunk = chunk_rows or _chunk_rows(weight)
+    chunk = chunk_rows or rows_of_a_chunk(weight)
     plain = _Terms(entropy=True, softcap=softcap)
     if reference_hidden is None or reference_weight is None:
         if strength or reference_hidden is not None or reference_weight is not None:
@@ -104,13 +106,18 @@ def linear_log_probs(
     gradient counts is known only when the loss is. At most `chunk_rows × vocab` exist at a time.
     The products run in autocast's precision, the softmax in fp32 at least.
     """
-    chunk = chunk_rows or _chunk_rows(weight)
+    chunk = chunk_rows or rows_of_a_chunk(weight)
     result: Tensor = _LogProbs.apply(hidden, weight, targets, chunk, softcap)  # type: ignore[no-untyped-call]
     return result
 
 
-def _chunk_rows(weight: Tensor) -> int:
-    return max(1, CHUNK_LOGITS // weight.shape[0])
+def rows_of_a_chunk(weight: Tensor) -> int:
+    """As many rows as CHUNK_LOGITS holds, but enough that a product is worth reading the weight.
+
+    Measured, 524 targets, vocabulary 49,152, width 576, bf16: 0.9 s with 85 rows, 0.6 s with 256.
+    """
+    fitting = CHUNK_LOGITS // len(weight)
+    return max(1, fitting, min(MIN_ROWS, 4 * CHUNK_LOGITS // len(weight)))
 
 
 class _Terms(NamedTuple):
@@ -146,7 +153,8 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, ...]:
         # In here torch says that gradients are off, whatever they are outside.
-        wants_gradient = grad_enabled and (hidden.requires_grad or weight.requires_grad)
+        wants_weight = grad_enabled and weight.requires_grad
+        wants_gradient = wants_weight or (grad_enabled and hidden.requires_grad)
         device = hidden.device.type
         autocasts = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
@@ -156,7 +164,7 @@ class _ChunkedLoss(torch.autograd.Function):
             columns = torch.zeros(4, len(hidden), dtype=wide, device=hidden.device).unbind()
             rows, lse, kl, _ = columns
             grad_hidden = torch.empty_like(hidden) if wants_gradient else None
-            grad_weight = torch.zeros_like(weight, dtype=wide) if wants_gradient else None
+            grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
             kernel = _compiled_chunk() if compiled else _chunk
             reference, reference_weight = terms.anchor or (hidden, cast)
             reference_weight = reference_weight.to(dtype)
@@ -174,14 +182,16 @@ class _ChunkedLoss(torch.autograd.Function):
                     anchor if terms.anchor else None,
                     terms.softcap,
                     wants_gradient,
+                    wants_weight,
                 )
                 for column, figure in zip(columns, figures, strict=True):
                     if figure is not None:
                         column[part] = figure
-                if grad_hidden is not None and grad_weight is not None:
+                if grad_hidden is not None:
                     assert to_hidden is not None
-                    assert to_weight is not None
                     grad_hidden[part] = to_hidden
+                if grad_weight is not None:
+                    assert to_weight is not None
                     grad_weight += to_weight
             total = rows.sum()
             if terms.z_loss:
@@ -209,6 +219,7 @@ def _chunk(
     anchor: tuple[Tensor, Tensor, Tensor] | None,
     softcap: float | None,
     wants_gradient: bool,
+    wants_weight: bool,
 ) -> tuple[Tensor | None, ...]:
     """Each row's cross-entropy, logsumexp, KL and entropy, and the gradients of the chunk's loss.
 
@@ -245,7 +256,8 @@ def _chunk(
     if slope is not None:
         gradient = gradient.mul_(slope)
     gradient = gradient.to(hidden.dtype)
-    return rows, lse, kl, entropy, gradient @ weight, gradient.T @ hidden
+    to_weight = gradient.T @ hidden if wants_weight else None
+    return rows, lse, kl, entropy, gradient @ weight, to_weight
 
 
 class _LogProbs(torch.autograd.Function):

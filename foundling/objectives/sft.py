@@ -9,7 +9,7 @@ from foundling.base.config import ConfigError
 from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.contract import LossSum
-from foundling.objectives.losses import CHUNK_LOGITS, anchored_cross_entropy
+from foundling.objectives.losses import anchored_cross_entropy, rows_of_a_chunk
 from foundling.objectives.reference import Reference
 
 COMPILED_ROWS = 256
@@ -49,7 +49,7 @@ class Sft:
         weight, indices = model.unembed.weight, batch.indices
         size, chunk, missing = len(indices), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
-            chunk = min(COMPILED_ROWS, max(1, CHUNK_LOGITS // len(weight)))
+            chunk = min(COMPILED_ROWS, rows_of_a_chunk(weight))
             missing = -size % chunk
         reference_hidden = reference_weight = None
         if self.reference is not None:

@@ -84,6 +84,19 @@ def test_without_gradients_none_are_worked_out() -> None:
     torch.testing.assert_close(total, naive(hidden, weight, targets, 0.0).detach())
 
 
+def test_under_a_frozen_weight_the_hidden_vectors_learn_the_same() -> None:
+    hidden, weight = torch.randn(9, 5), torch.randn(11, 5)
+    targets = torch.randint(0, 11, (9,))
+    found = []
+    for frozen in (False, True):
+        learned, head = hidden.clone().requires_grad_(), weight.clone().requires_grad_(not frozen)
+        linear_cross_entropy(learned, head, targets, chunk_rows=4)[0].backward()
+        assert (head.grad is None) == frozen
+        found.append(learned.grad)
+    assert found[0] is not None
+    assert torch.equal(*found)
+
+
 def test_bf16_inputs_are_summed_in_fp32() -> None:
     hidden, weight, targets = (x.detach() for x in inputs(torch.float32))
     low = (hidden.bfloat16(), weight.bfloat16(), targets)
