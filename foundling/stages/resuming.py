@@ -23,6 +23,8 @@ FREE = (
     "forgetting.",
     "checkpoint.",
     "followers.",
+    "guard.snapshots",
+    "guard.snapshot_mb",
     "guard.max_skips",
     "guard.max_rewinds",
 )

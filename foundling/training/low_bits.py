@@ -20,8 +20,13 @@ def join(upper: Float[Tensor, "..."], lower: Int16[Tensor, "..."]) -> Float[Tens
 
 
 def split(whole: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Int16[Tensor, "..."]]:
-    """The nearest bf16 weight (away from zero in the middle), and what `join` needs beside it."""
+    """The nearest bf16 weight (away from zero in the middle), and what `join` needs beside it.
+
+    One that is not a number stays one; which of them is lost.
+    """
     bits = whole.view(torch.int32)
     upper = bits.add(2**15).bitwise_right_shift_(16)
     lower = bits - (upper << 16)
-    return upper.to(torch.int16).view(torch.bfloat16), lower.to(torch.int16)
+    # Rounding would carry the highest of their patterns over into zero.
+    nearest = upper.to(torch.int16).view(torch.bfloat16)
+    return torch.where(whole.isnan(), whole.bfloat16(), nearest), lower.to(torch.int16)

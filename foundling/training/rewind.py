@@ -54,7 +54,10 @@ class Healer:
         self.amendments = amended(self.initial, self.run.events())
 
     def begin(self, step: int) -> bool:
-        """Keep the state in memory if it is time; False: it was damaged, and is rolled back."""
+        """Keep the state in memory if it is time; False: it was damaged, and is rolled back.
+
+        What counts as damage later does not depend on whether there was room for a copy.
+        """
         settings = self.guard.settings
         known = any(snapshot.progress.step == step for snapshot in self.snapshots)
         if step % settings.snapshot_every or known:
@@ -62,15 +65,15 @@ class Healer:
         if defect := self.state.defect():
             self.went_bad(defect)
             return False
-        if settings.snapshots:
-            room = settings.snapshot_mb * 10**6 - self.state.snapshot_bytes()
-            while self.snapshots and (
-                len(self.snapshots) >= settings.snapshots
-                or sum(snapshot.nbytes for snapshot in self.snapshots) > room
-            ):
-                self.snapshots.popleft()
-            if room >= 0:
-                self.snapshots.append(self.state.snapshot())
+        self.state.measure()
+        room = settings.snapshot_mb * 10**6 - self.state.snapshot_bytes()
+        while self.snapshots and (
+            len(self.snapshots) >= settings.snapshots
+            or sum(snapshot.nbytes for snapshot in self.snapshots) > room
+        ):
+            self.snapshots.popleft()
+        if settings.snapshots and room >= 0:
+            self.snapshots.append(self.state.snapshot())
         return True
 
     def judge(

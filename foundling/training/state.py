@@ -18,7 +18,7 @@ from foundling.training.optimizers import Optimizer
 from foundling.training.ranks import largest_over_ranks
 
 GROWTH = 100.0
-"""A weight this many times the largest of the last state that was kept is damage, not learning."""
+"""A weight this many times the largest of the last measured state is damage, not learning."""
 
 
 @dataclass
@@ -62,11 +62,15 @@ class TrainingState:
     guard: Guard | None = None
     progress: Progress = field(default_factory=Progress)
     largest_weight: float = math.inf
-    """The largest weight of the last state that was kept or restored; infinite: there was none."""
+    """The largest weight of the last state that was measured; infinite: none was."""
+
+    def measure(self) -> None:
+        """Remember the largest weight of this state, by which later ones are judged."""
+        self.largest_weight = self._largest_weight()
 
     def write(self, folder: Path) -> None:
         """Into the folder of a checkpoint."""
-        self.largest_weight = self._largest_weight()
+        self.measure()
         self.save_model(folder / "model")
         state = folder / "state"
         state.mkdir()
@@ -81,7 +85,7 @@ class TrainingState:
         self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
         progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
         self.progress = Progress(**progress)
-        self.largest_weight = self._largest_weight()
+        self.measure()
         if self.guard is not None:
             self.guard.reset()
             if (file := checkpoint.state / "guard.json").exists():
@@ -90,7 +94,6 @@ class TrainingState:
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory."""
         assert self.guard is not None, "only the guard goes back"
-        self.largest_weight = self._largest_weight()
         return Snapshot(
             Progress(**vars(self.progress)),
             _copied(self._changing()),
@@ -105,7 +108,7 @@ class TrainingState:
         self.optimizer.load_state(snapshot.optimizer)
         self.guard.load_state(snapshot.guard)
         self.progress = Progress(**vars(snapshot.progress))
-        self.largest_weight = self._largest_weight()
+        self.measure()
 
     def reload_frozen(self) -> None:
         """Read again what no snapshot or checkpoint holds; it may be what was damaged."""
@@ -117,7 +120,7 @@ class TrainingState:
         self.restart_model()
         self.optimizer.load_state({})
         self.progress = Progress()
-        self.largest_weight = self._largest_weight()
+        self.measure()
         if self.guard is not None:
             self.guard.reset()
 

@@ -1,11 +1,14 @@
 """What each rung remembers, and what it cannot."""
 
+import tracemalloc
+
 import pytest
 import torch
 
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.models.attention import _attend_by_products, attend
+from foundling.models.transformer import TransformerSettings
 
 VOCAB = 19
 
@@ -154,3 +157,17 @@ def test_bad_settings_are_refused_with_a_way_out(values: dict[str, object], mess
     with pytest.raises(ConfigError) as error:
         models.build(values, vocab_size=VOCAB, context=8)
     assert message in str(error.value)
+
+
+def test_settings_of_any_number_of_layers_are_checked_in_no_memory() -> None:
+    """What a damaged file says is checked before anything is made of it."""
+    tracemalloc.start()
+    try:
+        settings = TransformerSettings(num_layers=10**6, full_layers=(3, 999_999), window=2)
+        assert settings.resolved().num_layers == 10**6
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+    for layers in ((1, 0), (1, 1), (-1, 1), (1, 4)):
+        with pytest.raises(ConfigError, match="give different layers in order, from 0 to 3"):
+            models.build({"nope_layers": layers}, vocab_size=VOCAB, context=8)

@@ -119,6 +119,30 @@ def test_a_transient_fault_that_stays_finite_leaves_no_trace(
     assert weights_of(folder) == weights_of(clean)
 
 
+@pytest.mark.parametrize("room", [0, 256])
+def test_a_weight_that_grew_out_of_all_proportion_is_found_with_and_without_room_for_copies(
+    room: int, tiny: Make, tmp_path: Path
+) -> None:
+    """A finite one, before the first checkpoint, at a step where the state would be kept."""
+
+    def grow_once(site: str, step: int, samples: Any, value: Any) -> Any:
+        if site == "state" and step == 5 and not grown:
+            grown.append(step)
+            with torch.no_grad():
+                value.model.embed.weight[3, 3] = 1e4
+        return value
+
+    grown: list[int] = []
+    short = ("training.steps=12", "validation.every=12", "checkpoint.every=12")
+    config = tiny(*QUICK, *short, f"guard.snapshot_mb={room}")
+    clean = pretrain(config, tmp_path / "clean").folder
+    run = pretrain(config, tmp_path / "run", seam=grow_once)
+    assert grown
+    assert kinds(run.events())[0] == "replay"
+    assert "a weight is 1e+04" in run.events()[0]["message"]
+    assert weights_of(run.folder) == weights_of(clean)
+
+
 @pytest.mark.parametrize("step", [pytest.param(20, marks=SLOW), 30])
 def test_a_model_found_damaged_at_a_checkpoint_or_a_validation_is_healed(
     step: int, clean: Path, tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,21 @@ def test_splitting_and_joining_lose_nothing_and_round_to_the_nearest() -> None:
         assert torch.equal((upper.float() - values).abs(), nearest)
 
 
+PATTERNS = [0x7FFFFFFF, 0x7F800001, 0x7FC00000, 0x7FFF8000, 0x7F808000]
+"""Of numbers that are none: the highest, the lowest, the usual, and two in between."""
+
+
+def test_what_is_not_finite_stays_so_in_both_halves() -> None:
+    bits = torch.tensor([*PATTERNS, *(pattern - 2**31 for pattern in PATTERNS)], dtype=torch.int32)
+    upper, lower = split(bits.view(torch.float32))
+    assert upper.isnan().all()
+    assert join(upper, lower).isnan().all()
+    infinite = torch.tensor([torch.inf, -torch.inf])
+    upper, lower = split(infinite)
+    assert torch.equal(upper.float(), infinite)
+    assert torch.equal(join(upper, lower), infinite)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_updates_are_those_of_fp32_weights_bit_for_bit(kind: str) -> None:
     settings = OptimizerSettings.parse({"kind": kind, "learning_rate": 1e-6})

@@ -382,6 +382,14 @@ def test_a_resumed_run_keeps_its_settings(
     assert "9.0" not in (uninterrupted / "config.toml").read_text()
 
 
+def test_a_resumed_run_may_have_other_room_for_its_copies(
+    uninterrupted: Path, tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    run = pretrain(tiny("guard.snapshot_mb=0", "guard.snapshots=1"), tmp_path / "run", resume=True)
+    assert outcome(run.folder) == outcome(uninterrupted)
+
+
 def test_a_prompt_that_cannot_be_encoded_is_refused_before_the_run_begins(
     tiny: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
