@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError
-from foundling.models.attention import Layout, SelfAttention, attention_scores
+from foundling.models.attention import MaskAndAngles, SelfAttention, attention_scores
 from foundling.models.language_model import LanguageModel
 
 SUMMARIES = ("mean", "max", "rollout")
@@ -74,7 +74,7 @@ def each_layer(model: LanguageModel, tokens: Sequence[int]) -> Iterator[LayerAtt
             f"the text has {len(tokens):,} tokens and the model reads at most "
             f"{model.max_context:,}: give a shorter one."
         )
-    passed: list[tuple[Tensor, Layout, Tensor]] = []
+    passed: list[tuple[Tensor, MaskAndAngles, Tensor]] = []
 
     def keep(_: nn.Module, given: tuple[Any, ...], output: Tensor) -> None:
         passed.append((given[0], given[1], output))
@@ -96,7 +96,7 @@ def each_layer(model: LanguageModel, tokens: Sequence[int]) -> Iterator[LayerAtt
 
 
 def _weights(
-    scores: Float[Tensor, "heads time time"], layout: Layout
+    scores: Float[Tensor, "heads time time"], layout: MaskAndAngles
 ) -> Float[Tensor, "heads time time"]:
     if layout.mask is None:
         time = scores.shape[1]

@@ -18,6 +18,7 @@ from foundling.base.config import ConfigError, load_json
 from foundling.models import layouts
 from foundling.models.adapters import LoraLinear, adapters_of, attach, linears_of
 from foundling.models.language_model import LanguageModel
+from foundling.models.quantised import bits_of
 from foundling.models.token_rows import learn_rows, rows_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -101,7 +102,10 @@ def save_adapter(model: LanguageModel, folder: Path, base: str | None = None) ->
         tensors[f"{PREFIX}{names[ours]}.lora_A.weight"] = module.lora_a.detach().contiguous()
         tensors[f"{PREFIX}{names[ours]}.lora_B.weight"] = module.lora_b.detach().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", BASE: base_fingerprint(model)})
+    metadata = {"format": "pt"}
+    if bits_of(model) is None:  # else it is not the parent's own matrices that could be hashed
+        metadata[BASE] = base_fingerprint(model)
+    save_file(tensors, folder / WEIGHTS, metadata=metadata)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
@@ -109,7 +113,7 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
     """Put the adapters of a folder, ours or `peft`'s, on a plain model; only they train then.
 
     Raises:
-        ConfigError: the folder holds none that this model can wear exactly; the model is as it was.
+        ConfigError: the folder holds none that this model can load exactly; the model is as it was.
     """
     config = _read_config(folder / CONFIG)
     modules, linears = _modules(model), linears_of(model)
@@ -118,7 +122,7 @@ def load_adapter(model: LanguageModel, folder: Path) -> None:
         with safe_open(folder / WEIGHTS, framework="pt") as opened:
             base = (opened.metadata() or {}).get(BASE)
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{folder / WEIGHTS}: cannot be read: {error}; copy it anew.") from None
+        raise ConfigError(f"{folder / WEIGHTS}: cannot be read: {error}; copy it again.") from None
     if base not in (None, base_fingerprint(model)):
         named = config["base"]
         raise ConfigError(
@@ -187,7 +191,7 @@ def _read_rows(
         or any(list(tensor.shape) != [len(first), dim] for tensor in rows.values())
     ):
         raise ConfigError(
-            f"{folder / CONFIG}: {TOKENS} = {json.dumps(given)}: Foundling can wear rows of {dim} "
+            f"{folder / CONFIG}: {TOKENS} = {json.dumps(given)}: Foundling can load rows of {dim} "
             f"numbers, of the same tokens below {model.vocab_size:,} in embedding and head; the "
             f"adapter holds { {name: list(tensor.shape) for name, tensor in rows.items()} }."
         )
@@ -299,4 +303,4 @@ def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _refusal(path: Path, key: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"{path}: {key} = {json.dumps(value)}: Foundling can wear {allowed}.")
+    return ConfigError(f"{path}: {key} = {json.dumps(value)}: Foundling can load {allowed}.")

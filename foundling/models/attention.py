@@ -45,7 +45,7 @@ class KeyValueCache:
 
 
 @dataclass(frozen=True)
-class Layout:
+class MaskAndAngles:
     """Who may attend to whom in a layer, and the angles of its queries and keys."""
 
     mask: Bool[Tensor, "#batch 1 time total"] | None
@@ -244,7 +244,7 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch time dim"],
-        layout: Layout,
+        layout: MaskAndAngles,
         cache: KeyValueCache | None = None,
         layer: int = 0,
         indices: Int[Tensor, " indices"] | None = None,
@@ -259,7 +259,7 @@ class SelfAttention(nn.Module):
         return result
 
     def projected(
-        self, x: Float[Tensor, "batch time dim"], layout: Layout
+        self, x: Float[Tensor, "batch time dim"], layout: MaskAndAngles
     ) -> tuple[
         Float[Tensor, "batch heads time head_dim"],
         Float[Tensor, "batch kv_heads time head_dim"],
@@ -342,7 +342,7 @@ class Attention(nn.Module):
         indices: Int[Tensor, " indices"] | None = None,
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
         seen = state.length if state is not None else 0
-        layout = Layout(causal_mask(view, None, seen), self.rope.angles(view))
+        layout = MaskAndAngles(causal_mask(view, None, seen), self.rope.angles(view))
         mixed = self.attention(self.attention_norm(x), layout, state, indices=indices)
         x = mixed + (x if indices is None else pick(x, indices))
         if state is not None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from foundling.models.attention import KeyValueCache, Layout, SelfAttention, pick
+from foundling.models.attention import KeyValueCache, MaskAndAngles, SelfAttention, pick
 
 GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}
 """Gated kinds of MLP, and what acts on the gate."""
@@ -73,7 +73,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch time dim"],
-        layout: Layout,
+        layout: MaskAndAngles,
         cache: KeyValueCache | None,
         layer: int,
         indices: Int[Tensor, " indices"] | None,

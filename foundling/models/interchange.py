@@ -15,6 +15,7 @@ from foundling.base.precision import hold
 from foundling.models import layouts, materialise, skeleton, weight_files
 from foundling.models.adapters import merged_weight, plain_weights
 from foundling.models.language_model import LanguageModel
+from foundling.models.quantised import bits_of
 from foundling.models.weight_files import Stored
 
 READABLE = ("F32", "F16", "BF16")
@@ -35,7 +36,15 @@ def save(
 
     `token_ids`: `bos_token_id`, `eos_token_id` (one or a list), `pad_token_id`; null where missing.
     Adapters are folded into what is written, so that every tool opens it; the model keeps them.
+
+    Raises:
+        ConfigError: the matrices under the adapters are quantised, and not whole any more.
     """
+    if bits := bits_of(model):
+        raise ConfigError(
+            f"{folder}: the model's matrices are kept in {bits}, too coarse to be written as its "
+            "weights; save the adapter, and merge it into the model that it stands on."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     model_type, ours = layouts.layout_for(model.spec), _parameters(model)
     names = {name.theirs: name for name in _names(model_type, model)}
@@ -131,7 +140,7 @@ def shapes(model_type: str | None, model: LanguageModel) -> dict[layouts.Name, l
 
 
 def _unreadable(folder: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"{folder}: its weights cannot be read: {error}; copy it anew.")
+    return ConfigError(f"{folder}: its weights cannot be read: {error}; copy it again.")
 
 
 def _parameters(model: LanguageModel) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foundling.base.config import ConfigError
-from foundling.models import rebuild
+from foundling.models import materialise, skeleton
 from foundling.models.language_model import LanguageModel
 from foundling.models.positions import rotary_angles
 from foundling.models.transformer import TransformerSettings
@@ -42,7 +42,8 @@ def load(file: Path) -> LanguageModel:
             f"{'cut short' if size < expected else 'too long'}, or not a checkpoint of llama2.c of "
             "version 0; copy or export it again."
         )
-    model = rebuild(spec)  # only now: a wrong header may ask for any size
+    model = skeleton(spec)
+    materialise(model)  # only now: a wrong header may ask for any size
     parts = dict(model.named_parameters())
     weights, offset = np.memmap(file, "<f4", "r", offset=HEADER_BYTES), 0
 

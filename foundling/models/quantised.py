@@ -20,7 +20,7 @@ BLOCK = 64
 class QuantisedLora(LoraLinear):
     """An adapted matrix that is kept in few bits, and made whole where it multiplies.
 
-    `weight` reads as the whole matrix, in fp32. Nothing of it is in a state dict: it is made anew
+    `weight` reads as the whole matrix, in fp32. Nothing of it is in a state dict: it is made again
     from the parent's own weights.
 
     Source: Dettmers et al. 2022, LLM.int8(), section 2.1 (a scale for each row); Dettmers et al.
@@ -81,6 +81,12 @@ def quantise(model: nn.Module, bits: Bits) -> None:
     """
     for name, adapted in adapters_of(model).items():
         model.set_submodule(name, QuantisedLora(adapted, bits).train(adapted.training))
+
+
+def bits_of(model: nn.Module) -> Bits | None:
+    """How the matrices under a model's adapters are kept; None: whole."""
+    found = (module.bits for module in model.modules() if isinstance(module, QuantisedLora))
+    return next(found, None)
 
 
 def _int8(weight: Tensor) -> dict[str, Tensor]:

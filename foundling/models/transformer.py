@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foundling.base.config import Section
 from foundling.models.attention import (
     KeyValueCache,
-    Layout,
+    MaskAndAngles,
     SelfAttention,
     causal_mask,
     make_norm,
@@ -281,7 +281,8 @@ class Transformer(nn.Module):
         if state is not None and self.length_rope is not None:
             x, view = read_again(x, view, state, self.length_rope.regime(view))
         if self.embed_scale != 1.0:
-            # Rounded to the precision of the embeddings, as transformers rounds it.
+            # As in transformers a model in bf16 throughout rounds it, and one in fp32 does not,
+            # under autocast either: there it is the same however the weights are held.
             x = x * torch.full((), self.embed_scale, dtype=x.dtype, device=x.device)
         if self.position_embed is not None:
             x = x + self.position_embed(view.positions)
@@ -300,13 +301,13 @@ class Transformer(nn.Module):
         x = self.norm(x)
         return x if self.logit_divisor == 1.0 else x / self.logit_divisor
 
-    def _layouts(self, view: BatchView, state: KeyValueCache | None) -> list[Layout]:
+    def _layouts(self, view: BatchView, state: KeyValueCache | None) -> list[MaskAndAngles]:
         """Each layer's; masks and angles are worked out once for all layers that share them."""
         seen = state.length if state is not None else 0
         masks = {window: causal_mask(view, window, seen) for window in dict.fromkeys(self.windows)}
         angles = [rope.angles(view) if rope is not None else None for rope in self.ropes]
         return [
-            Layout(masks[window], angles[rope])
+            MaskAndAngles(masks[window], angles[rope])
             for window, rope in zip(self.windows, self.rope_of, strict=True)
         ]
 

@@ -1,24 +1,28 @@
 """The tensors of a model folder: `model.safetensors`, or shards and their index."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARDS = "model-*-of-*.safetensors"
 SHARD_BYTES = 5 * 10**9
 """The largest file written, if no tensor alone is larger: `transformers`' limit up to version 4.
 
 Version 5 writes up to 50 GB; every reader takes either, and smaller files are easier to move.
 """
 MAPPED_BYTES = 256 * 2**20
-"""What is read of a file before it is mapped anew: pages that were read count as our memory."""
+"""What is read of a file before it is mapped again: pages that were read count as our memory."""
 
 
 class Stored(NamedTuple):
@@ -68,6 +72,9 @@ def write(
 ) -> None:
     """Write tensors, in files of at most `limit` bytes and an index where one is not enough.
 
+    They take the place of those that the folder held. Where the process is killed in the middle,
+    the folder holds the old ones, the new ones, or none that can be read, and never some of both.
+
     Args:
         sizes: bytes of each tensor by name.
         make: gives the tensor of a name, when its file is written.
@@ -81,13 +88,21 @@ def write(
         shards[-1].append(name)
         room -= size
     weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, 1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WEIGHTS
-        save_file({name: make(name) for name in names}, folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file)
+    with TemporaryDirectory(dir=folder, prefix=".weights-") as partial:
+        for number, names in enumerate(shards, 1):
+            many = f"model-{number:05}-of-{len(shards):05}.safetensors"
+            file = many if len(shards) > 1 else WEIGHTS
+            tensors = {name: make(name) for name in names}
+            save_file(tensors, Path(partial, file), metadata={"format": "pt"})
+            weight_map |= dict.fromkeys(names, file)
+        (folder / INDEX).unlink(missing_ok=True)  # of shards that are about to be replaced
+        for file in sorted(set(weight_map.values())):
+            os.replace(Path(partial, file), folder / file)
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        durable.replace(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
+    for file in {WEIGHTS, *(path.name for path in folder.glob(SHARDS))} - {*weight_map.values()}:
+        (folder / file).unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -78,8 +78,8 @@ def save_model(
 
 def token_ids(folder: Path) -> dict[str, Any]:
     """The ids of the marks of a text, as the config.json of a model names them."""
-    if is_adapter(folder):
-        return token_ids(base_of(folder))
+    while is_adapter(folder):
+        folder = _base_named(folder)  # no weights are read, so none are checked
     config = load_json(folder / "config.json")
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: config[name] for name in names if config.get(name) is not None}
@@ -123,7 +123,7 @@ def load_adapter_weights(model: LanguageModel, folder: Path) -> None:
     try:
         adapters.load_adapter_state(model, load_file(path))
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; copy it anew.") from None
+        raise ConfigError(f"{path}: cannot be read: {error}; copy it again.") from None
 
 
 def open_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageModel:
@@ -178,14 +178,18 @@ def base_of(folder: Path) -> Path:
     Raises:
         ConfigError: it is gone, or another.
     """
-    facts = load_json(folder / ADAPTER)
-    base = Path(os.path.normpath(folder / facts[BASE]))
-    if not base.is_dir() or fingerprint(base) != facts["base_fingerprint"]:
+    base, named = _base_named(folder), load_json(folder / ADAPTER)["base_fingerprint"]
+    if not base.is_dir() or fingerprint(base) != named:
         raise ConfigError(
             f"{folder}: holds an adapter alone, and {base} is not the model that it stands on; put "
             "that back, or export the model while both are there."
         )
     return base
+
+
+def _base_named(folder: Path) -> Path:
+    """Where the base of an adapter should be."""
+    return Path(os.path.normpath(folder / load_json(folder / ADAPTER)[BASE]))
 
 
 def copy_model(folder: Path, target: Path, *, link: bool) -> None:

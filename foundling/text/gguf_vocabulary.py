@@ -221,7 +221,7 @@ def _read_byte_level(given: Mapping[str, Any], names: Mapping[int, str]) -> Back
     if "tokenizer.ggml.pre" not in given:
         raise ConfigError(
             "tokenizer.ggml.pre: missing, so nothing says how texts are split into words; convert "
-            "the model to GGUF anew."
+            "the model to GGUF again."
         )
     split, whole_words = gguf_words.splitter(given["tokenizer.ggml.pre"])
     # A space within a part is spelled as the letter of that byte.

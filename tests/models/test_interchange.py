@@ -214,6 +214,15 @@ def test_older_files_are_read(tmp_path: Path) -> None:
     assert_same_logits(our_logits(interchange.load(tmp_path)), their_logits(original))
 
 
+def test_a_key_that_says_nothing_of_the_scaling_is_passed_over(tmp_path: Path) -> None:
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 3.0, "finetuned": True,
+            "original_max_position_embeddings": 8}  # fmt: skip
+    original = theirs("llama", **LLAMA, rope_parameters=yarn)
+    original.save_pretrained(tmp_path)
+    assert '"finetuned": true' in (tmp_path / "config.json").read_text()
+    assert_same_logits(our_logits(interchange.load(tmp_path)), their_logits(original))
+
+
 def test_a_gpt2_stored_without_its_head_and_with_its_masks_is_read(tmp_path: Path) -> None:
     original = theirs("gpt2", **GPT2)
     original.transformer.save_pretrained(tmp_path)

@@ -1,11 +1,15 @@
 """Frozen matrices in 8 or 4 bits under adapters."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
 from foundling import models
+from foundling.base.config import ConfigError
+from foundling.models import interchange
+from foundling.models.adapter_files import load_adapter, save_adapter
 from foundling.models.adapters import (
     AdapterSettings,
     adapter_state,
@@ -107,3 +111,20 @@ def test_it_counts_switches_and_keeps_its_adapters_like_any_other(kind: Kind) ->
         for module in adapters_of(packed).values():
             module.lora_b.zero_()
         assert torch.equal(packed.hidden(tokens()), bare)
+
+
+def test_what_is_coarse_is_not_written_as_a_model_and_its_adapter_goes_onto_the_parent(
+    tmp_path: Path,
+) -> None:
+    model = build()
+    with disabled(model):
+        interchange.save(model, tmp_path / "parent")
+    whole = interchange.load(tmp_path / "parent")
+    quantise(model, "int8")
+    with pytest.raises(ConfigError, match=r"kept in int8.* save the adapter"):
+        interchange.save(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    save_adapter(model, tmp_path / "adapter")
+    load_adapter(whole, tmp_path / "adapter")
+    for name, adapted in adapters_of(model).items():
+        assert torch.equal(adapters_of(whole)[name].lora_b, adapted.lora_b)

@@ -1,6 +1,7 @@
 """Models are loaded and saved tensor by tensor, in one file or in shards."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,12 @@ def test_matrices_come_in_the_dtype_that_is_asked_for_and_norms_in_fp32(
                 assert torch.equal(model.unembed.weight.float(), tensor.to(expected).float())
 
 
-def test_weights_held_in_bf16_change_nothing_under_bf16_products(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1.0, 640**0.5])
+def test_weights_held_in_bf16_change_nothing_under_bf16_products(
+    scale: float, tmp_path: Path
+) -> None:
     """A file in bf16 gives the same bits whether it is held in fp32 or in bf16."""
-    interchange.save(build(num_layers=2), tmp_path)
+    interchange.save(build(num_layers=2, embed_scale=scale), tmp_path)
     file = tmp_path / "model.safetensors"
     save_file({name: tensor.bfloat16() for name, tensor in load_file(file).items()}, file)
     wide, narrow = interchange.load(tmp_path), interchange.load(tmp_path, None)
@@ -145,3 +149,83 @@ def test_a_widened_model_keeps_ties_dtype_and_rows(
     spread = before["embed.weight"].float().std(0)
     assert ((wider.embed.weight[67:] - mean).abs() < spread).all()
     assert wider.embed.weight[67:].unique(dim=0).shape == (3, 32)
+
+
+def test_a_folder_holds_what_was_written_last_in_shards_or_not(tmp_path: Path) -> None:
+    for seed, limit in enumerate((10**9, 20_000, 8_000, 10**9, 10**9)):
+        ours = build(**LLAMA, num_layers=2)
+        with torch.no_grad():
+            ours.embed.weight.add_(seed)
+        interchange.save(ours, tmp_path, shard_bytes=limit)
+        assert torch.equal(logits(interchange.load(tmp_path)), logits(ours))
+        index = tmp_path / "model.safetensors.index.json"
+        listed = {"model.safetensors"}
+        if index.exists():
+            listed = {index.name, *json.loads(index.read_text())["weight_map"].values()}
+        assert {path.name for path in tmp_path.iterdir()} == {"config.json", *listed}
+
+
+def test_a_file_that_is_written_again_leaves_its_other_names_alone(tmp_path: Path) -> None:
+    """A run's copy of its parent may be a second name of the parent's file."""
+    interchange.save(build(**LLAMA), tmp_path)
+    file, other = tmp_path / "model.safetensors", tmp_path / "linked"
+    other.hardlink_to(file)
+    before = other.read_bytes()
+    wider = build(**LLAMA, num_layers=3)
+    interchange.save(wider, tmp_path)
+    assert other.read_bytes() == before != file.read_bytes()
+
+
+@pytest.mark.parametrize("limit", [20_000, 10**9])
+@pytest.mark.parametrize("first", [8_000, 10**9])
+def test_killed_while_it_is_written_a_folder_holds_the_old_or_the_new_or_nothing_readable(
+    first: int, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    old, new = build(**LLAMA, num_layers=2), build(**LLAMA, num_layers=2)
+    with torch.no_grad():
+        new.embed.weight.add_(1)
+    whole = [logits(old), logits(new)]
+    changes, calls = 1, 0
+
+    def counted(change: Any) -> Any:
+        def call(*values: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == changes:
+                raise Killed
+            return change(*values, **named)
+
+        return call
+
+    while True:
+        folder = tmp_path / str(changes)
+        interchange.save(old, folder, shard_bytes=first)
+        calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", counted(os.replace))
+            patch.setattr("os.unlink", counted(os.unlink))
+            try:
+                interchange.save(new, folder, shard_bytes=limit)
+                break
+            except Killed:
+                pass
+        try:
+            found = logits(interchange.load(folder))
+        except ConfigError:
+            found = None
+        assert found is None or any(torch.equal(found, logit) for logit in whole)
+        changes += 1
+    assert changes > 1
+
+
+def test_masks_that_old_files_hold_say_nothing_of_the_kind_of_the_weights(tmp_path: Path) -> None:
+    gpt2 = {"positions": "learned", "norm": "layernorm", "mlp": "gelu_tanh", "bias": True}
+    interchange.save(build(**gpt2, qk_norm=False), tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
+    mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16, dtype=torch.bool)}
+    save_file(tensors | mask, file)
+    assert interchange.load(tmp_path, None).embed.weight.dtype == torch.bfloat16

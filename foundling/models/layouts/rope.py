@@ -11,6 +11,8 @@ from foundling.models.rope import RopeScaling, yarn_magnitude
 
 TYPES = ("linear", "dynamic", "llama3", "yarn", "longrope")
 OURS = {"original_context": "original_max_position_embeddings"}
+UNUSED = ("finetuned",)
+"""Keys that `transformers` reads nothing from, in files made with YaRN's own code."""
 
 
 def rope(
@@ -131,6 +133,8 @@ def read_scaling(
 ) -> Values | None:
     """Their scaling, without the base, as ours; None: there is none."""
     shown, given = _shown(config)[key], dict(given)
+    for name in UNUSED:
+        given.pop(name, None)
     named = {given.pop(name) for name in ("rope_type", "type") if name in given} or {"default"}
     kind = named.pop()
     if kind in alias:
@@ -181,17 +185,15 @@ class _Scaled(Section):
 
 
 def _shown(config: Values) -> Values:
-    """The two places where a file speaks of it, as they stand; the last one wins."""
+    """The two places where a file may give the scaling, as they stand; the last one wins."""
     return {key: config[key] for key in ("rope_parameters", "rope_scaling") if config.get(key)}
 
 
 def _found(name: str, top: str, default: float, config: Values, given: Mapping[str, Values]) -> Any:
     """A number that stands in `given` or at the top level; taken out of `given`."""
     inside = [one.pop(name, None) for one in given.values()]
-    for value in (*inside[-1:], config.get(top), default):
-        if value is not None:
-            return _one(name, [value, config.get(top), *inside])
-    raise AssertionError("the default is a number")
+    value = next(v for v in (*inside[-1:], config.get(top), default) if v is not None)
+    return _one(name, [value, config.get(top), *inside])
 
 
 def _one(key: str, values: Sequence[Any]) -> Any:
