@@ -163,11 +163,11 @@ def render_prompt(
 
     Raises:
         ConfigError: the roles are out of order, the last message is not the user's or a tool's,
-            there is no chat template, or it refuses the messages.
+            there is no chat template, or it refuses the messages or leaves out a call.
     """
     check_roles(messages, training=False)
     marks = _marks([messages], [tools])
-    text = Script(messages, tools, tokenizer, marks).prompt(len(messages))
+    text = Script(messages, tools, tokenizer, marks).prompt()
     ids: list[int] = _encode([text], tokenizer, marks)[0].ids
     return ids
 

@@ -63,15 +63,15 @@ class Script:
         self._texts: dict[int, str] = {}
         self._tools = self._controls.mark(json.loads(json.dumps(tools)), marks)
 
-    def prompt(self, count: int) -> str:
-        """The first messages, up to where the next answer begins."""
-        return self._settled(self._plain[:count], add_generation_prompt=True)
+    def prompt(self) -> str:
+        """All messages, up to where the next answer begins.
 
-    def text(self, count: int) -> str:
-        """The first messages."""
-        if count not in self._texts:
-            self._texts[count] = self._settled(self._plain[:count])
-        return self._texts[count]
+        Raises:
+            ConfigError: the template cannot write the messages, or leaves out a call.
+        """
+        text = self._settled(self._plain, add_generation_prompt=True)
+        self._check_calls(text, len(self.messages), add_generation_prompt=True)
+        return text
 
     def examples(self, learned: Sequence[int]) -> list[Example]:
         """The whole with all answers of these places, or each of them behind its own history.
@@ -83,16 +83,22 @@ class Script:
                 answer so that it cannot be learned.
         """
         answers = [self._answer(place) for place in learned]
-        ends_whole = bool(answers) and answers[-1].place == len(self.messages) - 1
-        whole = answers[-1].text if ends_whole else self.text(len(self.messages))
+        whole = self._text(len(self.messages))
         if all(whole.startswith(answer.text[: answer.stop]) for answer in answers):
-            return [Example(whole, tuple(answers), self._parts(whole, len(self.messages)))]
-        return [
-            Example(answer.text, (answer,), self._parts(answer.text, answer.place + 1))
-            for answer in answers
-        ]
+            return [self._example(whole, tuple(answers), len(self.messages))]
+        return [self._example(answer.text, (answer,), answer.place + 1) for answer in answers]
 
     # ------------------------------------------------------------------ inside
+
+    def _text(self, count: int) -> str:
+        """The first messages."""
+        if count not in self._texts:
+            self._texts[count] = self._settled(self._plain[:count])
+        return self._texts[count]
+
+    def _example(self, text: str, answers: tuple[Answer, ...], count: int) -> Example:
+        self._check_calls(text, count)
+        return Example(text, answers, self._parts(text, count))
 
     def _settled(self, messages: Sequence[Plain], *, add_generation_prompt: bool = False) -> str:
         raw = self.template.render(
@@ -104,30 +110,68 @@ class Script:
         return self._controls.settled(raw, self.marks)
 
     def _answer(self, place: int) -> Answer:
-        asked, text = self.prompt(place), self.text(place + 1)
+        asked = self._settled(self._plain[:place], add_generation_prompt=True)
+        text = self._text(place + 1)
         where = f"message {place + 1}: the chat template "
         if not text.startswith(asked):
-            pairs = enumerate(zip(asked, text, strict=False))
-            same = next((at for at, (a, b) in pairs if a != b), min(len(asked), len(text)))
+            same = _common(asked, text)
             raise ConfigError(
                 f"{where}writes {self._shown(text[same:])} where it asks for the answer with "
                 f"{self._shown(asked[same:])}, so that the answer does not follow its prompt; "
                 "give other template_options, or another template."
             )
-        stop = text.rfind(self.marks.token) + 1
-        if stop <= len(asked):
+        stop = self._stop(text, place, len(asked))
+        if stop is None:
             raise ConfigError(
                 f"{where}ends the answer with no special token, so that a model could not learn "
                 "to stop; choose another template."
             )
-        message, written = self.messages[place], text[len(asked) :]
-        calls = [call.name for call in message.tool_calls]
-        lost = [f'the call of "{name}"' for name in calls if name not in written]
-        if message.reasoning.strip() not in written:
-            lost.append("the reasoning")
-        if lost:
-            raise ConfigError(f"{where}leaves out {lost[0]}; choose another template.")
+        if self.messages[place].reasoning.strip() not in text[len(asked) :]:
+            raise ConfigError(f"{where}leaves out the reasoning; choose another template.")
         return Answer(text, len(asked), stop, place)
+
+    def _stop(self, text: str, place: int, start: int) -> int | None:
+        """Where the answer that a text ends with is over: behind the token that ends its turn.
+
+        This is the first special token behind the content. The calls of tools may hold special
+        tokens of their own; behind calls it is the last one that stays once messages follow.
+        """
+        token = self.marks.token
+        found = re.finditer(f"{token}\\d+{token}", text[start:])
+        stops = [start + match.end() for match in found]
+        calls = self.messages[place].tool_calls
+        end = None if calls else self._content_end(text, place, start)
+        if end is not None:
+            return next((stop for stop in stops if stop > end), None)
+        staying = self._staying(text, place)
+        kept = [stop for stop in stops if stop <= staying]
+        return max(kept or stops, default=None)
+
+    def _content_end(self, text: str, place: int, start: int) -> int | None:
+        """Where the content of the last message ends; None where that cannot be told."""
+        body = self.messages[place].content.strip()
+        if text.count(body, start) == 1:
+            return text.index(body, start) + len(body)
+        shown = self._with_marks(text, place + 1, [place])
+        if shown is None or self.marks.ends not in shown:
+            return None
+        before = shown[: shown.rindex(self.marks.ends)]
+        return len(before) - len(re.findall(f"[{''.join(self.marks.begins)}]", before))
+
+    def _staying(self, text: str, place: int) -> int:
+        """How many characters of a text stay once a result or a question follows."""
+        replies: list[Plain] = [{"role": "user", "content": "question"}]
+        for call in self.messages[place].tool_calls[:1]:
+            result = {"role": "tool", "content": "result"}
+            replies.append({**result, "tool_call_id": call.id, "name": call.name})
+        lengths = [0]
+        for reply in replies:
+            try:
+                longer = self._settled([*self._plain[: place + 1], reply])
+            except ConfigError:  # the template takes no such message there
+                continue
+            lengths.append(_common(text, longer))
+        return max(lengths)
 
     def _shown(self, text: str) -> str:
         token = self.marks.token
@@ -135,6 +179,41 @@ class Script:
             f"{token}(\\d+){token}", lambda found: self._tokenizer.name_of(int(found[1])), text
         )
         return repr(names[:40])
+
+    def _check_calls(self, text: str, count: int, *, add_generation_prompt: bool = False) -> None:
+        """Refuse a text of the first messages in which one of their calls is missing."""
+
+        def written(calls: Mapping[int, Sequence[Plain]]) -> str | None:
+            """The text with other calls; None where the template refuses them."""
+            messages = list(self._plain[:count])
+            for place, others in calls.items():
+                messages[place] = {**messages[place], "tool_calls": others}
+            try:
+                return self._settled(messages, add_generation_prompt=add_generation_prompt)
+            except ConfigError:
+                return None
+
+        calls = {
+            place: message["tool_calls"]
+            for place, message in enumerate(self._plain[:count])
+            if "tool_calls" in message
+        }
+        if not calls:
+            return
+        mark = self.marks.ends
+        marked = {place: [_marked_call(call, mark) for call in calls[place]] for place in calls}
+        shown = written(marked) or ""
+        if shown.replace(mark, "") == text and shown.count(mark) >= sum(map(len, calls.values())):
+            return
+        # It looks at the names of tools: a call is missing if the text is the same without it.
+        for place, given in calls.items():
+            for number in range(len(given)):
+                if written({place: [*given[:number], *given[number + 1 :]]}) == text:
+                    name = self.messages[place].tool_calls[number].name
+                    raise ConfigError(
+                        f'message {place + 1}: the chat template leaves out the call of "{name}"; '
+                        "choose another template."
+                    )
 
     def _parts(self, text: str, count: int) -> tuple[Part, ...]:
         """Where the contents of the first messages stand in what the template made of them."""
@@ -164,23 +243,30 @@ class Script:
         Raises:
             ConfigError: the template leaves one of them out.
         """
-        begins, ends = dict(zip(_ROLES, self.marks.begins, strict=True)), self.marks.ends
-        messages = list(self._plain[:count])
         marked = [place for place in places if self.messages[place].content.strip()]
-        for place in marked:
-            before, body, after = _parted(messages[place]["content"])
-            content = f"{before}{begins[messages[place]['role']]}{body}{ends}{after}"
-            messages[place] = {**messages[place], "content": content}
-        shown = self._settled(messages)
-        if re.sub(f"[{''.join(begins.values())}{ends}]", "", shown) != text:
+        shown = self._with_marks(text, count, marked)
+        if shown is None:
             return None
+        begins, ends = dict(zip(self.marks.begins, _ROLES, strict=True)), self.marks.ends
         if shown.count(ends) < len(marked):
             self._refuse_left_out(shown, count)
-        parts = list(_parts_of(shown, {mark: role for role, mark in begins.items()}, ends))
+        parts = list(_parts_of(shown, begins, ends))
         if len(parts) == len(marked):
             pairs = zip(parts, marked, strict=True)
             parts = [_widened(part, text, self.messages[place].content) for part, place in pairs]
         return tuple(parts)
+
+    def _with_marks(self, text: str, count: int, places: Sequence[int]) -> str | None:
+        """A text with marks around these contents; None if it becomes another one by them."""
+        begins, ends = dict(zip(_ROLES, self.marks.begins, strict=True)), self.marks.ends
+        messages = list(self._plain[:count])
+        for place in places:
+            before, body, after = _parted(messages[place]["content"])
+            content = f"{before}{begins[messages[place]['role']]}{body}{ends}{after}"
+            messages[place] = {**messages[place], "content": content}
+        shown = self._settled(messages)
+        bare = re.sub(f"[{''.join(self.marks.begins)}{ends}]", "", shown)
+        return shown if bare == text else None
 
     def _refuse_left_out(self, shown: str, count: int) -> None:
         for place, message in enumerate(self.messages[:count]):
@@ -189,6 +275,18 @@ class Script:
                     f"message {place + 1}: the chat template leaves out what the {message.role} "
                     "says; choose another template."
                 )
+
+
+def _common(a: str, b: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((at for at, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
+def _marked_call(call: Plain, mark: str) -> Plain:
+    """A call with a mark behind the name of its tool."""
+    function = call["function"]
+    return {**call, "function": {**function, "name": function["name"] + mark}}
 
 
 def _parted(content: str) -> tuple[str, str, str]:

@@ -270,12 +270,12 @@ class Tokenizer(Vocabulary):
 
     def _turn_tokens(self) -> list[str]:
         """Added tokens around turns, also where nothing says that they are special."""
-        text = self._probe("question", "answer", "question")
+        text = self._probe("A question?", "An answer.", "A question?")
         return turn_tokens(text, [token["content"] for token in self._json["added_tokens"]])
 
     @cached_property
     def end_of_turn(self) -> int | None:
         """The token with which the template ends an answer, if it does."""
-        end = self._probe("question", "answer").rpartition("answer")[2]
-        found = list(self.controls.found(end))
-        return self.special(end[slice(*found[-1])]) if found else None
+        end = self._probe("A question?", "An answer.").rpartition("An answer.")[2]
+        found = next(self.controls.found(end), None)
+        return self.special(end[slice(*found)]) if found else None

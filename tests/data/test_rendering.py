@@ -267,6 +267,19 @@ def test_a_pair_has_one_answer_a_side_where_the_template_forgets() -> None:
     assert (len(encoded), len(report.faults)) == (1, 1)
 
 
+def test_a_pair_whose_prompt_loses_a_call_is_refused() -> None:
+    prompt = (
+        Message("user", "a"),
+        Message("assistant", "b", tool_calls=(ToolCall("c", "{}"),)),
+        Message("tool", "c"),
+    )
+    sides = ((*prompt, Message("assistant", text)) for text in ("d", "e"))
+    pair = SourcedPair("rows.jsonl:1", *sides, len(prompt))
+    missing = r'rows\.jsonl:1: message 2: the chat template leaves out the call of "c"'
+    with pytest.raises(ConfigError, match=missing):
+        EncodedPairs.make([pair], FORGETFUL, max_length=99)
+
+
 def test_a_pair_shares_the_tokens_that_both_sides_have() -> None:
     """An answer may begin with what its tokenizer joins to the prompt: two line ends, one token."""
     tokenizer = Tokenizer.train_bytes(["a\n\nb\n\nc\n\n"] * 9, 270).with_template(

@@ -121,6 +121,15 @@ MARKED = """{{- bos_token }}{% for m in messages %}
 {%- endif %}{{- '\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{- '<turn>assistant\n' }}{% endif %}"""
 
+TRAILING = """{%- for m in messages %}
+    {{- '<|' + m.role + '|>\n' + m.content }}
+    {%- for call in m.tool_calls or [] %}
+        {{- '<|call|>' + call.function.name + call.function.arguments | tojson + '<|/call|>' }}
+    {%- endfor %}
+    {{- '<|end|>\n' }}
+{%- endfor %}
+{{- '<|assistant|>\n' if add_generation_prompt else eos_token }}"""
+
 IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 FAMILIES = {
     "chatml": Family(
@@ -169,6 +178,16 @@ FAMILIES = {
         ("<bos>", "<eos>", "<turn>", "<end>"),
         {"bos_token": "<bos>", "eos_token": "<eos>"},
         MARKED,
+    ),
+    "trailing": Family(
+        "bytes",
+        (
+            "<|endoftext|>",
+            *("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|end|>"),
+            *("<|call|>", "<|/call|>"),
+        ),
+        {"bos_token": None, "eos_token": "<|endoftext|>"},
+        TRAILING,
     ),
 }
 

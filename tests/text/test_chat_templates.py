@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,30 @@ def test_what_is_learned_ends_with_the_turn(families: dict[str, Pair]) -> None:
     assert learned["folded"] == ["sat<end>b<end>"]
     assert learned["instruct"] == [" sat</s> b</s>"]
     assert learned["marked"] == [" sat\n<end>b<end>"]
+    assert learned["trailing"] == [" sat\n<|end|>b<|end|>"]
     thought = "<think>\n\n</think>\n\n"
     assert learned["thinking"] == [f"{thought} sat\n<|im_end|>", f"{thought}b<|im_end|>"]
+
+
+def test_what_ends_the_whole_conversation_ends_no_answer(families: dict[str, Pair]) -> None:
+    tokenizer, oracle = families["trailing"]
+    end, eos = tokenizer.special("<|end|>"), tokenizer.special("<|endoftext|>")
+    assert tokenizer.end_of_turn == end
+    assert tokenizer.stop_ids == [eos, end]
+    call = ToolCall("weather", '{"city": "东京"}')
+    messages = (
+        Message("user", "the weather?"),
+        Message("assistant", "hm", tool_calls=(call, call)),
+        Message("tool", "sun"),
+        Message("assistant", "7"),
+    )
+    (rendered,) = render(messages, tokenizer)
+    assert rendered.tokens == theirs(oracle, messages)
+    assert rendered.tokens[-1] == eos
+    said = '<|call|>weather{"city": "东京"}<|/call|>'
+    assert learned_text(rendered, tokenizer) == f"hm{said}{said}<|end|>7<|end|>"
+    (rendered,) = render(messages[:2], tokenizer)
+    assert learned_text(rendered, tokenizer) == f"hm{said}{said}<|end|>"
 
 
 def test_an_answer_has_its_own_history(families: dict[str, Pair]) -> None:
@@ -235,6 +258,41 @@ def test_tools_and_their_calls(families: dict[str, Pair]) -> None:
     thoughtful = (Message("user", "a"), Message("assistant", "b", reasoning="hm"))
     with pytest.raises(ConfigError, match="leaves out the reasoning"):
         render(thoughtful, families["chatml"][0])
+
+
+ONE_CALL = """{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content }}
+{%- for call in (m.tool_calls or [])[:1] %}
+    {%- if call.function.name != 'weather' %}{{- raise_exception('no such tool') }}{%- endif %}
+    {{- call.function.name }}
+{%- endfor %}{{- '<|im_end|>\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+
+
+def test_no_call_is_left_out_wherever_it_stands(families: dict[str, Pair]) -> None:
+    tokenizer, _ = families["chatml"]
+    call = ToolCall("weather", "{}")
+    talk = (
+        Message("user", "the weather?"),
+        Message("assistant", "hm", tool_calls=(call,), weight=0),
+        Message("tool", "the weather is fine"),
+        Message("assistant", "It is."),
+    )
+    missing = 'message 2: the chat template leaves out the call of "weather"'
+    with pytest.raises(ConfigError, match=missing):
+        render(talk, tokenizer)
+    with pytest.raises(ConfigError, match=missing):
+        render(talk, tokenizer, learn="last")
+    with pytest.raises(ConfigError, match=missing):
+        render(talk, tokenizer, given=3)
+    with pytest.raises(ConfigError, match=missing):
+        render_prompt(talk[:-1], tokenizer)
+    one = tokenizer.with_template(ONE_CALL)
+    assert "hmweather<|im_end|>" in one.decode(render(talk, one)[0].tokens, show_special=True)
+    twice = (talk[0], replace(talk[1], tool_calls=(call, call)), *talk[2:])
+    with pytest.raises(ConfigError, match=missing):
+        render(twice, one)
+    with pytest.raises(ConfigError, match=missing):
+        render_prompt(twice[:-1], one)
 
 
 def test_weights_and_given_messages_are_not_learned(families: dict[str, Pair]) -> None:
