@@ -63,6 +63,8 @@ def fresh(out: Path) -> Iterator[Path]:
     partial = out.with_name(f".{out.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         yield partial
+        if out.is_dir() and partial.is_file():
+            out.rmdir()
         os.replace(partial, out)
     except BaseException:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)

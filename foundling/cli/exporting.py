@@ -27,7 +27,10 @@ def export(
     name: Annotated[str, typer.Option(help="What the model is called; default: its folder.")] = "",
     licence: Annotated[
         str,
-        typer.Option(help="Its licence, such as apache-2.0; default: what its parent's card says."),
+        typer.Option(
+            help="Its licence, such as apache-2.0; default: what its parent's card says. "
+            "With hf it replaces the README.md of a folder."
+        ),
     ] = "",
     as_json: Json = False,
 ) -> None:
@@ -51,6 +54,10 @@ def export(
         from foundling.runs.gguf import export_gguf
 
         export_gguf(source, out, type or "q8_0", name=name, licence=licence)
-    size = out.stat().st_size if out.is_file() else sum(p.stat().st_size for p in out.iterdir())
+    size = (
+        out.stat().st_size
+        if out.is_file()
+        else sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+    )
     say(f"model: {out} ({size / 1e6:,.0f} MB)")
     report_json({"out": str(out), "format": format, "num_bytes": size}, as_json)

@@ -122,9 +122,14 @@ def _quantised(name: str, values: npt.NDArray[np.float32], kind: Kind) -> npt.ND
         made: npt.NDArray[Any] = gguf.quants.quantize(values, kind)
     is_finite = np.isfinite(made).all() if kind == Kind.F16 else np.isfinite(values).all()
     if not is_finite:
-        advice = "; f16 ends at 65,504: use bf16." if kind == Kind.F16 else "."
-        raise ConfigError(f"{name}: holds values that are not finite as {kind.name}{advice}")
+        raise ConfigError(f"{name}: {_not_finite(kind)}")
     return made
+
+
+def _not_finite(kind: Kind | torch.dtype) -> str:
+    name = kind.name if isinstance(kind, Kind) else str(kind).removeprefix("torch.")
+    advice = "; f16 ends at 65,504: use bf16." if kind in (Kind.F16, torch.float16) else "."
+    return f"holds values that are not finite as {name}{advice}"
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -187,7 +192,8 @@ class GgufFile:
         """Write the weights of a model folder in Hugging Face's layout.
 
         Raises:
-            ConfigError: they are not all there, of another shape, or of a type that cannot be read.
+            ConfigError: they are not all there, of another shape, of a type that cannot be read,
+                or not finite in this one.
         """
         shapes = interchange.shapes(self.model_type, skeleton(self.spec))
         names = tensor_names(self.layout, shapes, self.spec["num_layers"])
@@ -208,7 +214,10 @@ class GgufFile:
         def make(name: str) -> Tensor:
             values = self._values(names[theirs[name]])
             turned = from_file(self.layout, theirs[name], values, self.config)
-            return turned.to(dtype).contiguous()
+            made = turned.to(dtype).contiguous()
+            if not made.isfinite().all():
+                raise ConfigError(f"{self.path}: {names[theirs[name]]}: {_not_finite(dtype)}")
+            return made
 
         weight_files.write(folder, sizes, make, SHARD_BYTES)
 

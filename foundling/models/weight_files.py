@@ -43,7 +43,7 @@ def find(folder: Path) -> dict[str, Stored]:
         SafetensorError, OSError: a file cannot be read.
     """
     found = {}
-    for path in _files(folder):
+    for path in files(folder):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
@@ -105,16 +105,21 @@ def write(
         (folder / file).unlink(missing_ok=True)
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a folder.
+
+    Raises:
+        ConfigError: there are no safetensors, or not all that the index names.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         index = load_json(folder / INDEX).get("weight_map")
-        files = {str(file) for file in index.values()} if isinstance(index, dict) else set()
-        for file in files or {"weight_map"}:
+        named = {str(file) for file in index.values()} if isinstance(index, dict) else set()
+        for file in named or {"weight_map"}:
             if Path(file).name != file or not (folder / file).is_file():
                 raise ConfigError(f"{folder / INDEX}: {file}: no such file here; copy it too.")
-        return [folder / file for file in sorted(files)]
+        return [folder / file for file in sorted(named)]
     if pickled := [
         p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt")
     ]:

@@ -16,6 +16,12 @@ from foundling.runs.run import find_model
 from foundling.text import gguf_vocabulary
 from foundling.text.tokenizer import Tokenizer
 
+LICENCE = {
+    "license": "general.license",
+    "license_name": "general.license.name",
+    "license_link": "general.license.link",
+}
+"""What a card says of the licence, and a GGUF file."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -40,8 +46,8 @@ def export_gguf(
         rows = model.tensors["token_embd.weight"][0].shape[0]
         fields: dict[str, Any] = {"general.name": name or Path(source).name or found.name}
         _check_name(fields["general.name"], tokenizer)
-        if known := licence or model_card.known_licence(source, found):
-            fields["general.license"] = known
+        terms = model_card.known_terms(licence, source, found)
+        fields |= {LICENCE[key]: value for key, value in terms.items() if isinstance(value, str)}
         fields |= gguf_vocabulary.fields(tokenizer, load_json(folder / "tokenizer.json"), rows)
         gguf_files.write(partial, model, file_type, fields)
 
@@ -87,7 +93,10 @@ def import_gguf(file: Path, out: Path, weights: str = "fp32") -> None:
                 f"{file}: what it says of its tokenizer is of a wrong kind: {error}"
             ) from None
         given.write_weights(partial, DTYPES[weights])
-        name, licence = (given.fields.get(f"general.{key}", "") for key in ("name", "license"))
-        if name:
+        if name := given.fields.get("general.name", ""):
+            found = {key: given.fields.get(theirs) for key, theirs in LICENCE.items()}
+            terms = {key: value for key, value in found.items() if value}
+            if terms.keys() == {"license"}:
+                terms = model_card.terms(terms["license"])
             facts = f"Imported by Foundling from {file.name}.\n"
-            model_card.write_card(partial, name, licence, facts)
+            model_card.write_card(partial, name, terms, facts)

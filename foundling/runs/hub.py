@@ -4,12 +4,15 @@ import shutil
 from pathlib import Path
 
 from foundling.base import durable
-from foundling.base.config import ConfigError
-from foundling.models import interchange
-from foundling.runs.model_folder import MODEL_FILES
+from foundling.base.config import ConfigError, load_json
+from foundling.models import interchange, weight_files
+from foundling.runs.model_folder import ADAPTER_WEIGHTS, MODEL_FILES
 
-FILES = (*MODEL_FILES, "README.md", "LICENSE*")
-"""No code, and no pickles."""
+FILES = (
+    *(name for name in MODEL_FILES if name != "*.safetensors"),
+    *("README.md", "LICENSE*"),
+)
+"""All but the weights: no code, and no pickles."""
 
 
 def download(source: str) -> Path:
@@ -22,8 +25,16 @@ def download(source: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = source.removeprefix("hub:").partition("@")
+
+    def fetch(*files: str) -> Path:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
+
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+        index = fetch(weight_files.INDEX) / weight_files.INDEX
+        weights = {weight_files.WEIGHTS}
+        if index.is_file():
+            weights = set(map(str, load_json(index).get("weight_map", {}).values()))
+        return fetch(*FILES, ADAPTER_WEIGHTS, *weights)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first_line = str(error).splitlines()[0]
         raise ConfigError(f"{source}: cannot be loaded from the hub: {first_line}") from None
@@ -38,4 +49,18 @@ def import_hub(source: str, out: Path) -> None:
     with durable.fresh(out) as partial:
         folder = download(source)
         interchange.read_config(folder)
-        shutil.copytree(folder, partial)  # the cache holds links
+        copy(folder, partial)
+
+
+def copy(folder: Path, out: Path) -> None:
+    """Copy a model folder with its card and licence, and nothing else that lies there.
+
+    Raises:
+        ConfigError: its weights are not safetensors, or not whole.
+    """
+    out.mkdir()
+    found = {path for pattern in FILES for path in folder.glob(pattern)}
+    for file in sorted({*found, *weight_files.files(folder)}):
+        target = out / file.relative_to(folder)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, target)

@@ -18,6 +18,14 @@ from foundling.text.tokenizer import Tokenizer
 LONGEST = 32_768
 """Ollama reserves memory for the whole context; longer ones are asked for by hand."""
 FILE = "model.gguf"
+SAMPLING = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+}
+"""Keys of generation_config.json, and Ollama's."""
 Turns = Sequence[tuple[str, str]]
 
 
@@ -87,22 +95,37 @@ def export_ollama(
 def modelfile(folder: Path, context: int) -> str:
     """The Modelfile of a model folder.
 
-    The template is Ollama's own language; where it is none that is known here, Ollama reads the
-    one in the GGUF file.
+    How to sample is said where the model's generation_config.json says it; greedily where
+    `do_sample` is false. The template is in Ollama's own language; where it is none that is known
+    here, Ollama reads the one in the GGUF file.
+
+    Raises:
+        ConfigError: the template's system message cannot be quoted.
     """
     tokenizer = Tokenizer.load(folder)
     lines = [f"FROM ./{FILE}"]
     found = template_of(tokenizer) if tokenizer.template else None
     if found is not None:
         go, system = found
+        if '"""' in system:
+            raise ConfigError(
+                'the system message of its template holds """, which a Modelfile cannot; write '
+                "the model with --format gguf."
+            )
         lines.append(f'TEMPLATE """{go}"""')
         lines += [f'SYSTEM """{system}"""'] if system else []
     lines += [f'PARAMETER stop "{tokenizer.name_of(id)}"' for id in tokenizer.stop_ids]
     lines.append(f"PARAMETER num_ctx {min(context, LONGEST)}")
+    return "\n".join([*lines, *_sampling(folder)]) + "\n"
+
+
+def _sampling(folder: Path) -> list[str]:
     file = folder / "generation_config.json"
-    temperature = load_json(file).get("temperature") if file.is_file() else None
-    lines.append(f"PARAMETER temperature {0 if temperature is None else temperature}")
-    return "\n".join(lines) + "\n"
+    given = load_json(file) if file.is_file() else {}
+    if given.get("do_sample") is False:
+        given["temperature"] = 0
+    return [f"PARAMETER {key} {given[theirs]}" for theirs, key in SAMPLING.items()
+            if given.get(theirs) is not None]  # fmt: skip
 
 
 def template_of(tokenizer: Tokenizer) -> tuple[str, str] | None:

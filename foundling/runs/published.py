@@ -1,6 +1,5 @@
 """A model as a folder to publish: what `transformers` opens, with a card."""
 
-import shutil
 from pathlib import Path
 
 from foundling.base import durable
@@ -14,7 +13,7 @@ from foundling.runs.run import find_model
 def export_folder(source: Path | str, out: Path, *, name: str = "", licence: str = "") -> None:
     """Write a run's best checkpoint, or a model folder, with a card.
 
-    A folder's own card is kept, unless a licence is given.
+    A folder's own card is kept, unless a licence is given: then a new card is written.
 
     Raises:
         ConfigError: there is no such model, `transformers` has no such architecture, or `out`
@@ -24,11 +23,8 @@ def export_folder(source: Path | str, out: Path, *, name: str = "", licence: str
     with merged(found) as folder, durable.fresh(out) as partial:
         if interchange.read_config(folder)[0] is None:
             raise ConfigError(f"{source}: transformers has no such model; only Foundling opens it.")
-        partial.mkdir()
-        for file in sorted({path for pattern in hub.FILES for path in folder.glob(pattern)}):
-            (partial / file.relative_to(folder)).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, partial / file.relative_to(folder))
+        hub.copy(folder, partial)
         if licence or not (partial / model_card.CARD).is_file():
-            known = licence or model_card.known_licence(source, found)
+            terms = model_card.known_terms(licence, source, found)
             facts, data = model_card.describe(Path(source))
-            model_card.write_card(partial, name or out.name, known, facts, **data)
+            model_card.write_card(partial, name or out.name, terms, facts, **data)

@@ -6,7 +6,8 @@ Source: llama.cpp, `src/llama-vocab.cpp` (what it makes of the metadata).
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def fields(tokenizer: Tokenizer, settings: Mapping[str, Any], num_rows: int) -> 
         )
     made = _byte_level(settings) if tokenizer.kind == "bytes" else _sentencepiece(settings)
     added = {token["id"]: token for token in settings["added_tokens"]}
+    _warn_of(added.values(), settings["normalizer"] is not None)
     names = {id: name for name, id in model["vocab"].items()}
     names |= {id: token["content"] for id, token in added.items()}
     tokens, kinds = [], []
@@ -75,10 +77,21 @@ def fields(tokenizer: Tokenizer, settings: Mapping[str, Any], num_rows: int) -> 
         made["tokenizer.ggml.scores"] = [scores.get(names.get(id), UNUSED_SCORE)
                                          for id in range(num_rows)]  # fmt: skip
     if len(set(tokens)) < num_rows:
-        twice = next(name for name in tokens if tokens.count(name) > 1)
+        twice = Counter(tokens).most_common(1)[0][0]
         raise ConfigError(f"token {twice!r} would stand twice in the GGUF file.")
     made |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds}
     return {**made, **_marks(tokenizer, model.get("unk_token"))}
+
+
+def _warn_of(added: Iterable[Mapping[str, Any]], normalizes: bool) -> None:
+    """llama.cpp looks for each added token in the text as it is, whatever stands around it."""
+    for flag in ("lstrip", "rstrip", "single_word", "normalized"):
+        names = [token["content"] for token in added if token.get(flag)]
+        if names and (normalizes or flag != "normalized"):
+            log.warning(
+                "%s: llama.cpp does not know this of added tokens; around %s (%s in all) text has "
+                "other tokens there.", flag, names[0], len(names),
+            )  # fmt: skip
 
 
 def _byte_level(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -353,6 +353,25 @@ def test_a_template_without_tags_writes_the_same() -> None:
     assert written[0] == written[1]
 
 
+def test_what_llama_cpp_does_not_know_of_added_tokens_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make(tmp_path / "model", CONFIGS["llama"])
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"] = None
+    for token in content["added_tokens"]:
+        token["normalized"] = True  # of a text that is not normalised
+    content["added_tokens"][0]["rstrip"] = content["added_tokens"][1]["rstrip"] = True
+    content["added_tokens"][1]["single_word"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    export_gguf(folder, tmp_path / "model.gguf", "f16")
+    first, second = (token["content"] for token in content["added_tokens"][:2])
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == ["rstrip", "single_word"]
+    assert f"around {first} (2 in all)" in said[0]
+    assert f"around {second} (1 in all)" in said[1]
+
+
 def test_a_splitting_into_words_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "model", CONFIGS["llama"])
     content = json.loads((folder / "tokenizer.json").read_text())
@@ -553,6 +572,25 @@ def test_a_window_bounds_the_context(tmp_path: Path, caplog: pytest.LogCaptureFi
     export_gguf(folder, tmp_path / "model.gguf", "f32")
     assert GgufFile(tmp_path / "model.gguf").fields["llama.context_length"] == 24
     assert "context length 24 instead of 64" in caplog.text
+
+
+def test_weights_that_halves_cannot_hold_are_not_imported(tmp_path: Path) -> None:
+    folder = make(tmp_path / "model", CONFIGS["llama"])
+    weights = tensors(folder)
+    weights[UP][3, 3] = 70_000.0
+    save_file(weights, folder / "model.safetensors")
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    with pytest.raises(ConfigError, match=r"ffn_up.weight: .* as float16; f16 ends at 65,504"):
+        import_gguf(tmp_path / "model.gguf", tmp_path / "back", "fp16")
+    assert not (tmp_path / "back").exists()
+    import_gguf(tmp_path / "model.gguf", tmp_path / "back", "bf16")
+
+
+def test_a_file_takes_the_place_of_an_empty_folder(tmp_path: Path) -> None:
+    folder = make(tmp_path / "model", CONFIGS["llama"])
+    (tmp_path / "model.gguf").mkdir()
+    export_gguf(folder, tmp_path / "model.gguf", "f16")
+    assert (tmp_path / "model.gguf").is_file()
 
 
 @pytest.mark.parametrize(

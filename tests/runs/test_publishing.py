@@ -13,7 +13,8 @@ from foundling.base.config import ConfigError
 from foundling.models import build, interchange
 from foundling.models.gguf_files import GgufFile
 from foundling.runs import hub, model_card
-from foundling.runs.ollama import FORMATS, export_ollama, template_of
+from foundling.runs.gguf import export_gguf, import_gguf
+from foundling.runs.ollama import FORMATS, export_ollama, modelfile, template_of
 from foundling.runs.published import export_folder
 from foundling.runs.run import Run, load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
@@ -69,7 +70,7 @@ def test_a_licence_that_the_hub_does_not_list_has_a_name(folder: Path, tmp_path:
     export_folder(folder, tmp_path / "out", licence="acme-2")
     data = ModelCard.load(tmp_path / "out" / "README.md").data
     assert (data.license, data["license_name"]) == ("other", "acme-2")
-    assert model_card.licence_of(tmp_path / "out") == "acme-2"
+    assert model_card.terms_of(tmp_path / "out") == {"license": "other", "license_name": "acme-2"}
 
 
 def test_a_folder_keeps_its_card_and_gives_its_licence_on(folder: Path, tmp_path: Path) -> None:
@@ -100,14 +101,65 @@ def test_a_tuned_model_has_the_licence_of_its_parent(
             "model": {"context": 64},
         },
     )
-    assert model_card.known_licence(run.folder, tmp_path) == "mit"
+    assert model_card.known_terms("", run.folder, tmp_path) == {"license": "mit"}
     facts, data = model_card.describe(run.folder)
     assert "Its parent is model (`0123456789ab`)." in facts
     assert "It learned from questions.jsonl (`fedcba987654`)." in facts
     assert "base_model" not in data
     run.amend({"parent": {"source": "hub:acme/base@main", "fingerprint": "0123456789abcdef"}})
     assert model_card.describe(run.folder)[1]["base_model"] == "acme/base"
-    assert model_card.known_licence(run.folder, tmp_path) == ""
+    assert model_card.known_terms("", run.folder, tmp_path) == {}
+
+
+def test_the_terms_of_a_parent_are_kept_as_they_are(folder: Path, tmp_path: Path) -> None:
+    terms = {
+        "license": "other",
+        "license_name": "acme-community",
+        "license_link": "https://acme.example/licence",
+    }
+    ModelCard("---\n" + "".join(f"{k}: {v}\n" for k, v in terms.items()) + "---\n").save(
+        folder / "README.md"
+    )
+    export_gguf(folder, tmp_path / "m.gguf", "f16")
+    fields = GgufFile(tmp_path / "m.gguf").fields
+    assert fields["general.license.link"] == "https://acme.example/licence"
+    import_gguf(tmp_path / "m.gguf", tmp_path / "back")
+    assert model_card.terms_of(tmp_path / "back") == terms
+    assert model_card.terms("bigcode-openrail-m") == {"license": "bigcode-openrail-m"}
+
+
+def test_a_card_has_the_figures_of_its_own_step(folder: Path, tmp_path: Path) -> None:
+    """Neither those of the best step for another, nor those of a run for its parent's copy."""
+    run = Run.create(
+        tmp_path / "run",
+        "[training]\nsteps = 3\n",
+        {
+            "stage": "sft",
+            "seed": 1,
+            "parent": {"source": str(folder), "fingerprint": "0123456789abcdef"},
+            "data": ["questions.jsonl"],
+            "data_fingerprint": "fedcba9876543210",
+            "num_parameters": 1234,
+            "model": {"context": 64},
+        },
+    )
+    records = ((1, 3.0), (2, 1.0))
+    run.metrics.write_text(
+        "".join(
+            f'{{"split": "validation", "step": {step}, "loss_nats": {loss}}}\n'
+            for step, loss in records
+        )
+    )
+    steps = [run.checkpoints / f"step-{step:08d}" for step in (1, 2, 3)]
+    for source, said in ((steps[0], "3.0000"), (steps[0] / "model", "3.0000"), (steps[1], "1.0000"),
+                         (run.folder, "1.0000")):  # fmt: skip
+        facts, _ = model_card.describe(source)
+        assert f"| validation loss (nats a token) | {said} |" in facts
+    facts, _ = model_card.describe(steps[2])
+    assert "stage `sft`" in facts
+    assert "Figures" not in facts
+    for source in (run.folder / "parent", run.folder / "base", tmp_path / "run2"):
+        assert model_card.describe(source) == ("", {"tags": ["foundling"]})
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -156,6 +208,38 @@ def test_a_system_message_of_the_template_goes_into_the_modelfile(
     tokenizer = Tokenizer.load(folder).with_template(source)
     assert template_of(tokenizer) == (FORMATS[0].go, "Be kind.")
     assert template_of(Tokenizer.load(folder).with_template("chatml")) == (FORMATS[0].go, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        (None, []),
+        ('{"do_sample": false, "temperature": 0.7}', ["temperature 0"]),
+        ('{"do_sample": true, "top_k": 64, "top_p": 0.95, "repetition_penalty": 1.05}',
+         ["top_k 64", "top_p 0.95", "repeat_penalty 1.05"]),
+        ('{"do_sample": true, "temperature": 0.6, "min_p": 0.1}', ["temperature 0.6", "min_p 0.1"]),
+    ],
+)  # fmt: skip
+def test_ollama_samples_as_the_model_asks(
+    folder: Path, given: str | None, lines: list[str]
+) -> None:
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if given:
+        (folder / "generation_config.json").write_text(given)
+    wrote = modelfile(folder, 64).splitlines()
+    assert wrote[wrote.index("PARAMETER num_ctx 64") + 1 :] == [f"PARAMETER {x}" for x in lines]
+
+
+def test_a_system_message_that_no_modelfile_holds_is_refused(folder: Path, tmp_path: Path) -> None:
+    source = (
+        "{% if messages[0]['role'] != 'system' %}"
+        '<|im_start|>system\nSay """x""".<|im_end|>\n{% endif %}'
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    Tokenizer.load(folder).with_template(source).save(folder)
+    with pytest.raises(ConfigError, match="which a Modelfile cannot"):
+        modelfile(folder, 64)
 
 
 def test_the_formats_write_what_is_known_of_them() -> None:
@@ -219,6 +303,51 @@ def test_a_model_of_the_hub_becomes_a_folder(
     with pytest.raises(ConfigError, match="exists already"):
         hub.import_hub(given, tmp_path / "out")
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_of_the_hub_only_the_model_is_taken(
+    folder: Path, tmp_path: Path, cached: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    others = {
+        "pytorch_model__bin": "pickle",
+        "modeling_x__py": "import os",
+        "consolidated__safetensors": "weights again",
+        "LICENSE": "terms",
+    }
+    given, names = cached("acme/tiny", **others), {path.name for path in folder.iterdir()}
+    hub.import_hub(given, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"LICENSE"}
+    export_folder(given, tmp_path / "again")
+    assert {path.name for path in (tmp_path / "again").iterdir()} == names | {
+        "LICENSE",
+        "README.md",
+    }
+
+
+def test_of_the_hub_the_files_of_the_index_are_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but what the index names: no second copy of the weights."""
+    import huggingface_hub
+
+    asked: list[str] = []
+    shards = tmp_path / "shards"
+    interchange.save(interchange.load(folder), shards, shard_bytes=4000)
+
+    def answer(name: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.extend(allow_patterns)
+        return str(shards)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", answer)
+    hub.download("hub:acme/tiny")
+    weights = [path.name for path in sorted(shards.glob("*.safetensors"))]
+    assert len(weights) > 1
+    wanted = [*weights, "adapter.safetensors"]
+    assert sorted(name for name in asked if name.endswith(".safetensors")) == sorted(wanted)
 
 
 def test_options_that_do_nothing_are_refused(
