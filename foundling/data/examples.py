@@ -38,7 +38,8 @@ class LengthReport:
     num_read: int = 0
     num_kept: int = 0
     num_examples: int = 0  # more than are kept where some are several examples
-    dropped: list[str] = field(default_factory=list)  # the rows that are too long
+    dropped: list[str] = field(default_factory=list)  # the rows, or examples, that are too long
+    left_out: list[str] = field(default_factory=list)  # of these, examples of rows that are kept
     faults: list[SourceError] = field(default_factory=list)  # of rows that cannot be rendered
     unlearned: list[str] = field(default_factory=list)  # the rows whose learned answers weigh 0
     spelled: Counter[str] = field(default_factory=Counter)  # special tokens, and by how many rows
@@ -72,16 +73,28 @@ class LengthReport:
     def _bound(self) -> str:
         return f" of at most {self.max_length:,}" if self.max_length < UNBOUNDED else ""
 
+    @property
+    def _rows_dropped(self) -> list[str]:
+        """The rows of which nothing is short enough."""
+        examples = set(self.left_out)
+        return [where for where in self.dropped if where not in examples]
+
     def lines(self) -> list[str]:
         """The report for people."""
         lines = [
-            f"{self.num_kept:,} of {self.num_read:,} {self.noun} kept; the longest has "
+            f"{self.num_kept:,} of {_count(self.num_read, self.noun)} kept; the longest has "
             f"{self.longest:,} tokens" + self._bound
         ]
-        if self.num_examples > self.num_kept:
+        if self.num_examples + len(self.left_out) > self.num_kept:
             lines.append(
-                f"{self.num_kept:,} {self.noun} became {self.num_examples:,} examples, because the "
+                f"{_count(self.num_kept, self.noun)} became "
+                f"{_count(self.num_examples + len(self.left_out), 'examples')}, because the "
                 "template renders history differently"
+            )
+        if self.left_out:
+            lines.append(
+                f"left out {_count(len(self.left_out), 'examples')} of them: too long, first "
+                f"{self.left_out[0]}"
             )
         if self.faults:
             lines.append(
@@ -95,12 +108,12 @@ class LengthReport:
         if self.spelled:
             named = ", ".join(f"{name} ({count:,})" for name, count in self.spelled.most_common(5))
             lines.append(f"special tokens that rows spell stay text: {named}")
-        if self.dropped:
-            lines.append(f"dropped {len(self.dropped):,}: too long, first {self.dropped[0]}")
+        if rows := self._rows_dropped:
+            lines.append(f"dropped {len(rows):,}: too long, first {rows[0]}")
         if self.prompts_cut:
-            left_out = f", {self.answers_left_out:,} earlier answers with them"
+            left_out = f", {_count(self.answers_left_out, 'earlier answers')} with them"
             lines.append(
-                f"cut {self.prompts_cut:,} prompts at the front"
+                f"cut {_count(self.prompts_cut, 'prompts')} at the front"
                 + (left_out if self.answers_left_out else "")
             )
         return lines
@@ -112,13 +125,19 @@ class LengthReport:
             "read": self.num_read,
             "kept": self.num_kept,
             "examples": self.num_examples,
-            "dropped": len(self.dropped),
+            "dropped": len(self._rows_dropped),
+            "examples_left_out": len(self.left_out),
             "cannot_be_rendered": len(self.faults),
             "weight_0": len(self.unlearned),
             "prompts_cut": self.prompts_cut,
             "answers_left_out": self.answers_left_out,
             "longest": self.longest,
         }
+
+
+def _count(number: int, things: str) -> str:
+    """The number with what is counted: "1 example", "2 examples"."""
+    return f"{number:,} {things if number != 1 else things.removesuffix('s')}"
 
 
 @dataclass(frozen=True)
@@ -173,14 +192,14 @@ class Examples:
             try:
                 if isinstance(found, SourceError):
                     raise found
-                some = _fitting(given, found, rendering, on_long, report)
+                fitting = _fitting(given, found, rendering, on_long, report)
             except SourceError as error:
                 if on_error == "stop":
                     raise
                 report.faults.append(error)
                 continue
-            report.num_kept += bool(some)
-            kept += some
+            report.num_kept += bool(fitting)
+            kept += fitting
         report.num_examples = len(kept)
         report.spelled = rendering.spelled(given.messages for given in conversations)
         if not kept:
@@ -260,7 +279,8 @@ def _fitting(
             raise SourceError("not learned", f"{given.where}: no token of it would be learned.")
         report.unlearned.append(given.where)
         return []
-    fitting = []
+    fitting: list[tuple[str, Rendered]] = []
+    long = []
     for one, rendered in examples_of(given, found):
         report.longest = max(report.longest, len(rendered.tokens))
         short: Rendered | None = rendered
@@ -268,9 +288,11 @@ def _fitting(
             alone = rendering if len(found) == 1 else replace(rendering, learn="last")
             short = _shortened(one, rendered, alone, on_long, report)
         if short is None:
-            report.dropped.append(one.where)
+            long.append(one.where)
         else:
             fitting.append((one.where, short))
+    report.dropped += long if fitting else [given.where]
+    report.left_out += long if fitting else []
     return fitting
 
 

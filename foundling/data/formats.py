@@ -80,7 +80,7 @@ class Format:
             if own is None:
                 yield name
             elif own != "tools" and isinstance(value, list):
-                yield from (f"{name}[].{key}" for key in unread_keys(value))
+                yield from (f"{name}[].{key}" for key in sorted(unread_keys(value)))
 
     def fits(self, columns: Collection[str], *, exactly: bool = False) -> bool:
         """Whether such columns can be read, `exactly`: by no other names of them."""

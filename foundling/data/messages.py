@@ -44,8 +44,11 @@ _REASONING = ("reasoning_content", "reasoning", "thinking")
 WEIGHTS = ("weight", "train", "trainable")
 """0 or false: not learned from."""
 _SAYING = frozenset(("role", "content", "from", "value"))
-_READ = _SAYING.union(("name", "tool_call_id"), _CALLS, _REASONING, WEIGHTS)
-EMPTY: tuple[Any, ...] = (None, "", [], {}, "[]", "null", False)
+_READ = _SAYING.union(_CALLS, _REASONING, WEIGHTS)
+_READ_OF_TOOLS = _READ.union(("name", "tool_call_id"))
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+EMPTY: tuple[Any, ...] = (*_NOTHING, "[]", "null", False)
+"""What stands in a column of calls, tools or images where there are none."""
 
 
 def refuse_unread(values: Values, names: frozenset[str] = _UNREAD_OF_ROW, where: str = "") -> None:
@@ -70,10 +73,16 @@ def unread_keys(items: Iterable[Any]) -> set[str]:
     """What the messages of a list hold that is not read."""
     found = set[str]()
     for item in items:
-        if isinstance(item, dict) and not item.keys() <= _READ:
-            others = (key for key in item if key.lower() not in _READ)
-            found.update(key for key in others if item[key] not in EMPTY)
+        if isinstance(item, dict) and not item.keys() <= _SAYING:
+            read = _READ_OF_TOOLS if _role_of(item) == "tool" else _READ
+            others = (key for key in item if key.lower() not in read)
+            found.update(key for key in others if item[key] not in _NOTHING)
     return found
+
+
+def _role_of(item: Values) -> Role | None:
+    """The role of a message, if it is one that is known."""
+    return _ROLES.get(str(item.get("from", item.get("role"))).lower())
 
 
 def unweighted(messages: Conversation) -> Conversation:

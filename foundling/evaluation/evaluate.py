@@ -151,6 +151,7 @@ def _subject(scorer: ModelScorer, setting: EvaluateConfig) -> Subject:
         fingerprint=scorer.fingerprint,
         chats=scorer.chats,
         template=scorer.template_name,
+        today=scorer.today,
         begin_mark=scorer.begin_mark,
         village=setting.asks_village,
         rung=str(model.spec["rung"]),

@@ -58,7 +58,8 @@ class FoundlingLM(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
     ) -> "FoundlingLM":
-        """From `pretrained` and, if given, `device`, `precision`, `chats`, `begin_mark`.
+        """From `pretrained` and, if given, `device`, `precision`, `chats`, `begin_mark`,
+        `template`.
 
         lm-eval always gives batch sizes; passes are cut by tokens here, so they have no say.
 
@@ -69,7 +70,7 @@ class FoundlingLM(TemplateLM):
         given = {**arg_dict, **more}
         for name in ("batch_size", "max_batch_size"):
             given.pop(name, None)
-        allowed = ("pretrained", "device", "precision", "chats", "begin_mark")
+        allowed = ("pretrained", "device", "precision", "chats", "begin_mark", "template")
         unknown = sorted(set(given) - set(allowed))
         if unknown or "pretrained" not in given:
             wrong = f"{unknown[0]}: no such argument" if unknown else "no model is given"

@@ -23,6 +23,7 @@ from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import fingerprint
 from foundling.runs.run import Run, find_model, is_run, load_model
 from foundling.text.chat import Message, render_prompt
+from foundling.text.template import TODAY
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -91,9 +92,11 @@ class ModelScorer:
             if not after:
                 raise ConfigError(f"{before[-60:]!r}: its continuation is empty.")
         wholes = self.tokenizer.encode_batch([before + after for before, after in plain])
-        fronts = self.tokenizer.encode_batch([before for before, _ in plain])
+        before_ids = self.tokenizer.encode_batch([before for before, _ in plain])
         result: list[TokenPair] = []
-        for (prompt, _), (_, after), whole, front in zip(pairs, plain, wholes, fronts, strict=True):
+        for (prompt, _), (_, after), whole, front in zip(
+            pairs, plain, wholes, before_ids, strict=True
+        ):
             if isinstance(prompt, Question) and self.chats:
                 result.append((self._turn(prompt), self.tokenizer.encode(after)))
             else:  # where one token holds the seam, nothing is left of the whole
@@ -112,6 +115,12 @@ class ModelScorer:
         """The chat template by which questions are asked; empty: they are asked in plain text."""
         template = self.tokenizer.template
         return template.name if self.chats and template is not None else ""
+
+    @property
+    def today(self) -> str:
+        """The date that the chat template writes, as YYYY-MM-DD; empty: it writes none."""
+        template = self.tokenizer.template
+        return str(template.options.get(TODAY, "")) if self.chats and template else ""
 
     @property
     def begin_mark(self) -> str:
@@ -146,8 +155,8 @@ class ModelScorer:
         sums, counts = np.zeros(window), np.zeros(window)
         at_once = max(1, READ_TOKENS // window)
         for first in range(0, len(starts), at_once):
-            some = starts[first : first + at_once]
-            for start, found in zip(some, self._windows(tokens, some, window), strict=True):
+            batch = starts[first : first + at_once]
+            for start, found in zip(batch, self._windows(tokens, batch, window), strict=True):
                 sums[: len(found)] += found
                 counts[: len(found)] += 1
                 new = 0 if start == 0 else window - stride
@@ -245,11 +254,12 @@ def load_scorer(
         template: the chat template, by name or as a file; None: the model's own.
 
     Raises:
-        ConfigError: there is no such model, device or precision, or it cannot chat.
+        ConfigError: there is no such model, device or precision, it cannot chat, or a template is
+            given to one that is not asked in turns.
     """
     folder = find_model(source)
     model, tokenizer = load_model(folder)
-    tokenizer = tokenizer.speaking(template)
+    tokenizer = tokenizer.speaking(template).dated()
     where = pick_device(device)
     number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:
@@ -260,12 +270,19 @@ def load_scorer(
                 f"{source}: a model folder with a chat template: asked in turns. If it was not "
                 "tuned on conversations, give --no-chat."
             )
+    if template is not None and not chats:
+        raise ConfigError(
+            f'{source}: template = "{template}": is of no use where questions are asked in plain '
+            "text; give --chat too, or leave out --template."
+        )
     how = (
         f"chats {chats} begin mark {begin_mark} precision {number} device {where.type} "
         f"version {VERSION}"
     )
     if template is not None and tokenizer.template is not None:
         how += f" template {tokenizer.template.source}"
+    if chats and tokenizer.template is not None and TODAY in tokenizer.template.options:
+        how += f" today {tokenizer.template.options[TODAY]}"
     return ModelScorer(
         model.to(where).eval(),
         tokenizer,

@@ -21,6 +21,8 @@ class Subject:
     """Whether questions are turns of a conversation, by the model's template."""
     template: str
     """The name of that template; empty where it asks in plain text."""
+    today: str
+    """The date that the template writes, as YYYY-MM-DD; empty where it writes none."""
     begin_mark: str
     """The mark that stands before a text; empty: none does."""
     village: bool

@@ -19,7 +19,6 @@ from foundling.runs.run import Run
 from foundling.stages.machine import Machine
 from foundling.stages.parent import FOLDER, Parent
 from foundling.stages.settings import TunedConfig
-from foundling.text.own_templates import ROLE_TOKENS
 from foundling.text.tokenizer import Tokenizer
 
 BASE = Path("../../..") / FOLDER
@@ -150,11 +149,13 @@ def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
 
 
 def unlearned_tokens(parent: Parent, tokenizer: Tokenizer) -> list[int]:
-    """The tokens that a parent has not learned yet: new ones, and those of turns it never read.
+    """The tokens that a parent has not learned yet: new ones, and those of a template new to it.
 
     A model that Foundling pretrained has the tokens of turns from the start, and no text with them.
     """
-    new = range(parent.tokenizer().vocab_size, tokenizer.vocab_size)
-    never = ROLE_TOKENS if parent.stage in (None, "pretrain") else ()
-    unread = (tokenizer.find(name) for name in never)
-    return sorted({*new, *(id for id in unread if id is not None)})
+    before = parent.tokenizer()
+    new = range(before.vocab_size, tokenizer.vocab_size)
+    never_read = parent.stage in (None, "pretrain") and before.is_own
+    is_known = tokenizer.template is None or before.brings(tokenizer.template)
+    unread = () if is_known and not never_read else tokenizer.template_ids
+    return sorted({*new, *unread})

@@ -3,18 +3,22 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from foundling.base.config import ConfigError, load_json
+from foundling.data.conversations import SourcedConversation
 from foundling.data.reading import read_conversations
+from foundling.data.rendering import Rendering
+from foundling.data.source_errors import SourceError
 from foundling.generation.sampling import Sampling
 from foundling.metrics.answers import measure_answers
 from foundling.metrics.continuations import sampled_continuations
 from foundling.models.batch import IGNORE, TokenBatch
-from foundling.text.chat import render_prompt
+from foundling.text.chat import Message, render_prompt
 
 if TYPE_CHECKING:
     from foundling.stages.job import Job
@@ -59,7 +63,7 @@ class ParentAnswers:
         job, settings = self.job, self.job.config.forgetting
         rows, _ = read_conversations(list(settings.prompts), blank_answers=True)
         rows = rows[: settings.num_prompts]
-        prompts = [render_prompt(row.prompt, job.tokenizer, tools=row.tools) for row in rows]
+        prompts = list(map(self._prompt, rows))
         for row, prompt in zip(rows, prompts, strict=True):
             if job.model.max_context is not None and len(prompt) >= job.model.max_context:
                 raise ConfigError(
@@ -83,6 +87,19 @@ class ParentAnswers:
                 text = job.tokenizer.decode(answer)
                 given.append({"text": text, "given": len(tokens) - len(answer), "tokens": tokens})
         return given
+
+    def _prompt(self, row: SourcedConversation) -> list[int]:
+        """The tokens before an answer, in the style in which the run learns."""
+        job, data = self.job, self.job.config.data
+        if data.style == "chat":
+            return render_prompt(row.prompt, job.tokenizer, tools=row.tools)
+        rendering = Rendering(job.tokenizer, data.style, special_tokens=data.special_tokens)
+        answered = replace(row, messages=(*row.prompt, Message("assistant", "Yes.")))
+        try:
+            rendered = rendering.again(answered)
+        except SourceError as error:
+            raise ConfigError(f"forgetting.prompts: {error}") from None
+        return rendered.tokens[: rendered.learned.index(True)]
 
     def batches(self) -> list[TokenBatch]:
         """One row for each answer, whose tokens are the targets."""

@@ -257,9 +257,11 @@ class Tokenizer(Vocabulary):
                 names[name] = id
         return Controls(self._json, names)
 
-    def _probe(self, *contents: str) -> str:
+    def _probe(self, *contents: str, system: str = "") -> str:
         """An exchange of these contents as the template writes it; empty where it cannot."""
-        pairs = zip(("user", "assistant", "user"), contents, strict=False)
+        pairs = [*zip(("user", "assistant", "user"), contents, strict=False)]
+        if system:
+            pairs.insert(0, ("system", system))
         turns = [{"role": role, "content": content} for role, content in pairs]
         if self.template is None:
             return ""
@@ -272,6 +274,29 @@ class Tokenizer(Vocabulary):
         """Added tokens around turns, also where nothing says that they are special."""
         text = self._probe("A question?", "An answer.", "A question?")
         return turn_tokens(text, [token["content"] for token in self._json["added_tokens"]])
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is one that Foundling trained, with the tokens of its own template."""
+        return all(self.find(name) == id for id, name in enumerate(SPECIAL_TOKENS))
+
+    def brings(self, template: ChatTemplate) -> bool:
+        """Whether it comes with this chat template, whatever its options."""
+        known = set(self._files.templates.values()) if self._files else set()
+        if self.template is not None:
+            known.add(self.template.source)
+        return template.source in known
+
+    @cached_property
+    def template_ids(self) -> list[int]:
+        """The special tokens that the chat template writes, but for the mark that begins a text."""
+        if self.template is None:
+            return []
+        exchange = ("question", "answer", "question")
+        written = (self._probe(*exchange), self._probe(*exchange, system="system"))
+        text = "\n".join((self.template.source, self.template.with_tools or "", *written))
+        found = {text[slice(*place)] for place in self.controls.found(text)} - {self.begin_name}
+        return sorted(map(self.special, found))
 
     @cached_property
     def end_of_turn(self) -> int | None:

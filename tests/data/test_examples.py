@@ -112,7 +112,7 @@ def test_too_long_is_an_error_or_dropped_and_counted() -> None:
         "dropped 2: too long, first rows.jsonl:abcdef/b",
     ]
     _, report = Examples.make(conversations, TOKENIZER, max_length=8, on_long="truncate_prompt")
-    assert report.lines()[2] == "cut 1 prompts at the front"
+    assert report.lines()[2] == "cut 1 prompt at the front"
     assert report.values()["prompts_cut"] == 1
     with pytest.raises(ConfigError, match="max_length = 4: none of 3 conversations fits"):
         Examples.make(conversations, TOKENIZER, max_length=4, on_long="drop")

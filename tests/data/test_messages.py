@@ -262,9 +262,24 @@ def test_what_is_no_text_is_found_everywhere(tmp_path: Path, text: str) -> None:
 
 def test_keys_that_are_not_read_are_named(tmp_path: Path) -> None:
     turns = [said("user", "a", id=7, name="Ann"), said("assistant", "b", refusal=None)]
-    assert unread_keys(turns) == {"id"}
+    assert unread_keys(turns) == {"id", "name"}
     _, report = read_conversations([file_of(tmp_path, {"messages": turns, "source": "x"})])
-    assert report.ignored_columns == ["messages[].id", "source"]
+    assert report.ignored_columns == ["messages[].id", "messages[].name", "source"]
+
+
+def test_a_key_is_named_whatever_it_says_unless_it_is_empty() -> None:
+    for value in (False, 0, "null", "[]", "no"):
+        assert unread_keys([{"from": "gpt", "value": "A", "loss": value}]) == {"loss"}
+    for value in (None, "", [], {}):
+        assert not unread_keys([{"from": "gpt", "value": "A", "loss": value}])
+
+
+def test_names_and_ids_of_calls_are_read_of_tools_alone() -> None:
+    more = {"name": "weather", "tool_call_id": "c1"}
+    assert not unread_keys([said("tool", "rain", **more)])
+    assert not unread_keys([{"from": "observation", "value": "rain", **more}])
+    for role in ("system", "user", "assistant"):
+        assert unread_keys([said(role, "rain", **more)]) == {"name", "tool_call_id"}
 
 
 def test_the_gaps_of_a_table_are_no_values(tmp_path: Path) -> None:

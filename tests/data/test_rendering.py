@@ -88,6 +88,27 @@ def test_a_chat_that_spells_a_special_token_says_so() -> None:
     assert len(report.lines()) == 1
 
 
+def test_answers_that_are_too_long_are_left_out_of_a_conversation_that_is_kept() -> None:
+    whole, _ = Examples.make([thinking(1, 1)], FORGETFUL, max_length=99)
+    most = int(whole.lengths.max()) - 1
+    asked, said = Message("user", "a" * 9), Message("assistant", "b")
+    long = SourcedConversation("rows.jsonl:2", (asked, said, asked, said))
+    examples, report = Examples.make(
+        [thinking(1, 1), long], FORGETFUL, max_length=most, on_long="drop"
+    )
+    assert examples.where == ("rows.jsonl:1 (1 of 2)",)
+    assert report.lines()[0].startswith("1 of 2 conversations kept")
+    assert report.lines()[1:] == [
+        "1 conversation became 2 examples, because the template renders history differently",
+        "left out 1 example of them: too long, first rows.jsonl:1 (2 of 2)",
+        "dropped 1: too long, first rows.jsonl:2",
+    ]
+    values = report.values()
+    assert (values["kept"], values["dropped"], values["examples_left_out"]) == (1, 1, 1)
+    with pytest.raises(ConfigError, match="none of 1 conversations fits"):
+        Examples.make([thinking(1, 1)], FORGETFUL, max_length=3, on_long="drop")
+
+
 def test_what_cannot_be_rendered_stops_or_is_counted() -> None:
     good, odd = told("a", "b"), told("a", "z", where="rows.jsonl:2")
     with pytest.raises(ConfigError, match=r"rows\.jsonl:2: 'z' \(U\+007A\)"):

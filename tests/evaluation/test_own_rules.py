@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from foundling.models import interchange
 from foundling.text.tokenizer import Tokenizer
 
 pytest.importorskip("lm_eval")
+
+from foundling.evaluation.lm_eval_adapter import FoundlingLM
 
 MARK = "<first>"
 PAIRS = [
@@ -170,3 +173,41 @@ def test_questions_are_asked_by_the_models_own_template(
     assert not load_scorer(str(path), device="cpu").chats
     with pytest.raises(ConfigError, match="no chat template"):
         load_scorer(str(path), device="cpu", chats=True)
+
+
+class FirstDay(date):
+    day_of_month = 1
+
+    @classmethod
+    def today(cls) -> "FirstDay":
+        return cls(2026, 5, cls.day_of_month)
+
+
+class SecondDay(FirstDay):
+    day_of_month = 2
+
+
+def test_a_template_writes_the_date_of_the_start_which_answers_are_kept_under(
+    folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder("none")
+    (path / "chat_template.jinja").write_text("{{ strftime_now('%d %B') }}\n" + TEMPLATE)
+    keys = set()
+    for day, shown in ((FirstDay, "01 May"), (SecondDay, "02 May"), (SecondDay, "02 May")):
+        monkeypatch.setattr("foundling.text.tokenizer.date", day)
+        scorer = load_scorer(str(path), device="cpu")
+        assert scorer.shown(Question("Who?")).startswith(f"{shown}\n")
+        assert scorer.today == f"2026-05-{shown[:2]}"
+        keys.add(scorer.fingerprint)
+    assert len(keys) == 2
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    assert load_scorer(str(path), device="cpu").today == ""
+
+
+def test_a_template_that_would_not_be_used_is_refused(folder: Callable[[str], Path]) -> None:
+    path = folder("none")
+    (path / "chat_template.jinja").write_text(TEMPLATE)
+    with pytest.raises(ConfigError, match=r'template = "default": is of no use .* give --chat too'):
+        load_scorer(str(path), device="cpu", chats=False, template="default")
+    given = FoundlingLM.create_from_arg_string(f"pretrained={path},template=default,device=cpu")
+    assert given.scorer.template_name == "default"

@@ -70,8 +70,8 @@ class Made:
 
 def subject(name: str, place: int = 0) -> Subject:
     return Subject(
-        name, f"{place:064x}", place > 0, "chatml" if place else "", "<|begin|>", True,
-        "transformer", 30_000_000, 512,
+        name, f"{place:064x}", place > 0, "chatml" if place else "", "", "<|begin|>",
+        True, "transformer", 30_000_000, 512,
     )  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from foundling.base.config import load_toml, override
+from foundling.base.config import ConfigError, load_toml, override
 from foundling.models import interchange, rebuild, widened
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
@@ -94,21 +94,27 @@ TEMPLATE = (
 @pytest.fixture
 def chatty(base: Path, tmp_path: Path) -> Path:
     """A model of others that speaks a template of its own, with padded rows and two end ids."""
-    folder = shutil.copytree(base, tmp_path / "chatty")
+    folder, size = with_tokens(base, tmp_path / "chatty", ("<|turn|>", "<|over|>"), rows=13)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    ends = {"eos_token_id": [1, size + 1], "temperature": 0.5, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(ends))
+    return folder
+
+
+def with_tokens(base: Path, folder: Path, names: Sequence[str], rows: int) -> tuple[Path, int]:
+    """A copy whose vocabulary has these tokens, and with the padding so many rows; the first id."""
+    shutil.copytree(base, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     size = max(tokenizer["model"]["vocab"].values()) + 1
     size = max(size, 1 + max(token["id"] for token in tokenizer["added_tokens"]))
     like = tokenizer["added_tokens"][0]
-    names = ("<|turn|>", "<|over|>")
     tokenizer["added_tokens"] += [
         {**like, "content": name, "id": size + number} for number, name in enumerate(names)
     ]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    ends = {"eos_token_id": [1, size + 1], "temperature": 0.5, "do_sample": True}
-    (folder / "generation_config.json").write_text(json.dumps(ends))
-    interchange.save(widened(interchange.load(base), size + 13), folder, {"eos_token_id": [1]})
-    return folder
+    model = widened(interchange.load(base), size + rows)
+    interchange.save(model, folder, {"eos_token_id": [1]})
+    return folder, size
 
 
 def check_with_transformers(folder: Path, chatty: Path) -> None:
@@ -190,6 +196,31 @@ def test_adapters_learn_to_end_a_turn_with_a_new_token(
     )
 
 
+def test_adapters_learn_the_tokens_of_a_template_new_to_a_parent_that_has_them(
+    by_heart: Callable[..., Run], base: Path, tmp_path: Path
+) -> None:
+    names = ("<|im_start|>", "<|im_end|>")
+    parent, size = with_tokens(base, tmp_path / "parent", names, rows=4)
+    run = by_heart("run", f"parent={parent}", "adapter.rank=8", "data.template=chatml")
+    assert run.manifest["learned_tokens"] == [size, size + 1]
+    assert min(end_probabilities(run.folder)) > 0.5
+
+
+def test_adapters_leave_the_tokens_alone_that_a_parent_speaks_with(
+    by_heart: Callable[..., Run], base: Path, tmp_path: Path
+) -> None:
+    names = ("<|system|>", "<|user|>", "<|assistant|>", "<|end_of_turn|>")
+    parent, _ = with_tokens(base, tmp_path / "parent", names, rows=4)
+    (parent / "chat_template.jinja").write_text(
+        "{% for message in messages %}<|{{ message['role'] }}|>\n"
+        "{{ message['content'] }}<|end_of_turn|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    few = ("training.steps=2", "validation.every=2", "checkpoint.every=2")
+    run = by_heart("run", f"parent={parent}", *few, "adapter.rank=2")
+    assert run.manifest["learned_tokens"] == []
+
+
 def test_what_is_left_of_the_parents_own_answers_is_measured(
     by_heart: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -215,3 +246,22 @@ def test_what_is_left_of_the_parents_own_answers_is_measured(
             hidden = model.eval().hidden(torch.tensor([tokens[:-1]]))
             likeliest = model.logits(hidden)[0, given - 1 :].argmax(-1).tolist()
         assert tokens[given:] == likeliest
+
+
+def test_the_parent_answers_plain_prompts_where_plain_text_is_learned(
+    by_heart: Callable[..., Run], tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": "What of salt?", "completion": "unread"}) + "\n")
+    plain = ('data.style="plain"', f'forgetting.prompts=["{file}"]', "forgetting.answer_tokens=3")
+    few = ("training.steps=1", "validation.every=1", "checkpoint.every=1")
+    run = by_heart("run", *plain, *few)
+    (answer,) = json.loads((run.folder / "parent_answers.json").read_text())["answers"]
+    tokenizer = load_model(run.folder)[1]
+    asked = [*tokenizer.begin_ids, *tokenizer.encode("What of salt?")]
+    assert answer["tokens"][: answer["given"]] == asked
+
+    turns = [{"role": role, "content": "hm"} for role in ("system", "user", "assistant")]
+    file.write_text(json.dumps({"messages": turns}) + "\n")
+    with pytest.raises(ConfigError, match=r"forgetting\.prompts: .*:1: .*takes one prompt"):
+        by_heart("refused", *plain, *few)
