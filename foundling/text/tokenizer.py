@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
 from foundling.text.controls import Controls
-from foundling.text.own_templates import BEGIN_OF_TEXT, END_OF_TEXT, PAD
+from foundling.text.own_templates import BEGIN_OF_TEXT, END_OF_TEXT, PAD, SPECIAL_TOKENS
 from foundling.text.own_vocabularies import (
     beginning,
     collect_characters,
