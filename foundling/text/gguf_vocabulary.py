@@ -156,7 +156,7 @@ def _marks(tokenizer: Tokenizer, unknown: str | None) -> dict[str, Any]:
         if name is not None:
             found[MARKS[mark]] = tokenizer.special(name)
     template = tokenizer.template
-    source = template.saved if template else ""
+    source = template.saved["default"] if template else ""
     # llama.cpp would else take the first well-known name for the end of a turn.
     ends = [id for id in tokenizer.stop_ids if id != tokenizer.end_of_text]
     ends.sort(key=lambda id: tokenizer.name_of(id) not in source)

@@ -40,9 +40,10 @@ class ChatTemplate:
     """The source for conversations with tools, where it is another one."""
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.options) - self.variables - {TODAY})
+        free = self.variables - _GIVEN
+        unknown = sorted(set(self.options) - free - {TODAY})
         if unknown:
-            known = ", ".join(sorted(self.variables - _GIVEN)) or "none"
+            known = ", ".join(sorted(free)) or "none"
             raise ConfigError(
                 f'template_options.{unknown[0]}: the chat template "{self.name}" reads no such '
                 f"variable; it reads: {known}."
@@ -65,10 +66,15 @@ class ChatTemplate:
         return "strftime_now" in self.variables and TODAY not in self.options
 
     @property
-    def saved(self) -> str:
-        """The source for other readers, in which the options are the defaults of its variables."""
+    def saved(self) -> dict[str, str]:
+        """The sources for other readers, by their names in a folder.
+
+        The options are the defaults of their variables.
+        """
         names = sorted(set(self.options) - {TODAY})
-        return "".join(map(self._default, names)) + self.source
+        options = "".join(map(self._default, names))
+        sources = {"default": self.source, TOOL_USE: self.with_tools}
+        return {name: options + source for name, source in sources.items() if source is not None}
 
     def _default(self, name: str) -> str:
         value = _literal(self.options[name])
@@ -230,4 +236,6 @@ def _parsed(parse: Callable[[], Any], name: str) -> Any:
     try:
         return parse()
     except TemplateError as error:
-        raise ConfigError(f'the chat template "{name}" is no jinja template: {error}') from None
+        raise ConfigError(
+            f'the chat template "{name}" is not a valid Jinja template: {error}'
+        ) from None

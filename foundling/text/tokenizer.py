@@ -99,7 +99,7 @@ class Tokenizer(Vocabulary):
         if files is None:
             text = self._backend.to_str(pretty=True) + "\n"
             files = TokenizerFiles(Path(TOKENIZER), {TOKENIZER: text.encode()})
-        changed: dict[str, bytes] = {}
+        changed: dict[str, bytes | None] = {}
         if SETTINGS not in files.contents:
             marks = (self.begin_name, self.end_name, self.pad_name)
             changed[SETTINGS] = settings_of(*marks, begins=bool(self.begin_ids))
@@ -110,8 +110,8 @@ class Tokenizer(Vocabulary):
         if self.begin_ids and self._beginning and files.post_processor is None:
             changed |= files.with_post_processor(self._beginning, changed.get(TOKENIZER))
         template = self.template
-        if template is not None and template.saved != files.templates.get("default"):
-            changed |= files.with_template(template.saved, changed.get(SETTINGS))
+        if template is not None:
+            changed |= files.with_templates(template.saved, changed.get(SETTINGS))
         changed |= files.with_ends(self.stop_ids)
         files.write(Path(folder), changed)
 

@@ -167,9 +167,11 @@ class TokenizerFiles:
                 found += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
         return found
 
-    def write(self, folder: Path, changed: Mapping[str, bytes]) -> None:
-        """Write all files, some with other contents."""
+    def write(self, folder: Path, changed: Mapping[str, bytes | None]) -> None:
+        """Write all files, some with other contents, but for those that are None."""
         for name, content in {**self.contents, **changed}.items():
+            if content is None:
+                continue
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
 
@@ -194,20 +196,35 @@ class TokenizerFiles:
         content = self.contents[TOKENIZER] if tokenizer is None else tokenizer
         return {TOKENIZER: as_json({**_object(self.source, content), "post_processor": processor})}
 
-    def with_template(self, source: str, settings: bytes | None) -> dict[str, bytes]:
-        """The files that change with another chat template: it stands where the first one did.
+    def with_templates(
+        self, sources: Mapping[str, str], settings: bytes | None
+    ) -> dict[str, bytes | None]:
+        """The files that change with other chat templates; None: this file is no longer there.
+
+        They stand where the first ones did. Those of other names stay, but not one for tools that
+        the others come without.
 
         Args:
+            sources: "default", and the one for tools where it is another.
             settings: what tokenizer_config.json has become, if another.
         """
-        changed = {}
-        if TEMPLATE in self.contents:
-            changed[TEMPLATE] = source.encode()
+        kept = {name: source for name, source in self.templates.items() if name != TOOL_USE}
+        new = {**kept, **sources}
+        if new == self.templates:
+            return {}
+        files = {name: _template_file(name) for name in {*self.templates, *new}}
+        in_files = any(file in self.contents for file in files.values())
+        changed: dict[str, bytes | None] = {}
+        for name in files if in_files else ():
+            if new.get(name) != self.templates.get(name):
+                changed[files[name]] = new[name].encode() if name in new else None
         values = self._json(SETTINGS)
         if settings is not None:
             values = _object(self.source.with_name(SETTINGS), settings)
-        if TEMPLATE not in self.contents or "chat_template" in values:
-            changed[SETTINGS] = as_json({**values, "chat_template": source})
+        if not in_files or "chat_template" in values:
+            named = [{"name": name, "template": source} for name, source in new.items()]
+            given = named if len(new) > 1 else new["default"]
+            changed[SETTINGS] = as_json({**values, "chat_template": given})
         return changed
 
     def with_ends(self, ids: Sequence[int]) -> dict[str, bytes]:
@@ -223,6 +240,10 @@ class TokenizerFiles:
 
     def _json(self, name: str) -> dict[str, Any]:
         return _object(self.source.with_name(name), self.contents.get(name, b"{}"))
+
+
+def _template_file(name: str) -> str:
+    return TEMPLATE if name == "default" else f"{TEMPLATES}/{name}.jinja"
 
 
 def settings_of(begin: str | None, end: str, pad: str | None, *, begins: bool) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_templates import FAMILIES, write
+from chat_templates import FAMILIES, THINKING, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -338,6 +338,9 @@ def test_a_date_can_be_fixed(families: dict[str, Pair]) -> None:
         tokenizer.with_template("default", today="soon")
     with pytest.raises(ConfigError, match=r"template_options.enable_thinking: .* reads no such"):
         tokenizer.with_template("default", enable_thinking=False)
+    for name in ("messages", "add_generation_prompt", "tools"):
+        with pytest.raises(ConfigError, match=f"template_options.{name}: .* reads no such"):
+            families["thinking"][0].with_template("default", **{name: []})
 
 
 def test_a_folder_may_hold_several_templates(tmp_path: Path) -> None:
@@ -359,7 +362,7 @@ def test_a_folder_may_hold_several_templates(tmp_path: Path) -> None:
     assert own.decode(render_prompt((Message("user", "cat"),), own)) == "<cat>"
     with pytest.raises(ConfigError, match=r"no such chat template or file .*Did you mean \"loud\""):
         tokenizer.with_template("lou")
-    with pytest.raises(ConfigError, match='template "given" is no jinja template'):
+    with pytest.raises(ConfigError, match='template "given" is not a valid Jinja template'):
         tokenizer.with_template("{% if %}")
     with pytest.raises(ConfigError, match="ends the answer with no special token"):
         render(
@@ -454,6 +457,45 @@ def test_options_are_kept_with_the_template(families: dict[str, Pair], tmp_path:
     assert asked == theirs(oracle, messages, add_generation_prompt=True)
     again = Tokenizer.load(tmp_path).with_template("default", enable_thinking=True)
     assert render_prompt(messages, again) == render_prompt(messages, families["thinking"][0])
+
+
+NAMED = {"default": THINKING, "tool_use": THINKING + "{{ '' }}", "loud": "{{ messages|upper }}"}
+
+
+@pytest.mark.parametrize("form", ["list", "mapping", "files"])
+def test_templates_of_other_names_stay_where_one_changes(tmp_path: Path, form: str) -> None:
+    folder = write(tmp_path / "model", FAMILIES["thinking"])
+    if form == "files":
+        (folder / "additional_chat_templates").mkdir()
+        for name in ("tool_use", "loud"):
+            (folder / f"additional_chat_templates/{name}.jinja").write_text(NAMED[name])
+    else:
+        (folder / "chat_template.jinja").unlink()
+        values = json.loads((folder / "tokenizer_config.json").read_text())
+        named = [{"name": name, "template": source} for name, source in NAMED.items()]
+        values["chat_template"] = named if form == "list" else NAMED
+        (folder / "tokenizer_config.json").write_text(json.dumps(values))
+    parent = Tokenizer.load(folder)
+    messages = (Message("user", "a"),)
+    asked = render_prompt(messages, parent, tools=TOOLS)
+    silent = parent.with_template("default", enable_thinking=False)
+    silent.save(tmp_path / "saved")
+    again, oracle = (
+        Tokenizer.load(tmp_path / "saved"),
+        AutoTokenizer.from_pretrained(tmp_path / "saved"),
+    )
+    for tools in ((), TOOLS):
+        closed = render_prompt(messages, silent, tools=tools)
+        assert closed == render_prompt(messages, again, tools=tools)
+        given = {"tools": list(tools) or None, "add_generation_prompt": True}
+        assert closed == theirs(oracle, messages, **given)
+    assert closed != asked
+    assert again.with_template("loud").template is not None
+    parent.with_template("chatml").save(tmp_path / "other")
+    other = Tokenizer.load(tmp_path / "other")
+    assert other.with_template("loud").template is not None
+    with pytest.raises(ConfigError, match="takes no tools"):
+        render_prompt(messages, other, tools=TOOLS)
 
 
 def test_a_batch_may_hold_every_noncharacter(families: dict[str, Pair]) -> None:
