@@ -11,6 +11,7 @@ from torch import Tensor
 from foundling.base.precision import autocast
 from foundling.models.batch import TokenBatch
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import head_of
 from foundling.objectives.losses import linear_cross_entropy
 
 
@@ -65,7 +66,7 @@ def measure(
                 hidden = model.hidden(moved.tokens, moved.view)
                 _, rows, _ = linear_cross_entropy(
                     hidden.flatten(0, 1),
-                    model.unembed.weight,
+                    head_of(model),
                     targets.flatten(),
                     softcap=model.logit_softcap,
                 )

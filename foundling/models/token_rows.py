@@ -1,7 +1,7 @@
 """Rows of the embedding and of the head that learn while all others stay as they are."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,18 @@ from foundling.models.language_model import LanguageModel
 SPREAD = 0.1
 """Of a new row around the mean of the known ones, as a share of theirs: distinct from each other,
 and near enough to the mean that a new token takes next to nothing of the others' probability."""
+
+
+class Head(NamedTuple):
+    """The matrix that scores tokens, and rows in place of some of its own."""
+
+    matrix: Float[Tensor, "vocab dim"]
+    ids: Int[Tensor, " tokens"] | None = None
+    rows: Float[Tensor, "tokens dim"] | None = None
+
+    def to(self, dtype: torch.dtype) -> "Head":
+        rows = None if self.rows is None else self.rows.to(dtype)
+        return Head(self.matrix.to(dtype), self.ids, rows)
 
 
 class TokenRows(nn.Module):
@@ -96,6 +108,17 @@ def learn_rows(model: LanguageModel, tokens: Sequence[int], *, head: bool = True
         model.unembed = HeadWithRows(unembed, learned)
     elif head:
         model.unembed = HeadWithRows(unembed, TokenRows(ids.clone(), unembed.detach()[ids].float()))
+
+
+def head_of(model: LanguageModel) -> Head:
+    """What the losses score tokens with: learned rows beside the frozen matrix, not in it.
+
+    So no copy of the matrix is made, and no gradient of all of it.
+    """
+    head = model.unembed
+    if isinstance(head, HeadWithRows) and head.learned.enabled:
+        return Head(head.frozen, head.learned.ids, head.learned.rows)
+    return Head(head.weight)
 
 
 def rows_of(model: nn.Module) -> dict[str, TokenRows]:

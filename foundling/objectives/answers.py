@@ -6,6 +6,7 @@ from torch import Tensor
 
 from foundling.models.batch import IGNORE, PreferenceBatch
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import head_of
 from foundling.objectives.losses import anchored_cross_entropy, linear_log_probs
 
 Answers = Float[Tensor, "batch pairs 2"]
@@ -17,11 +18,11 @@ def answer_log_probs(model: LanguageModel, batch: PreferenceBatch) -> tuple[Answ
 
     The entropy comes for nothing where no gradient is wanted, and is None elsewhere.
     """
-    hidden, weight = model.at(batch.tokens, batch.view, batch.indices), model.unembed.weight
+    hidden, head = model.at(batch.tokens, batch.view, batch.indices), head_of(model)
     targets, cap = supervised_targets(batch), model.logit_softcap
     if torch.is_grad_enabled():
-        return summed(batch, linear_log_probs(hidden, weight, targets, softcap=cap)), None
-    loss = anchored_cross_entropy(hidden, weight, targets, softcap=cap)
+        return summed(batch, linear_log_probs(hidden, head, targets, softcap=cap)), None
+    loss = anchored_cross_entropy(hidden, head, targets, softcap=cap)
     return summed(batch, -loss.cross_entropy), loss.entropy.sum()
 
 

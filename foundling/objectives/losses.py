@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foundling.models.batch import IGNORE
+from foundling.models.token_rows import Head
 
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32, near a core's share of cache."""
@@ -29,7 +30,7 @@ class AnchoredLoss(NamedTuple):
 
 def linear_cross_entropy(
     hidden: Float[Tensor, "rows dim"],
-    weight: Float[Tensor, "vocab dim"],
+    weight: Float[Tensor, "vocab dim"] | Head,
     targets: Int[Tensor, " rows"],
     *,
     z_loss: float = 0.0,
@@ -44,18 +45,20 @@ def linear_cross_entropy(
     chunk by chunk, so that at most `chunk_rows × vocab` logits exist at any time. The products run
     in autocast's precision, the softmax and all sums in fp32 at least.
 
-    With a `softcap` c the logits l are c · tanh(l / c) instead, in all of these functions.
+    A frozen weight costs no gradient, and of a `Head` with learned rows these alone get one. With a
+    `softcap` c the logits l are c · tanh(l / c) instead, in all of these functions.
 
     Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss); Gemma 2, section 2 (soft-capping).
     """
-    chunk, terms = chunk_rows or rows_of_a_chunk(weight), _Terms(z_loss, softcap=softcap)
-    total, rows, lse, _, _ = _apply(hidden, weight, targets, terms, chunk, compiled)
+    head, terms = _head(weight), _Terms(z_loss, softcap=softcap)
+    chunk = chunk_rows or rows_of_a_chunk(head)
+    total, rows, lse, _, _ = _apply(hidden, head, targets, terms, chunk, compiled)
     return total, rows, lse
 
 
 def anchored_cross_entropy(
     hidden: Float[Tensor, "rows dim"],
-    weight: Float[Tensor, "vocab dim"],
+    weight: Float[Tensor, "vocab dim"] | Head,
     targets: Int[Tensor, " rows"],
     *,
     reference_hidden: Float[Tensor, "rows reference_dim"] | None = None,
@@ -74,28 +77,29 @@ def anchored_cross_entropy(
     ANCHOR has the KL alone. At strength 0 the reference only measures the KL: loss and gradients
     are bit for bit those without one.
     """
-    chunk = chunk_rows or rows_of_a_chunk(weight)
+    head = _head(weight)
+    chunk = chunk_rows or rows_of_a_chunk(head)
     plain = _Terms(entropy=True, softcap=softcap)
     if reference_hidden is None or reference_weight is None:
         if strength or reference_hidden is not None or reference_weight is not None:
             raise ValueError("an anchor needs the reference's hidden vectors and its weight.")
-        total, rows, _, kl, entropy = _apply(hidden, weight, targets, plain, chunk, compiled)
+        total, rows, _, kl, entropy = _apply(hidden, head, targets, plain, chunk, compiled)
         return AnchoredLoss(total, rows, kl, entropy)
     anchor = (reference_hidden.detach(), reference_weight.detach())
     if strength:
         terms = _Terms(0.0, True, strength, anchor, softcap)
-        total, rows, _, kl, entropy = _apply(hidden, weight, targets, terms, chunk, compiled)
+        total, rows, _, kl, entropy = _apply(hidden, head, targets, terms, chunk, compiled)
         return AnchoredLoss(total, rows, kl, entropy)
-    total, rows, _, _, entropy = _apply(hidden, weight, targets, plain, chunk, compiled)
+    total, rows, _, _, entropy = _apply(hidden, head, targets, plain, chunk, compiled)
     with torch.no_grad():
         measured = _Terms(anchor=anchor, softcap=softcap)
-        _, _, _, kl, _ = _apply(hidden, weight, targets, measured, chunk, compiled)
+        _, _, _, kl, _ = _apply(hidden, head, targets, measured, chunk, compiled)
     return AnchoredLoss(total, rows, kl, entropy)
 
 
 def linear_log_probs(
     hidden: Float[Tensor, "rows dim"],
-    weight: Float[Tensor, "vocab dim"],
+    weight: Float[Tensor, "vocab dim"] | Head,
     targets: Int[Tensor, " rows"],
     chunk_rows: int | None = None,
     softcap: float | None = None,
@@ -106,18 +110,23 @@ def linear_log_probs(
     gradient counts is known only when the loss is. At most `chunk_rows × vocab` exist at a time.
     The products run in autocast's precision, the softmax in fp32 at least.
     """
-    chunk = chunk_rows or rows_of_a_chunk(weight)
-    result: Tensor = _LogProbs.apply(hidden, weight, targets, chunk, softcap)  # type: ignore[no-untyped-call]
+    head = _head(weight)
+    chunk = chunk_rows or rows_of_a_chunk(head)
+    result: Tensor = _LogProbs.apply(hidden, *head, targets, chunk, softcap)  # type: ignore[no-untyped-call]
     return result
 
 
-def rows_of_a_chunk(weight: Tensor) -> int:
+def _head(weight: Tensor | Head) -> Head:
+    return weight if isinstance(weight, Head) else Head(weight)
+
+
+def rows_of_a_chunk(head: Head) -> int:
     """As many rows as CHUNK_LOGITS holds, but enough that a product is worth reading the weight.
 
     Measured, 524 targets, vocabulary 49,152, width 576, bf16: 0.9 s with 85 rows, 0.6 s with 256.
     """
-    fitting = CHUNK_LOGITS // len(weight)
-    return max(1, fitting, min(MIN_ROWS, 4 * CHUNK_LOGITS // len(weight)))
+    fitting = CHUNK_LOGITS // len(head.matrix)
+    return max(1, fitting, min(MIN_ROWS, 4 * CHUNK_LOGITS // len(head.matrix)))
 
 
 class _Terms(NamedTuple):
@@ -132,10 +141,10 @@ class _Terms(NamedTuple):
 
 
 def _apply(
-    hidden: Tensor, weight: Tensor, targets: Tensor, terms: _Terms, chunk_rows: int, compiled: bool
+    hidden: Tensor, head: Head, targets: Tensor, terms: _Terms, chunk_rows: int, compiled: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     result: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, terms, chunk_rows, compiled, torch.is_grad_enabled()
+        hidden, *head, targets, terms, chunk_rows, compiled, torch.is_grad_enabled()
     )
     return result
 
@@ -145,7 +154,9 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        weight: Tensor,
+        matrix: Tensor,
+        ids: Tensor | None,
+        learned: Tensor | None,
         targets: Tensor,
         terms: _Terms,
         chunk_rows: int,
@@ -153,27 +164,28 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_enabled: bool,
     ) -> tuple[Tensor, ...]:
         # In here torch says that gradients are off, whatever they are outside.
-        wants_weight = grad_enabled and weight.requires_grad
-        wants_gradient = wants_weight or (grad_enabled and hidden.requires_grad)
+        wants_gradient = grad_enabled and any(ctx.needs_input_grad)
+        wants_matrix = grad_enabled and ctx.needs_input_grad[1]
         device = hidden.device.type
         autocasts = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
         with torch.autocast(device, enabled=False):
-            cast = weight.to(dtype)
+            cast = Head(matrix, ids, learned).to(dtype)
             wide = torch.promote_types(dtype, torch.float32)
             columns = torch.zeros(4, len(hidden), dtype=wide, device=hidden.device).unbind()
             rows, lse, kl, _ = columns
             grad_hidden = torch.empty_like(hidden) if wants_gradient else None
-            grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+            grad_matrix = torch.zeros_like(matrix, dtype=wide) if wants_matrix else None
+            grad_learned = None if learned is None else torch.zeros_like(learned, dtype=wide)
             kernel = _compiled_chunk() if compiled else _chunk
-            reference, reference_weight = terms.anchor or (hidden, cast)
+            reference, reference_weight = terms.anchor or (hidden, cast.matrix)
             reference_weight = reference_weight.to(dtype)
             # A tensor: the kernel would be compiled anew for every number.
             strength = torch.full((), terms.strength, dtype=wide, device=hidden.device)
             for start in range(0, len(hidden), chunk_rows):
                 part = slice(start, start + chunk_rows)
                 anchor = (reference[part].to(dtype), reference_weight, strength)
-                *figures, to_hidden, to_weight = kernel(
+                *figures, to_hidden, to_matrix, to_learned = kernel(
                     hidden[part].to(dtype),
                     cast,
                     targets[part],
@@ -182,7 +194,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     anchor if terms.anchor else None,
                     terms.softcap,
                     wants_gradient,
-                    wants_weight,
+                    wants_matrix,
                 )
                 for column, figure in zip(columns, figures, strict=True):
                     if figure is not None:
@@ -190,54 +202,56 @@ class _ChunkedLoss(torch.autograd.Function):
                 if grad_hidden is not None:
                     assert to_hidden is not None
                     grad_hidden[part] = to_hidden
-                if grad_weight is not None:
-                    assert to_weight is not None
-                    grad_weight += to_weight
+                for gradient, more in ((grad_matrix, to_matrix), (grad_learned, to_learned)):
+                    if gradient is not None and more is not None:
+                        gradient += more
             total = rows.sum()
             if terms.z_loss:
                 total = total + terms.z_loss * (lse.square() * (targets >= 0)).sum()
             if terms.strength:
                 total = total + terms.strength * kl.sum()
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.save_for_backward(grad_hidden, grad_matrix, grad_learned)
         ctx.mark_non_differentiable(*columns)
         return total, *columns
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_matrix, grad_learned = ctx.saved_tensors
         scale = gradients[0]
-        weight = (grad_weight * scale) if ctx.needs_input_grad[1] else None
-        return (grad_hidden * scale).to(grad_hidden.dtype), weight, None, None, None, None, None
+        matrix = None if grad_matrix is None else grad_matrix * scale
+        learned = None if grad_learned is None else grad_learned * scale
+        return (grad_hidden * scale).to(grad_hidden.dtype), matrix, None, learned, *[None] * 5
 
 
 def _chunk(
     hidden: Tensor,
-    weight: Tensor,
+    head: Head,
     targets: Tensor,
     z_loss: float,
     wants_entropy: bool,
     anchor: tuple[Tensor, Tensor, Tensor] | None,
     softcap: float | None,
     wants_gradient: bool,
-    wants_weight: bool,
+    wants_matrix: bool,
 ) -> tuple[Tensor | None, ...]:
     """Each row's cross-entropy, logsumexp, KL and entropy, and the gradients of the chunk's loss.
 
-    What is not wanted is None. Computed in place: three times the chunk's logits, no more, and once
-    more for the slope of a soft-cap.
+    The gradients are those of the hidden vectors, the matrix and the learned rows. What is not
+    wanted is None. Computed in place: three times the chunk's logits, no more, and once more for
+    the slope of a soft-cap.
     """
     supervised = targets >= 0
     index = torch.where(supervised, targets, 0)[:, None]
-    logits = _logits(hidden, weight, softcap)
+    logits = _logits(hidden, head, softcap)
     slope = _slope(logits, softcap) if softcap is not None and wants_gradient else None
     lse = logits.logsumexp(dim=-1)
     rows = (lse - logits.gather(1, index)[:, 0]) * supervised
     if not (wants_gradient or wants_entropy or anchor):
-        return rows, lse, None, None, None, None
+        return rows, lse, None, None, None, None, None
     kl = entropy = None
     log_probs = logits.sub_(lse[:, None])
     if anchor:
-        ratio = _logits(*anchor[:2], softcap)
+        ratio = _logits(anchor[0], Head(anchor[1]), softcap)
         ratio.sub_(ratio.logsumexp(dim=-1, keepdim=True)).neg_().add_(log_probs)
     probs = log_probs.exp() if wants_entropy or anchor else log_probs.exp_()
     if wants_entropy:
@@ -245,7 +259,7 @@ def _chunk(
     if anchor:
         kl = log_probs.copy_(probs).mul_(ratio).sum(dim=-1) * (targets != IGNORE)
     if not wants_gradient:
-        return rows, lse, kl, entropy, None, None
+        return rows, lse, kl, entropy, None, None, None
     factor = (1 + 2 * z_loss * lse if z_loss else torch.ones_like(lse)) * supervised
     if anchor and kl is not None:
         anchored = (targets != IGNORE) * anchor[2]
@@ -256,8 +270,7 @@ def _chunk(
     if slope is not None:
         gradient = gradient.mul_(slope)
     gradient = gradient.to(hidden.dtype)
-    to_weight = gradient.T @ hidden if wants_weight else None
-    return rows, lse, kl, entropy, gradient @ weight, to_weight
+    return rows, lse, kl, entropy, *_through(gradient, hidden, head, wants_matrix)
 
 
 class _LogProbs(torch.autograd.Function):
@@ -265,7 +278,9 @@ class _LogProbs(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden: Tensor,
-        weight: Tensor,
+        matrix: Tensor,
+        ids: Tensor | None,
+        learned: Tensor | None,
         targets: Tensor,
         chunk_rows: int,
         softcap: float | None,
@@ -274,7 +289,7 @@ class _LogProbs(torch.autograd.Function):
         autocasts = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocasts else hidden.dtype
         with torch.autocast(device, enabled=False):
-            cast = weight.to(dtype)
+            cast = Head(matrix, ids, learned).to(dtype)
             wide = torch.promote_types(dtype, torch.float32)
             log_probs, lse = torch.zeros(2, len(hidden), dtype=wide, device=hidden.device).unbind()
             for start in range(0, len(hidden), chunk_rows):
@@ -284,19 +299,20 @@ class _LogProbs(torch.autograd.Function):
                 index = targets[part].clamp(min=0)[:, None]
                 log_probs[part] = logits.gather(1, index)[:, 0] - lse[part]
             log_probs *= targets >= 0
-        ctx.save_for_backward(hidden, weight, targets, lse)
+        ctx.save_for_backward(hidden, matrix, ids, learned, targets, lse)
         ctx.chunk_rows, ctx.dtype, ctx.softcap = chunk_rows, dtype, softcap
         return log_probs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, lse = ctx.saved_tensors
-        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        hidden, matrix, ids, learned, targets, lse = ctx.saved_tensors
+        wants_hidden, wants_matrix = ctx.needs_input_grad[:2]
         scale = gradients[0] * (targets >= 0)
         with torch.autocast(hidden.device.type, enabled=False):
-            cast = weight.to(ctx.dtype)
+            cast = Head(matrix, ids, learned).to(ctx.dtype)
             grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-            grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
+            grad_matrix = torch.zeros_like(matrix, dtype=lse.dtype) if wants_matrix else None
+            grad_learned = None if learned is None else torch.zeros_like(learned, dtype=lse.dtype)
             for start in range(0, len(hidden), ctx.chunk_rows):
                 part = slice(start, start + ctx.chunk_rows)
                 rows = hidden[part].to(ctx.dtype)
@@ -307,17 +323,37 @@ class _LogProbs(torch.autograd.Function):
                 index = targets[part].clamp(min=0)[:, None]
                 gradient = gradient.scatter_add_(1, index, scale[part, None])
                 gradient = (gradient if slope is None else gradient.mul_(slope)).to(ctx.dtype)
+                to_hidden, *others = _through(gradient, rows, cast, wants_matrix)
                 if grad_hidden is not None:
-                    grad_hidden[part] = gradient @ cast
-                if grad_weight is not None:
-                    grad_weight += gradient.T @ rows
-        to_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
-        return grad_hidden, to_weight, None, None, None
+                    grad_hidden[part] = to_hidden
+                for total, more in zip((grad_matrix, grad_learned), others, strict=True):
+                    if total is not None and more is not None:
+                        total += more
+        to_matrix = None if grad_matrix is None else grad_matrix.to(matrix.dtype)
+        return grad_hidden, to_matrix, None, grad_learned, None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, softcap: float | None) -> Tensor:
-    logits = (hidden @ weight.T).to(torch.promote_types(hidden.dtype, torch.float32))
+def _logits(hidden: Tensor, head: Head, softcap: float | None) -> Tensor:
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    logits = (hidden @ head.matrix.T).to(wide)
+    if head.ids is not None and head.rows is not None:
+        logits.index_copy_(1, head.ids, (hidden @ head.rows.T).to(wide))
     return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def _through(
+    gradient: Tensor, hidden: Tensor, head: Head, wants_matrix: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """From the logits' gradient those of the hidden vectors, the matrix and the learned rows.
+
+    Where there are learned rows, the logits' is overwritten.
+    """
+    if head.ids is None or head.rows is None:
+        return gradient @ head.matrix, gradient.T @ hidden if wants_matrix else None, None
+    learned = gradient.index_select(1, head.ids)
+    gradient.index_fill_(1, head.ids, 0)  # the matrix's own rows there score nothing
+    to_hidden = (gradient @ head.matrix).add_(learned @ head.rows)
+    return to_hidden, gradient.T @ hidden if wants_matrix else None, learned.T @ hidden
 
 
 def _slope(capped: Tensor, softcap: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import head_of
 from foundling.objectives.contract import LossSum
 from foundling.objectives.losses import linear_cross_entropy
 
@@ -19,7 +20,7 @@ class Pretrain:
         targets = batch.targets.flatten()
         total, rows, lse = linear_cross_entropy(
             hidden.flatten(0, 1),
-            model.unembed.weight,
+            head_of(model),
             targets,
             z_loss=self.z_loss,
             softcap=model.logit_softcap,

@@ -8,6 +8,7 @@ from torch import Tensor
 from foundling.base.config import ConfigError
 from foundling.models.batch import IGNORE, TokenBatch
 from foundling.models.language_model import LanguageModel
+from foundling.models.token_rows import head_of
 from foundling.objectives.contract import LossSum
 from foundling.objectives.losses import anchored_cross_entropy, rows_of_a_chunk
 from foundling.objectives.reference import Reference
@@ -46,10 +47,10 @@ class Sft:
         self.strength, self.reference, self.compiled = strength, reference, compiled
 
     def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum:
-        weight, indices = model.unembed.weight, batch.indices
+        head, indices = head_of(model), batch.indices
         size, chunk, missing = len(indices), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
-            chunk = min(COMPILED_ROWS, rows_of_a_chunk(weight))
+            chunk = min(COMPILED_ROWS, rows_of_a_chunk(head))
             missing = -size % chunk
         reference_hidden = reference_weight = None
         if self.reference is not None:
@@ -57,7 +58,7 @@ class Sft:
             reference_weight = self.reference.weight
         loss = anchored_cross_entropy(
             model.at(batch.tokens, batch.view, F.pad(indices, (0, missing))),
-            weight,
+            head,
             F.pad(batch.targets.flatten()[indices], (0, missing), value=IGNORE),
             reference_hidden=reference_hidden,
             reference_weight=reference_weight,

@@ -1,10 +1,13 @@
 """The chunked cross-entropy against the formula, autograd and finite differences."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from foundling.models.batch import IGNORE
+from foundling.models.token_rows import Head
 from foundling.objectives.losses import (
     AnchoredLoss,
     anchored_cross_entropy,
@@ -300,3 +303,52 @@ def test_soft_capped_logits_give_the_losses_and_gradients_written_out() -> None:
         torch.testing.assert_close(
             gradients(found), torch.autograd.grad(expected, (hidden, weight), retain_graph=True)
         )
+
+
+def losses(hidden: torch.Tensor, head: Any, targets: torch.Tensor, softcap: float | None) -> Any:
+    other = torch.full((VOCAB, DIM), 0.1, dtype=hidden.dtype).cumsum(0)
+    anchored = anchored_cross_entropy(
+        hidden, head, targets, reference_hidden=hidden.detach(), reference_weight=other,
+        strength=0.4, softcap=softcap, chunk_rows=5,
+    )  # fmt: skip
+    plain, _, _ = linear_cross_entropy(
+        hidden, head, targets, z_loss=0.2, softcap=softcap, chunk_rows=5
+    )
+    each = linear_log_probs(hidden, head, targets, chunk_rows=5, softcap=softcap)
+    return plain, anchored.total, each.square().sum()
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("ids", [[4], [0, 3, 8]])
+def test_learned_rows_are_those_of_the_matrix_and_get_its_gradient_there(
+    ids: list[int], softcap: float | None
+) -> None:
+    hidden, weight, targets = inputs()
+    matrix = weight.detach().clone()
+    places, rows = torch.tensor(ids), weight.detach()[ids].clone().requires_grad_()
+    matrix[ids] = 1e3  # what they stand in place of is never looked at
+    found = losses(hidden, Head(matrix, places, rows), targets, softcap)
+    wanted = losses(hidden, weight, targets, softcap)
+    for ours, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+        to_hidden, to_rows = torch.autograd.grad(ours, (hidden, rows))
+        hidden_expected, whole = torch.autograd.grad(expected, (hidden, weight))
+        torch.testing.assert_close(to_hidden, hidden_expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(to_rows, whole[ids], rtol=1e-11, atol=1e-11)
+
+
+def test_learned_rows_cost_no_second_matrix_and_no_gradient_of_it() -> None:
+    """What the loss makes is smaller than the matrix of 20,000 rows by far."""
+    hidden = torch.randn(8, 64, requires_grad=True)
+    rows = torch.randn(2, 64, requires_grad=True)
+    matrix, targets = torch.randn(20_000, 64), torch.arange(8)
+    for loss in (
+        lambda head: linear_cross_entropy(hidden, head, targets)[0],
+        lambda head: anchored_cross_entropy(hidden, head, targets).total,
+        lambda head: linear_log_probs(hidden, head, targets).sum(),
+    ):
+        with torch.profiler.profile(profile_memory=True) as seen:
+            loss(Head(matrix, torch.tensor([5, 9]), rows)).backward()
+        made = [event.self_cpu_memory_usage for event in seen.events()]
+        assert max(made) < matrix.nbytes / 4
+        assert rows.grad is not None
