@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from tokenizers import Encoding
-
 from foundling.base.config import ConfigError
-from foundling.text.controls import Marks
+from foundling.text.controls import Encoded, Marks
 from foundling.text.script import NUM_ROLES, Example, Script, texts_of
 from foundling.text.tokenizer import Tokenizer
 
@@ -168,8 +166,7 @@ def render_prompt(
     check_roles(messages, training=False)
     marks = _marks([messages], [tools])
     text = Script(messages, tools, tokenizer, marks).prompt()
-    ids: list[int] = _encode([text], tokenizer, marks)[0].ids
-    return ids
+    return _encode([text], tokenizer, marks)[0].ids
 
 
 def render_plain(
@@ -222,16 +219,15 @@ def _marks(conversations: Sequence[Sequence[Message]], tools: Sequence[Tools]) -
     return Marks.free((text for pair in pairs for text in texts_of(*pair)), NUM_ROLES)
 
 
-def _encode(texts: list[str], tokenizer: Tokenizer, marks: Marks) -> list[Encoding]:
+def _encode(texts: list[str], tokenizer: Tokenizer, marks: Marks) -> list[Encoded]:
     if tokenizer.kind == "characters":
         tokenizer.refuse_unknown(re.sub(f"{marks.token}\\d+{marks.token}", "", "".join(texts)))
     return tokenizer.controls.encode(texts, marks)
 
 
-def _rendered(example: Example, encoding: Encoding, tokenizer: Tokenizer) -> Rendered:
+def _rendered(example: Example, encoded: Encoded, tokenizer: Tokenizer) -> Rendered:
     """The tokens; one belongs to where its first character stands."""
-    ids: list[int] = encoding.ids
-    starts = [start for start, _ in encoding.offsets]
+    ids, starts = encoded
     learned, kinds = [False] * len(ids), ["special"] * len(ids)
 
     def span(start: int, stop: int) -> slice:

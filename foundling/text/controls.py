@@ -7,7 +7,6 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
@@ -50,6 +49,13 @@ class Marks(NamedTuple):
         return cls(left[0], left[1], tuple(left[3 : 3 + num_roles]), left[2])
 
 
+class Encoded(NamedTuple):
+    """Tokens, and the character of the settled text at which each one starts."""
+
+    ids: list[int]
+    starts: list[int]
+
+
 class Controls:
     """The special tokens of a tokenizer, and its encoder of texts where they are marked.
 
@@ -57,11 +63,20 @@ class Controls:
     told apart from what the template writes by marks: `mark` breaks the spellings in a message
     before it is rendered; `settled` then puts marks in place of the special tokens that are whole,
     which only the template can have written, and `encode` takes these alone for tokens.
+
+    Where special tokens leave the text around them as it is, what stands between them is encoded
+    by the tokenizer itself; else by a copy of it, which takes seconds to make of a large one.
     """
 
-    def __init__(self, settings: Mapping[str, Any], names: Mapping[str, int]) -> None:
-        """Of the content of tokenizer.json, and the ids of the special tokens by their names."""
-        self._settings, self._names = settings, names
+    def __init__(
+        self, backend: Backend, settings: Mapping[str, Any], names: Mapping[str, int]
+    ) -> None:
+        """Of a tokenizer that reads no special token in a text, and what tokenizer.json says.
+
+        Args:
+            names: the ids of the special tokens by their names.
+        """
+        self._backend, self._settings, self._names = backend, settings, names
         self._lengths = sorted({len(name) for name in names}, reverse=True)
         starts = "".join(sorted({name[0] for name in names}))
         self._starts = re.compile(f"[{re.escape(starts)}]") if starts else re.compile("(?!)")
@@ -95,14 +110,62 @@ class Controls:
             done = stop
         return "".join((*parts, text[done:])).replace(marks.breaks, "")
 
-    def encode(self, texts: list[str], marks: Marks) -> list[Encoding]:
-        """Settled texts as tokens, with the characters that each token goes back to."""
+    def encode(self, texts: list[str], marks: Marks) -> list[Encoded]:
+        """Settled texts as tokens."""
+        found = self._encode_between(texts, marks) if self._leaves_text_alone else None
+        return self._encode_respelled(texts, marks) if found is None else found
+
+    # ------------------------------------------------------------------ inside
+
+    def _encode_between(self, texts: list[str], marks: Marks) -> list[Encoded] | None:
+        """None if what stands between special tokens becomes one of them."""
+        border = re.compile(f"{marks.token}(\\d+){marks.token}")
+        split = [border.split(text) for text in texts]  # text, number, text, ..., number, text
+        between = [part for parts in split for part in parts[::2] if part]
+        encodings = iter(self._backend.encode_batch(between, add_special_tokens=False))
+        found = []
+        for parts in split:
+            ids: list[int] = []
+            starts: list[int] = []
+            at = 0
+            for place, part in enumerate(parts):
+                if place % 2:
+                    ids.append(int(part))
+                    starts.append(at)
+                    at += len(part) + 2
+                elif part:
+                    encoding = next(encodings)
+                    if not self.ids.isdisjoint(encoding.ids):
+                        return None
+                    ids += encoding.ids
+                    starts += [at + start for start, _ in encoding.offsets]
+                    at += len(part)
+            found.append(Encoded(ids, starts))
+        return found
+
+    @cached_property
+    def _leaves_text_alone(self) -> bool:
+        """Whether texts between special tokens are encoded as if each stood by itself."""
+        normalizes = self._settings["normalizer"] is not None
+        takes = ("lstrip", "rstrip", "single_word", *(("normalized",) if normalizes else ()))
+        return (
+            not any(
+                token[name]
+                for token in self._settings["added_tokens"]
+                if token["content"] in self._names
+                for name in takes
+            )
+            # What only the first word of a text gets, and offsets without the space of a word.
+            and '"prepend_scheme": "first"' not in json.dumps(self._settings["pre_tokenizer"])
+            and not _trims(self._settings["post_processor"])
+        )
+
+    def _encode_respelled(self, texts: list[str], marks: Marks) -> list[Encoded]:
         encoder = self._encoders.get(marks.token)
         if encoder is None:
             encoder = self._encoders[marks.token] = self._encoder(marks.token)
-        return list(encoder.encode_batch(texts, add_special_tokens=False))
-
-    # ------------------------------------------------------------------ inside
+        encodings = encoder.encode_batch(texts, add_special_tokens=False)
+        return [Encoded(one.ids, [start for start, _ in one.offsets]) for one in encodings]
 
     def found(self, text: str) -> Iterator[tuple[int, int]]:
         """Where the text spells special tokens: the leftmost first, and the longest of those."""
@@ -168,6 +231,15 @@ class Controls:
         without = {"post_processor": None, "truncation": None, "padding": None}
         settings = {**self._settings, **without, "added_tokens": added, "model": model}
         return Backend.from_str(json.dumps(settings))
+
+
+def _trims(processor: Mapping[str, Any] | None) -> bool:
+    """Whether a post-processor leaves the space of a word out of its token's offsets."""
+    if processor is None:
+        return False
+    if processor["type"] == "Sequence":
+        return any(map(_trims, processor["processors"]))
+    return bool(processor.get("trim_offsets", False))
 
 
 def _joined(merge: str | list[str]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
@@ -205,6 +206,8 @@ class Tokenizer(Vocabulary):
             ConfigError: there is no such template, or it reads no such variable.
         """
         template, tokens = choose_template(name, options, self._files, self.template)
+        if all(self.find(name) is not None for name in tokens):
+            return self._with(template)
         backend = add_tokens(self._backend, tokens)
         marks = (self.begin_name, self.end_name, self.pad_name)
         return Tokenizer(backend, *marks, files=self._files, template=template)
@@ -232,9 +235,15 @@ class Tokenizer(Vocabulary):
         if template is None or not template.writes_date:
             return self
         options = {**template.options, TODAY: date.today().isoformat()}
-        fixed = replace(template, options=options)
-        marks = (self.begin_name, self.end_name, self.pad_name)
-        return Tokenizer(self._backend, *marks, files=self._files, template=fixed)
+        return self._with(replace(template, options=options))
+
+    def _with(self, template: ChatTemplate) -> "Tokenizer":
+        """The same vocabulary, which need not be read anew, with another chat template."""
+        new = copy(self)
+        new._given_template = template
+        for name in ("template", "controls", "end_of_turn", "stop_ids"):
+            new.__dict__.pop(name, None)
+        return new
 
     def with_roles(self) -> "Tokenizer":
         """The same with Foundling's own chat template and all tokens that it needs."""
@@ -255,7 +264,7 @@ class Tokenizer(Vocabulary):
         for name in (*self.special_tokens.values(), *self._turn_tokens()):
             if (id := self.find(name)) is not None:
                 names[name] = id
-        return Controls(self._json, names)
+        return Controls(self._backend, self._json, names)
 
     def _probe(self, *contents: str, system: str = "") -> str:
         """An exchange of these contents as the template writes it; empty where it cannot."""

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from foundling.base.config import ConfigError
 from foundling.text.chat import Message, Rendered, ToolCall, render, render_batch, render_prompt
+from foundling.text.controls import Marks
 from foundling.text.tokenizer import Tokenizer
 
 settings.register_profile("foundling", deadline=None)
@@ -174,6 +175,42 @@ def test_a_content_opens_no_turn(
         text = tokenizer.decode(found[0].tokens, show_special=True)
         for asked, answered in exchanges:
             assert f"user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>" in text
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=40)
+@given(parts=st.lists(st.one_of(TEXT, TRICKS, st.integers(0, 9)), max_size=9))
+def test_texts_between_special_tokens_are_encoded_as_in_the_whole(
+    families: dict[str, Pair], name: str, parts: list[str | int]
+) -> None:
+    controls = families[name][0].controls
+    marks = Marks.free((part for part in parts if isinstance(part, str)), 5)
+    ids = sorted(controls.ids)
+    written = (
+        part if isinstance(part, str) else f"{marks.token}{ids[part % len(ids)]}{marks.token}"
+        for part in parts
+    )
+    text = "".join(written)
+    whole = controls._encode_respelled([text], marks)
+    assert controls.encode([text], marks) == whole
+    if controls._leaves_text_alone:
+        assert controls._encode_between([text], marks) in (whole, None)
+
+
+def test_a_tokenizer_whose_special_tokens_change_their_neighbours_is_copied(
+    families: dict[str, Pair], tmp_path: Path
+) -> None:
+    assert families["chatml"][0].controls._leaves_text_alone
+    folder = write(tmp_path, FAMILIES["chatml"])
+    file = folder / "tokenizer.json"
+    values = json.loads(file.read_text("utf-8"))
+    for token in values["added_tokens"]:
+        token["rstrip"] = token["content"] == "<|im_end|>"
+    file.write_text(json.dumps(values), "utf-8")
+    tokenizer, oracle = Tokenizer.load(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+    assert not tokenizer.controls._leaves_text_alone
+    messages = conversation([("the cat", "sat"), ("a", "b")], "s")
+    assert render(messages, tokenizer)[-1].tokens == theirs(oracle, messages)
 
 
 def test_what_is_learned_ends_with_the_turn(families: dict[str, Pair]) -> None:
