@@ -191,6 +191,9 @@ def write_files(given: Mapping[str, Any], folder: Path, context: int) -> None:
         raise ConfigError("tokenizer.ggml.tokens and token_type: missing, or not of one length.")
     if kind == "llama" and len(given.get("tokenizer.ggml.scores", ())) != len(tokens):
         raise ConfigError("tokenizer.ggml.scores: missing, or not one for each token.")
+    for key in ("add_bos_token", "add_eos_token", "add_space_prefix"):
+        if type(flag := given.get(f"tokenizer.ggml.{key}", False)) is not bool:
+            raise ConfigError(f"tokenizer.ggml.{key} = {flag}: must be true or false.")
     for mark in (*MARKS.values(), *FURTHER_ENDS):
         if not 0 <= given.get(mark, 0) < len(tokens):
             raise ConfigError(f"{mark} = {given[mark]}: there are {len(tokens):,} tokens.")
@@ -236,9 +239,11 @@ def _read_byte_level(given: Mapping[str, Any], names: Mapping[int, str]) -> Back
             "tokenizer.ggml.pre: missing, so nothing says how texts are split into words; convert "
             "the model to GGUF again."
         )
+    if not given.get("tokenizer.ggml.merges"):
+        raise ConfigError("tokenizer.ggml.merges: missing, and byte-level BPE needs them.")
     split, whole_words = gguf_words.splitter(given["tokenizer.ggml.pre"])
     # A space within a part is spelled as the letter of that byte.
-    merges = [tuple(merge.split(" ")) for merge in given.get("tokenizer.ggml.merges", ())]
+    merges = [tuple(merge.split(" ")) for merge in given["tokenizer.ggml.merges"]]
     vocab = {name: id for id, name in names.items()}
     try:
         backend = Backend(models.BPE(vocab, merges, ignore_merges=whole_words))
