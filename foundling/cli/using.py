@@ -110,7 +110,7 @@ def chat(
     from foundling.text.chat import Message
 
     model, tokenizer = load_model(run)
-    engine = Engine(model.to(pick_device(device)), tokenizer.speaking(template))
+    engine = Engine(model.to(pick_device(device)), tokenizer.with_known_template(template))
     sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
     messages = [Message("system", system)] if system else []
     single = read_stdin() if message == "-" else message

@@ -12,10 +12,10 @@ from foundling.base.config import ConfigError
 from foundling.data.conversations import SourcedConversation, SourcedPair
 from foundling.data.examples import LengthReport, hash_of, padding, question, without
 from foundling.data.packing import Indices
-from foundling.data.rendering import OnLong, Rendering, SpecialTokens, Style, later_exchanges
+from foundling.data.rendering import OnLong, Rendering, SpecialTokens, Style
 from foundling.data.source_errors import SourceError
 from foundling.data.sources import OnError
-from foundling.text.chat import Rendered
+from foundling.text.chat import Rendered, later_exchanges
 from foundling.text.tokenizer import Tokenizer
 
 PARTS = 3
@@ -92,7 +92,9 @@ class EncodedPairs:
             else:
                 kept.append((pair, short))
         report.num_kept = report.num_examples = len(kept)
-        report.spelled = rendering.spelled((*pair.chosen, *pair.rejected) for pair in pairs)
+        report.spelled = rendering.spelled(
+            ((*pair.chosen, *pair.rejected), pair.tools) for pair in pairs
+        )
         if not kept:
             raise report.nothing_left()
         return cls._gathered(kept, padding(tokenizer)), report

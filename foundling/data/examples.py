@@ -201,7 +201,7 @@ class Examples:
             report.num_kept += bool(fitting)
             kept += fitting
         report.num_examples = len(kept)
-        report.spelled = rendering.spelled(given.messages for given in conversations)
+        report.spelled = rendering.spelled((given.messages, given.tools) for given in conversations)
         if not kept:
             raise report.nothing_left()
         return cls._gathered(kept, tokenizer), report

@@ -1,13 +1,12 @@
 """What messages must be: text, in order, and nothing that a verb cannot use."""
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from foundling.base.config import ConfigError
 from foundling.data.readers.fields import half_a_pair
 from foundling.data.source_errors import SourceError
-from foundling.data.tool_calls import unescaped
 from foundling.text.chat import Conversation, Tools, check_roles
+from foundling.text.script import texts_of
 
 
 def check_texts(where: str, texts: Iterable[str]) -> None:
@@ -24,21 +23,6 @@ def check_texts(where: str, texts: Iterable[str]) -> None:
         if "\0" in text:
             at = text.index("\0")
             raise SourceError("not text", f"{where}: NUL (U+0000) at character {at} of the text.")
-
-
-def texts_of(messages: Conversation, tools: Tools = ()) -> Iterator[str]:
-    """All that becomes text of messages and tools."""
-    for message in messages:
-        yield message.content
-        if message.reasoning:
-            yield message.reasoning
-        for call in message.tool_calls:
-            yield call.name
-            yield unescaped(json.loads(call.arguments))
-        if message.role == "tool":
-            yield message.name
-    if tools:
-        yield unescaped(tools)
 
 
 def check_messages(

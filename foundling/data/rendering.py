@@ -10,13 +10,15 @@ from foundling.data.conversations import SourcedConversation
 from foundling.data.message_checks import beyond_text
 from foundling.data.source_errors import SourceError
 from foundling.text.chat import (
-    INSTRUCTING,
     Conversation,
     Learn,
     Rendered,
+    Tools,
+    later_exchanges,
     render_batch,
     render_plain,
 )
+from foundling.text.script import texts_of
 from foundling.text.tokenizer import Tokenizer
 
 Style = Literal["chat", "plain"]
@@ -101,15 +103,19 @@ class Rendering:
         (rendered,) = found
         return rendered
 
-    def spelled(self, conversations: Iterable[Conversation]) -> Counter[str]:
-        """The special tokens that contents spell and that stay text: in how many rows each."""
+    def spelled(self, conversations: Iterable[tuple[Conversation, Tools]]) -> Counter[str]:
+        """The special tokens that rows spell and that stay text: in how many rows each."""
         if self.special_tokens == "parse":
             return Counter()
-        named = self.tokenizer.spelled
+        found = self.tokenizer.controls.found
         return Counter(
             name
-            for messages in conversations
-            for name in {name for message in messages for name in named(message.content)}
+            for messages, tools in conversations
+            for name in {
+                text[start:stop]
+                for text in texts_of(messages, tools)
+                for start, stop in found(text)
+            }
         )
 
     def _plain(self, given: SourcedConversation) -> list[Rendered] | SourceError:
@@ -160,14 +166,3 @@ def without_oldest(given: SourcedConversation) -> SourcedConversation | None:
         return None
     front = len(given.messages) - len(messages)
     return replace(given, messages=messages, given=max(0, given.given - front))
-
-
-def later_exchanges(messages: Conversation, within: int) -> Conversation | None:
-    """The messages without the oldest exchange: from the first question to before the next one.
-
-    None where the next question is not among the first `within` messages.
-    """
-    front = 1 if messages[0].role in INSTRUCTING else 0
-    questions = (place for place, message in enumerate(messages[:within]) if message.role == "user")
-    later = next((place for place in questions if place > front), None)
-    return None if later is None else (*messages[:front], *messages[later:])

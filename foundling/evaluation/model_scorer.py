@@ -259,7 +259,7 @@ def load_scorer(
     """
     folder = find_model(source)
     model, tokenizer = load_model(folder)
-    tokenizer = tokenizer.speaking(template).dated()
+    tokenizer = tokenizer.with_known_template(template).dated()
     where = pick_device(device)
     number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:

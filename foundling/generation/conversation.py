@@ -6,7 +6,7 @@ from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.text.chat import INSTRUCTING, Message, Tools, render_prompt
+from foundling.text.chat import Message, Tools, later_exchanges, render_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,14 @@ def answer(
     Raises:
         ConfigError: the last message alone does not fit, or the roles are out of order.
     """
-    kept, bound = list(messages), engine.model.max_context
+    kept, bound = tuple(messages), engine.model.max_context
     prompt = render_prompt(kept, engine.tokenizer, tools=tools)
-    system = 1 if kept[0].role in INSTRUCTING else 0
     least = max_tokens or 1
     while bound is not None and len(prompt) + least > bound + 1:
-        later = (at for at in range(system + 1, len(kept)) if kept[at].role == "user")
-        if (following := next(later, None)) is None:  # the last exchange stays
+        later = later_exchanges(kept, len(kept))
+        if later is None:  # the last exchange stays
             break
-        del kept[system:following]
+        kept = later
         prompt = render_prompt(kept, engine.tokenizer, tools=tools)
     if len(kept) < len(messages):
         logger.warning(

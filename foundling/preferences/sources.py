@@ -77,7 +77,7 @@ class ModelSource:
         model, tokenizer = load_model(folder)
         self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
         if template is not None:
-            tokenizer = tokenizer.speaking(template)
+            tokenizer = tokenizer.with_known_template(template)
             self.checkpoint += f" {template}"
         self._engine = Engine(model.to(pick_device(device)), tokenizer)
 

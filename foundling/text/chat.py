@@ -4,17 +4,17 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from foundling.base.config import ConfigError
 from foundling.text.controls import Encoded, Marks
-from foundling.text.script import NUM_ROLES, Example, Script, texts_of
+from foundling.text.script import Example, Script, texts_of
 from foundling.text.tokenizer import Tokenizer
 
-Role = Literal["system", "developer", "user", "assistant", "tool"]
+Role = Literal["system", "user", "assistant", "developer", "tool"]
 Learn = Literal["all", "last"]
-Kind = Literal["special", "system", "user", "assistant", "developer", "tool"]
-KINDS: tuple[Kind, ...] = ("special", "system", "user", "assistant", "developer", "tool")
+Kind = Literal["special", Role]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 INSTRUCTING: tuple[Role, ...] = ("system", "developer")
 """Who says how to answer, in the first message."""
@@ -100,6 +100,17 @@ def check_roles(messages: Sequence[Message], *, training: bool) -> None:
         raise ConfigError(f"the messages {ends}; the last one must be the {last[0]}'s.")
 
 
+def later_exchanges(messages: Sequence[Message], within: int) -> Conversation | None:
+    """The messages without the oldest exchange: from the first question to before the next one.
+
+    None where the next question is not among the first `within` messages.
+    """
+    front = 1 if messages[0].role in INSTRUCTING else 0
+    questions = (place for place, message in enumerate(messages[:within]) if message.role == "user")
+    later = next((place for place in questions if place > front), None)
+    return None if later is None else (*messages[:front], *messages[later:])
+
+
 def render(
     messages: Sequence[Message],
     tokenizer: Tokenizer,
@@ -139,19 +150,22 @@ def render_batch(
     """`render` of each conversation; all texts are encoded together, in parallel."""
     for messages in conversations:
         check_roles(messages, training=True)
-    fronts, kits = given or [0] * len(conversations), tools or [()] * len(conversations)
-    marks = _marks(conversations, kits)
+    given, tools = given or [0] * len(conversations), tools or [()] * len(conversations)
+    marks = _marks(conversations, tools)
     examples = []
-    for messages, front, kit in zip(conversations, fronts, kits, strict=True):
-        first = len(messages) - 1 if learn == "last" else front
+    for messages, num_given, described in zip(conversations, given, tools, strict=True):
+        first = len(messages) - 1 if learn == "last" else num_given
         places = [
             place
             for place, message in enumerate(messages)
             if message.role == "assistant" and message.weight and place >= first
         ]
-        examples.append(Script(messages, kit, tokenizer, marks).examples(places))
-    encodings = iter(_encode([one.text for some in examples for one in some], tokenizer, marks))
-    return [[_rendered(one, next(encodings), tokenizer) for one in some] for some in examples]
+        examples.append(Script(messages, described, tokenizer, marks).examples(places))
+    texts = [example.text for found in examples for example in found]
+    encodings = iter(_encode(texts, tokenizer, marks))
+    return [
+        [_rendered(example, next(encodings), tokenizer) for example in found] for found in examples
+    ]
 
 
 def render_prompt(
@@ -216,7 +230,7 @@ def _ended(tokens: list[int], tokenizer: Tokenizer) -> int | None:
 
 def _marks(conversations: Sequence[Sequence[Message]], tools: Sequence[Tools]) -> Marks:
     pairs = zip(conversations, tools, strict=True)
-    return Marks.free((text for pair in pairs for text in texts_of(*pair)), NUM_ROLES)
+    return Marks.free((text for pair in pairs for text in texts_of(*pair)), len(get_args(Role)))
 
 
 def _encode(texts: list[str], tokenizer: Tokenizer, marks: Marks) -> list[Encoded]:

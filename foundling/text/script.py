@@ -60,6 +60,7 @@ class Script:
         self.messages, self.template, self.marks = messages, template, marks
         self._tokenizer, self._controls = tokenizer, tokenizer.controls
         self._plain = [self._controls.mark(plain(message), marks) for message in messages]
+        self._roles = tuple(dict.fromkeys(message.role for message in messages))
         self._texts: dict[int, str] = {}
         self._tools = self._controls.mark(json.loads(json.dumps(tools)), marks)
 
@@ -247,7 +248,7 @@ class Script:
         shown = self._with_marks(text, count, marked)
         if shown is None:
             return None
-        begins, ends = dict(zip(self.marks.begins, _ROLES, strict=True)), self.marks.ends
+        begins, ends = dict(zip(self.marks.begins, self._roles, strict=False)), self.marks.ends
         if shown.count(ends) < len(marked):
             self._refuse_left_out(shown, count)
         parts = list(_parts_of(shown, begins, ends))
@@ -258,7 +259,7 @@ class Script:
 
     def _with_marks(self, text: str, count: int, places: Sequence[int]) -> str | None:
         """A text with marks around these contents; None if it becomes another one by them."""
-        begins, ends = dict(zip(_ROLES, self.marks.begins, strict=True)), self.marks.ends
+        begins, ends = dict(zip(self._roles, self.marks.begins, strict=False)), self.marks.ends
         messages = list(self._plain[:count])
         for place in places:
             before, body, after = _parted(messages[place]["content"])
@@ -319,10 +320,6 @@ def _parts_of(text: str, roles: Mapping[str, "Role"], ends: str) -> Iterator[Par
             begun, seen = None, at
 
 
-_ROLES: tuple["Role", ...] = ("system", "developer", "user", "assistant", "tool")
-NUM_ROLES = len(_ROLES)
-
-
 def plain(message: "Message") -> Plain:
     """A message in the form that the templates of `transformers` expect."""
     values: Plain = {"role": message.role, "content": message.content}
@@ -344,14 +341,15 @@ def plain(message: "Message") -> Plain:
     return values
 
 
-def texts_of(messages: Sequence["Message"], tools: "Tools") -> Iterator[str]:
+def texts_of(messages: Sequence["Message"], tools: "Tools" = ()) -> Iterator[str]:
     """All that a template may write of a conversation, for a look at its characters."""
     for message in messages:
-        yield message.content
-        yield message.reasoning
+        yield from (message.content, message.reasoning, message.name, message.tool_call_id)
         for call in message.tool_calls:
-            yield from (call.name, call.arguments, call.id)
-        yield message.name + message.tool_call_id
+            arguments = _arguments(call.arguments)
+            if isinstance(arguments, dict):
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            yield from (call.name, call.id, arguments)
     if tools:
         yield json.dumps(tools, ensure_ascii=False)
 

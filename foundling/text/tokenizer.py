@@ -212,7 +212,7 @@ class Tokenizer(Vocabulary):
         marks = (self.begin_name, self.end_name, self.pad_name)
         return Tokenizer(backend, *marks, files=self._files, template=template)
 
-    def speaking(self, name: str | None) -> "Tokenizer":
+    def with_known_template(self, name: str | None) -> "Tokenizer":
         """`with_template` for a model as it is, which knows no new tokens; None: as it is.
 
         Raises:

@@ -50,16 +50,12 @@ class Vocabulary:
         """`encode_batch`, where the special tokens that a text spells are these tokens."""
         if self.kind == "characters":
             for text in texts:
-                self.refuse_unknown(self._spellings.sub("", text))
+                self.refuse_unknown(self._special_names.sub("", text))
         encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
-    def spelled(self, text: str) -> list[str]:
-        """The special tokens that a text spells."""
-        return self._spellings.findall(text)
-
     @cached_property
-    def _spellings(self) -> re.Pattern[str]:
+    def _special_names(self) -> re.Pattern[str]:
         names = sorted(map(self.name_of, self.special_ids), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names)) or "(?!)")
 

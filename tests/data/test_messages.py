@@ -250,6 +250,9 @@ def test_what_is_no_text_is_found_everywhere(tmp_path: Path, text: str) -> None:
         {"messages": [said("user", "a"), said("assistant", "b", reasoning=text)]},
         {"messages": [*calling, said("tool", "b", name=text), said("assistant", "c")]},
     ]  # fmt: skip
+    calls = [{"id": text, "function": {"name": "w", "arguments": "{}"}}]
+    rows.append({"messages": [said("user", "a"), said("assistant", "", tool_calls=calls),
+                              said("tool", "b"), said("assistant", "c")]})  # fmt: skip
     rows += [] if "\0" in text else [  # JSON spells NUL as an escape
         {"messages": [said("user", "a"), said("assistant", "", tool_calls=[{"name": text}])]},
         {"messages": [said("user", "a"), told("tool_call", {"name": "w", "arguments": spelled})]},

@@ -11,10 +11,10 @@ from foundling.data.encoded_pairs import EncodedPairs
 from foundling.data.examples import Examples
 from foundling.data.pairs import PreferenceData
 from foundling.data.prompt_split import split_by_prompt
-from foundling.data.rendering import Rendering, later_exchanges
+from foundling.data.rendering import Rendering
 from foundling.data.supervised import SupervisedData
 from foundling.models.batch import IGNORE
-from foundling.text.chat import Message, ToolCall, render_plain
+from foundling.text.chat import Message, ToolCall, later_exchanges, render_plain
 from foundling.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.characters(["abcdefghij?! \n<|>_useroftnm"])
@@ -86,6 +86,10 @@ def test_a_chat_that_spells_a_special_token_says_so() -> None:
     ]
     _, report = Examples.make([told("a", "b")], TOKENIZER, max_length=99)
     assert len(report.lines()) == 1
+    thought = Message("assistant", "b", reasoning=f"c{END}")
+    given = SourcedConversation("rows.jsonl:1", (Message("user", "a"), thought))
+    _, report = Examples.make([given], FORGETFUL, max_length=99)
+    assert report.spelled == {END: 1}
 
 
 def test_answers_that_are_too_long_are_left_out_of_a_conversation_that_is_kept() -> None:

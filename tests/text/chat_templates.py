@@ -194,8 +194,12 @@ FAMILIES = {
 
 def write(folder: Path, family: Family, *, as_file: bool = True) -> Path:
     """A folder with the tokenizer and the template of a family, as a model comes with them."""
-    folder.mkdir(parents=True, exist_ok=True)
     backend = _bytes() if family.kind == "bytes" else _pieces(family.kind)
+    return _save(folder, backend, family, as_file=as_file)
+
+
+def _save(folder: Path, backend: Backend, family: Family, *, as_file: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     # In front, as of a trained tokenizer: the vocabulary holds them too.
     backend.add_special_tokens(
         [AddedToken(n, special=True, normalized=False) for n in family.tokens]
@@ -214,6 +218,23 @@ def write(folder: Path, family: Family, *, as_file: bool = True) -> Path:
         settings["chat_template"] = family.template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     return folder
+
+
+def unigram(folder: Path) -> Path:
+    """A folder with a unigram vocabulary, which holds its special tokens, that speaks ChatML."""
+    pieces = [(name, 0.0) for name in ("<unk>", *IM)]
+    pieces += [("▁", -2.0), ("▁cat", -3.0), *((letter, -4.0) for letter in "acdehimnrstuy|<>_")]
+    backend = Backend(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first")
+    backend.decoder = decoders.Metaspace("▁", prepend_scheme="first")
+    return _save(folder, backend, FAMILIES["chatml"])
+
+
+def crowded(folder: Path, num_tokens: int) -> Path:
+    """A folder with a great many special tokens, as those that are kept for later use."""
+    others = tuple(f"<|kept_{number}|>" for number in range(num_tokens))
+    family = FAMILIES["chatml"]
+    return write(folder, family._replace(tokens=(*family.tokens, *others)))
 
 
 def _bytes() -> Backend:

@@ -465,7 +465,7 @@ def test_a_base_model_is_given_a_format_and_keeps_its_other_tokens(tmp_path: Pat
     with pytest.raises(
         ConfigError, match=r'"chatml": needs <\|im_start\|>, <\|im_end\|>, which the model'
     ):
-        base.speaking("chatml")
+        base.with_known_template("chatml")
     tokenizer = base.with_template("chatml")
     first = base.vocab_size
     assert (tokenizer.find("<|im_start|>"), tokenizer.find("<|im_end|>")) == (first, first + 1)
