@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,9 @@ class TrainingState:
     largest_weight: float = math.inf
     """The largest weight of the last state that was measured; infinite: none was."""
 
+    def __post_init__(self) -> None:
+        self._frozen = self._checksum() if self.guard is not None else 0
+
     def measure(self) -> None:
         """Remember the largest weight of this state, by which later ones are judged."""
         self.largest_weight = self._largest_weight()
@@ -111,8 +115,11 @@ class TrainingState:
         self.measure()
 
     def reload_frozen(self) -> None:
-        """Read again what no snapshot or checkpoint holds; it may be what was damaged."""
-        if not all(parameter.requires_grad for parameter in self.model.parameters()):
+        """Read again what no snapshot or checkpoint holds, if it is that which was damaged.
+
+        A second model is in memory then, beside this one.
+        """
+        if self._checksum() != self._frozen:
             self.restart_model()
 
     def restart(self) -> None:
@@ -134,6 +141,15 @@ class TrainingState:
         if largest > GROWTH * self.largest_weight:
             return f"a weight is {largest:.3g}, where {self.largest_weight:.3g} was the largest"
         return "the optimizer's state is not finite" if broken else ""
+
+    def _checksum(self) -> int:
+        """Of all that is frozen, tensor by tensor."""
+        checksum = 0
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            if not tensor.requires_grad:
+                content = tensor.cpu().flatten().view(torch.uint8).numpy()
+                checksum = zlib.crc32(content, checksum)
+        return checksum
 
     def _changing(self) -> dict[str, Tensor]:
         """The model's tensors, but for frozen weights."""
