@@ -147,7 +147,7 @@ class TrainingState:
         checksum = 0
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             if not tensor.requires_grad:
-                content = tensor.cpu().flatten().view(torch.uint8).numpy()
+                content: Any = tensor.cpu().flatten().view(torch.uint8).numpy()
                 checksum = zlib.crc32(content, checksum)
         return checksum
 
