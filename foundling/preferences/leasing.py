@@ -82,7 +82,8 @@ def lease_next(connection: sql.Connection, request: Request) -> str | None:
     In this order: an item that was given and is neither answered nor in `holding`; a repeat, then
     a gold item, where `repeat_share` or `gold_share` calls for one; an item that `overlap` leaves
     free. A skipped item is free for others. A lease that expired may be given anew, under the same
-    key and sides.
+    key and sides. An item whose vote is undone is its annotator's again, even where as many others
+    as `overlap` says have had it since.
     """
     held = connection.execute(
         sql.select(leases.c.id, leases.c.key)

@@ -1,5 +1,6 @@
 """Sources of answers: a local model, one behind a URL, or a file of ready answers."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Protocol
@@ -78,7 +79,10 @@ class ModelSource:
         self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
         if template is not None:
             tokenizer = tokenizer.with_known_template(template)
-            self.checkpoint += f" {template}"
+            chosen = tokenizer.template
+            assert chosen is not None, "one was given"
+            digest = hashlib.sha256(chosen.source.encode()).hexdigest()
+            self.checkpoint += f" template {digest[:16]}"
         self._engine = Engine(model.to(pick_device(device)), tokenizer)
 
     def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:

@@ -97,6 +97,17 @@ def test_a_model_on_both_sides(model: Path, tmp_path: Path) -> None:
     producer.close()
 
 
+def test_answers_are_kept_under_the_template_that_was_read(model: Path, tmp_path: Path) -> None:
+    file, kept = tmp_path / "template.jinja", set()
+    for text in ("Q: {{ messages[0].content }}", "A: {{ messages[0].content }}"):
+        file.write_text(text)
+        kept.add(open_source(str(model), device="cpu", template=str(file)).checkpoint)
+    moved = tmp_path / "moved.jinja"
+    moved.write_text(file.read_text())
+    kept.add(open_source(str(model), device="cpu", template=str(moved)).checkpoint)
+    assert len(kept) == 2
+
+
 def test_a_prompt_beyond_the_context_is_reported(model: Path) -> None:
     source = open_source(str(model), device="cpu")
     long = "the baker asked the miller what she sold " * 3

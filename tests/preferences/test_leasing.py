@@ -79,6 +79,25 @@ def test_a_skipped_item_is_free_for_others(store: PreferenceStore, pair_of: Make
     assert store.lease_next("bob") is not None
 
 
+def test_an_item_comes_back_to_whom_undoes_though_others_have_had_it_since(
+    store: PreferenceStore, pair_of: MakePair
+) -> None:
+    filled(store, pair_of, 1, "ann", "bob", "cid")
+    settings = Leasing(overlap=1, ttl_seconds=100, repeat_share=0)
+    item = store.lease_next("ann", settings, now=0)
+    assert item is not None
+    skip = store.record(Vote(item.key, "ann", "skip"), now=0)
+    taken = store.lease_next("bob", settings, now=0)
+    assert taken is not None
+    store.record(Vote(taken.key, "bob", "A"), now=0)
+    store.undo("ann", "undo", skip.judgement_id, settings=settings, now=0)
+    again = store.lease_next("ann", settings, now=50)
+    assert again is not None
+    assert again.pair_id == item.pair_id
+    assert store.lease_next("ann", settings, now=150) is None  # it has expired, and bob has voted
+    assert store.lease_next("cid", settings, now=50) is None
+
+
 def test_a_tenth_comes_again_with_sides_flipped(
     file_store: PreferenceStore, pair_of: MakePair
 ) -> None:

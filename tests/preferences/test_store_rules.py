@@ -36,6 +36,7 @@ class Collecting(RuleBasedStateMachine):
         self.standing: dict[int, tuple[str, int, bool, Verdict]] = {}
         self.votes: dict[str, tuple[Vote, Receipt]] = {}
         self.undos: dict[str, tuple[str, Receipt]] = {}
+        self.undone: dict[tuple[str, int], float] = {}  # until when it is given again
         self.num_events = 0
 
     def teardown(self) -> None:
@@ -62,7 +63,12 @@ class Collecting(RuleBasedStateMachine):
                 for it in self.open.values()
                 if it.pair_id == item.pair_id and it.repeat_of is None and it.expires > self.now
             }
-            assert len(others - {name}) < self.leasing.overlap
+            # An undone vote's item is its annotator's again, whoever has had it since.
+            again = (name, item.pair_id)
+            if self.undone.get(again, 0.0) > self.now:
+                self.undone[again] = item.expires
+            else:
+                assert len(others - {name}) < self.leasing.overlap
         self.open[item.key] = item
 
     @rule(seconds=st.sampled_from([1.0, TTL, 3 * TTL]))
@@ -72,11 +78,13 @@ class Collecting(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), verdict=verdicts)
     def vote(self, data: st.DataObject, verdict: Verdict) -> None:
-        key = data.draw(st.sampled_from(sorted(self.open)))
+        key = data.draw(st.sampled_from(list(self.open)))
         item = self.open.pop(key)
         vote = Vote(key, item.annotator, verdict)
         receipt = self.store.record(vote, now=self.now)
         repeated = item.repeat_of is not None
+        if not repeated:
+            self.undone.pop((item.annotator, item.pair_id), None)
         self.standing[receipt.judgement_id] = (item.annotator, item.pair_id, repeated, verdict)
         self.votes[key] = (vote, receipt)
         self.num_events += 1
@@ -84,7 +92,7 @@ class Collecting(RuleBasedStateMachine):
     @precondition(lambda self: self.votes)
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
-        vote, receipt = self.votes[data.draw(st.sampled_from(sorted(self.votes)))]
+        vote, receipt = self.votes[data.draw(st.sampled_from(list(self.votes)))]
         assert self.store.record(vote, now=self.now) == receipt
 
     @precondition(lambda self: self.standing)
@@ -97,6 +105,7 @@ class Collecting(RuleBasedStateMachine):
         assert self.store.undo(name, key, judgement, now=self.now) == receipt
         self.num_events += 1
         if not repeated:  # an open repeat of it is gone
+            self.undone[name, pair_id] = self.now + TTL
             self.open = {
                 key: item
                 for key, item in self.open.items()

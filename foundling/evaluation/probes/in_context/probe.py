@@ -222,13 +222,13 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
     most = curves.most
     if not most:
         return metrics
-    right = curves.right[REAL, "sum"]
+    right, said = curves.right[REAL, "sum"], list[str]()
     for key, title, less in (
         ("gain", "examples over none", right[0]),
         ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
         ("over_others", f"examples over {OTHERS}", curves.right[OTHERS, "sum"][most]),
     ):
-        headline = (task.has_own_pools or task.is_given) and key != "over_others"
+        headline = task.has_own_pools and key != "over_others"
         found = metric(
             key, f": gain of {title}", right[most] - less,
             chance=0.0, are_gains=True, headline=headline, note=f"k = {most}",
