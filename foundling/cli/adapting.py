@@ -25,8 +25,9 @@ SHORTHANDS = (
     Shorthand("--labels", "task.labels", "Words for the answers.", "0=negative,..."),
     Shorthand(
         "--template", "task.templates",
-        r"How an example reads (default: {text}\nAnswer: {answer}). Give several: the best one on "
-        "examples to learn from is taken.",
+        r"How an example of the task reads, which is no chat template (default: "
+        r"{text}\nAnswer: {answer}). Give several: the best one on examples to learn from is "
+        "taken.",
         "TEXT", list[str], read=lambda flag, texts: [text.replace("\\n", "\n") for text in texts],
     ),
     Shorthand("--limit", "task.limit", "The most test items.", "N", int),

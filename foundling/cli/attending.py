@@ -54,6 +54,14 @@ def attention(
             "--chat", help="Read the text as a user's message, in the model's chat template."
         ),
     ] = False,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="With --chat, the chat template: chatml, one of the model's by name, or a file; "
+            "default: its own.",
+            metavar="NAME|FILE",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -69,6 +77,8 @@ def attention(
                 'between, as "the dog,the lane".'
             )
         named = (names[0], names[1])
+    if template is not None and not chat:
+        raise ConfigError(f'--template "{template}": is of no use without --chat.')
     if text == compare == "-":
         raise ConfigError("--text and --compare cannot both be standard input.")
     text = read_stdin().strip() if text == "-" else text
@@ -82,7 +92,7 @@ def attention(
     model, tokenizer = load_model(run)
     page = attention_page(
         model.to(pick_device(device)),
-        tokenizer,
+        tokenizer.speaking(template),
         text,
         compare=compare,
         suffix=suffix,

@@ -40,8 +40,8 @@ class How(TypedDict, total=False):
     limit: the most rows to read.
     skip: how the user sets on_error, for the messages; empty where neither on_error nor columns
         can be set.
-    repair: how turns that are out of order are mended; by default they are faults.
-    mend: how the user sets repair, for the messages; empty where it cannot be set.
+    repair: how turns that are out of order are repaired; by default they are faults.
+    repair_by: how the user sets repair, for the messages; empty where it cannot be set.
     """
 
     format: str
@@ -50,7 +50,7 @@ class How(TypedDict, total=False):
     limit: int | None
     skip: str
     repair: Collection[Repair]
-    mend: str
+    repair_by: str
 
 
 def read_conversations(
@@ -132,7 +132,7 @@ def read_shown(
         return [held]
 
     kinds: tuple[Kind, ...] = ("conversations", "preferences", "labelled answers")
-    how.setdefault("mend", "--repair merge,trim")
+    how.setdefault("repair_by", "--repair merge,trim")
     found, report = _read(inputs, kinds, checked, **how)
     return [conversation for some in found for conversation in some], report
 
@@ -171,10 +171,10 @@ def _read(
     limit: int | None = None,
     skip: str = SKIP,
     repair: Collection[Repair] = (),
-    mend: str | None = None,
+    repair_by: str | None = None,
 ) -> tuple[list[_Found], ParseReport]:
-    if mend is None:
-        mend = REPAIR if skip == SKIP else ""
+    if repair_by is None:
+        repair_by = REPAIR if skip == SKIP else ""
     name = format if format == "auto" else known_format(format, kinds)
     rows = Rows(inputs)
     report = ParseReport(forced=name != "auto", ignored_files=rows.ignored)
@@ -203,7 +203,7 @@ def _read(
             report.notes.update(done)
         except SourceError as error:
             if on_error == "stop" and not isinstance(error, Unwanted):
-                raise error if repair else _with_advice(error, mend) from None
+                raise error if repair else _with_advice(error, repair_by) from None
             report.drop(error)
     report.num_kept, report.ignored_columns = len(found), list(ignored)
     if not found:
@@ -211,10 +211,10 @@ def _read(
     return found, report
 
 
-def _with_advice(error: SourceError, mend: str) -> SourceError:
-    if error.reason not in REPAIRABLE or not mend:
+def _with_advice(error: SourceError, repair_by: str) -> SourceError:
+    if error.reason not in REPAIRABLE or not repair_by:
         return error
-    return SourceError(error.reason, f"{error} {mend} repairs such rows.")
+    return SourceError(error.reason, f"{error} {repair_by} repairs such rows.")
 
 
 def _good(rows: Rows, report: ParseReport, on_error: OnError, skip: str) -> Iterator[Row]:

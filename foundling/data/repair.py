@@ -43,9 +43,9 @@ def _repaired(
 ) -> tuple[Conversation, int, list[str]]:
     turns = [(message, index < given) for index, message in enumerate(messages)]
     done = []
-    for name, mend in (("merge", _merged), ("trim", _trimmed)):
+    for name, repair in (("merge", _merged), ("trim", _trimmed)):
         if name in how:
-            before, turns = turns, mend(turns)
+            before, turns = turns, repair(turns)
             if turns != before:
                 done.append(_WORDS[name])
     return tuple(message for message, _ in turns), sum(front for _, front in turns), done

@@ -47,7 +47,7 @@ class Origin:
         self.build, self.tokenizer, self.parent = build, tokenizer, parent
         self.model, self.adapter = build(), adapter
         self.token_ids = {} if parent is None else token_ids(parent.folder)
-        self.holds: Callable[[LanguageModel], None] = lambda model: None
+        self._cast: Callable[[LanguageModel], None] = lambda model: None
         longest = self.model.max_context
         if context is None and longest is None:
             raise ConfigError("context: this model reads texts of any length; say how long a row.")
@@ -56,10 +56,13 @@ class Origin:
         self.context: int = context or longest or 0
 
     def hold(self, machine: Machine) -> None:
-        """Keep what learns in the precision of the weights, and what adapters stand on in that of
-        the products."""
-        self.holds = lambda model: _hold(model, self.adapter, machine)
-        self.holds(self.model)
+        """Cast the model, now and after each restart.
+
+        What learns is in the precision of the weights, what adapters stand on in that of the
+        products.
+        """
+        self._cast = lambda model: _hold(model, self.adapter, machine)
+        self._cast(self.model)
 
     def load(self, folder: Path) -> None:
         """Fill the model from the `model` folder of a checkpoint."""
@@ -71,7 +74,7 @@ class Origin:
     def restart(self) -> None:
         """Give the model the weights that it began with."""
         fresh = self.build()
-        self.holds(fresh)
+        self._cast(fresh)
         with torch.no_grad():
             for mine, theirs in zip(_tensors(self.model), _tensors(fresh), strict=True):
                 mine.copy_(theirs)

@@ -278,6 +278,13 @@ def test_the_verb_writes_the_page(
     options[options.index("--antecedents") + 1] = "the dog"
     assert exit_code(lambda: app(options)) == 2
     assert "two names" in capsys.readouterr().err
+    spoken = ["attention", str(model_dir), "--text", TEXT, "--out", str(out)]
+    assert exit_code(lambda: app([*spoken, "--template", "foundling"])) == 2
+    assert "is of no use without --chat" in capsys.readouterr().err
+    file = tmp_path / "asked.jinja"
+    file.write_text("Asked: {{ messages[0].content }} Answered:")
+    assert exit_code(lambda: app([*spoken, "--chat", "--template", str(file)])) == 0
+    assert "Asked:" in out.read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------- in a browser

@@ -1,5 +1,6 @@
 """Learning in context: accuracy by the number of examples in the prompt, with controls."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from foundling.evaluation.probes.in_context.curves import (
 from foundling.evaluation.probes.in_context.tasks import benchmark, task_of, village_games
 from foundling.evaluation.scorer import Scorer, said
 from foundling.statistics.learning_curve import interval
+
+logger = logging.getLogger(__name__)
 
 MOST_ITEMS = 200
 """The most items without --limit: each is asked behind dozens of sets of examples."""
@@ -222,7 +225,7 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
     most = curves.most
     if not most:
         return metrics
-    right, said = curves.right[REAL, "sum"], list[str]()
+    right = curves.right[REAL, "sum"]
     for key, title, less in (
         ("gain", "examples over none", right[0]),
         ("over_labels", f"right labels over {LABELS}", curves.right[LABELS, "sum"][most]),
@@ -233,9 +236,10 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
             key, f": gain of {title}", right[most] - less,
             chance=0.0, are_gains=True, headline=headline, note=f"k = {most}",
         )  # fmt: skip
-        p_value = found.estimate.p_value if found.estimate else None
-        if p_value is not None:
+        if found.estimate is not None and (p_value := found.estimate.p_value) is not None:
             found = replace(found, note=f"{found.note}; p = {p_value:.2g}")
+            if task.is_given:
+                logger.info(f"{found.title}: {found.estimate.value:+.1%} (p = {p_value:.2g})")
         metrics.append(found)
     if curves.nats:
         title = ": gain of examples over none in the completion's log-probability"
