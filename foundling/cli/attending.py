@@ -92,7 +92,7 @@ def attention(
     model, tokenizer = load_model(run)
     page = attention_page(
         model.to(pick_device(device)),
-        tokenizer.speaking(template),
+        tokenizer.with_known_template(template),
         text,
         compare=compare,
         suffix=suffix,
