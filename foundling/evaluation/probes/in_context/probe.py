@@ -236,10 +236,11 @@ def _metrics(task: ShotTask, curves: ShotCurves, level: float) -> list[Metric]:
             key, f": gain of {title}", right[most] - less,
             chance=0.0, are_gains=True, headline=headline, note=f"k = {most}",
         )  # fmt: skip
-        if found.estimate is not None and (p_value := found.estimate.p_value) is not None:
+        estimate = found.estimate
+        if estimate is not None and (p_value := estimate.p_value) is not None:
             found = replace(found, note=f"{found.note}; p = {p_value:.2g}")
             if task.is_given:
-                logger.info(f"{found.title}: {found.estimate.value:+.1%} (p = {p_value:.2g})")
+                logger.info(f"{found.title}: {estimate.value:+.1%} (p = {p_value:.2g})")
         metrics.append(found)
     if curves.nats:
         title = ": gain of examples over none in the completion's log-probability"
