@@ -18,8 +18,9 @@ from foundling.base.precision import PRECISIONS
 from foundling.evaluation.few_shot import SHORTENED, Learner, Prompts, shot_of, shot_task
 from foundling.evaluation.findings import UNREADABLE
 from foundling.evaluation.model_scorer import ModelScorer
-from foundling.evaluation.tasks import Example, Task, TaskSettings, Template, read_task, without
+from foundling.evaluation.tasks import Example, Task, TaskSettings, Template, read_task
 from foundling.experiments.measurements import Measurements
+from foundling.experiments.template_trial import fitting, right_by_way, try_templates
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.reports.adapt_report import write_adapt_report
@@ -34,8 +35,6 @@ from foundling.training.progress import reporting_to
 
 logger = logging.getLogger(__name__)
 
-TRIALS, TRIAL_SHOTS = 64, 8
-"""The examples on which templates are compared, and how many stand before each."""
 Way = Literal["in_context", "full", "lora"]
 FREE = ("shots", "sizes", "seeds", "ways")
 """Settings that say what is measured, not how; with others, the same folder holds more."""
@@ -98,7 +97,7 @@ class AdaptTask(TaskSettings):
     """The test items; None: some of `file`."""
     templates: tuple[str, ...] = ()
     """Several in place of `template`: that with which examples in the prompt help most is taken,
-    as measured on TRIALS of the examples to learn from; the test items are not looked at."""
+    as measured on 64 of the examples to learn from; the test items are not looked at."""
     limit: int = Field(200, gt=0)
     """The most test items."""
 
@@ -188,7 +187,7 @@ class _Bench:
         self.scorer = ModelScorer(
             self.model, parent.tokenizer(), str(parent.folder), "", precision=machine.precision
         )
-        self.tried = _tried(task, templates, self.scorer) if len(templates) > 1 else []
+        self.tried = try_templates(task, templates, self.scorer) if len(templates) > 1 else []
         for one in self.tried:
             logger.info(
                 f"template {one['template']!r}: {one['accuracy']:.1%} of {one['items']} examples "
@@ -197,7 +196,7 @@ class _Bench:
         if self.tried:
             best = max(self.tried, key=lambda one: one["accuracy"])
             task = replace(task, template=Template(best["template"]))
-        self.task, self.longest = _fitting(task, self.scorer)
+        self.task, self.longest = fitting(task, self.scorer)
         self.learner = Learner(self.scorer, shot_task(self.task))
 
     @property
@@ -248,7 +247,7 @@ class _Bench:
                 if book.has("in_context", number, seed):
                     continue
                 begun = time.perf_counter()
-                ways = _right(self.learner, of)
+                ways = right_by_way(self.learner, of)
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, ways, seconds)
                 accuracies = ", ".join(f"{sum(of) / len(of):.1%} {way}" for way, of in ways.items())
@@ -267,7 +266,7 @@ class _Bench:
                 folder = self.out / "runs" / f"{way}-{number}-{seed}"
                 model = self._tuned(way, self._draw(number, seed), folder)
                 tuned = replace(self.learner, scorer=replace(self.scorer, model=model))
-                right = _right(tuned, self._behind(()))["in_context"]
+                right = right_by_way(tuned, self._behind(()))["in_context"]
                 seconds = time.perf_counter() - begun
                 book.add(number, seed, {way: right}, seconds)
                 if not keep_runs:
@@ -375,51 +374,3 @@ class _Bench:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         durable.replace(path, "".join(lines).encode())
         return str(path.resolve())
-
-
-def _right(learner: Learner, prompts: Prompts) -> dict[str, list[float]]:
-    """The accuracy of each test item, by way of reading the answer."""
-    right = learner.ask([item for item in prompts.items if item is not None]).right
-    names = {"in_context": "sum", "calibrated": "calibrated"}
-    return {name: right[way] for name, way in names.items() if way in right}
-
-
-def _tried(task: Task, templates: Sequence[Template], scorer: ModelScorer) -> list[dict[str, Any]]:
-    """The accuracy in context by each template on examples to learn from, the same for all.
-
-    Raises:
-        ConfigError: there are too few examples.
-    """
-    order = task.draw(len(task.train), 0)
-    shots, asked = order[:TRIAL_SHOTS], order[TRIAL_SHOTS:][:TRIALS]
-    if not asked:
-        raise ConfigError(f"{len(templates)} templates: too few examples to choose between them.")
-    found = []
-    for template in templates:
-        trial, _ = _fitting(replace(task, template=template, train=shots, test=asked), scorer)
-        learner = Learner(scorer, shot_task(trial))
-        before = [shot_of(trial, example) for example in trial.train]
-        right = _right(learner, learner.behind([before] * len(trial.test)))["in_context"]
-        found.append(
-            {
-                "template": template.pattern,
-                "accuracy": sum(right) / len(right),
-                "items": len(right),
-                "number": len(before),
-            }
-        )
-    return found
-
-
-def _fitting(task: Task, scorer: ModelScorer) -> tuple[Task, int]:
-    """The task without what is too long for the model, and the longest example that is left."""
-    every, put = (*task.train, *task.test), task.template
-    answers = task.labels or sorted({example.answer for example in every})
-    ends = scorer.encode([("", put.completion(answer)) for answer in answers])
-    most = max(len(answer) for _, answer in ends) + 1  # and the end of the text
-    pairs = scorer.encode([(put.prompt(e.text), put.completion(e.answer)) for e in every])
-    of = {e: len(front) + most for e, (front, _) in zip(every, pairs, strict=True)}
-    bound = scorer.model.max_context or max(of.values())
-    long = {example for example, length in of.items() if length > bound}
-    less = without(task, long, f"longer than the {bound:,} tokens of the context")
-    return less, max(of[example] for example in (*less.train, *less.test))
