@@ -82,7 +82,7 @@ class LengthReport:
     def lines(self) -> list[str]:
         """The report for people."""
         lines = [
-            f"{self.num_kept:,} of {_count(self.num_read, self.noun)} kept; the longest has "
+            f"{self.num_kept:,} of {self.num_read:,} {self.noun} kept; the longest has "
             f"{self.longest:,} tokens" + self._bound
         ]
         if self.num_examples + len(self.left_out) > self.num_kept:

@@ -111,11 +111,11 @@ class Rendering:
         return Counter(
             name
             for messages, tools in conversations
-            for name in {
+            for name in dict.fromkeys(
                 text[start:stop]
                 for text in texts_of(messages, tools)
                 for start, stop in found(text)
-            }
+            )
         )
 
     def _plain(self, given: SourcedConversation) -> list[Rendered] | SourceError:

@@ -230,8 +230,9 @@ class Script:
         """None if one of the contents stands elsewhere too, or is written otherwise."""
         parts = []
         for message in self.messages[:count]:
-            if body := message.content.strip():
-                start = text.find(body)
+            if message.content:
+                body = message.content.strip()
+                start = text.find(body) if body else -1
                 if start < 0 or text.find(body, start + 1) >= 0:
                     return None
                 part = Part(start, start + len(body), message.role)
@@ -244,7 +245,7 @@ class Script:
         Raises:
             ConfigError: the template leaves one of them out.
         """
-        marked = [place for place in places if self.messages[place].content.strip()]
+        marked = [place for place in places if self.messages[place].content]
         shown = self._with_marks(text, count, marked)
         if shown is None:
             return None
@@ -292,7 +293,7 @@ def _marked_call(call: Plain, mark: str) -> Plain:
 
 def _parted(content: str) -> tuple[str, str, str]:
     """The white space before a content, the content, and the white space behind it."""
-    body = content.strip()
+    body = content.strip() or content
     start = content.index(body)
     return content[:start], body, content[start + len(body) :]
 
