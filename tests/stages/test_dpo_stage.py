@@ -17,6 +17,7 @@ from saved import weights_of
 from foundling import cli, hamlet
 from foundling.base.config import ConfigError, dump_toml, load_toml, override
 from foundling.data.reading import read_conversations
+from foundling.models import build, interchange
 from foundling.preferences.records import Answer, Pair
 from foundling.preferences.store import PreferenceStore
 from foundling.runs import checkpoint
@@ -453,9 +454,28 @@ def test_a_validation_tells_of_answers_that_shrink_to_nothing(
     run = dpo(settings(f'data.files=["{tmp_path / "pairs.jsonl"}"]', *brief), tmp_path / "run")
     first, *_, last = run.records()["validation"]
     assert last["loss_nats"] < first["loss_nats"]
-    assert 0 <= last["empty_answers"] <= 1
     assert last["answer_tokens"] < first["answer_tokens"]
     assert any(f"answers of {last['answer_tokens']:.0f} tokens" in line for line in describe(last))
+
+
+def test_a_parent_that_answers_nothing_raises_the_alarm(
+    settings: Callable[..., DpoConfig], parent: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_model(parent)[1]
+    values = {"dim": 16, "num_layers": 1, "num_heads": 2, "norm": "layernorm", "tied": False}
+    mute = build(values, vocab_size=tokenizer.vocab_size, context=64)
+    weights = mute.state_dict()
+    for name in ("context.norm.weight", "context.norm.bias", "unembed.weight"):
+        weights[name].zero_()
+    weights["context.norm.bias"][0] = 1  # of every last vector
+    weights["unembed.weight"][tokenizer.special("<|end_of_turn|>"), 0] = 50
+    interchange.save(mute, tmp_path / "mute", tokenizer.mark_ids())
+    tokenizer.save(tmp_path / "mute")
+    run = dpo(settings(f"parent={tmp_path / 'mute'}", "training.steps=1"), tmp_path / "run")
+    first, *_ = run.records()["validation"]
+    assert first["empty_answers"] == 1
+    assert first["answer_tokens"] == 1
+    assert first["alarm"].startswith("silence: 100% of the sampled answers are empty")
 
 
 def test_silence_is_an_alarm() -> None:
