@@ -13,7 +13,7 @@ import foundling
 
 ROOT = Path(foundling.__file__).parent.parent
 SMALL = (
-    "context=16", "model.rung=transformer", "model.dim=16", "model.num_layers=1",
+    "context=256", "model.rung=transformer", "model.dim=16", "model.num_layers=1",
     "model.num_heads=2", "training.steps=2", "training.batch_size=4", "validation.max_tokens=200",
 )  # fmt: skip
 
