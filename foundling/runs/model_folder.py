@@ -156,7 +156,7 @@ def max_context(folder: Path) -> int | None:
     Raises:
         ConfigError: there is no model, or the base of an adapter is gone or another.
     """
-    while (folder / ADAPTER).is_file():
+    while is_adapter(folder):
         folder = base_of(folder)
     return skeleton(interchange.read_config(folder)[1]).max_context
 

@@ -1,8 +1,7 @@
 """Adapters in and out of folders, with `peft` on `transformers` as the oracle."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,8 @@ SHAPES: dict[str, dict[str, object]] = {
     "mistral": {"qk_norm": False, "window": 5},
     "qwen2": {"qk_norm": False, "qkv_bias": True},
 }
+pytestmark = pytest.mark.usefixtures("quiet_peers")
 every_shape = pytest.mark.parametrize("name", SHAPES)
-
-
-@pytest.fixture(autouse=True)
-def quiet_peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`transformers` and `peft` may warn of themselves; our own warnings stay errors."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with warnings.catch_warnings():
-        peers = r"(transformers|huggingface_hub|torch\.jit|peft|accelerate)\b"
-        warnings.filterwarnings("ignore", module=peers)
-        yield
 
 
 def build(**values: object) -> LanguageModel:

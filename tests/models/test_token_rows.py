@@ -1,7 +1,5 @@
 """Learned rows of tokens beside adapters: what trains, what stays, what `peft` reads of them."""
 
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,17 +26,8 @@ from foundling.objectives.reference import DisabledAdapter
 
 IDS = [5, 9, 66]
 SETTINGS = AdapterSettings(rank=3, targets=("q", "up"))
+pytestmark = pytest.mark.usefixtures("quiet_peers")
 either = pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-
-
-@pytest.fixture(autouse=True)
-def quiet_peers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """`transformers` and `peft` may warn of themselves; our own warnings stay errors."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with warnings.catch_warnings():
-        peers = r"(transformers|huggingface_hub|torch\.jit|peft|accelerate)\b"
-        warnings.filterwarnings("ignore", module=peers)
-        yield
 
 
 def adapted(tied: bool, *, steps: int = 3) -> LanguageModel:

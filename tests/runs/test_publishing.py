@@ -34,6 +34,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def tuned(parent: Path, out: Path) -> Run:
+    """A run as `sft` begins it."""
+    return Run.create(
+        out,
+        "[training]\nsteps = 3\n",
+        {
+            "stage": "sft",
+            "seed": 1,
+            "parent": {"source": str(parent), "fingerprint": "0123456789abcdef"},
+            "data": ["/home/me/questions.jsonl"],
+            "data_fingerprint": "fedcba9876543210",
+            "num_parameters": 1234,
+            "model": {"context": 64},
+        },
+    )
+
+
 def call(*arguments: object) -> int:
     return cli.exit_code(lambda: cli.app([str(argument) for argument in arguments]))
 
@@ -88,19 +105,7 @@ def test_a_tuned_model_has_the_licence_of_its_parent(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
-    run = Run.create(
-        tmp_path / "run",
-        "[training]\nsteps = 3\n",
-        {
-            "stage": "sft",
-            "seed": 1,
-            "parent": {"source": str(folder), "fingerprint": "0123456789abcdef"},
-            "data": ["/home/me/questions.jsonl"],
-            "data_fingerprint": "fedcba9876543210",
-            "num_parameters": 1234,
-            "model": {"context": 64},
-        },
-    )
+    run = tuned(folder, tmp_path / "run")
     assert model_card.known_terms("", run.folder, tmp_path) == {"license": "mit"}
     facts, data = model_card.describe(run.folder)
     assert "Its parent is model (`0123456789ab`)." in facts
@@ -130,19 +135,7 @@ def test_the_terms_of_a_parent_are_kept_as_they_are(folder: Path, tmp_path: Path
 
 def test_a_card_has_the_figures_of_its_own_step(folder: Path, tmp_path: Path) -> None:
     """Neither those of the best step for another, nor those of a run for its parent's copy."""
-    run = Run.create(
-        tmp_path / "run",
-        "[training]\nsteps = 3\n",
-        {
-            "stage": "sft",
-            "seed": 1,
-            "parent": {"source": str(folder), "fingerprint": "0123456789abcdef"},
-            "data": ["questions.jsonl"],
-            "data_fingerprint": "fedcba9876543210",
-            "num_parameters": 1234,
-            "model": {"context": 64},
-        },
-    )
+    run = tuned(folder, tmp_path / "run")
     records = ((1, 3.0), (2, 1.0))
     run.metrics.write_text(
         "".join(
