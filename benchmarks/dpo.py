@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sft import CONTEXT, FILE, make_model
+from sft import CONTEXT, FILE, lora_config, make_model, our_model
 from side_by_side import WARM_UP, Measured, Step, Work, quiet, run, time_trainer
 
 BATCH, BETA, LEARNING_RATE, SEED = 8, 0.1, 1e-5, 1
@@ -34,9 +34,14 @@ FIGURES = ("loss", "margin", "chosen", "rejected")
 def prepare(data_root: Path, folder: Path) -> dict[str, Any]:
     """Write the model, the tokenizer and the pairs that every variant starts from."""
     text = (data_root / FILE).read_text("utf-8")
-    (folder / "pairs.jsonl").write_text(text, "utf-8")
     rows = map(json.loads, text.splitlines())
     facts = make_model((row["chosen"] + row["rejected"] for row in rows), folder)
+    return facts | tokenize(data_root, folder)
+
+
+def tokenize(data_root: Path, folder: Path) -> dict[str, Any]:
+    """Write the pairs and their tokens, which the peer is given; facts about them."""
+    (folder / "pairs.jsonl").write_text((data_root / FILE).read_text("utf-8"), "utf-8")
     pairs = _pairs(folder)
     tokenized = [
         dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), _parts(pairs, index), strict=True))
@@ -45,7 +50,7 @@ def prepare(data_root: Path, folder: Path) -> dict[str, Any]:
     (folder / "tokenized.json").write_text(json.dumps(tokenized), "utf-8")
     prompt, chosen, rejected = pairs.lengths.mean(0).round(1).tolist()
     data = _data(folder, pairs)
-    return facts | {
+    return {
         "pairs": len(pairs),
         "tokens": {"prompt": prompt, "chosen": chosen, "rejected": rejected},
         "rows_a_step": data.batch_size,
@@ -87,23 +92,19 @@ def ours(folder: Path, how: str) -> Step:
 
     from foundling.base import runtime
     from foundling.base.precision import PRECISIONS, autocast
-    from foundling.models import interchange
     from foundling.objectives import Dpo
     from foundling.objectives.dpo import DpoSettings
-    from foundling.objectives.reference import FrozenModel
-    from foundling.objectives.reference_log_probs import LiveLogProbs
     from foundling.training.optimizers import Optimizer, OptimizerSettings
 
-    precision, reference_kind = how.split()
+    precision, reference_kind, *options = how.split()
     runtime.keep_memory()
     device = torch.device("cpu")
     runtime.use_deterministic_sums(device)
     dtype = PRECISIONS[precision]
     data = _data(folder, _pairs(folder))
-    model, frozen = (interchange.load(folder / "model") for _ in range(2))
-    reference: Any = LiveLogProbs(FrozenModel(frozen))
+    model, reference = _with_reference(folder, lora="lora" in options)
     if reference_kind == "stored":
-        reference = _stored(folder, frozen, data, dtype)
+        reference = _stored(folder, our_model(folder, lora=False), data, dtype)
     model.compile(dynamic=False)
     objective = Dpo(DpoSettings(beta=BETA), reference)
     settings = OptimizerSettings(kind="adamw", learning_rate=LEARNING_RATE, weight_decay=0.0)
@@ -122,6 +123,16 @@ def ours(folder: Path, how: str) -> Step:
         return int(loss.count)
 
     return step
+
+
+def _with_reference(folder: Path, *, lora: bool) -> tuple[Any, Any]:
+    """The model, and the parent's log-probabilities: under adapters they are the model's own."""
+    from foundling.objectives.reference import DisabledAdapter, FrozenModel
+    from foundling.objectives.reference_log_probs import LiveLogProbs
+
+    model = our_model(folder, lora=lora)
+    frozen = DisabledAdapter(model) if lora else FrozenModel(our_model(folder, lora=False))
+    return model, LiveLogProbs(frozen)
 
 
 def _stored(folder: Path, model: Any, data: Any, dtype: Any) -> Any:
@@ -146,24 +157,20 @@ def _stored(folder: Path, model: Any, data: Any, dtype: Any) -> Any:
     return stored
 
 
-def our_steps(folder: Path) -> list[dict[str, float]]:
+def our_steps(folder: Path, *, lora: bool = False) -> list[dict[str, float]]:
     """The figures of the first steps in fp32, each on the peer's pairs, packed, prompts shared."""
     import torch
 
     from foundling.data.pairs import PreferenceData
-    from foundling.models import interchange
     from foundling.objectives import Dpo
     from foundling.objectives.dpo import DpoSettings
-    from foundling.objectives.reference import FrozenModel
-    from foundling.objectives.reference_log_probs import LiveLogProbs
     from foundling.training.optimizers import Optimizer, OptimizerSettings
 
     pairs = _pairs(folder)
     data = PreferenceData(
         pairs, row_length=int(pairs.row_lengths(shared=True).max()), batch_size=1, seed=SEED
     )
-    model, frozen = (interchange.load(folder / "model") for _ in range(2))
-    live = LiveLogProbs(FrozenModel(frozen))
+    model, live = _with_reference(folder, lora=lora)
     objective = Dpo(DpoSettings(beta=BETA), live)
     optimizer = Optimizer(
         model,
@@ -205,7 +212,7 @@ def trainer(folder: Path, how: str, steps: int, callbacks: Any, **more: Any) -> 
             return dataset
 
     quiet()
-    precision, _, reference = how.partition(" ")
+    precision, reference, *options = how.split()
     config = DPOConfig(
         output_dir=str(folder / "trl"),
         per_device_train_batch_size=BATCH,
@@ -215,7 +222,7 @@ def trainer(folder: Path, how: str, steps: int, callbacks: Any, **more: Any) -> 
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
         weight_decay=0.0,
-        gradient_checkpointing=False,
+        gradient_checkpointing="checkpointing" in options,
         precompute_ref_log_probs=reference == "stored",
         bf16=precision == "bf16",
         fp16=False,
@@ -230,11 +237,12 @@ def trainer(folder: Path, how: str, steps: int, callbacks: Any, **more: Any) -> 
     load = AutoModelForCausalLM.from_pretrained
     return Tokenized(
         model=load(str(folder / "model")),
-        ref_model=load(str(folder / "model")),
+        ref_model=None if "lora" in options else load(str(folder / "model")),
         args=config,
         train_dataset=Dataset.from_list(json.loads((folder / "tokenized.json").read_text("utf-8"))),
         processing_class=AutoTokenizer.from_pretrained(str(folder / "model")),
         callbacks=callbacks,
+        peft_config=lora_config() if "lora" in options else None,
     )
 
 
@@ -242,14 +250,14 @@ def time_peer(folder: Path, how: str, steps: int) -> Measured:
     return time_trainer(lambda clock: trainer(folder, how, WARM_UP + steps, [clock]).train(), BATCH)
 
 
-def peer_steps(folder: Path) -> list[dict[str, float]]:
+def peer_steps(folder: Path, *, lora: bool = False) -> list[dict[str, float]]:
     """The figures that DPOTrainer logs of its first steps, its pairs in the file's order."""
     names = dict(
         zip(FIGURES, ("loss", "rewards/margins", "logps/chosen", "logps/rejected"), strict=True)
     )
     made = trainer(
         folder,
-        "fp32 live",
+        "fp32 live lora" if lora else "fp32 live",
         PARITY_STEPS,
         None,
         train_sampling_strategy="sequential",
@@ -279,7 +287,7 @@ DPO = Work(
     prepare=prepare,
     step=ours,
     peer=time_peer,
-    parity=lambda folder, peer: peer_steps(folder) if peer else our_steps(folder),
+    parity=lambda folder, peer: (peer_steps if peer else our_steps)(folder),
     compare=apart,
 )
 

@@ -12,16 +12,30 @@ TRL's own packing needs FlashAttention, so it is not measured on a CPU.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from side_by_side import WARM_UP, Measured, Step, Work, quiet, run, time_trainer
 
 FILE = "hh_harmless_pairs.jsonl"
 VOCAB, CONTEXT, LAYERS, HEADS, DIM, MLP_DIM = 8192, 512, 8, 8, 512, 1376
 BATCH, LEARNING_RATE, SEED = 16, 2e-4, 1
-STRENGTH = 0.1
+STRENGTH, RANK, ALPHA = 0.1, 16, 32
+PARITY_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with the examples."""
+
+    style: Literal["plain", "chat"] = "plain"
+    batch: int = BATCH
+
+
+PLAIN = Task()
 
 
 # ---------------------------------------------------------------------- what both are given
@@ -38,19 +52,24 @@ def prepare(data_root: Path, folder: Path) -> dict[str, Any]:
     texts = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "examples.jsonl").write_text(texts, "utf-8")
     facts = make_model((row["prompt"] + row["completion"] for row in rows), folder)
-    examples = _examples(folder)
+    return facts | tokenize(folder, PLAIN)
+
+
+def tokenize(folder: Path, task: Task) -> dict[str, Any]:
+    """Write the examples' tokens, which the peer is given; facts about them."""
+    examples = _examples(folder, task)
     parts = [examples.rendered(index) for index in range(len(examples))]
     tokenized = [
         {"input_ids": part.tokens, "completion_mask": list(map(int, part.learned))}
         for part in parts
     ]
     (folder / "tokenized.json").write_text(json.dumps(tokenized), "utf-8")
-    return facts | {
+    return {
         "examples": len(examples),
         "tokens_an_example": round(examples.num_tokens / len(examples), 1),
         "share_of_tokens_learned": round(examples.num_targets / examples.num_tokens, 3),
-        "rows_a_step": _rows_a_step(examples),
-        "packing_efficiency": round(_data(folder).efficiency, 4),
+        "rows_a_step": _rows_a_step(examples, task),
+        "packing_efficiency": round(_data(folder, task).efficiency, 4),
     }
 
 
@@ -74,7 +93,7 @@ def make_model(texts: Iterable[str], folder: Path) -> dict[str, Any]:
     return {"parameters": model.num_parameters(), "vocabulary": tokenizer.vocab_size}
 
 
-def _examples(folder: Path) -> Any:
+def _examples(folder: Path, task: Task) -> Any:
     from foundling.data.examples import Examples
     from foundling.data.reading import read_conversations
     from foundling.text.tokenizer import Tokenizer
@@ -84,50 +103,49 @@ def _examples(folder: Path) -> Any:
         found,
         Tokenizer.load(folder / "model"),
         max_length=CONTEXT,
-        style="plain",
+        style=task.style,
         on_long="truncate_prompt",
     )
     return examples
 
 
-def _rows_a_step(examples: Any) -> int:
+def _rows_a_step(examples: Any, task: Task) -> int:
     """The packed rows that hold as many examples as one step of the peer."""
-    rows: int = round(BATCH * examples.num_tokens / len(examples) / CONTEXT)
+    rows: int = round(task.batch * examples.num_tokens / len(examples) / CONTEXT)
     return max(1, rows)
 
 
-def _data(folder: Path) -> Any:
+def _data(folder: Path, task: Task) -> Any:
     from foundling.data.supervised import SupervisedData
 
-    examples = _examples(folder)
-    return SupervisedData(
-        examples, context=CONTEXT, batch_size=_rows_a_step(examples), seed=SEED, packing=True
-    )
+    examples = _examples(folder, task)
+    rows = _rows_a_step(examples, task)
+    return SupervisedData(examples, context=CONTEXT, batch_size=rows, seed=SEED, packing=True)
 
 
 # ---------------------------------------------------------------------- ours
 
 
-def ours(folder: Path, how: str) -> Step:
+def ours(folder: Path, how: str, task: Task = PLAIN) -> Step:
     """Foundling's own parts, as `stages/sft.py` wires them."""
     import torch
 
     from foundling.base import runtime
     from foundling.base.precision import PRECISIONS, autocast
-    from foundling.models import interchange
     from foundling.objectives import Sft
     from foundling.training.optimizers import Optimizer, OptimizerSettings
 
-    precision, _, anchor = how.partition(" ")
+    precision, *options = how.split()
     runtime.keep_memory()
     device = torch.device("cpu")
     runtime.use_deterministic_sums(device)
     dtype = PRECISIONS[precision]
-    data = _data(folder)
-    model = interchange.load(folder / "model")
-    reference = _reference(folder, anchor, data, dtype)
+    data = _data(folder, task)
+    model = our_model(folder, lora="lora" in options)
+    reference = _reference(folder, data, dtype, stored="stored" in options)
     model.compile(dynamic=False)
-    objective = Sft(STRENGTH if anchor else 0.0, reference, compiled=True)
+    anchored = "anchor" in options
+    objective = Sft(*((STRENGTH, reference()) if anchored else (0.0, None)), compiled=True)
     settings = OptimizerSettings(kind="adamw", learning_rate=LEARNING_RATE)
     optimizer = Optimizer(model, settings)
     steps = iter(range(10**9))
@@ -148,116 +166,146 @@ def ours(folder: Path, how: str) -> Step:
     return step
 
 
-def _reference(folder: Path, anchor: str, data: Any, dtype: Any) -> Any:
+def our_model(folder: Path, *, lora: bool) -> Any:
+    """The model, perhaps with adapters on every matrix of its blocks."""
+    from foundling.models import adapters, interchange
+
+    model = interchange.load(folder / "model")
+    if lora:
+        adapters.add_adapters(model, adapters.AdapterSettings(rank=RANK, alpha=ALPHA), SEED)
+    return model
+
+
+def _reference(folder: Path, data: Any, dtype: Any, *, stored: bool) -> Callable[[], Any]:
     import torch
 
     from foundling.models import interchange
     from foundling.objectives.reference import FrozenModel, store_hidden
 
-    if not anchor:
-        return None
-    model = interchange.load(folder / "model")
-    if anchor == "anchor":
-        return FrozenModel(model)
-    return store_hidden(
-        model,
-        data.ordered_batches(),
-        data.num_targets,
-        folder / "reference",
-        {"examples": data.examples.fingerprint, "precision": str(dtype)},
-        device=torch.device("cpu"),
-        precision=dtype,
-    )
+    def make() -> Any:
+        model = interchange.load(folder / "model")
+        if not stored:
+            return FrozenModel(model)
+        return store_hidden(
+            model,
+            data.ordered_batches(),
+            data.num_targets,
+            folder / "reference",
+            {"examples": data.examples.fingerprint, "precision": str(dtype)},
+            device=torch.device("cpu"),
+            precision=dtype,
+        )
+
+    return make
 
 
-def our_loss(folder: Path) -> float:
-    """The mean answer loss of the first examples in fp32, packed."""
-    import torch
-
+def our_losses(folder: Path, *, lora: bool = False, task: Task = PLAIN) -> list[float]:
+    """The mean answer loss of the first steps in fp32, each on the peer's examples, packed."""
     from foundling.data.supervised import SupervisedData
-    from foundling.models import interchange
     from foundling.objectives import Sft
+    from foundling.training.optimizers import Optimizer, OptimizerSettings
 
-    data = SupervisedData(_first(_examples(folder)), context=CONTEXT, batch_size=BATCH, seed=SEED)
-    model, objective = interchange.load(folder / "model").eval(), Sft()
-    total, count = 0.0, 0
-    with torch.no_grad():
+    examples, objective = _examples(folder, task), Sft()
+    model = our_model(folder, lora=lora)
+    settings = OptimizerSettings(kind="adamw", learning_rate=LEARNING_RATE, weight_decay=0.0)
+    optimizer, found = Optimizer(model, settings), []
+    for first, stop in pairwise(range(0, (PARITY_STEPS + 1) * task.batch, task.batch)):
+        some = _some(examples, first, stop)
+        data = SupervisedData(some, context=CONTEXT, batch_size=1, seed=SEED)
+        optimizer.zero_grad()
+        total, count = 0.0, 0
         for batch in data.ordered_batches():
             loss = objective(model, batch)
+            loss.total.backward()
             total, count = total + float(loss.total), count + int(loss.count)
-    return total / count
+        optimizer.finish_gradients(float(count))
+        optimizer.step()
+        found.append(total / count)
+    return found
 
 
-def _first(examples: Any) -> Any:
-    from dataclasses import replace
-
-    stop = int(examples.offsets[BATCH])
+def _some(examples: Any, first: int, stop: int) -> Any:
+    start, end = (int(examples.offsets[index]) for index in (first, stop))
     return replace(
         examples,
-        tokens=examples.tokens[:stop],
-        learned=examples.learned[:stop],
-        kinds=examples.kinds[:stop],
-        offsets=examples.offsets[: BATCH + 1],
-        where=examples.where[:BATCH],
+        tokens=examples.tokens[start:end],
+        learned=examples.learned[start:end],
+        kinds=examples.kinds[start:end],
+        offsets=examples.offsets[first : stop + 1] - start,
+        where=examples.where[first:stop],
     )
 
 
 # ---------------------------------------------------------------------- the peer
 
 
-def trainer(folder: Path, how: str, steps: int, callbacks: Any, first: int | None) -> Any:
+def trainer(
+    folder: Path, how: str, steps: int, callbacks: Any, task: Task = PLAIN, **more: Any
+) -> Any:
     """SFTTrainer with its defaults; gradient checkpointing, which costs time, if asked for."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
     quiet()
-    precision, _, checkpointing = how.partition(" ")
-    rows = json.loads((folder / "tokenized.json").read_text("utf-8"))[:first]
-    config = SFTConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=BATCH,
-        max_length=CONTEXT,
-        max_steps=steps,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        weight_decay=0.1,
-        adam_beta2=0.95,
-        completion_only_loss=True,
-        gradient_checkpointing=bool(checkpointing),
-        bf16=precision == "bf16",
-        fp16=False,
-        use_cpu=True,
-        seed=SEED,
-        dataloader_num_workers=0,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
+    precision, *options = how.split()
+    rows = json.loads((folder / "tokenized.json").read_text("utf-8"))
+    settings: dict[str, Any] = {
+        "output_dir": str(folder / "trl"),
+        "per_device_train_batch_size": task.batch,
+        "max_length": CONTEXT,
+        "max_steps": steps,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.1,
+        "adam_beta2": 0.95,
+        "completion_only_loss": True,
+        "gradient_checkpointing": "checkpointing" in options,
+        "bf16": precision == "bf16",
+        "fp16": False,
+        "use_cpu": True,
+        "seed": SEED,
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
     return SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(str(folder / "model")),
-        args=config,
+        args=SFTConfig(**{**settings, **more}),
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(str(folder / "model")),
         callbacks=callbacks,
+        peft_config=lora_config() if "lora" in options else None,
     )
 
 
-def time_peer(folder: Path, how: str, steps: int) -> Measured:
-    return time_trainer(
-        lambda clock: trainer(folder, how, WARM_UP + steps, [clock], None).train(), BATCH
-    )
+def lora_config() -> Any:
+    """PEFT's adapters of the same shape on the same matrices as ours."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def peer_loss(folder: Path) -> float:
-    """The mean answer loss of the first examples in fp32, as SFTTrainer works it out."""
-    import torch
+def time_peer(folder: Path, how: str, steps: int, task: Task = PLAIN) -> Measured:
+    def train(clock: Any) -> None:
+        trainer(folder, how, WARM_UP + steps, [clock], task).train()
 
-    made = trainer(folder, "fp32", 1, None, BATCH)
-    (batch,) = list(made.get_train_dataloader())
-    made.model.eval()
-    with torch.no_grad():
-        return float(made.compute_loss(made.model, batch))
+    return time_trainer(train, task.batch)
+
+
+def peer_losses(folder: Path, *, lora: bool = False, task: Task = PLAIN) -> list[float]:
+    """The losses that SFTTrainer logs of its first steps, its examples in the file's order."""
+    more = {"train_sampling_strategy": "sequential", "logging_steps": 1, "weight_decay": 0.0}
+    how = "fp32 lora" if lora else "fp32"
+    made = trainer(folder, how, PARITY_STEPS, None, task, logging_strategy="steps", **more)
+    made.train()
+    return [record["loss"] for record in made.state.log_history if "loss" in record]
+
+
+def apart(ours: Any, peer: Any) -> float:
+    """The largest difference over the steps."""
+    return max(abs(a - b) for a, b in zip(ours, peer, strict=True))
 
 
 SFT = Work(
@@ -270,8 +318,8 @@ SFT = Work(
     prepare=prepare,
     step=ours,
     peer=time_peer,
-    parity=lambda folder, peer: peer_loss(folder) if peer else our_loss(folder),
-    compare=lambda ours, peer: abs(ours - peer),
+    parity=lambda folder, peer: (peer_losses if peer else our_losses)(folder),
+    compare=apart,
 )
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Work:
     """What must be equal: ours, or if so asked the peer's."""
     compare: Callable[[Any, Any], Any]
     """How far ours and the peer's are apart."""
+    real: bool = False
+    """It is done on a model that --model names, which `prepare` finds as `model` in its folder."""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -57,6 +59,8 @@ def run(work: Work, description: str) -> None:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--data-root", default=os.environ.get("FOUNDLING_DATA_ROOT"))
     parser.add_argument("--peer-python", default=sys.executable, help="where TRL is installed")
+    if work.real:
+        parser.add_argument("--model", type=Path, help="a folder with real weights and a template")
     parser.add_argument("--parity", action="store_true", help="compare the figures, not the speed")
     parser.add_argument("--quick", action="store_true", help="two variants, one step each")
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
@@ -69,14 +73,19 @@ def run(work: Work, description: str) -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
-        print(json.dumps(_answer(work, arguments.variant, arguments.folder, arguments.steps)))
+        answer = _answer(work, arguments.variant, arguments.folder, arguments.steps)
+        print(json.dumps({"answer": answer, "peak_gib": _peak_gib()}))
         return
     if arguments.data_root is None:
         parser.error(f"--data-root: the folder of {work.file}; or set FOUNDLING_DATA_ROOT")
+    if work.real and arguments.model is None:
+        parser.error("--model: give the folder of a real model")
     if arguments.quick:
         arguments.steps, arguments.rounds, arguments.variants = 1, 1, work.variants[:2]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if work.real:
+            (folder / "model").symlink_to(arguments.model.resolve())
         facts = work.prepare(Path(arguments.data_root), folder)
         processes = _Processes(folder, arguments.peer_python, arguments.steps)
         versions = processes.peer_versions()
@@ -85,9 +94,9 @@ def run(work: Work, description: str) -> None:
             arguments.variants = [v for v in arguments.variants if v in work.ours]
         result: dict[str, Any] = {"name": work.name, "unit": work.unit}
         if arguments.parity:
-            result["ours"] = processes.run(f"ours {PARITY}")
+            result["ours"], _ = processes.run(f"ours {PARITY}")
             if versions is not None:
-                result["peer"] = processes.run(f"trl {PARITY}")
+                result["peer"], _ = processes.run(f"trl {PARITY}")
                 result["difference"] = work.compare(result["ours"], result["peer"])
         else:
             result |= _compare(work, processes, arguments)
@@ -142,6 +151,15 @@ def _answer(work: Work, variant: str, folder: Path, steps: int) -> Any:
     return measured
 
 
+def _peak_gib() -> float:
+    """The most memory that this process has held, in GiB.
+
+    Not getrusage's: that of a child begins with the most that its parent held.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
+
+
 class _Processes:
     """Runs each variant in a process of its own, ours and the peer in their own interpreters."""
 
@@ -161,14 +179,16 @@ class _Processes:
         done = subprocess.run([self.peer_python, "-c", code], capture_output=True, text=True)
         return done.stdout.strip().splitlines()[-1] if done.returncode == 0 else None
 
-    def run(self, variant: str) -> Any:
+    def run(self, variant: str) -> tuple[Any, float]:
+        """What it answers, and the most memory that it held, in GiB."""
         python = self.peer_python if variant.startswith("trl") else sys.executable
         command = [python, sys.argv[0], "--variant", variant, "--folder", str(self.folder)]
         command += ["--steps", str(self.steps)]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{variant} failed:\n{done.stderr[-3000:]}")
-        return json.loads(done.stdout.splitlines()[-1])
+        said = json.loads(done.stdout.splitlines()[-1])
+        return said["answer"], said["peak_gib"]
 
 
 def _rates(measured: Measured) -> Iterator[float]:
@@ -178,12 +198,15 @@ def _rates(measured: Measured) -> Iterator[float]:
 def _compare(work: Work, processes: _Processes, arguments: argparse.Namespace) -> dict[str, Any]:
     """Every variant in turn, and the medians of the units a second."""
     found: dict[str, Measured] = {variant: [] for variant in arguments.variants}
+    peaks: dict[str, list[float]] = {variant: [] for variant in arguments.variants}
     for _ in range(arguments.rounds):
         for variant, measured in found.items():
-            measured += processes.run(variant)
+            steps, peak = processes.run(variant)
+            measured += steps
+            peaks[variant].append(peak)
             if not arguments.json:
                 rate = median(_rates(measured))
-                print(f"{variant}: {rate:.2f} {work.unit}", file=sys.stderr)
+                print(f"{variant}: {rate:.2f} {work.unit}, {peak:.2f} GiB", file=sys.stderr)
     medians = {variant: median(_rates(measured)) for variant, measured in found.items()}
     base = medians.get(work.ratio_over)
     return {
@@ -191,6 +214,7 @@ def _compare(work: Work, processes: _Processes, arguments: argparse.Namespace) -
         "peer": {v: round(rate, 2) for v, rate in medians.items() if v in work.peers},
         "ratio": {v: round(rate / base, 2) for v, rate in medians.items()} if base else {},
         "ratio_over": work.ratio_over,
+        "peak_gib": {variant: round(median(values), 2) for variant, values in peaks.items()},
         "steps": {
             v: [[int(step["units"]), round(step["seconds"], 3)] for step in measured]
             for v, measured in found.items()
