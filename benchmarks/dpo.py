@@ -39,9 +39,10 @@ def prepare(data_root: Path, folder: Path) -> dict[str, Any]:
     return facts | tokenize(data_root, folder)
 
 
-def tokenize(data_root: Path, folder: Path) -> dict[str, Any]:
-    """Write the pairs and their tokens, which the peer is given; facts about them."""
-    (folder / "pairs.jsonl").write_text((data_root / FILE).read_text("utf-8"), "utf-8")
+def tokenize(data_root: Path, folder: Path, limit: int | None = None) -> dict[str, Any]:
+    """Write the first pairs and their tokens, which the peer is given; facts about them."""
+    lines = (data_root / FILE).read_text("utf-8").splitlines(keepends=True)
+    (folder / "pairs.jsonl").write_text("".join(lines[:limit]), "utf-8")
     pairs = _pairs(folder)
     tokenized = [
         dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), _parts(pairs, index), strict=True))

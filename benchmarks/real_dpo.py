@@ -1,7 +1,7 @@
 """Preference tuning speed and memory beside TRL's DPOTrainer (and PEFT) on a real model.
 
 The model that --model names (docs/results.md: SmolLM2-135M-Instruct) learns which of two last
-answers of a dialogue in `hh_harmless_pairs.jsonl` was chosen, by its own chat template, at most
+answers of 200 dialogues in `hh_harmless_pairs.jsonl` was chosen, by its own chat template, at most
 512 tokens each, by AdamW: adapters of rank 16 on every matrix of the blocks, or all weights. TRL
 takes 8 pairs a step, 16 sequences padded to the longest; ours packs about 8 into rows of 512, each
 prompt once before its two answers. Compared are the medians of pairs a second over all steps but
@@ -15,8 +15,12 @@ disabled; "stored" looks up what one pass over the pairs gave before. With --par
 first 5 steps in fp32 on the same pairs, all weights.
 """
 
+from functools import partial
+
 from dpo import FILE, apart, our_steps, ours, peer_steps, time_peer, tokenize
 from side_by_side import Work, run
+
+LIMIT = 200
 
 DPO = Work(
     name="real_dpo",
@@ -25,7 +29,7 @@ DPO = Work(
     ours=("ours bf16 stored lora", "ours bf16 live lora", "ours fp32 stored lora"),
     peers=("trl bf16 live lora", "trl fp32 live lora", "trl bf16 live lora checkpointing"),
     ratio_over="trl bf16 live lora",
-    prepare=tokenize,
+    prepare=partial(tokenize, limit=LIMIT),
     step=ours,
     peer=time_peer,
     parity=lambda folder, peer: (peer_steps if peer else our_steps)(folder),
