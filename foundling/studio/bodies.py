@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from foundling.preferences.checks import unicode
 from foundling.preferences.records import Item, Kind, Progress, Rubric, Side, Verdict, Vote
-from foundling.studio.markdown import render
+from foundling.web.markdown import render
 
 State = Literal["item", "preparing", "done"]
 PlaceVerdict = Literal["left", "right", "tie", "both_bad", "skip"]

@@ -20,7 +20,8 @@ from foundling.preferences.store import PreferenceStore
 from foundling.studio.desk import Desk
 from foundling.studio.gold import gold_pairs
 from foundling.studio.production import Production
-from foundling.studio.server import base_url, bind, is_loopback, links, serve
+from foundling.studio.server import links, serve
+from foundling.web.listening import base_url, bind, is_loopback
 
 logger = logging.getLogger(__name__)
 

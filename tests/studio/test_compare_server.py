@@ -19,7 +19,8 @@ from annotating import Script, Server
 from foundling import cli
 from foundling.preferences.store import PreferenceStore
 from foundling.studio.desk import Desk
-from foundling.studio.server import base_url, bind, links
+from foundling.studio.server import links
+from foundling.web.listening import base_url, bind
 
 
 @pytest.mark.slow

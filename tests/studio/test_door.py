@@ -9,7 +9,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from foundling.studio.api import create_app
 from foundling.studio.desk import Desk
-from foundling.studio.door import LIMIT, Door
+from foundling.web.door import LIMIT, Door
 
 BASE = "https://votes.example"
 

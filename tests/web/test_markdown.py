@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from foundling.studio.markdown import TAGS, render
+from foundling.web.markdown import TAGS, render
 
 
 @pytest.mark.parametrize(

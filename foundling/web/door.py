@@ -1,14 +1,20 @@
 """Checks of a request before its body is read: Host, Origin and size."""
 
 import ipaddress
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIMIT = 2**20  # bytes of a body; the longest rubric, all of it escaped, takes 240,000
+
+
+def _plain(status: int, detail: str) -> Response:
+    return JSONResponse({"detail": detail}, status)
 
 
 class Door:
@@ -21,11 +27,24 @@ class Door:
     Args:
         base: the address that people open; behind a proxy, the proxy's.
         host: the name that the server was told to listen at.
+        limit: bytes of the longest body.
+        origins: other sites whose pages may ask; "*" is every site.
+        refuse: makes the answer to a request that is refused.
     """
 
-    def __init__(self, app: ASGIApp, base: str, host: str = "localhost") -> None:
-        self._app, self._origin = app, base
+    def __init__(
+        self,
+        app: ASGIApp,
+        base: str,
+        host: str = "localhost",
+        *,
+        limit: int = LIMIT,
+        origins: Sequence[str] = (),
+        refuse: Callable[[int, str], Response] = _plain,
+    ) -> None:
+        self._app, self._limit, self._refuse = app, limit, refuse
         self._hosts = {"localhost", host.lower(), urlsplit(base).hostname}
+        self._origins = {base, *origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -33,24 +52,28 @@ class Door:
             return
         refusal = self._refusal(Headers(scope=scope))
         if refusal is None:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, self._limited(receive), send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            status, detail = refusal
-            await JSONResponse({"detail": detail}, status)(scope, receive, send)
+            await self._refuse(*refusal)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return 421, "this server is not the host that was asked for; see --public-url."
         origin = headers.get("origin")
-        if origin not in (None, self._origin, f"http://{hosts[0]}", f"https://{hosts[0]}"):
+        own = {f"http://{hosts[0]}", f"https://{hosts[0]}"}
+        if not (origin is None or origin in self._origins | own or "*" in self._origins):
             return 403, "pages of other sites may not use this server."
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > LIMIT:
-            return 413, f"the body is longer than {LIMIT:,} bytes."
+        if length.isdecimal() and int(length) > self._limit:
+            return 413, self._too_long
         return None
+
+    @property
+    def _too_long(self) -> str:
+        return f"the body is longer than {self._limit:,} bytes."
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -59,6 +82,20 @@ class Door:
             return False
         return name in self._hosts or _is_address(name)
 
+    def _limited(self, receive: Receive) -> Receive:
+        """Stops reading a body without Content-Length once it is too long."""
+        length = 0
+
+        async def counted() -> Message:
+            nonlocal length
+            message = await receive()
+            length += len(message.get("body", b"")) if message["type"] == "http.request" else 0
+            if length > self._limit:
+                raise HTTPException(413, self._too_long)
+            return message
+
+        return counted
+
 
 def _is_address(name: str) -> bool:
     try:
@@ -66,18 +103,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _limited(receive: Receive) -> Receive:
-    """Stops reading a body without Content-Length once it is too long."""
-    length = 0
-
-    async def counted() -> Message:
-        nonlocal length
-        message = await receive()
-        length += len(message.get("body", b"")) if message["type"] == "http.request" else 0
-        if length > LIMIT:
-            raise HTTPException(413, f"the body is longer than {LIMIT:,} bytes.")
-        return message
-
-    return counted

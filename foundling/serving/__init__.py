@@ -1,0 +1,1 @@
+"""The server of models: the interfaces that clients of OpenAI and Anthropic speak."""

@@ -1,0 +1,1 @@
+"""What both web servers share: who may ask, the socket, the server, Markdown shown safely."""
