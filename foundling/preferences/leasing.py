@@ -11,7 +11,7 @@ from pydantic import Field
 
 from foundling.base.config import Section
 from foundling.preferences.pairing import EXPLORATION, Choice, Strategy, choose, draw_left
-from foundling.preferences.records import Kind, Progress
+from foundling.preferences.records import Kind, Progress, Side
 from foundling.preferences.schema import judgements, leases, pairs
 
 
@@ -137,16 +137,22 @@ def give(
     strategy: str,
     *,
     gold: bool = False,
+    left: Side | None = None,
     repeat: tuple[int, str] | None = None,
 ) -> str:
-    """Lease a pair to the annotator; `repeat` is the first vote on it and what stood left then."""
+    """Lease a pair to the annotator.
+
+    Args:
+        left: the answer that stands left, where that is not to be drawn.
+        repeat: the first vote on it and what stood left then.
+    """
     same = request.mine & (leases.c.pair_id == pair_id)
     same &= leases.c.repeated == (repeat is not None)
     found = connection.execute(sql.select(leases.c.id, leases.c.key).where(same)).one_or_none()
     if found is not None:
         _renew(connection, request, found.id, strategy=strategy, propensity=choice.propensity)
         return str(found.key)
-    left = draw_left(request.settings.seed, pair_id, request.annotator)
+    left = left or draw_left(request.settings.seed, pair_id, request.annotator)
     if repeat is not None:
         left = "B" if repeat[1] == "A" else "A"
     key = secrets.token_hex(16)

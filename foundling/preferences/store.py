@@ -196,9 +196,13 @@ class PreferenceStore:
         settings: Leasing | None = None,
         *,
         kind: Kind = "comparison",
+        left: Side | None = None,
         now: float | None = None,
     ) -> Item:
         """Lease this pair to the annotator regardless of overlap and order.
+
+        Args:
+            left: the answer that stands left, where it has been shown already.
 
         Raises:
             Conflict: the annotator has judged it.
@@ -208,7 +212,7 @@ class PreferenceStore:
         with self._database.write(lasting=False) as connection:
             known = _known(connection, annotator)
             request = Request(known.id, known.name, kind, _time(now), settings or Leasing())
-            return queries.item(connection, _lease_pair(connection, request, pair_id))
+            return queries.item(connection, _lease_pair(connection, request, pair_id, left))
 
     def judge_pairs(
         self, annotator: str, verdicts: Mapping[int, Verdict], *, now: float | None = None
@@ -355,7 +359,9 @@ def _known(connection: sql.Connection, name: str) -> queries.Row:
     return found
 
 
-def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> str:
+def _lease_pair(
+    connection: sql.Connection, request: Request, pair_id: int, left: Side | None = None
+) -> str:
     pair = connection.execute(sql.select(pairs.c.gold).where(pairs.c.id == pair_id)).one_or_none()
     if pair is None:
         raise ConfigError(f"pair {pair_id}: no such pair in this store.")
@@ -368,4 +374,4 @@ def _lease_pair(connection: sql.Connection, request: Request, pair_id: int) -> s
     if connection.execute(judged).first() is not None:
         raise Conflict(f'pair {pair_id}: "{request.annotator}" has judged it; undo that first.')
     gold = pair.gold is not None
-    return leasing.give(connection, request, pair_id, Choice(0, 1.0), "asked", gold=gold)
+    return leasing.give(connection, request, pair_id, Choice(0, 1.0), "asked", gold=gold, left=left)

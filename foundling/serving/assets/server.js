@@ -1,0 +1,89 @@
+// The server as the page uses it: its models, answers as they are written, Markdown made safe.
+
+const KEY = "foundling/key"; // of the browser's session: gone when the tab is closed
+
+export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
+export const setApiKey = (key) => sessionStorage.setItem(KEY, key);
+
+/** What went wrong, in words for the person. */
+export class Failure extends Error {
+  constructor(said, status = 0) {
+    super(said);
+    this.status = status;
+  }
+}
+
+async function request(method, path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  if (apiKey()) headers.Authorization = `Bearer ${apiKey()}`;
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+  } catch (error) {
+    throw lost(error, "The server cannot be reached. Is it still running?");
+  }
+  if (response.ok) return response;
+  const answer = await response.json().catch(() => null);
+  const said = answer?.error?.message ?? answer?.detail ?? `The server failed (${response.status}).`;
+  const wait = response.headers.get("Retry-After");
+  throw new Failure(wait ? `${said} Try again in ${wait} seconds.` : said, response.status);
+}
+
+const lost = (error, said) => (error.name === "AbortError" ? error : new Failure(said));
+
+/** A call whose answer is JSON. */
+export const call = async (method, path, body) => (await request(method, path, body)).json();
+
+/**
+ * An answer as it is written: { text, reasoning, tokens, finish, usage }, each where there is one.
+ * A token is [its text, its bytes, its log-probability, [[text, log-probability] of alternatives]].
+ */
+export async function* answered(chat, body, signal) {
+  const path = chat ? "/v1/chat/completions" : "/v1/completions";
+  const probabilities = chat ? { logprobs: true, top_logprobs: 5 } : { logprobs: 5 };
+  const all = { ...body, ...probabilities, stream: true, stream_options: { include_usage: true } };
+  const response = await request("POST", path, all, signal);
+  for await (const event of events(response)) {
+    if (event.error) throw new Failure(event.error.message);
+    const [choice] = event.choices ?? [];
+    yield {
+      text: choice?.delta?.content ?? choice?.text ?? "",
+      reasoning: choice?.delta?.reasoning_content ?? "",
+      tokens: choice?.logprobs ? (chat ? chatTokens : textTokens)(choice.logprobs) : [],
+      finish: choice?.finish_reason,
+      usage: event.usage,
+    };
+  }
+}
+
+const utf8 = (text) => new TextEncoder().encode(text).length;
+
+const chatTokens = ({ content }) =>
+  (content ?? []).map(({ token, bytes, logprob, top_logprobs: top }) => [
+    token,
+    bytes?.length ?? utf8(token),
+    logprob,
+    top.map((one) => [one.token, one.logprob]),
+  ]);
+
+const textTokens = ({ tokens, token_logprobs: logprobs, top_logprobs: top }) =>
+  tokens.map((token, place) => [token, utf8(token), logprobs[place], Object.entries(top?.[place] ?? {})]);
+
+/** The JSON objects of a stream of server-sent events, until its [DONE]. */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let held = ""; ; ) {
+    const { value, done } = await reader.read().catch((error) => {
+      throw lost(error, "The connection to the server was lost.");
+    });
+    if (done) throw new Failure("The server ended the answer before it was finished.");
+    const blocks = (held + value).split(/\r?\n\r?\n/);
+    held = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+      const content = data.map((line) => line.slice(5).trim()).join("\n");
+      if (content === "[DONE]") return;
+      if (content) yield JSON.parse(content);
+    }
+  }
+}
