@@ -3,16 +3,23 @@
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError
 from foundling.evaluation.likelihood import TokenPair, likelihoods
-from foundling.evaluation.model_scorer import WINDOW, ModelScorer, load_scorer
+from foundling.evaluation.model_scorer import (
+    WINDOW,
+    ModelScorer,
+    load_scorer,
+    request_of,
+)
 from foundling.evaluation.scorer import Writing
-from foundling.generation.batched import Request, write_all
+from foundling.generation.request import Request
 from foundling.generation.sampling import Sampling
 from foundling.text.chat import Message, render_prompt
 
@@ -204,35 +211,20 @@ class FoundlingLM(TemplateLM):
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """Texts up to the first of `until`; of equal requests each is a sample of its own."""
-        groups: dict[str, dict[tuple[str, Request], list[int]]] = {}
+        wanted, samples = list[Request](), Counter[tuple[str, str]]()
         cut = 0
-        for number, request in enumerate(requests):
-            context, how = request.args
+        for context, how in (request.args for request in requests):
             writing = _writing(how)
             tokens = self._encode_context(context)
             room = self._room(writing)
             cut += room is not None and len(tokens) > room
-            wanted = Request(tuple(tokens if room is None else tokens[-room:]), context != "")
-            group = groups.setdefault(json.dumps(how, sort_keys=True), {})
-            group.setdefault((context, wanted), []).append(number)
+            kept = tuple(tokens if room is None else tokens[-room:])
+            same = (context, json.dumps(how, sort_keys=True))
+            first = request_of(kept, writing, continues=context != "")
+            wanted.append(replace(first, sample=samples[same]))
+            samples[same] += 1
         self._count_cut(cut, len(requests))
-        written = [""] * len(requests)
-        for group in groups.values():
-            first = next(iter(group.values()))[0]
-            writing = _writing(requests[first].args[1])
-            texts = write_all(
-                self.scorer.model,
-                self.scorer.tokenizer,
-                [wanted for _, wanted in group],
-                num_samples=max(map(len, group.values())),
-                max_tokens=writing.max_tokens,
-                sampling=writing.sampling,
-                stop=writing.stop,
-            )
-            for numbers, samples in zip(group.values(), texts, strict=True):
-                for number, text in zip(numbers, samples, strict=False):
-                    written[number] = text
-        return written
+        return [result.text for result in self.scorer.engine.run(wanted)]
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval puts beside its results."""

@@ -4,7 +4,8 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from foundling.base.precision import autocast, pick_precision
 from foundling.base.runtime import pick_device
 from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods, look_up
 from foundling.evaluation.scorer import Pair, Prompt, Question, Scored, TextScore, Writing, in_plain
-from foundling.generation.batched import Request, write_all
+from foundling.generation.engine import Engine
+from foundling.generation.request import Request
 from foundling.models.batch import IGNORE
 from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import fingerprint
@@ -189,19 +191,15 @@ class ModelScorer:
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
         bound = self.model.max_context
         room = math.inf if bound is None else bound + 1 - writing.max_tokens
-        requests = [self._request(prompt, room) for prompt in prompts]
-        written = iter(
-            write_all(
-                self.model,
-                self.tokenizer,
-                [request for request in requests if request is not None],
-                num_samples=writing.num_samples,
-                max_tokens=writing.max_tokens,
-                sampling=writing.sampling,
-                stop=writing.stop,
-            )
-        )
+        requests = [self._request(prompt, writing, room) for prompt in prompts]
+        kept = [request for request in requests if request is not None]
+        written = iter(samples_of(self.engine, kept, writing.num_samples))
         return [None if request is None else next(written) for request in requests]
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What writes the model's texts."""
+        return Engine(self.model, self.tokenizer)
 
     # ------------------------------------------------------------------ inside
 
@@ -217,12 +215,13 @@ class ModelScorer:
     def _turn(self, question: Question) -> list[int]:
         return render_prompt((Message("user", question.text),), self.tokenizer)
 
-    def _request(self, prompt: Prompt, room: float) -> Request | None:
+    def _request(self, prompt: Prompt, writing: Writing, room: float) -> Request | None:
         if not self.tokenizer.knows(in_plain(prompt)):
             return None
         tokens = tuple(self._prompt_tokens(prompt))
-        inside = isinstance(prompt, str) and prompt != ""
-        return Request(tokens, inside) if len(tokens) <= room else None
+        if len(tokens) > room:
+            return None
+        return request_of(tokens, writing, continues=isinstance(prompt, str) and prompt != "")
 
     def _prompt_tokens(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, Question) and self.chats:
@@ -233,6 +232,28 @@ class ModelScorer:
     def _begin(self, ids: Sequence[int]) -> list[int]:
         """What precedes a text, of these tokens; something must precede an empty one."""
         return self.begin_ids if self.begin_ids or ids else [self.prefix_id]
+
+
+def request_of(tokens: tuple[int, ...], writing: Writing, *, continues: bool) -> Request:
+    """The first sample of a prompt."""
+    how = (writing.max_tokens, writing.sampling, writing.stop)
+    return Request(tokens, *how, continues=continues)
+
+
+def samples_of(engine: Engine, requests: Sequence[Request], num_samples: int) -> list[list[str]]:
+    """So many texts of each request; at temperature 0 they are one."""
+    wanted = [
+        replace(request, sample=sample)
+        for request in requests
+        for sample in range(1 if request.sampling.temperature == 0 else num_samples)
+    ]
+    written = iter(engine.run(wanted))
+    return [
+        [next(written).text] * num_samples
+        if request.sampling.temperature == 0
+        else [next(written).text for _ in range(num_samples)]
+        for request in requests
+    ]
 
 
 def load_scorer(

@@ -1,41 +1,79 @@
-"""Text from a model, streamed token by token through the rung's own state."""
+"""The generator: requests in, text out, of any rung, one or many at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
 
-from foundling.base.config import ConfigError
-from foundling.generation.sampling import Sampling, choose
+from foundling.base.config import ConfigError, Section
+from foundling.generation.request import Chunk, QueueFull, Request, Result, Stream
+from foundling.generation.runners import Runner, StateRunner
+from foundling.generation.sampling import Sampling
+from foundling.generation.scheduler import Scheduler
+from foundling.generation.sequence import Sequence as Served
 from foundling.models.language_model import LanguageModel
 from foundling.text.chat import Message
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
 
-Finish = Literal["end", "stop", "length"]
+UNBOUNDED_TOKENS = 256
+"""What is generated where neither the request nor the context says how much."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of generated text; `finish` is set on the last one.
+class EngineSettings(Section):
+    """How an engine shares the machine among its requests."""
 
-    `end`: the model ended the text or its turn; `stop`: a stop string came; `length`: `max_tokens`
-    were made. `tokens` are those drawn since the last piece, one that ends the text included.
-    """
-
-    text: str
-    num_tokens: int
-    finish: Finish | None = None
-    tokens: tuple[int, ...] = ()
+    max_batch: int | None = Field(None, gt=0)
+    """The most requests that are generated at once; None: 32 on a CPU, 256 on a GPU."""
+    queue_size: int = Field(1024, gt=0)
+    """The most requests that wait."""
+    prefill_chunk: int = Field(512, gt=0)
+    """The most tokens of prompts that are read between two generated tokens."""
+    cache_bytes: int | None = Field(None, gt=0)
+    """Memory for keys and values; None: 1 GiB, or what the longest context needs."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    quantize: Literal["none", "int8", "int4"] = "none"
+    prefix_cache: bool = True
+    """Keep what was read of prompts and texts for those that begin with the same tokens."""
 
 
 class Engine:
-    """Generates with any rung: one prompt at a time, reading each token once."""
+    """Generates with any rung; the same request gives the same tokens, alone and in a crowd.
 
-    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+    Without a thread, whoever waits for a stream's next chunk does the work, for all streams.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer,
+        settings: EngineSettings | None = None,
+        *,
+        runner: Runner | None = None,
+    ) -> None:
+        """`runner`: what reads tokens; None: the one that suits the model and the settings."""
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.settings = settings or EngineSettings()
         self.device = next(model.parameters()).device
+        most = self.settings.max_batch or (32 if self.device.type == "cpu" else 256)
+        self.runner: Runner = runner or StateRunner(model)
+        self._scheduler = Scheduler(
+            self.runner,
+            max_batch=most,
+            prefill_chunk=self.settings.prefill_chunk,
+            vocab_size=tokenizer.vocab_size,
+        )
+        self._stepping = threading.Lock()  # held while the scheduler is used
+        self._news = threading.Condition()  # held for moments
+        self._arrived: list[Served] = []
+        self._thread: threading.Thread | None = None
+        self._closing = self._cancels = False
+
+    # ------------------------------------------------------------------ one text
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> str:
         """The whole continuation of `prompt`; the options are those of `stream`."""
@@ -49,7 +87,7 @@ class Engine:
         sampling: Sampling | None = None,
         stop: Sequence[str] = (),
         slide: bool = False,
-        **settings: int | float | None,
+        **settings: Any,
     ) -> Iterator[Chunk]:
         """The continuation of `prompt` as it is made.
 
@@ -63,20 +101,27 @@ class Engine:
             stop: the text ends before any of these.
             slide: continue past a bounded context: whenever it is full, its newest half is read
                 again.
-            settings: of `Sampling`, by name: temperature, top_k, top_p, min_p, seed.
+            settings: of `Sampling`, by name: temperature, top_k, top_p, min_p, seed and others.
 
         Raises:
             ConfigError: the prompt and `max_tokens` do not fit the context, a stop string is
                 empty, or there is no such setting.
         """
-        if any(not text for text in stop):
-            raise ConfigError("a stop string must not be empty.")
         ids = self._read(prompt) if isinstance(prompt, str) else list(prompt)
-        bound = self.model.max_context
-        budget = self._budget(len(ids), max_tokens, slide)
-        decoder = StreamDecoder(self.tokenizer, continues=isinstance(prompt, str) and prompt != "")
-        sampling = (sampling or Sampling()).changed(settings)
-        return self._stream(ids, budget, bound, sampling, list(stop), decoder)
+        request = Request(
+            tuple(ids),
+            max_tokens,
+            (sampling or Sampling()).changed(settings),
+            tuple(stop),
+            continues=isinstance(prompt, str) and prompt != "",
+            slide=slide,
+        )
+        self.budget(request)
+        return self._chunks(request)
+
+    def _chunks(self, request: Request) -> Iterator[Chunk]:
+        with self.submit(request) as stream:
+            yield from stream
 
     def chat(
         self,
@@ -112,70 +157,205 @@ class Engine:
         # Without a begin mark, what ends one text stands before the next one, as in GPT-2.
         return ids or [self.tokenizer.end_of_text]
 
-    def _budget(self, prompt_tokens: int, max_tokens: int | None, slide: bool) -> int:
-        bound = self.model.max_context
-        if max_tokens is not None and max_tokens < 1:
-            raise ConfigError(f"max_tokens = {max_tokens}: must be at least 1.")
-        if bound is None or slide:
-            return 256 if max_tokens is None else max_tokens
+    # ------------------------------------------------------------------ many requests
+
+    def run(self, requests: Sequence[Request]) -> list[Result]:
+        """The results of all requests, generated side by side; the queue's bound does not apply.
+
+        Raises:
+            ConfigError: a request does not fit the context.
+            NotFiniteError: the model computed NaN or infinity.
+        """
+        for request in requests:
+            self.budget(request)
+        streams = [self._submit(request) for request in requests]
+        try:
+            return [stream.result() for stream in streams]
+        finally:
+            for stream in streams:
+                stream.cancel()
+
+    def submit(self, request: Request, on_chunk: Callable[[Chunk], None] | None = None) -> Stream:
+        """Take a request; its chunks come from the stream, or `on_chunk` is called with each.
+
+        `on_chunk` is called by the thread that generates, and must not take long.
+
+        Raises:
+            ConfigError: the prompt and `max_tokens` do not fit the context, or a setting is wrong.
+            QueueFull: too many requests wait.
+        """
+        return self._submit(request, on_chunk, self.settings.queue_size)
+
+    def _submit(
+        self,
+        request: Request,
+        on_chunk: Callable[[Chunk], None] | None = None,
+        queue_size: int | None = None,
+    ) -> Stream:
+        budget, bound = self.budget(request), self.model.max_context
+        stream = Stream(request, self, on_chunk)
+        served = Served(
+            stream,
+            budget,
+            () if request.ignore_end else self.tokenizer.stop_ids,
+            StreamDecoder(self.tokenizer, continues=request.continues),
+            bound if request.slide else None,
+        )
+        served.slide()
+        with self._news:
+            waiting = len(self._arrived) + len(self._scheduler.waiting)
+            if queue_size is not None and waiting >= queue_size:
+                raise QueueFull(f"{waiting} requests wait, as many as may; ask again later.")
+            self._arrived.append(served)
+            self._news.notify_all()
+        return stream
+
+    def budget(self, request: Request) -> int:
+        """Check a request; the most tokens that it may generate.
+
+        Raises:
+            ConfigError: the prompt and `max_tokens` do not fit the context, a stop string is
+                empty, or a token or a number of alternatives is out of range.
+        """
+        self._check(request)
+        bound, wanted = self.model.max_context, request.max_tokens
+        if wanted is not None and wanted < (0 if request.prompt_logprobs is not None else 1):
+            raise ConfigError(f"max_tokens = {wanted}: must be at least 1.")
+        if bound is None or request.slide:
+            return UNBOUNDED_TOKENS if wanted is None else wanted
         # The last token made is never read, so it needs no room.
-        room = bound + 1 - prompt_tokens
+        room = bound + 1 - len(request.prompt)
         if room < 1:
             raise ConfigError(
-                f"the prompt has {prompt_tokens} tokens and the model reads at most {bound}: "
+                f"the prompt has {len(request.prompt)} tokens and the model reads at most {bound}: "
                 "shorten the prompt, or let the context slide."
             )
-        if max_tokens is not None and max_tokens > room:
+        if wanted is not None and wanted > room:
             raise ConfigError(
-                f"max_tokens = {max_tokens}: the prompt has {prompt_tokens} tokens and the model "
+                f"max_tokens = {wanted}: the prompt has {len(request.prompt)} tokens and the model "
                 f"reads at most {bound}, so at most {room} can be made; ask for fewer, or let the "
                 "context slide."
             )
-        return room if max_tokens is None else max_tokens
+        return room if wanted is None else wanted
 
-    def _stream(
-        self,
-        ids: list[int],
-        budget: int,
-        bound: int | None,
-        sampling: Sampling,
-        stop: list[str],
-        decoder: StreamDecoder,
-    ) -> Iterator[Chunk]:
-        generator = torch.Generator().manual_seed(sampling.seed)
-        held = StopStrings(stop)
-        seen, unread, state = list(ids), list(ids), None
-        drawn: list[int] = []  # and not handed out yet
-        for made in range(1, budget + 1):
-            if bound is not None and len(seen) > bound:  # only when the context may slide
-                seen = seen[-max(1, bound // 2) :]
-                unread, state = list(seen), None
-            if state is None:
-                state = self.model.new_state(1, min(bound or 0, len(seen) + budget))
+    def _check(self, request: Request) -> None:
+        size = self.tokenizer.vocab_size
+        if not request.prompt:
+            raise ConfigError("the prompt has no tokens; give at least one.")
+        if any(not text for text in request.stop):
+            raise ConfigError("a stop string must not be empty.")
+        if unknown := [id for id in request.prompt if not 0 <= id < self.model.vocab_size]:
+            raise ConfigError(f"the prompt has token {unknown[0]}: ids end at {size - 1}.")
+        if unknown := [id for id in request.sampling.logit_bias if not 0 <= id < size]:
+            raise ConfigError(f"logit_bias of token {unknown[0]}: ids end at {size - 1}.")
+        for name in ("logprobs", "prompt_logprobs"):
+            if not 0 <= (getattr(request, name) or 0) <= size:
+                raise ConfigError(
+                    f"{name} = {getattr(request, name)}: give a number from 0 to {size}."
+                )
+
+    # ------------------------------------------------------------------ work
+
+    def start(self) -> None:
+        """Generate on a thread of its own from now on."""
+        assert self._thread is None, "it has been started"
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout: float = 0) -> None:
+        """Finish what was taken, for `timeout` seconds at most; then cancel the rest, and stop."""
+        with self._news:
+            self._news.wait_for(lambda: self._is_idle, timeout if self._thread else 0)
+            self._closing = True
+            self._news.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        with self._stepping:
+            self._take_arrivals()
+            for served in (*self._scheduler.running, *self._scheduler.waiting):
+                served.stream.cancelled = True
+            self._scheduler.drop_cancelled()
+        self._tell()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._arrived or self._scheduler.has_work)
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._closing or not self._is_idle)
+                if self._closing:
+                    return
+            self._step()
+
+    def _step(self) -> None:
+        with self._stepping:
+            self._take_arrivals()
             with torch.inference_mode():
-                tokens = torch.tensor([unread], device=self.device)
-                hidden = self.model.hidden(tokens, state=state)[:, -1]
-                logits = self.model.logits(hidden).cpu()[:, : self.tokenizer.vocab_size]
-            token = int(choose(logits, sampling, generator))
-            drawn.append(token)
-            if token in self.tokenizer.stop_ids:
-                text = held.push(decoder.flush()) + held.flush()
-                yield Chunk(text, made, "end", tuple(drawn))
-                return
-            seen.append(token)
-            unread = [token]
-            text = decoder.push(token)
-            if made == budget:
-                text += decoder.flush()
-            text = held.push(text)
-            if held.found:
-                yield Chunk(text, made, "stop", tuple(drawn))
-                return
-            if made == budget:
-                yield Chunk(text + held.flush(), made, "length", tuple(drawn))
-            elif text:
-                yield Chunk(text, made, None, tuple(drawn))
-                drawn.clear()
+                self._scheduler.step()
+        self._tell()
+        self._drop_cancelled()
+
+    def _take_arrivals(self) -> None:
+        with self._news:
+            self._scheduler.waiting.extend(self._arrived)
+            self._arrived.clear()
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def wait_for(self, stream: Stream) -> None:
+        """Return when the stream has a chunk or has ended; without a thread, work for it."""
+        while not stream.has_news:
+            if self._thread is None:
+                self._step()
+            else:
+                with self._news:
+                    self._news.wait_for(lambda: stream.has_news or self._thread is None)
+
+    def cancel(self, stream: Stream) -> None:
+        """End a stream's request, at once or when the step that is being worked ends."""
+        if stream.finish is None:
+            with self._news:
+                stream.cancelled = True
+                self._cancels = True
+            self._drop_cancelled()
+
+    def _drop_cancelled(self) -> None:
+        """Free what cancelled requests hold, unless whoever is at work will do it."""
+        while self._cancels and self._stepping.acquire(blocking=False):
+            try:
+                self._cancels = False
+                self._take_arrivals()
+                self._scheduler.drop_cancelled()
+            finally:
+                self._stepping.release()
+            self._tell()
+
+    # ------------------------------------------------------------------ figures
+
+    def stats(self) -> dict[str, int]:
+        """How many requests run and wait."""
+        waiting = len(self._arrived) + len(self._scheduler.waiting)
+        return {"running": len(self._scheduler.running), "waiting": waiting}
+
+    @torch.inference_mode()
+    def embed(self, tokens: Sequence[int]) -> Float[Tensor, " dim"]:
+        """The mean of the hidden vectors after the final norm, on the CPU in fp32.
+
+        Raises:
+            ConfigError: there are no tokens, or more than the model reads.
+        """
+        bound = self.model.max_context
+        if not tokens or (bound is not None and len(tokens) > bound):
+            most = "any number" if bound is None else f"at most {bound}"
+            raise ConfigError(f"a text of {len(tokens)} tokens: the model reads 1 or more, {most}.")
+        read = torch.tensor([list(tokens)], device=self.device)
+        return self.model.hidden(read)[0].float().mean(0).cpu()
 
 
 def _message(given: Mapping[str, Any], where: str) -> Message:
@@ -188,36 +368,3 @@ def _message(given: Mapping[str, Any], where: str) -> Message:
             "assistant's may have tool_calls and reasoning_content, a tool's tool_call_id and name."
         )
     return message_of(dict(given), where)
-
-
-class StopStrings:
-    """Lets text through until a stop string begins; keeps back what may be the start of one."""
-
-    def __init__(self, stop: list[str]) -> None:
-        self.stop, self.kept, self.found = stop, "", False
-
-    def push(self, text: str) -> str:
-        """What is safe to show now."""
-        self.kept += text
-        starts = [start for start in map(self.kept.find, self.stop) if start >= 0]
-        if starts:
-            self.found = True
-            shown, self.kept = self.kept[: min(starts)], ""
-            return shown
-        longest = max(
-            (
-                length
-                for text in self.stop
-                for length in range(1, min(len(text), len(self.kept) + 1))
-                if self.kept.endswith(text[:length])
-            ),
-            default=0,
-        )
-        cut = len(self.kept) - longest
-        shown, self.kept = self.kept[:cut], self.kept[cut:]
-        return shown
-
-    def flush(self) -> str:
-        """What was kept back, now that nothing more comes."""
-        shown, self.kept = self.kept, ""
-        return shown

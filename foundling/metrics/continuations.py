@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from foundling.generation.sampling import Sampling, choose
+from foundling.generation.sampling import RandomStream, Sampling, choose
 from foundling.models.batch import IGNORE, TokenBatch
+from foundling.models.finite import check_finite
 from foundling.models.language_model import LanguageModel
 
 AS_IT_IS = Sampling(temperature=1.0)
@@ -31,15 +32,16 @@ def sampled_continuations(
     model.eval()
     for number, prompt in enumerate(prompts):
         check()
-        generator = torch.Generator().manual_seed(seed + number)
+        random = RandomStream(seed, prompt, number)
         room = max_tokens if model.max_context is None else model.max_context - len(prompt)
         tokens, unread = list(prompt), list(prompt)
         state = model.new_state(1, len(prompt) + max_tokens)
-        for _ in range(min(max_tokens, room)):
+        for index in range(min(max_tokens, room)):
             with torch.inference_mode():
                 hidden = model.hidden(torch.tensor([unread], device=device), state=state)[:, -1]
-                logits = model.logits(hidden).cpu()
-            token = int(choose(logits, sampling, generator))
+                logits = model.logits(hidden)[0].cpu()
+            check_finite(logits.amax())
+            token = choose(logits, sampling, random.uniform(index))
             tokens.append(token)
             unread = [token]
             if token in ends:

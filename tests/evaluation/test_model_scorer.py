@@ -1,5 +1,6 @@
 """A model behind the scorer: seams of prompt and continuation, windows, writing, the cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from foundling.evaluation.model_scorer import ModelScorer
 from foundling.evaluation.score_cache import Remembered, ScoreCache
 from foundling.evaluation.scorer import Pair, Question, Scored, Scorer, Writing
 from foundling.generation.engine import Engine
+from foundling.generation.runners import Span
 from foundling.generation.sampling import Sampling
 from foundling.models import RUNGS
 from foundling.text.chat import Message, render_prompt
@@ -260,13 +262,13 @@ def test_prompts_of_other_lengths_change_nothing(
     prompts = ["the", "the cat sat on", "", "the dog lay on", "and the"]
     writing = Writing(6, num_samples=2, sampling=Sampling(temperature=temperature, seed=3))
     rows: list[int] = []
-    hidden = one.model.hidden
+    forward = one.engine.runner.forward
 
-    def counted(tokens: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
-        rows.append(len(tokens))
-        return hidden(tokens, *rest, **more)  # type: ignore[arg-type]
+    def counted(spans: Sequence[Span]) -> torch.Tensor:
+        rows.append(len(spans))
+        return forward(spans)
 
-    one.model.hidden = counted  # type: ignore[method-assign]
+    one.engine.runner.forward = counted  # type: ignore[method-assign]
     together = one.generate(prompts, writing)
     assert max(rows) == len(prompts) * (2 if temperature else 1)
     assert together == [one.generate([prompt], writing)[0] for prompt in prompts]

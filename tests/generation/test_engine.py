@@ -1,6 +1,7 @@
 """Generation with every rung: streams, stops, seeds, limits and whole characters."""
 
 import json
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
+from foundling.generation.runners import Span
 from foundling.generation.sampling import Sampling
 from foundling.models import RUNGS
 from foundling.text.tokenizer import Tokenizer
@@ -78,33 +80,25 @@ def test_chunks_are_whole_characters_and_add_up() -> None:
 
 
 class Scripted:
-    """A model that writes what it is told: the oracle for stop strings and split characters."""
+    """A runner that says what it is told: the oracle for stop strings and split characters."""
+
+    num_blocks, block_size, can_rewind = None, 0, False
 
     def __init__(self, ids: list[int]) -> None:
-        self.ids, self.max_context = ids, None
+        self.ids = ids
 
-    def eval(self) -> "Scripted":
-        return self
-
-    def parameters(self):
-        yield torch.zeros(1)
-
-    def new_state(self, batch: int, max_time: int) -> "Scripted":
-        return self
-
-    def hidden(self, tokens: torch.Tensor, state: object) -> torch.Tensor:
-        return torch.zeros(1, tokens.shape[1], 1)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def forward(self, spans: Sequence[Span]) -> torch.Tensor:
         logits = torch.zeros(1, TOKENIZER.vocab_size)
         logits[0, self.ids.pop(0)] = 1
         return logits
 
+    def forget(self, sequence: int) -> None:
+        pass
+
 
 def scripted(text: str, stop: tuple[str, ...] = ()) -> list[tuple[str, str | None]]:
     ids = [*TOKENIZER.encode(text), TOKENIZER.end_of_text]
-    made = Engine.__new__(Engine)
-    made.model, made.tokenizer, made.device = Scripted(ids), TOKENIZER, torch.device("cpu")
+    made = Engine(engine("next_word").model, TOKENIZER, runner=Scripted(ids))
     greedy = Sampling(temperature=0)
     return [(c.text, c.finish) for c in made.stream("", max_tokens=99, sampling=greedy, stop=stop)]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foundling.base.config import ConfigError
-from foundling.generation.sampling import Sampling, choose, keep
+from foundling.generation.sampling import RandomStream, Sampling, choose, keep
 
 PROBABILITIES = torch.tensor([[0.4, 0.3, 0.2, 0.1]])
 LOGITS = PROBABILITIES.log()
@@ -29,15 +29,15 @@ def test_what_is_kept(sampling: Sampling, expected: list[float]) -> None:
 
 
 def test_temperature_0_takes_the_most_likely_and_the_first_of_equals() -> None:
-    generator = torch.Generator()
     logits = torch.tensor([[0.0, 2.0, 1.0], [1.0, 1.0, 0.0]])
-    assert choose(logits, Sampling(temperature=0), generator).tolist() == [1, 0]
+    assert [choose(row, Sampling(temperature=0), 0.9) for row in logits] == [1, 0]
 
 
 def test_draws_follow_the_probabilities_and_the_seed() -> None:
     def draw(seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return choose(LOGITS.expand(20_000, 4), Sampling(), generator)
+        random = RandomStream(seed, [0])
+        drawn = (choose(LOGITS[0], Sampling(), random.uniform(n)) for n in range(20_000))
+        return torch.tensor(list(drawn))
 
     share = torch.bincount(draw(1), minlength=4) / 20_000
     # Five standard deviations of a binomial share.
