@@ -196,15 +196,23 @@ class Rope:
         """The frequencies change with the length of the document."""
         return self.scaling is not None and self.scaling.depends_on_length
 
+    def frequencies(
+        self, lengths: Tensor | None = None, device: torch.device | None = None
+    ) -> Float[Tensor, "*#batch half"]:
+        """The angle of each pair per position, in fp32; `lengths` where the scaling needs them."""
+        exponents = torch.arange(0, self.dim, 2, device=device).float() / self.dim
+        if self.scaling is None:
+            return 1.0 / self.theta**exponents
+        return self.scaling.frequencies(self.theta, exponents, lengths)
+
     def angles(
         self, view: BatchView
     ) -> tuple[Float[Tensor, "batch 1 time half"], Float[Tensor, "batch 1 time half"]]:
         """Cosine and sine of position · frequency, in fp32."""
         if self.scaling is None:
             return rotary_angles(view.positions, self.dim, self.theta)
-        exponents = torch.arange(0, self.dim, 2, device=view.positions.device).float() / self.dim
         lengths = document_lengths(view)[:, None] if self.depends_on_length else None
-        frequencies = self.scaling.frequencies(self.theta, exponents, lengths)
+        frequencies = self.frequencies(lengths, view.positions.device)
         angles = view.positions.float()[:, None, :, None] * frequencies
         magnitude = self.scaling.magnitude
         return angles.cos() * magnitude, angles.sin() * magnitude

@@ -1,0 +1,55 @@
+"""Matrices as the kernels read them: whole, in bf16, or in few bits."""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from foundling.generation.kernels.library import Matrix, library
+
+Format = Literal["fp32", "bf16", "int8", "int4"]
+FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "int4")
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """A matrix of `rows` outputs and `columns` inputs, packed for the kernels; never changed.
+
+    int8: a scale for each row. int4: a scale and a minimum, in bf16, for each 32 columns of a row.
+    """
+
+    format: Format
+    rows: int
+    columns: int
+    data: UInt8[Tensor, " bytes"]
+    scales: Float[Tensor, " padded"]
+
+    @classmethod
+    def pack(cls, weight: Float[Tensor, "rows columns"], format: Format) -> "PackedMatrix":
+        kernels = library()
+        assert kernels is not None, "the caller asks whether they are available"
+        rows, columns = weight.shape
+        whole = weight.detach().float().contiguous()
+        kind = FORMATS.index(format)
+        data = torch.empty(kernels.bytes_of(kind, rows, columns), dtype=torch.uint8)
+        scales = torch.zeros(rows if format == "int8" else 0)
+        threads = torch.get_num_threads()
+        kernels.pack(
+            kind, whole.data_ptr(), rows, columns, data.data_ptr(), scales.data_ptr(), threads
+        )
+        return cls(format, rows, columns, data, scales)
+
+    def whole(self) -> Float[Tensor, "rows columns"]:
+        """The matrix in fp32: the numbers that the products are exactly those of."""
+        kernels, found = library(), torch.empty(self.rows, self.columns)
+        assert kernels is not None
+        kernels.unpack(ctypes.byref(self.pointers()), found.data_ptr())
+        return found
+
+    def pointers(self) -> Matrix:
+        """For the kernels, as long as this matrix lives."""
+        data, scales = self.data.data_ptr(), self.scales.data_ptr()
+        return Matrix(data, scales, self.rows, self.columns, FORMATS.index(self.format))
