@@ -1,0 +1,105 @@
+"""How an answer is sent: as one body or piece by piece, for as long as the client is there."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from foundling.serving.errors import ClientGone, api_error, error_body
+from foundling.serving.metrics import Record
+
+logger = logging.getLogger(__name__)
+Made = TypeVar("Made")
+
+
+def record_of(request: Request) -> Record:
+    """What is noted of this request."""
+    found: Record = request.state.record
+    return found
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Made]) -> Made:
+    """What `work` returns; it is cancelled once the client closes the connection.
+
+    The body of the request has been read before: the next message says that the client is gone.
+
+    Raises:
+        ClientGone: it has.
+    """
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        record_of(request).is_gone = True
+        raise ClientGone
+    finally:
+        watch.cancel()
+        task.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def event(values: Any, name: str | None = None) -> bytes:
+    """One server-sent event."""
+    kind = f"event: {name}\n" if name else ""
+    return f"{kind}data: {json.dumps(values, ensure_ascii=False)}\n\n".encode()
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; `close` is called however the stream ends, or if it never begins.
+
+    An error in mid-stream becomes an event of its own, the last one.
+
+    Args:
+        failed: how the interface says an error; None: as OpenAI does.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        request: Request,
+        events: AsyncIterator[bytes],
+        close: Callable[[], None],
+        failed: Callable[[Exception], bytes] | None = None,
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(self._guarded(events), headers=headers)
+        self._record, self._path, self._is_complete = record_of(request), request.url.path, False
+        self._close, self._failed = close, failed or self._error
+        self._record.stream = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._record.is_gone = not self._is_complete
+            self._close()
+
+    async def _guarded(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for one in events:
+                yield one
+        except Exception as error:
+            if api_error(error).status >= 500:
+                logger.exception(f"{self._path}: failed in mid-stream")
+            self._record.finish = "error"
+            yield self._failed(error)
+        self._is_complete = True
+
+    def _error(self, error: Exception) -> bytes:
+        return event(error_body(api_error(error), self._path)) + DONE
