@@ -11,7 +11,7 @@ from pathlib import Path
 from foundling.base.config import ConfigError, load_json
 from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
-from foundling.runs.model_folder import ADAPTER, is_adapter
+from foundling.runs.model_folder import ADAPTER, is_adapter, max_context
 from foundling.runs.run import find_model
 from foundling.serving.errors import ApiError
 from foundling.text.tokenizer import Tokenizer
@@ -32,6 +32,8 @@ class Source:
     """The fingerprint of the base that it is an adapter of; None: it stands by itself."""
     created: int
     """When its files were written, in seconds since 1970."""
+    max_context: int | None
+    """The longest text that it reads, in tokens; None: any."""
     sampling: Sampling
     """How its tokens are drawn where a request does not say."""
 
@@ -53,7 +55,7 @@ class Served:
 
     @property
     def max_context(self) -> int | None:
-        return self.engine.model.max_context
+        return self.source.max_context
 
 
 def find_sources(runs: Sequence[str], names: Sequence[str] = ()) -> list[Source]:
@@ -72,7 +74,8 @@ def find_sources(runs: Sequence[str], names: Sequence[str] = ()) -> list[Source]
         folder = find_model(run)
         base = load_json(folder / ADAPTER)["base_fingerprint"] if is_adapter(folder) else None
         newest = max(int(path.stat().st_mtime) for path in folder.iterdir())
-        sources.append(Source(name, folder, base, newest, recommended_sampling(folder)))
+        read, sampling = max_context(folder), recommended_sampling(folder)
+        sources.append(Source(name, folder, base, newest, read, sampling))
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
             raise ConfigError(f'"{name}": {count} models have this name; give --name for each.')
@@ -135,6 +138,10 @@ class Registry:
             message = f'The model "{name}" does not exist; served are: {known}.'
             raise ApiError(404, message, param="model", code="model_not_found")
         return found
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.sources))
 
     @property
     def in_memory(self) -> dict[str, Served]:

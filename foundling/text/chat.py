@@ -169,15 +169,23 @@ def render_batch(
 
 
 def render_prompt(
-    messages: Sequence[Message], tokenizer: Tokenizer, *, tools: Tools = ()
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    *,
+    tools: Tools = (),
+    any_order: bool = False,
 ) -> list[int]:
     """The conversation up to where the assistant's next answer begins.
+
+    Args:
+        any_order: which roles follow one another is the template's affair alone.
 
     Raises:
         ConfigError: the roles are out of order, the last message is not the user's or a tool's,
             there is no chat template, or it refuses the messages or leaves out a call.
     """
-    check_roles(messages, training=False)
+    if not any_order:
+        check_roles(messages, training=False)
     marks = _marks([messages], [tools])
     text = Script(messages, tools, tokenizer, marks).prompt()
     return _encode([text], tokenizer, marks)[0].ids

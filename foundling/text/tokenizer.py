@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from datetime import date
@@ -228,6 +228,17 @@ class Tokenizer(Vocabulary):
                 "tune it with this template first (data.template), or choose another."
             )
         return new
+
+    def with_template_options(self, options: Mapping[str, Any]) -> "Tokenizer":
+        """The same, with values of variables that its chat template reads.
+
+        Raises:
+            ConfigError: there is no chat template, or it reads no such variable.
+        """
+        template = self.template
+        if template is None:
+            raise ConfigError("there is no chat template, which could read options.")
+        return self._with(replace(template, options={**template.options, **options}))
 
     def dated(self) -> "Tokenizer":
         """The same, where the chat template writes a date, with today's for good."""
