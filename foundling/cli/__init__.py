@@ -12,6 +12,7 @@ from foundling.cli import (
     hamlet,
     importing,
     preferences,
+    serving,
     training,
     using,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "hamlet",
     "importing",
     "preferences",
+    "serving",
     "training",
     "using",
 ]

@@ -88,11 +88,18 @@ class _Terminal(logging.Handler):
     """Shows what the library reports on standard error, with the traceback of a defect."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        is_plain = self.formatter is None and record.levelno >= logging.WARNING
+        level = f"{record.levelname.lower()}: " if is_plain else ""
         say(f"{level}{self.format(record)}")
 
 
 _terminal = _Terminal()
+
+
+def log_as(formatter: logging.Formatter) -> None:
+    """Show what is logged, by the web server too, as this formatter writes it."""
+    _terminal.setFormatter(formatter)
+    logging.getLogger("uvicorn").addHandler(_terminal)
 
 
 def exit_code(run: Callable[[], object]) -> int:

@@ -9,9 +9,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from foundling import __version__
+from foundling.preferences.store import PreferenceStore
 from foundling.serving import chat, completions, health, tokens
 from foundling.serving.errors import ApiError, add_handlers, error_response
 from foundling.serving.gate import Gate, Journal
+from foundling.serving.page import PageModel, add_page, page_router
 from foundling.serving.registry import Registry
 from foundling.serving.service import Service
 from foundling.serving.settings import ServingSettings
@@ -24,12 +26,14 @@ def create_app(
     *,
     keys: Iterable[str] = (),
     base: str = "http://localhost",
+    votes: PreferenceStore | None = None,
 ) -> FastAPI:
     """The server's interface; its `state.service` is what all of it shares.
 
     Args:
         keys: who gives one of these may use it; none: everybody may.
         base: the address that people open.
+        votes: where the votes of the page are kept; None: nowhere.
     """
     settings = settings or ServingSettings()
     service = Service(registry, settings, frozenset(keys))
@@ -71,4 +75,13 @@ def create_app(
     add_handlers(app)
     for part in (health, chat, completions, tokens):
         app.include_router(part.router(service))
+    add_page(app)
+    app.include_router(page_router(lambda: _shown(registry), votes))
     return app
+
+
+def _shown(registry: Registry) -> list[PageModel]:
+    return [
+        PageModel(id=one.name, chat=one.tokenizer.knows_roles, context=one.max_context)
+        for one in registry.sources.values()
+    ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from foundling.generation.sampling import Sampling
 from foundling.serving.errors import ApiError
 from foundling.serving.registry import Served
+from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +88,9 @@ class Drawn(Body):
         Raises:
             ApiError: `logit_bias` names no token.
         """
-        names = ("temperature", "top_p", "top_k", "min_p", "presence_penalty")
-        names += ("frequency_penalty", "repetition_penalty", "logit_bias")
-        values = {name: value for name in names if (value := getattr(self, name)) is not None}
+        values = {name: value for name in _DRAWING if (value := getattr(self, name)) is not None}
         for token in values.get("logit_bias", ()):
-            check_token(token, served, f"logit_bias.{token}", "logit_bias")
+            check_token(token, served.tokenizer, f"logit_bias.{token}", "logit_bias")
         if values.get("top_k") in (0, -1):
             values["top_k"] = None
         if values.get("top_p") == 0:
@@ -100,10 +99,13 @@ class Drawn(Body):
         return served.source.sampling.changed({**values, "seed": seed})
 
 
-def check_token(token: int, served: Served, where: str, param: str) -> None:
+_DRAWING = tuple(name for name in Sampling.model_fields if name != "seed")
+
+
+def check_token(token: int, tokenizer: Tokenizer, where: str, param: str) -> None:
     """Raises ApiError: the vocabulary has no such token."""
-    if not 0 <= token < served.tokenizer.vocab_size:
-        most = served.tokenizer.vocab_size - 1
+    if not 0 <= token < tokenizer.vocab_size:
+        most = tokenizer.vocab_size - 1
         raise ApiError(400, f"{where}: there are the tokens 0 to {most}.", param=param)
 
 

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator, Field
 
 from foundling.generation import request as generation
+from foundling.generation.request import TokenLogprob
 from foundling.serving.answering import DONE, EventStream, event, record_of, while_connected
 from foundling.serving.bodies import MOST_TOP, Drawn, check_length, check_token
 from foundling.serving.errors import ApiError
@@ -77,7 +78,7 @@ class Prompt:
     continues: bool
 
 
-def read_prompt(prompt: str | Sequence[int], served: Served, *, begin: bool = True) -> Prompt:
+def read_prompt(prompt: str | Sequence[int], tokenizer: Tokenizer, *, begin: bool = True) -> Prompt:
     """The tokens of a text, with the mark that begins a text, or tokens as they are.
 
     Special tokens that the text spells are these tokens: the text is the model's raw input.
@@ -86,12 +87,11 @@ def read_prompt(prompt: str | Sequence[int], served: Served, *, begin: bool = Tr
         ApiError: there is no such token.
         ConfigError: the vocabulary of characters lacks one of the text's.
     """
-    tokenizer = served.tokenizer
     if isinstance(prompt, str):
         tokens = begun(tokenizer.encode_spelled([prompt])[0], tokenizer if begin else None)
         return Prompt(tuple(tokens or [tokenizer.end_of_text]), prompt, prompt != "")
     for token in prompt:
-        check_token(token, served, f"prompt: {token} is no token", "prompt")
+        check_token(token, tokenizer, f"prompt: {token} is no token", "prompt")
     return Prompt(tuple(prompt), tokenizer.decode(prompt, show_special=True), True)
 
 
@@ -140,7 +140,8 @@ def _requests(
     body: CompletionBody, served: Served
 ) -> tuple[list[Prompt], list[generation.Request]]:
     sampling = body.sampling(served)
-    prompts = [read_prompt(one, served, begin=body.add_special_tokens) for one in body.prompt]
+    begin = body.add_special_tokens
+    prompts = [read_prompt(one, served.tokenizer, begin=begin) for one in body.prompt]
     most = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     requests = []
     for prompt in prompts:
@@ -181,7 +182,8 @@ class _Answer:
         for index, chunks in enumerate(await self.work.collected()):
             logprobs = self._logprobs(index)
             tokens = [token for chunk in chunks for token in chunk.tokens]
-            values = [one for chunk in chunks for one in chunk.logprobs]
+            values: list[TokenLogprob | None] = []
+            values += [one for chunk in chunks for one in chunk.logprobs]
             prompt, text = self._prompts[index], "".join(chunk.text for chunk in chunks)
             scored = self.work.streams[index].prompt_logprobs
             if scored is not None:
@@ -192,7 +194,7 @@ class _Answer:
                 {
                     "index": index,
                     "text": (prompt.text if self._body.echo else "") + text,
-                    "logprobs": logprobs and logprobs.made(tokens, values),
+                    "logprobs": None if logprobs is None else logprobs.made(tokens, values),
                     "finish_reason": FINISH_REASONS[finish],
                 }
             )
@@ -208,7 +210,7 @@ class _Answer:
             yield self._event(
                 index,
                 chunk.text,
-                told and told.made(chunk.tokens, chunk.logprobs),
+                None if told is None else told.made(chunk.tokens, chunk.logprobs),
                 finish and FINISH_REASONS[finish],
             )
         if self._body.include_usage:

@@ -215,9 +215,7 @@ async def _asked(
     except BaseException:
         service.registry.give_back(served)
         raise
-    return Answers(
-        await Generation.started(service, served, requests, record_of(request)), readers
-    )
+    return Answers(await Generation.started(service, served, requests, record_of(request)), readers)
 
 
 def _requests(

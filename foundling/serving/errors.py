@@ -109,8 +109,9 @@ def _malformed(error: RequestValidationError) -> ApiError:
     place = ""
     for part in first["loc"][1:]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
-    message = first["msg"].removeprefix("Value error, ")
-    return ApiError(400, f"{place or 'The body'}: {message}.".replace("..", "."), param=place or None)
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    message = f"{place or 'The body'}: {message[0].lower()}{message[1:]}."
+    return ApiError(400, message, param=place or None)
 
 
 def _param(message: str) -> str | None:

@@ -1,7 +1,7 @@
 """Log-probabilities as completions and chat completions say them, and the names of tokens.
 
-They are the model's own: the log-softmax of its logits, before penalties, bias, grammar, temperature
-and filters, and no less than -9999.
+They are the model's own: the log-softmax of its logits, before penalties, bias, grammar,
+temperature and filters, and no less than -9999.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ def token_texts(tokens: Iterable[int], tokenizer: Tokenizer) -> dict[int, str]:
 
 
 def chat_logprobs(logprobs: Sequence[TokenLogprob], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """As the `content` of a chat choice's logprobs says it; tokens that end the text are no part."""
+    """As the `content` of a chat choice's logprobs; what ends the text is no part of it."""
     ends = set(tokenizer.stop_ids)
     return [
         {

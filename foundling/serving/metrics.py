@@ -26,30 +26,34 @@ class Record:
 
 
 class Metrics:
+    """Counts of one server; see the help of each at /metrics."""
+
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        kept = {"registry": self._registry, "namespace": "foundling"}
-        self.requests = Counter("requests", "Requests.", ("path", "model", "status"), **kept)
-        self.request_seconds = Histogram(
-            "request_seconds", "Seconds of a request.", ("model",), buckets=_SECONDS, **kept
+
+        def counter(name: str, what: str, *labels: str) -> Counter:
+            return Counter(f"foundling_{name}", what, labels, registry=self._registry)
+
+        def seconds(name: str, what: str) -> Histogram:
+            name = f"foundling_{name}_seconds"
+            return Histogram(name, what, ["model"], buckets=_SECONDS, registry=self._registry)
+
+        self.requests = counter("requests", "Requests.", "path", "model", "status")
+        self.prompt_tokens = counter("prompt_tokens", "Tokens of prompts.", "model")
+        self.cached_tokens = counter(
+            "cached_tokens", "Tokens of prompts that were found in the prefix cache.", "model"
         )
-        self.first_token_seconds = Histogram(
-            "time_to_first_token_seconds",
-            "Seconds from a request to its first text.",
-            ("model",), buckets=_SECONDS, **kept,
-        )  # fmt: skip
-        self.between_tokens_seconds = Histogram(
-            "time_between_tokens_seconds", "Seconds a token.", ("model",), buckets=_SECONDS, **kept
+        self.completion_tokens = counter("completion_tokens", "Tokens generated.", "model")
+        self.request_seconds = seconds("request", "Seconds of a request.")
+        self.first_token_seconds = seconds(
+            "time_to_first_token", "Seconds from a request to its first text."
         )
-        self.prompt_tokens = Counter("prompt_tokens", "Tokens of prompts.", ("model",), **kept)
-        self.cached_tokens = Counter(
-            "cached_tokens", "Tokens of prompts found in the prefix cache.", ("model",), **kept
-        )
-        self.completion_tokens = Counter(
-            "completion_tokens", "Tokens generated.", ("model",), **kept
-        )
+        self.between_tokens_seconds = seconds("time_between_tokens", "Seconds a token.")
         self._engine = Gauge(
-            "engine", "What an engine says of itself.", ("model", "figure"), **kept
+            "foundling_engine",
+            "What an engine says of itself, such as the requests that run and wait.",
+            ["model", "figure"],
+            registry=self._registry,
         )
 
     def page(self, in_memory: Mapping[str, Served]) -> bytes:

@@ -34,6 +34,7 @@ class Source:
     """When its files were written, in seconds since 1970."""
     max_context: int | None
     """The longest text that it reads, in tokens; None: any."""
+    tokenizer: Tokenizer
     sampling: Sampling
     """How its tokens are drawn where a request does not say."""
 
@@ -51,18 +52,21 @@ class Served:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.engine.tokenizer
+        return self.source.tokenizer
 
     @property
     def max_context(self) -> int | None:
         return self.source.max_context
 
 
-def find_sources(runs: Sequence[str], names: Sequence[str] = ()) -> list[Source]:
+def find_sources(
+    runs: Sequence[str], names: Sequence[str] = (), template: str | None = None
+) -> list[Source]:
     """What runs, model folders and models of the hub are served as.
 
     Args:
         names: of the runs, in their order; by default the names of their folders.
+        template: the chat template of all of them; None: their own.
 
     Raises:
         ConfigError: there is no such model, or two have one name.
@@ -74,8 +78,9 @@ def find_sources(runs: Sequence[str], names: Sequence[str] = ()) -> list[Source]
         folder = find_model(run)
         base = load_json(folder / ADAPTER)["base_fingerprint"] if is_adapter(folder) else None
         newest = max(int(path.stat().st_mtime) for path in folder.iterdir())
+        tokenizer = Tokenizer.load(folder).with_known_template(template)
         read, sampling = max_context(folder), recommended_sampling(folder)
-        sources.append(Source(name, folder, base, newest, read, sampling))
+        sources.append(Source(name, folder, base, newest, read, tokenizer, sampling))
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
             raise ConfigError(f'"{name}": {count} models have this name; give --name for each.')
@@ -147,6 +152,14 @@ class Registry:
     def in_memory(self) -> dict[str, Served]:
         return dict(self._served)
 
+    def open_now(self, source: Source) -> None:
+        """Bring a model into memory before anything is served.
+
+        Raises:
+            ConfigError: it cannot be opened.
+        """
+        self._keep(source, self._open_engine(source, ()))
+
     @asynccontextmanager
     async def use(self, name: str | None) -> AsyncIterator[Served]:
         """Lend a model, which stays in memory for as long.
@@ -209,10 +222,13 @@ class Registry:
                 raise ApiError(
                     500, f'The model "{source.name}" cannot be loaded; the server\'s log says why.'
                 ) from None
-            engine.start()
-            self._served[source.name] = Served(source, engine)
-            logger.info(f"{source.name}: loaded")
-            return self._served[source.name]
+            return self._keep(source, engine)
+
+    def _keep(self, source: Source, engine: Engine) -> Served:
+        engine.start()
+        self._served[source.name] = served = Served(source, engine)
+        logger.info(f"{source.name}: loaded")
+        return served
 
     async def _evict_one(self) -> None:
         """Free the model that was not used for longest; wait until one is not in use."""

@@ -1,0 +1,78 @@
+"""A tiny model that is served, and clients of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from foundling import models
+from foundling.generation.engine import Engine
+from foundling.runs.model_folder import save_model
+from foundling.serving.app import create_app
+from foundling.serving.opening import opener
+from foundling.serving.registry import Registry, find_sources
+from foundling.serving.settings import ServingSettings
+from foundling.text.tokenizer import Tokenizer
+
+TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
+TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300).with_roles()
+
+
+def save_tiny(folder: Path, seed: int = 5, context: int = 64) -> Path:
+    """A model of random weights that writes varied text."""
+    torch.manual_seed(seed)
+    settings = {"rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2}
+    model = models.build(settings, vocab_size=TOKENIZER.vocab_size, context=context)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # away from uniform
+    save_model(model, TOKENIZER, folder, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose texts take a while."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "long", seed=6, context=8192)
+
+
+@pytest.fixture
+def open_client() -> Iterator[Callable[..., TestClient]]:
+    """Opens a client of a server of these models."""
+    opened: list[TestClient] = []
+
+    def open_one(
+        folders: Sequence[Path], *, keys: Sequence[str] = (), **settings: Any
+    ) -> TestClient:
+        parsed = ServingSettings.parse({"device": "cpu", **settings})
+        sources = find_sources([str(folder) for folder in folders])
+        registry = Registry(sources, opener(parsed), parsed.max_loaded)
+        app = create_app(registry, parsed, keys=keys)
+        client = TestClient(app, "http://localhost", raise_server_exceptions=False)
+        opened.append(client.__enter__())
+        return client
+
+    yield open_one
+    for client in opened:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(open_client: Callable[..., TestClient], tiny_model: Path) -> TestClient:
+    return open_client([tiny_model])
+
+
+@pytest.fixture
+def engine(tiny_model: Path) -> Engine:
+    """The served model, without a server."""
+    from foundling.runs.run import load_model
+
+    return Engine(*load_model(tiny_model))
