@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from foundling.base.config import ConfigError, load_toml
+from foundling.base.config import ConfigError
 from foundling.base.precision import autocast, pick_precision
 from foundling.base.runtime import pick_device
 from foundling.evaluation.likelihood import Likelihood, TokenPair, likelihoods, look_up
@@ -23,7 +22,7 @@ from foundling.generation.request import Request
 from foundling.models.batch import IGNORE
 from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import fingerprint
-from foundling.runs.run import Run, find_model, is_run, load_model
+from foundling.runs.run import find_model, load_model, tuned_on_turns
 from foundling.text.chat import Message, render_prompt
 from foundling.text.template import TODAY
 from foundling.text.tokenizer import Tokenizer
@@ -284,9 +283,9 @@ def load_scorer(
     where = pick_device(device)
     number = pick_precision(precision, where, model, READ_TOKENS)
     if chats is None:
-        run = folder.parent.parent.parent
-        chats = tokenizer.template is not None and (not is_run(run) or _was_tuned_on_turns(run))
-        if chats and not is_run(run):
+        tuned = tuned_on_turns(folder)
+        chats = tokenizer.template is not None and tuned is not False
+        if chats and tuned is None:
             logger.info(
                 f"{source}: a model folder with a chat template: asked in turns. If it was not "
                 "tuned on conversations, give --no-chat."
@@ -313,13 +312,6 @@ def load_scorer(
         precision=number,
         marks_begin=begin_mark,
     )
-
-
-def _was_tuned_on_turns(run: Path) -> bool:
-    if Run.open(run).manifest["stage"] == "pretrain":
-        return False
-    data = load_toml(run / "config.toml").get("data", {})
-    return bool(data.get("style", "chat") == "chat")
 
 
 def _length(pair: TokenPair) -> int:

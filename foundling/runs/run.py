@@ -199,6 +199,17 @@ def find_model(source: Path | str) -> Path:
     return folder
 
 
+def tuned_on_turns(model: Path) -> bool | None:
+    """Whether the run that a model's folder lies in tuned it on conversations; None: in no run."""
+    run = model.parent.parent.parent
+    if not is_run(run):
+        return None
+    if Run.open(run).manifest["stage"] == "pretrain":
+        return False
+    data = load_toml(run / "config.toml").get("data", {})
+    return bool(data.get("style", "chat") == "chat")
+
+
 def find_runs(folder: Path) -> list[Run]:
     """Every run at or below a folder, by name."""
     folders = sorted(path.parent for path in folder.rglob("manifest.json"))

@@ -17,7 +17,7 @@ ASSETS = Path(__file__).with_name("assets")
 
 class PageModel(BaseModel):
     id: str
-    chat: bool = Field(description="Whether it has a chat template; else it continues texts.")
+    chat: bool = Field(description="Whether it answers; else it continues texts.")
     context: int | None = Field(description="Tokens of prompt and answer together; None: any.")
 
 

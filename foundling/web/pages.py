@@ -13,7 +13,8 @@ class Pages:
     """The pages of a folder, which load nothing from elsewhere and run no inline script.
 
     Args:
-        assets: holds the pages as `NAME.html` and what they load, at /assets; /look is shared.
+        assets: holds the pages as `NAME.html` and what they load, at /assets; what all pages
+            share is at /assets/look.
         evaluating: whether scripts may compile templates, as Vue does.
     """
 
@@ -34,7 +35,7 @@ class Pages:
 
     def add(self, app: FastAPI) -> None:
         """Serve the files; the pages themselves are served by whoever knows their addresses."""
-        for path, folder in (("/assets", self._assets), ("/look", LOOK)):
+        for path, folder in (("/assets/look", LOOK), ("/assets", self._assets)):
             app.mount(path, _Files(folder, self.headers))
 
     def page(self, name: str) -> Response:

@@ -9,10 +9,15 @@ import { $, copy, drawAnswer, made, render, roundElement } from "/assets/view.js
 const { hidden, kept, shown } = Conversation;
 let conversation = Conversation.load();
 let server = { models: [], votes: false };
+const TEXT = { max_tokens: 256 }; // of texts, which may never end by themselves
 let writing = null; // what stops the answers that are being written
 
 const modelOf = (id) => server.models.find((model) => model.id === id);
-const chosen = () => [settings.first, settings.second].filter(Boolean).map(modelOf);
+const chosen = () =>
+  [settings.first, settings.second]
+    .map(modelOf)
+    .filter(Boolean)
+    .map((model) => ({ ...model, chat: model.chat && !settings.continues }));
 
 // ------------------------------------------------------------------ the page
 
@@ -58,7 +63,7 @@ function drawAround() {
   $("empty").hidden = conversation.rounds.length > 0 || models.length === 0;
   $("empty").querySelector("h2").textContent = bases.length === models.length ? "Begin a text" : "Ask something";
   $("about").textContent = bases.length
-    ? `${bases.map((model) => model.id).join(" and ")}: a base model without a chat template. It does not answer, it continues the text; the turns are its paragraphs.`
+    ? `${bases.map((model) => model.id).join(" and ")} will not answer but continue the text, as base models do, by up to ${TEXT.max_tokens} tokens at a time unless the settings say otherwise. Your turns and its own are its paragraphs.`
     : `${models.map((model) => model.id).join(" and ")} will answer. Point at a word, or tap it, to see how probable it was.`;
   $("system-hint").hidden = bases.length === 0;
   $("blind-label").hidden = models.length < 2;
@@ -125,7 +130,7 @@ async function write(index, place, signal) {
   let over = false;
   const rendering = render(answer, () => redraw(index, place), () => over);
   try {
-    const body = { model: side.model, ...prompt, ...answer.sampling, seed: answer.seed };
+    const body = { model: side.model, ...(side.chat ? {} : TEXT), ...prompt, ...answer.sampling, seed: answer.seed };
     for await (const part of answered(side.chat, body, signal)) {
       answer.text += part.text;
       answer.reasoning += part.reasoning;
@@ -292,7 +297,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 for (const name of ["first", "second"]) $(name).addEventListener("change", () => changed({ [name]: $(name).value }));
-$("blind").addEventListener("change", () => changed({ blind: $("blind").checked }));
+for (const name of ["blind", "continues"]) $(name).addEventListener("change", () => changed({ [name]: $(name).checked }));
 $("probabilities").addEventListener("click", () => {
   changed({ raw: !settings.raw });
   draw();
@@ -401,7 +406,7 @@ async function start() {
   const first = modelOf(settings.first) ? settings.first : server.models[0].id;
   change({ first, second: modelOf(settings.second) ? settings.second : "" });
   for (const name of ["first", "second"]) $(name).value = settings[name];
-  $("blind").checked = settings.blind;
+  for (const name of ["blind", "continues"]) $(name).checked = settings[name];
   $("name-field").hidden = !server.votes;
   draw();
 }

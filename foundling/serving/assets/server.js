@@ -26,7 +26,7 @@ async function request(method, path, body, signal) {
   const answer = await response.json().catch(() => null);
   const said = answer?.error?.message ?? answer?.detail ?? `The server failed (${response.status}).`;
   const wait = response.headers.get("Retry-After");
-  throw new Failure(wait ? `${said} Try again in ${wait} seconds.` : said, response.status);
+  throw new Failure(wait ? `${said} Try again in ${wait} s.` : said, response.status);
 }
 
 const lost = (error, said) => (error.name === "AbortError" ? error : new Failure(said));
@@ -56,12 +56,13 @@ export async function* answered(chat, body, signal) {
   }
 }
 
-const utf8 = (text) => new TextEncoder().encode(text).length;
+// What is no whole character is named by its bytes: bytes:\\xe2\\x80.
+const utf8 = (name) => (name.startsWith("bytes:\\x") ? (name.length - 6) / 4 : new TextEncoder().encode(name).length);
 
 const chatTokens = ({ content }) =>
   (content ?? []).map(({ token, bytes, logprob, top_logprobs: top }) => [
     token,
-    bytes?.length ?? utf8(token),
+    bytes?.length ?? 0,
     logprob,
     top.map((one) => [one.token, one.logprob]),
   ]);

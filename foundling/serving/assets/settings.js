@@ -12,6 +12,7 @@ export const settings = {
   first: "",
   second: "",
   blind: false,
+  continues: false, // texts, whatever the models were tuned for
   raw: false,
   ...JSON.parse(localStorage.getItem(KEPT)),
 };

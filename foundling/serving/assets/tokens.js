@@ -10,8 +10,9 @@ const MOST = 0x10fffd - FIRST;
 export function pieces({ text, tokens }) {
   const bytes = new TextEncoder().encode(text);
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  let at = 0;
-  return tokens.map(([, length]) => decoder.decode(bytes.subarray(at, (at += length)), { stream: true }));
+  // Some tokenizers begin a text with a space, which is not shown.
+  let at = tokens[0]?.[0].startsWith(" ") && !text.startsWith(" ") ? -1 : 0;
+  return tokens.map(([, length]) => decoder.decode(bytes.subarray(Math.max(0, at), Math.max(0, (at += length))), { stream: true }));
 }
 
 /** Whether the tokens are known and make up the text. */

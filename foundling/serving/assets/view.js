@@ -49,7 +49,7 @@ function answerElement(round, place, last, raw) {
   element.dataset.side = place;
   const two = round.sides.length > 1;
   const name = hidden(round) ? `${PLACES[place]} answer` : side.model;
-  element.querySelector("h2").textContent = name;
+  element.querySelector("h2").textContent = hidden(round) || side.chat ? name : `${name} · continues the text`;
   element.setAttribute("aria-label", `Answer of ${name}`);
   element.querySelector(".going-on").hidden = !two || last || place !== round.kept;
   const variants = element.querySelector(".variants");
@@ -72,14 +72,14 @@ export function drawAnswer(element, round, side, raw) {
   const reasoning = element.querySelector(".reasoning");
   reasoning.hidden = !answer.reasoning;
   reasoning.querySelector(".text").textContent = answer.reasoning;
-  element.querySelector(".about").textContent = busy || hidden(round) ? "" : about(answer, side);
+  element.querySelector(".about").textContent = busy || hidden(round) ? "" : about(answer);
   drawText(element.querySelector(".body"), answer, raw);
 }
 
-function about({ finish, usage, seconds, text }, side) {
+function about({ finish, usage, seconds, text }) {
   const speed = usage && seconds ? `${usage.completion_tokens} tokens, ${(usage.completion_tokens / seconds).toFixed(1)} a second` : "";
   const empty = text ? "" : "an empty answer";
-  return [empty, speed, FINISHES[finish], side.chat ? "" : "continues the text"].filter(Boolean).join(" · ");
+  return [empty, speed, FINISHES[finish]].filter(Boolean).join(" · ");
 }
 
 // ------------------------------------------------------------------ the text of an answer
