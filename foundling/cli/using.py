@@ -1,6 +1,5 @@
 """The verbs that use and list trained models."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -69,70 +68,6 @@ def generate(
         sample = {"seed": seed + number, "text": "".join(pieces), "finish": last.finish}
         samples.append({**sample, "num_tokens": last.num_tokens})
     report_json({"prompt": prompt, "samples": samples}, as_json)
-
-
-@app.command()
-def chat(
-    run: Annotated[
-        str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
-    ],
-    system: Annotated[str, typer.Option(help="The system message.")] = "",
-    message: Annotated[
-        str | None, typer.Option(help="Ask only this; - reads standard input.")
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.0,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            help="The chat template: chatml, one of the model's by name, or a file; default: its "
-            "own.",
-            metavar="NAME|FILE",
-        ),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(help="Draw from the most likely tokens that hold this probability."),
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most tokens of an answer; default: what the context holds."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    as_json: Json = False,
-) -> None:
-    """Chat with a model in its own format; an empty line ends it."""
-    from foundling.base.runtime import pick_device
-    from foundling.generation.conversation import answer
-    from foundling.generation.engine import Engine
-    from foundling.generation.sampling import Sampling
-    from foundling.runs.run import load_model
-    from foundling.text.chat import Message
-
-    model, tokenizer = load_model(run)
-    engine = Engine(model.to(pick_device(device)), tokenizer.with_known_template(template))
-    sampling = Sampling.parse({"temperature": temperature, "top_p": top_p, "seed": seed})
-    messages = [Message("system", system)] if system else []
-    single = read_stdin() if message == "-" else message
-    while asked := single if single is not None else _ask():
-        messages.append(Message("user", asked))
-        pieces = []
-        for piece in answer(engine, messages, max_tokens=max_tokens, sampling=sampling):
-            pieces.append(piece)
-            if not as_json:
-                print(piece, end="", flush=True)
-        if not as_json:
-            print()
-        messages.append(Message("assistant", "".join(pieces)))
-        if single is not None:
-            break
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    report_json({"messages": turns}, as_json)
-
-
-def _ask() -> str:
-    print("> ", end="", file=sys.stderr, flush=True)
-    return read_stdin(line=True).strip()
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any
 from foundling.data.source_errors import RowError
 from foundling.data.tool_calls import calls_of, from_json
 from foundling.text.chat import Conversation, Message, Role, ToolCall
+from foundling.text.script import plain
 
 Values = Mapping[str, Any]
 
@@ -158,6 +159,13 @@ def message_of(item: Any, where: str) -> Message:
         tool_calls=calls,
         weight=_weight(values, where),
     )
+
+
+def written(message: Message) -> dict[str, Any]:
+    """The object of a row that holds the message: what `message_of` reads."""
+    values = plain(message)
+    values.pop("thinking", None)  # the same as reasoning_content
+    return values if message.weight else {**values, "weight": 0}
 
 
 def _calls(values: Values, where: str) -> tuple[ToolCall, ...]:

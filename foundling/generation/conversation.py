@@ -21,6 +21,23 @@ def answer(
 ) -> Iterator[str]:
     """The assistant's next answer, piece by piece; the options are those of `Engine.stream`.
 
+    Raises:
+        ConfigError: as `fitting_prompt`.
+    """
+    prompt = fitting_prompt(engine, messages, tools=tools, max_tokens=max_tokens)
+    for chunk in engine.stream(prompt, max_tokens=max_tokens, **options):
+        yield chunk.text
+
+
+def fitting_prompt(
+    engine: Engine,
+    messages: Sequence[Message],
+    *,
+    tools: Tools = (),
+    max_tokens: int | None = None,
+) -> list[int]:
+    """The conversation up to where the next answer begins, as tokens that leave room for it.
+
     Where the conversation has outgrown the context, its oldest exchanges are left out, whole, and
     a warning says how many.
 
@@ -45,5 +62,4 @@ def answer(
             f"the message has {len(prompt)} tokens with its roles and the model reads at most "
             f"{bound}; shorten it."
         )
-    for chunk in engine.stream(prompt, max_tokens=max_tokens, **options):
-        yield chunk.text
+    return prompt
