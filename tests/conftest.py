@@ -5,9 +5,11 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from browsing import CHROMIUM
 from tiny import TINY
 
 from foundling import hamlet
@@ -116,3 +118,12 @@ def tiny(village: Path) -> Callable[..., PretrainConfig]:
         return PretrainConfig.parse(override({**TINY, "data": str(village)}, assignments))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from annotating import Script, Server, pair_of
 from fastapi.testclient import TestClient
-from visiting import CHROMIUM, Visitor
+from visiting import Visitor
 
 from foundling.preferences.leasing import Leasing
 from foundling.preferences.records import Pair
@@ -58,15 +58,6 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def ann(client: TestClient) -> Script:
     return Script(client, "ann")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 from annotating import SECRETS, Server
-from visiting import CHROMIUM, NO_CHROMIUM, SETTLED, Visitor, kept, placed
+from browsing import CHROMIUM, CONTRASTS, NO_CHROMIUM, OVERFLOW
+from visiting import SETTLED, Visitor, kept, placed
 
 from foundling.preferences.records import Answer, Pair
 from foundling.text.chat import Message
@@ -226,8 +227,7 @@ def test_answers_hold_no_markup_and_fit_a_phone(
     for _ in range(2):
         ann.key()
         shown += ann.page.locator(".text").all_inner_texts()
-        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert ann.page.evaluate(overflow) == 0
+        assert ann.page.evaluate(OVERFLOW) == 0
         first, second = (
             ann.page.locator(f"[data-side={side}]").bounding_box() for side in ("left", "right")
         )
@@ -257,32 +257,3 @@ def test_words_stand_out_from_their_ground(
         "all => all.map(one => one.innerText.trim())"
     )
     assert all(names)
-
-
-CONTRASTS = """() => {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const paint = (...colours) => {
-    pen.clearRect(0, 0, 1, 1);
-    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
-    const light = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map((value) => {
-      const share = value / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
-  };
-  const found = [];
-  const own = (element) => [...element.childNodes].filter((node) => node.nodeType === 3);
-  for (const element of document.querySelectorAll(".desk *, .card *")) {
-    const text = own(element).map((node) => node.data).join("").trim();
-    if (!text || element.closest(".unseen, .said, dialog")) continue;
-    if (!element.checkVisibility({ opacityProperty: true })) continue;
-    const grounds = [];
-    for (let one = element; one; one = one.parentElement) {
-      grounds.unshift(getComputedStyle(one).backgroundColor);
-    }
-    const [ground, ink] = [paint(...grounds), paint(...grounds, getComputedStyle(element).color)];
-    found.push([text, (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05)]);
-  }
-  return found;
-}"""

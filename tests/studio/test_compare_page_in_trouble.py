@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from annotating import Server, pair_of
-from visiting import CHROMIUM, NO_CHROMIUM, Visitor, kept, placed
+from browsing import CHROMIUM, NO_CHROMIUM
+from visiting import Visitor, kept, placed
 
 from foundling.preferences.records import Answer, Pair
 from foundling.text.chat import Message

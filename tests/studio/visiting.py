@@ -1,36 +1,15 @@
 """An annotator's page in a real browser, and what the server keeps of it."""
 
-from pathlib import Path
-from typing import Any
-
 from annotating import Server
+from browsing import Window
 
 from foundling.preferences.records import Judgement
 
-CHROMIUM = Path("/usr/bin/chromium")
-NO_CHROMIUM = f"no {CHROMIUM} (Debian: apt install chromium)"
 SETTLED = 400  # milliseconds after which the page takes a vote on an item
 
 
-class Visitor:
-    """One annotator's page; what it loads from elsewhere or fails at is remembered."""
-
-    def __init__(
-        self, browser: Any, link: str, of: "Visitor | None" = None, **context: Any
-    ) -> None:
-        window = browser.new_context(**context) if of is None else of.page.context
-        self.page = window.new_page()
-        self.page.set_default_timeout(60_000)
-        self.errors: list[str] = []
-        self.foreign: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", self._note)
-        self.host = "/".join(link.split("/")[:3])
-        self.page.goto(link)
-
-    def _note(self, request: Any) -> None:
-        if not request.url.startswith((self.host, "ws", "data:")):
-            self.foreign.append(request.url)
+class Visitor(Window):
+    """One annotator's page."""
 
     def key(self) -> str:
         """Of the item, once it is there to be voted on."""
@@ -56,11 +35,6 @@ class Visitor:
         self.page.wait_for_function(
             "!Object.keys(localStorage).some(key => key.startsWith('foundling/vote'))"
         )
-
-    def close(self) -> None:
-        self.page.context.close()
-        assert self.errors == []
-        assert self.foreign == []
 
 
 def kept(server: Server) -> list[Judgement]:
