@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from foundling import __version__
 from foundling.preferences.store import PreferenceStore
+from foundling.runs.run import tuned_on_turns
 from foundling.serving import chat, completions, health, tokens
 from foundling.serving.errors import ApiError, add_handlers, error_response
 from foundling.serving.gate import Gate, Journal
 from foundling.serving.page import PageModel, add_page, page_router
-from foundling.serving.registry import Registry
+from foundling.serving.registry import Registry, Source
 from foundling.serving.service import Service
 from foundling.serving.settings import ServingSettings
 from foundling.web.door import Door
@@ -82,6 +83,11 @@ def create_app(
 
 def _shown(registry: Registry) -> list[PageModel]:
     return [
-        PageModel(id=one.name, chat=one.tokenizer.knows_roles, context=one.max_context)
+        PageModel(id=one.name, chat=_chats(one), context=one.max_context)
         for one in registry.sources.values()
     ]
+
+
+def _chats(source: Source) -> bool:
+    """Whether it answers; Foundling's own vocabulary knows roles before a model learns them."""
+    return source.tokenizer.knows_roles and tuned_on_turns(source.folder) is not False

@@ -4,9 +4,11 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from types import FrameType
 
 from foundling.base.config import ConfigError
+from foundling.preferences.store import PreferenceStore
 from foundling.serving.app import create_app
 from foundling.serving.opening import opener
 from foundling.serving.registry import Registry, Source
@@ -34,11 +36,12 @@ def serve(
     keys = frozenset(keys)
     check_access(settings, keys)
     open_engine = opener(settings)
-    with bind(settings.host, settings.port) as listening:
+    votes = PreferenceStore.open(settings.votes) if settings.votes else None
+    with bind(settings.host, settings.port) as listening, votes or nullcontext():
         base = base_url(listening, settings.public_url)
         registry = Registry(sources, open_engine, settings.max_loaded)
         registry.open_now(sources[0])
-        app = create_app(registry, settings, keys=keys, base=base)
+        app = create_app(registry, settings, keys=keys, base=base, votes=votes)
         DrainingServer(app, lambda: ready(base), app.state.service).run(sockets=[listening])
 
 

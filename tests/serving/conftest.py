@@ -5,32 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fastapi.testclient import TestClient
+from tiny_models import save_tiny
 
-from foundling import models
 from foundling.generation.engine import Engine
-from foundling.runs.model_folder import save_model
 from foundling.serving.app import create_app
 from foundling.serving.opening import opener
 from foundling.serving.registry import Registry, find_sources
 from foundling.serving.settings import ServingSettings
-from foundling.text.tokenizer import Tokenizer
-
-TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
-TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300).with_roles()
-
-
-def save_tiny(folder: Path, seed: int = 5, context: int = 64) -> Path:
-    """A model of random weights that writes varied text."""
-    torch.manual_seed(seed)
-    settings = {"rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2}
-    model = models.build(settings, vocab_size=TOKENIZER.vocab_size, context=context)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)  # away from uniform
-    save_model(model, TOKENIZER, folder, {})
-    return folder
 
 
 @pytest.fixture(scope="session")

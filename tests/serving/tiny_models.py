@@ -1,0 +1,24 @@
+"""Models of random weights, to be served."""
+
+from pathlib import Path
+
+import torch
+
+from foundling import models
+from foundling.runs.model_folder import save_model
+from foundling.text.tokenizer import Tokenizer
+
+TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
+TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300).with_roles()
+
+
+def save_tiny(folder: Path, seed: int = 5, context: int = 64) -> Path:
+    """A model of random weights that writes varied text."""
+    torch.manual_seed(seed)
+    settings = {"rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2}
+    model = models.build(settings, vocab_size=TOKENIZER.vocab_size, context=context)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # away from uniform
+    save_model(model, TOKENIZER, folder, {})
+    return folder
