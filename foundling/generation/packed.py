@@ -1,6 +1,7 @@
 """Transformers on a CPU by our own kernels: a batch of spans is one call."""
 
 import ctypes
+import mmap
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,9 +139,15 @@ class PackedRunner:
             for a in (layer.attention for layer in model.layers)
         ]
         self.block_size = block_size
-        self.num_blocks = max(1, cache_bytes // (4 * block_size * sum(map(sum, sizes))))
-        tokens = self.num_blocks * block_size
-        self._cache = [(torch.empty(tokens, k), torch.empty(tokens, v)) for k, v in sizes]
+        stride = block_size * sum(map(sum, sizes))
+        self.num_blocks = max(1, cache_bytes // (4 * stride))
+        memory = mmap.mmap(-1, 4 * stride * self.num_blocks)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        blocks = torch.frombuffer(memory, dtype=torch.float32).view(self.num_blocks, stride)
+        widths = [block_size * width for pair in sizes for width in pair]
+        parts = torch.split(blocks, widths, dim=1)
+        self._cache = list(zip(parts[::2], parts[1::2], strict=True))
         self._capacity = 0
         self._reserve(64)
 
@@ -278,8 +285,9 @@ class _Writer:
             "kv_heads": attention.num_kv_heads,
             "head_dim": attention.head_dim,
             "block_size": self.block_size,
-            "keys": cache[0],
-            "values": cache[1],
+            "block_stride": cache[0].stride(0),
+            "keys": cache[0].data_ptr(),
+            "values": cache[1].data_ptr(),
         }
         norms: dict[str, Any] = {}
         if isinstance(attention.q_norm, Norm) and isinstance(attention.k_norm, Norm):

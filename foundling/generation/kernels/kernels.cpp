@@ -29,7 +29,7 @@ struct Op {
   int32_t activation, gated;
   int32_t heads, kv_heads, head_dim, turning, window, block_size, whole;
   float scale, eps, softcap;
-  int64_t width;
+  int64_t width, block_stride;
   const float *input, *other;
   float* out;
   const float *weight, *bias;
@@ -85,20 +85,6 @@ static inline void widen_bf16(const uint8_t* from, V& low, V& high) {
   memcpy(&bits, from, BYTES);
   low = (V)(bits << 16);
   high = (V)(bits & 0xffff0000);
-}
-
-static inline V widen_int8(const int8_t* from) {
-  typedef int8_t Small __attribute__((vector_size(LANES)));
-  Small small;
-  memcpy(&small, from, LANES);
-  return __builtin_convertvector(__builtin_convertvector(small, I), V);
-}
-
-static inline I widen_bytes(const uint8_t* from) {
-  typedef uint8_t Small __attribute__((vector_size(LANES)));
-  Small small;
-  memcpy(&small, from, LANES);
-  return __builtin_convertvector(small, I);
 }
 
 // Where the value of row n (of the panel) at k lies, in units of the format.
@@ -168,9 +154,10 @@ static inline void add_steps(const float* x, const uint8_t* panel, int64_t steps
     } else if constexpr (FORMAT == BF16) {
       widen_bf16(panel, low, high);
     } else if constexpr (FORMAT == INT8) {
-      low = widen_int8((const int8_t*)panel), high = widen_int8((const int8_t*)panel + LANES);
+      low = __builtin_convertvector(widen_signed(panel), V);
+      high = __builtin_convertvector(widen_signed(panel + LANES), V);
     } else {
-      I both = widen_bytes(panel);
+      I both = widen_unsigned(panel);
       low = __builtin_convertvector(both & 15, V) * scale[0] + start[0];
       high = __builtin_convertvector(both >> 4, V) * scale[1] + start[1];
     }
@@ -312,6 +299,22 @@ constexpr int TILE = 16, PARTS = TILE / LANES;
 
 static int64_t padded(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
 
+// Where the keys and values of a token's tile lie: in a block, head by head.
+struct Place {
+  const Op& op;
+  int64_t block, tile;
+  Place(const Op& op, const int32_t* table, int64_t token)
+      : op(op),
+        block(table[token / op.block_size] * op.block_stride),
+        tile(token % op.block_size / TILE * TILE) {}
+  float* keys(int64_t head) const {
+    return op.keys + block + (head * op.block_size + tile) * op.head_dim;
+  }
+  float* values(int64_t head) const {
+    return op.values + block + (head * op.block_size + tile) * padded(op.head_dim);
+  }
+};
+
 static void turn(float* head, const float* angles, int64_t turning) {
   int64_t half = turning / 2;
   for (int64_t i = 0; i < half; i++) {
@@ -334,64 +337,142 @@ static void heads(const Op& op, const Batch& b, int64_t row, float* x) {
     for (int64_t i = 0; op.turning && i < widths[part]; i += dim)
       turn(start + i, op.other + row * op.turning, op.turning);
   }
-  int64_t block = b.blocks[b.tables[row] + position / op.block_size], at = position % op.block_size;
+  Place place(op, b.blocks + b.tables[row], position);
   for (int64_t head = 0; head < op.kv_heads; head++) {
     const float* key = x + widths[0] + head * dim;
     const float* value = key + widths[1];
-    int64_t token = (block * op.kv_heads + head) * op.block_size;
-    float* tile = op.keys + (token + at / TILE * TILE) * dim + at % TILE;
+    float* tile = place.keys(head) + position % TILE;
     for (int64_t i = 0; i < dim; i++) tile[i * TILE] = key[i];
-    float* to = op.values + (token + at) * padded(dim);
+    float* to = place.values(head) + position % TILE * padded(dim);
     for (int64_t i = 0; i < padded(dim); i++) to[i] = i < dim ? value[i] : 0;
   }
 }
 
-static inline void scores_of(const float* query, const float* tile, int64_t dim, V (&score)[PARTS]) {
-  V sum[4][PARTS] = {};  // four chains, so that additions need not wait for each other
-  for (int64_t i = 0; i < dim; i++)
-    for (int part = 0; part < PARTS; part++)
-      sum[i % 4][part] += query[i] * load(tile + i * TILE + part * LANES);
-  for (int part = 0; part < PARTS; part++)
-    score[part] = (sum[0][part] + sum[1][part]) + (sum[2][part] + sum[3][part]);
-}
+// What one query asks of the keys from `oldest` to `newest`.
+struct Query {
+  const float* vector;
+  float* out;
+  int64_t oldest, newest;
+};
 
-// One head of one row: softmax over all keys, a tile at a time. Source: Milakov and Gimelshein 2018.
-static void attend(const Op& op, const Batch& b, int64_t row, int64_t head, const float* query,
-                   float* out) {
-  int64_t dim = op.head_dim, position = b.positions[row], wide = padded(dim);
-  int64_t oldest = op.window && position >= op.window ? position - op.window + 1 : 0;
-  int64_t kv_head = head / (op.heads / op.kv_heads);
-  alignas(BYTES) float sum[wide];
-  memset(sum, 0, wide * 4);
-  float most = -INFINITY, weights = 0;
-  for (int64_t tile = oldest / TILE; tile <= position / TILE; tile++) {
-    int64_t token = tile * TILE, block = b.blocks[b.tables[row] + token / op.block_size];
-    int64_t place = (block * op.kv_heads + kv_head) * op.block_size + token % op.block_size;
-    int64_t from = oldest > token ? oldest - token : 0;
-    int64_t until = position - token < TILE - 1 ? position - token + 1 : TILE;
-    V score[PARTS];
-    scores_of(query, op.keys + place * dim, dim, score);
-    alignas(BYTES) float weight[TILE];
-    float before = most;
-    for (int part = 0; part < PARTS; part++) {
-      score[part] *= op.scale;
-      if (op.softcap > 0) score[part] = tanh_of(score[part] / op.softcap) * op.softcap;
-      store(weight + part * LANES, score[part]);
+// Softmax over keys and the mean of their values, STRIP keys at a time, for N queries that share
+// their keys: each number of a key or value is read once for all of them. A query's sums do not
+// depend on the others: keys beyond its reach weigh nothing. Source: Milakov and Gimelshein 2018.
+constexpr int STRIP = 8 * TILE, MOST_QUERIES = MOST_ROWS / 2, CHAINS = 4 / PARTS;
+
+template <int N>
+static void attend_to(const Op& op, const int32_t* table, int64_t kv_head, const Query* queries) {
+  int64_t dim = op.head_dim, wide = padded(dim), oldest = queries[0].oldest, newest = 0;
+  for (int n = 0; n < N; n++) {
+    oldest = queries[n].oldest < oldest ? queries[n].oldest : oldest;
+    newest = queries[n].newest > newest ? queries[n].newest : newest;
+  }
+  auto keys_of = [&](int64_t token) { return Place(op, table, token).keys(kv_head); };
+  auto values_of = [&](int64_t token) { return Place(op, table, token).values(kv_head); };
+  float sums[N * wide], most[N];
+  V weights[N] = {}, lanes;
+  memset(sums, 0, sizeof(sums));
+  for (int i = 0; i < LANES; i++) lanes[i] = i;
+  for (int n = 0; n < N; n++) most[n] = -INFINITY;
+  for (int64_t strip = oldest / STRIP * STRIP; strip <= newest; strip += STRIP) {
+    alignas(BYTES) float score[N][STRIP];
+    int64_t first = oldest > strip ? oldest / TILE * TILE : strip;
+    int64_t last = newest < strip + STRIP ? newest + 1 : strip + STRIP;
+    for (int64_t tile = first; tile < last; tile += TILE) {
+      const float* keys = keys_of(tile);
+      const float* next = tile + TILE <= newest ? keys_of(tile + TILE) : keys;
+      const float* values = values_of(tile);
+      // Blocks lie apart: without being asked for, they would come too late.
+      V sum[N][CHAINS][PARTS] = {};  // chains, so that additions need not wait for each other
+      for (int64_t i = 0; i < dim; i += CHAINS)
+        for (int chain = 0; chain < CHAINS && i + chain < dim; chain++)
+          for (int part = 0; part < PARTS; part++) {
+            __builtin_prefetch(next + (i + chain) * TILE + part * LANES, 0, 2);
+            __builtin_prefetch(values + (i + chain) * TILE + part * LANES, 0, 2);
+            V key = load(keys + (i + chain) * TILE + part * LANES);
+            for (int n = 0; n < N; n++) sum[n][chain][part] += key * queries[n].vector[i + chain];
+          }
+      for (int n = 0; n < N; n++)
+        for (int part = 0; part < PARTS; part++) {
+          V all = sum[n][0][part];
+          for (int chain = 1; chain < CHAINS; chain++) all += sum[n][chain][part];
+          store(&score[n][tile - strip + part * LANES], all * op.scale);
+        }
     }
-    for (int64_t j = from; j < until; j++) most = fmaxf(most, weight[j]);
-    for (int part = 0; part < PARTS; part++)
-      store(weight + part * LANES, exp_of(load(weight + part * LANES) - most));
-    float kept = before == most ? 1 : exp_of(splat(before - most))[0], added = 0;
-    for (int64_t j = from; j < until; j++) added += weight[j];
-    weights = weights * kept + added;
-    for (int64_t i = 0; i < wide; i += LANES) {
-      V mixed = load(sum + i) * kept;
-      for (int64_t j = from; j < until; j++)
-        mixed += weight[j] * load(op.values + (place + j) * wide + i);
-      store(sum + i, mixed);
+    for (int n = 0; n < N; n++) {
+      V top = splat(-INFINITY), added = {};
+      for (int64_t at = first; at < last; at += LANES) {
+        V s = load(&score[n][at - strip]), token = lanes + (float)(at - strip);
+        if (op.softcap > 0) s = tanh_of(s / op.softcap) * op.softcap;
+        I seen = (token >= (float)(queries[n].oldest - strip)) &
+                 (token <= (float)(queries[n].newest - strip));
+        s = choose(seen, s, splat(-INFINITY));
+        store(&score[n][at - strip], s);
+        top = larger(s, top);
+      }
+      float before = most[n];
+      for (int i = 0; i < LANES; i++) most[n] = top[i] > most[n] ? top[i] : most[n];
+      float kept = before == most[n] ? 1 : exp_of(splat(before - most[n]))[0];
+      for (int64_t at = first; at < last; at += LANES) {
+        V s = load(&score[n][at - strip]);
+        s = choose(s > -INFINITY, exp_of(s - most[n]), V{});
+        store(&score[n][at - strip], s);
+        added += s;
+      }
+      weights[n] = weights[n] * kept + added;
+      for (int64_t i = 0; kept != 1 && i < wide; i++) sums[n * wide + i] *= kept;
+    }
+    for (int64_t tile = first; tile < last; tile += TILE) {
+      int64_t from = oldest > tile ? oldest - tile : 0, until = last - tile < TILE ? last - tile : TILE;
+      const float* values = values_of(tile);
+      for (int64_t i = 0; i < wide; i += LANES) {
+        V mixed[N];
+        for (int n = 0; n < N; n++) mixed[n] = load(sums + n * wide + i);
+        for (int64_t j = from; j < until; j++) {
+          V value = load(values + j * wide + i);
+          for (int n = 0; n < N; n++) mixed[n] += value * score[n][tile - strip + j];
+        }
+        for (int n = 0; n < N; n++) store(sums + n * wide + i, mixed[n]);
+      }
     }
   }
-  for (int64_t i = 0; i < dim; i++) out[i] = sum[i] / weights;
+  for (int n = 0; n < N; n++) {
+    float all = total(weights[n]);
+    for (int64_t i = 0; i < dim; i++) queries[n].out[i] = sums[n * wide + i] / all;
+  }
+}
+
+// Queries of one sequence that share keys are worked together: the heads of a group, and of many
+// rows as many as make up the number. Where there is too little for the threads, head by head.
+static void attend(const Op& op, const Batch& b, Thread t, int64_t rows) {
+  using Attend = void (*)(const Op&, const int32_t*, int64_t, const Query*);
+  static const Attend attend_n[] = {attend_to<1>, attend_to<2>, attend_to<3>,
+                                    attend_to<4>, attend_to<5>, attend_to<6>};
+  int64_t group = op.heads / op.kv_heads, width = op.heads * op.head_dim;
+  int64_t stride = width + 2 * op.kv_heads * op.head_dim;
+  int64_t parts = rows * op.kv_heads < t.count ? group : 1, heads = group / parts;
+  int64_t together = heads < MOST_QUERIES ? MOST_QUERIES / heads : 1;
+  auto leads = [&](int64_t row) {
+    return row == 0 || b.tables[row] != b.tables[row - 1] || b.positions[row] % together == 0;
+  };
+#pragma omp for schedule(dynamic)
+  for (int64_t item = 0; item < rows * op.kv_heads * parts; item++) {
+    int64_t row = item / parts / op.kv_heads, kv_head = item / parts % op.kv_heads, count = 0;
+    if (!leads(row)) continue;
+    Query queries[MOST_QUERIES > 16 ? MOST_QUERIES : 16];
+    const int32_t* table = b.blocks + b.tables[row];
+    int64_t first_head = kv_head * group + item % parts * heads;
+    for (int64_t r = row; r == row || (r < rows && !leads(r)); r++)
+      for (int64_t head = first_head; head < first_head + heads; head++) {
+        int64_t position = b.positions[r], at = head * op.head_dim;
+        int64_t oldest = op.window && position >= op.window ? position - op.window + 1 : 0;
+        queries[count++] = {op.input + r * stride + at, op.out + r * width + at, oldest, position};
+        if (count == MOST_QUERIES || (head + 1 == first_head + heads && (r + 1 == rows || leads(r + 1)))) {
+          attend_n[count - 1](op, table, kv_head, queries);
+          count = 0;
+        }
+      }
+  }
 }
 
 // ---- programs ----------------------------------------------------------------------------------
@@ -459,16 +540,7 @@ void run(const Op* program, int64_t count, const Batch* batch, int threads) {
       if (op->kind == LINEAR) {
         if (rows) linear(*op, *batch, t, rows);
       } else if (op->kind == ATTEND) {
-        // Few rows are shared out head by head; of many, whose reach differs, every n-th row.
-        int64_t together = rows >= 4 * t.count ? op->heads : 1;
-        int64_t width = op->heads * op->head_dim;
-        int64_t stride = width + 2 * op->kv_heads * op->head_dim;
-        for (int64_t item = 0; item < rows * op->heads; item++)
-          if (item / together % t.count == t.index) {
-            int64_t row = item / op->heads, head = item % op->heads;
-            attend(*op, *batch, row, head, op->input + row * stride + head * op->head_dim,
-                   op->out + row * width + head * op->head_dim);
-          }
+        attend(*op, *batch, t, rows);
       } else {
         for (int64_t row = t.begin(rows); row < t.end(rows); row++) run_row(*op, *batch, row);
       }

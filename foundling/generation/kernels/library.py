@@ -97,6 +97,7 @@ class Op(ctypes.Structure):
         )),
         *((name, ctypes.c_float) for name in ("scale", "eps", "softcap")),
         ("width", ctypes.c_int64),
+        ("block_stride", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in (
             "input", "other", "out", "weight", "bias", "keys", "values",
         )),

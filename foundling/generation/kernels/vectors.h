@@ -3,6 +3,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 constexpr int BYTES = 64, MOST_ROWS = 12;  // 32 registers: 2 · 12 sums, 2 of weights, 1 of inputs
@@ -26,6 +29,36 @@ static inline V splat(float x) { return x - V{}; }
 static inline V choose(I which, V yes, V no) { return (V)((which & (I)yes) | (~which & (I)no)); }
 static inline V smaller(V a, V b) { return choose(a < b, a, b); }
 static inline V larger(V a, V b) { return choose(a > b, a, b); }
+
+// LANES bytes as numbers of 32 bits. GCC 12 takes the plain conversion apart.
+#if defined(__AVX512F__)
+static inline I widen_signed(const uint8_t* from) {
+  return (I)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from));
+}
+static inline I widen_unsigned(const uint8_t* from) {
+  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
+}
+#elif defined(__AVX2__)
+static inline I widen_signed(const uint8_t* from) {
+  return (I)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from));
+}
+static inline I widen_unsigned(const uint8_t* from) {
+  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from));
+}
+#else
+typedef int8_t Signed __attribute__((vector_size(LANES)));
+typedef uint8_t Unsigned __attribute__((vector_size(LANES)));
+static inline I widen_signed(const uint8_t* from) {
+  Signed small;
+  memcpy(&small, from, LANES);
+  return __builtin_convertvector(small, I);
+}
+static inline I widen_unsigned(const uint8_t* from) {
+  Unsigned small;
+  memcpy(&small, from, LANES);
+  return __builtin_convertvector(small, I);
+}
+#endif
 
 // e^x to 2 units in the last place. Source: Cephes, expf.
 static inline V exp_of(V x) {
