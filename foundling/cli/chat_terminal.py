@@ -1,7 +1,7 @@
 """A chat at the terminal: messages and commands are typed, answers are written as they come."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,20 @@ class ChatTerminal:
     Args:
         engines: by the names that stand above their answers.
         system: the system message; empty for none.
+        untuned: the names of models that were not tuned on conversations.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], settings: ChatSettings, system: str) -> None:
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        settings: ChatSettings,
+        system: str = "",
+        untuned: Collection[str] = (),
+    ) -> None:
         self.sessions = {
-            name: ChatSession(engine, continues=engine.tokenizer.template is None)
+            name: ChatSession(
+                engine, continues=name in untuned or engine.tokenizer.template is None
+            )
             for name, engine in engines.items()
         }
         self._settings, self._given_system = settings, system
@@ -57,7 +66,7 @@ class ChatTerminal:
         """
         for name, session in self.sessions.items():
             if session.continues:
-                self._offer_to_continue(name)
+                self._offer_to_continue(name, session)
         if self._given_system:
             self._system(self._given_system)
         self._note(
@@ -77,15 +86,17 @@ class ChatTerminal:
             except ConfigError as error:
                 self._note(f"error: {error}")
 
-    def _offer_to_continue(self, name: str) -> None:
-        no_template = f"{name}: has no chat template; --template gives it one."
-        self._note(f"{no_template} It can continue what you write.")
+    def _offer_to_continue(self, name: str, session: ChatSession) -> None:
+        chats = session.engine.tokenizer.template is not None
+        why = "was not tuned on conversations" if chats else "has no chat template"
+        self._note(f"{name}: {why}. It can continue what you write.")
         try:
             wanted = prompt("Continue text? [Y/n] ").strip().lower() in ("", "y", "yes")
         except (KeyboardInterrupt, EOFError):
             wanted = False
-        if not wanted:
-            raise ConfigError(no_template)
+        if not (wanted or chats):
+            raise ConfigError(f"{name}: {why}; --template gives it one.")
+        session.continues = wanted
 
     def _obey(self, text: str) -> bool:
         """Do what was typed; False: the chat is over."""

@@ -61,7 +61,8 @@ def chat(
     if message is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
         from foundling.cli.chat_terminal import ChatTerminal
 
-        ChatTerminal(engines, settings, system).run()
+        untuned = [] if template else [n for n, model in models.items() if not _converses(model)]
+        ChatTerminal(engines, settings, system, untuned).run()
         return
     told = _converse(engines, settings, system, message, quiet=as_json)
     chats = [{"model": model, "messages": told[name]} for name, model in models.items()]
@@ -127,6 +128,13 @@ def _open(model: str, template: str | None, device: str) -> "Engine":
 
     loaded, tokenizer = load_model(model)
     return Engine(loaded.to(pick_device(device)), tokenizer.with_known_template(template))
+
+
+def _converses(model: str) -> bool:
+    """Whether a model was tuned on conversations, as one that lies in no run is taken to be."""
+    from foundling.runs.run import find_model, tuned_on_turns
+
+    return tuned_on_turns(find_model(model)) is not False
 
 
 def _next_line() -> str:

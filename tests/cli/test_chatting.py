@@ -252,7 +252,7 @@ def test_a_model_without_a_chat_template_offers_to_continue_text(
     made = engine(tokenizer=without_template())
     keyboard.send_text("n\r")
     with pytest.raises(ConfigError, match="first: has no chat template"):
-        ChatTerminal({"first": made}, SETTINGS, "").run()
+        ChatTerminal({"first": made}, SETTINGS).run()
     file = tmp_path / "kept.jsonl"
     keys = f"y\rthe sun \rand\r/system be brief\r/tokens\r/save {file}\r/load {file}\r/retry\r"
     (session,) = chat(keys, made)
@@ -270,6 +270,17 @@ def test_a_model_without_a_chat_template_offers_to_continue_text(
         assert words in shown, words
     chat("\rthe sun\r", engine(), made, system="be brief")
     assert "second: continues text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [("y", "the sun "), ("n", "the sun")])
+def test_a_model_that_was_not_tuned_on_conversations_offers_it_too(
+    wanted: str, kept: str, keyboard: PipeInput, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keyboard.send_text(f"{wanted}\rthe sun \r\x04")
+    terminal = ChatTerminal({"first": engine()}, SETTINGS, untuned=["first"])
+    terminal.run()
+    assert contents(terminal.sessions["first"])[0] == kept
+    assert "first: was not tuned on conversations." in capsys.readouterr().out
 
 
 def test_a_long_text_goes_on_past_the_context(chat: Chat) -> None:
