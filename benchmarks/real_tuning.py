@@ -85,9 +85,9 @@ def tune(name: str, files: dict[str, Path], arguments: argparse.Namespace) -> di
     rows = files["instructions" if stage == "sft" else "pairs"]
     settings = {
         "training.steps": "3" if quick else "60",
-        "training.batch_size": "2" if quick else "8",
+        "training.batch_size": "2",
         "schedule.warmup_steps": "1" if quick else "6",
-        "validation.every": "3" if quick else "20",
+        "validation.every": "3" if quick else "60",
         "validation.patience": "0",
         "validation.prompts": json.dumps(PROMPTS[: 2 if quick else None]),
         "validation.sample_tokens": "16" if quick else "48",
