@@ -140,6 +140,8 @@ def raise_in_hamlet(out: Path, size: Size = SHORT) -> dict[str, Any]:
     say(f"   {out / 'preferred' / 'tuned' / 'report.html'}   what the votes changed")
     say(f"   {judged}   base → instructed → preferred: what each can do, and its risks")
     say(f"   foundling chat {out / 'preferred' / 'tuned'}")
+    say("   and serve it, with a page to chat at http://127.0.0.1:8000 and the interface at /v1:")
+    say(f"   foundling serve {out / 'preferred' / 'tuned'}")
     say("   and vote yourself, in the browser:")
     say(
         f"   foundling compare {out / 'preferred' / 'tuned'} {answering} "
