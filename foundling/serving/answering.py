@@ -95,7 +95,7 @@ class EventStream(StreamingResponse):
             async for one in events:
                 yield one
         except Exception as error:
-            if api_error(error).status >= 500:
+            if api_error(error).status == 500:
                 logger.exception(f"{self._path}: failed in mid-stream")
             self._record.finish = "error"
             yield self._failed(error)

@@ -1,11 +1,12 @@
 """What the bodies of chat completions and completions have in common."""
 
 import logging
+import re
 import secrets
 from collections.abc import Collection
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from foundling.generation.sampling import Sampling
 from foundling.serving.errors import ApiError
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 MOST_CHOICES, MOST_STOPS, MOST_TOP = 16, 16, 20
 _SEED = 2**63
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def _listed(value: Any) -> Any:
@@ -33,6 +35,21 @@ class Body(BaseModel):
     """A body, of which fields that are not known are accepted."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, given: Any) -> Any:
+        """Refuse texts that JSON can spell and UTF-8 cannot: "\\ud800"."""
+        unseen = [given]
+        while unseen:
+            one = unseen.pop()
+            if isinstance(one, str) and not one.isascii() and _HALF.search(one):
+                raise ValueError("a text holds half of a surrogate pair, which is no character")
+            if isinstance(one, dict):
+                unseen += (*one.keys(), *one.values())
+            elif isinstance(one, list):
+                unseen += one
+        return given
 
     def check_known(self, refused: Collection[str]) -> None:
         """Refuse a field that would change the answer and is not supported; note unknown ones.
@@ -121,14 +138,13 @@ def check_length(
     Raises:
         ApiError: the prompt is too long, or with `max_tokens` it is.
     """
-    bound = served.max_context
-    if bound is None or num_tokens + (max_tokens or 1) <= bound + 1:
+    room = served.room(num_tokens)
+    if (max_tokens or 1) <= room:
         return
-    reads = f'"{served.name}" reads at most {bound} tokens'
-    if num_tokens > bound:
+    reads = f'"{served.name}" reads at most {served.max_context} tokens'
+    if room < 1:
         message = f"{reads}, and {param} has {num_tokens}: shorten it."
     else:
-        room = bound + 1 - num_tokens
         message = (
             f"{reads}: {param} has {num_tokens}, so that {room} can be made, and {limit} asks for "
             f"{max_tokens}. Ask for fewer, or shorten {param}."

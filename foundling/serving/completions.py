@@ -24,7 +24,7 @@ from foundling.text.tokenizer import Tokenizer
 
 MOST_PROMPTS = 256
 DEFAULT_MAX_TOKENS = 16
-"""As at OpenAI."""
+"""As at OpenAI, or what the context holds."""
 REFUSED = (
     *("suffix", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"),
     *("structured_outputs", "response_format", "min_tokens", "stop_token_ids", "bad_words"),
@@ -142,10 +142,12 @@ def _requests(
     sampling = body.sampling(served)
     begin = body.add_special_tokens
     prompts = [read_prompt(one, served.tokenizer, begin=begin) for one in body.prompt]
-    most = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     requests = []
     for prompt in prompts:
-        check_length(len(prompt.tokens), most, served, "prompt", "max_tokens")
+        check_length(len(prompt.tokens), body.max_tokens, served, "prompt", "max_tokens")
+        most = body.max_tokens
+        if most is None:
+            most = min(DEFAULT_MAX_TOKENS, served.room(len(prompt.tokens)))
         for sample in range(body.n or 1):
             scored = body.echo and body.logprobs is not None
             requests.append(

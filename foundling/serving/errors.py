@@ -66,6 +66,8 @@ def api_error(error: Exception) -> ApiError:
         return too_busy(str(error))
     if isinstance(error, RequestValidationError):
         return _malformed(error)
+    if isinstance(error, RecursionError):
+        return ApiError(400, "The body is nested too deeply.")
     if isinstance(error, HTTPException):
         headers = dict(error.headers or {})
         return ApiError(error.status_code, _sentence(str(error.detail)), headers=headers)
@@ -87,6 +89,9 @@ def error_response(error: ApiError, path: str) -> JSONResponse:
     return JSONResponse(error_body(error, path), error.status, error.headers)
 
 
+_KNOWN = (ApiError, ConfigError, QueueFull, RequestValidationError, HTTPException, RecursionError)
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer every error in the shape of its path."""
 
@@ -96,8 +101,7 @@ def add_handlers(app: FastAPI) -> None:
     async def gone(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse(None, CLOSED)
 
-    kinds = (ApiError, ConfigError, QueueFull, RequestValidationError, HTTPException, Exception)
-    for kind in kinds:
+    for kind in (*_KNOWN, Exception):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(ClientGone, gone)
 
@@ -106,6 +110,9 @@ def _malformed(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return ApiError(400, "The body is not valid JSON.")
+    if first["loc"] == ("body",) and first["type"] != "value_error":
+        message = "The body must be a JSON object, sent with Content-Type: application/json."
+        return ApiError(400, message)
     place = ""
     for part in first["loc"][1:]:
         place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)

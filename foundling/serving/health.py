@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from foundling.generation.sampling import Sampling
 from foundling.serving.registry import Source
 from foundling.serving.service import Service
 
@@ -45,7 +46,12 @@ def router(service: Service) -> APIRouter:
             "root": source.base,
             "max_model_len": source.max_context,
             "loaded": served is not None,
-            "default_sampling": source.sampling.model_dump(exclude_none=True, exclude={"seed"}),
+            "default_sampling": _shown(source.sampling),
         }
 
     return router
+
+
+def _shown(sampling: Sampling) -> dict[str, Any]:
+    changed = sampling.model_dump(exclude_defaults=True, exclude={"seed"})
+    return {"temperature": sampling.temperature, **changed}

@@ -78,6 +78,8 @@ class DrainingServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._service.draining:
-            idle = not self._service.active
-            self.should_exit |= idle or time.monotonic() > self._until
+            if time.monotonic() > self._until:
+                await self._service.registry.close()  # which ends what is being answered
+                self.should_exit = True
+            self.should_exit |= not self._service.active
         return await super().on_tick(counter)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -57,6 +58,10 @@ class Served:
     @property
     def max_context(self) -> int | None:
         return self.source.max_context
+
+    def room(self, num_tokens: int) -> int:
+        """The most tokens that can follow so many; the last one needs no room."""
+        return sys.maxsize if self.max_context is None else self.max_context + 1 - num_tokens
 
 
 def find_sources(

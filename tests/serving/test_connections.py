@@ -1,0 +1,251 @@
+"""Real sockets: clients that go away, read slowly or come in crowds, and the end of the server."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+import foundling
+from foundling.serving.app import create_app
+from foundling.serving.opening import opener
+from foundling.serving.registry import Registry, find_sources
+from foundling.serving.service import Service
+from foundling.serving.settings import ServingSettings
+from foundling.web.listening import base_url, bind
+from foundling.web.server import Server
+
+LONG = {"prompt": "the mill", "max_tokens": 8000, "ignore_eos": True, "seed": 1}
+SHORT = {"prompt": "the mill", "max_tokens": 4, "seed": 1}
+
+
+@contextmanager
+def serving(folder: Path, **settings: Any) -> Iterator[tuple[str, Service]]:
+    """A server on a thread; its address, and what its routes share."""
+    parsed = ServingSettings.parse({"device": "cpu", **settings})
+    registry = Registry(find_sources([str(folder)]), opener(parsed), parsed.max_loaded)
+    app = create_app(registry, parsed)
+    with bind("127.0.0.1", 0) as listening:
+        ready = threading.Event()
+        server = Server(app, ready.set)
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        assert ready.wait(60)
+        try:
+            yield base_url(listening), app.state.service
+        finally:
+            server.stop()
+            thread.join()
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def is_idle(service: Service) -> bool:
+    [served] = service.registry.in_memory.values()
+    stats = served.engine.stats()
+    return not (stats["running"] or stats["waiting"])
+
+
+def raw_request(base: str, body: dict[str, Any]) -> socket.socket:
+    """Sends a completion's request and reads nothing."""
+    host, port = base.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect((host, int(port)))
+    content = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_work_of_a_client_that_is_gone_is_stopped(
+    long_model: Path, said: list[str], stream: bool
+) -> None:
+    with serving(long_model) as (base, service):
+        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+        connection = raw_request(base, {**LONG, "stream": stream})
+        wait_until(lambda: not is_idle(service))
+        connection.close()
+        wait_until(lambda: is_idle(service))
+        wait_until(lambda: service.active == 0)
+        wait_until(lambda: any("POST /v1/completions 499" in line for line in said))
+        assert not any(service.registry._users.values())
+
+
+def test_a_crowd_that_goes_away_leaves_nothing(long_model: Path) -> None:
+    with serving(long_model) as (base, service):
+        alone = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).json()
+        connections = [raw_request(base, {**LONG, "stream": n % 2, "n": 2}) for n in range(8)]
+        wait_until(lambda: not is_idle(service))
+        again = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).json()
+        assert again["choices"] == alone["choices"]
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: service.active == 0 and is_idle(service))
+        assert not any(service.registry._users.values())
+
+
+def test_a_slow_reader_does_not_stall_others(long_model: Path) -> None:
+    with serving(long_model) as (base, service):
+        slow = raw_request(base, {**LONG, "stream": True, "logprobs": 20})
+        wait_until(lambda: bool(service.registry.in_memory) and not is_idle(service))
+        for _ in range(3):
+            answer = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+            assert answer.status_code == 200
+        slow.close()
+        wait_until(lambda: is_idle(service))
+
+
+def test_a_full_queue_says_when_to_come_again(long_model: Path) -> None:
+    engine = {"max_batch": 1, "queue_size": 1}
+    with serving(long_model, engine=engine) as (base, service):
+        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+        wait_until(lambda: is_idle(service))
+        [served] = service.registry.in_memory.values()
+        held = [raw_request(base, LONG)]
+        wait_until(lambda: served.engine.stats()["running"] == 1)
+        held.append(raw_request(base, LONG))
+        wait_until(lambda: served.engine.stats()["waiting"] == 1)
+        for body in (SHORT, {**SHORT, "stream": True}, {**SHORT, "n": 3}):
+            answer = httpx2.post(f"{base}/v1/completions", json=body, timeout=60)
+            assert answer.status_code == 429
+            assert answer.json()["error"]["type"] == "rate_limit_error"
+            assert int(answer.headers["retry-after"]) > 0
+        for connection in held:
+            connection.close()
+        wait_until(lambda: is_idle(service))
+        assert httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_time_is_limited(long_model: Path, stream: bool) -> None:
+    with serving(long_model, timeout=0.5) as (base, service):
+        body = {**LONG, "stream": stream}
+        answer = httpx2.post(f"{base}/v1/completions", json=body, timeout=60)
+        assert answer.status_code == (200 if stream else 408)
+        assert "0.5 seconds" in answer.text
+        if stream:
+            assert answer.text.rpartition("data: {")[2].startswith('"error"')
+            assert answer.text.endswith("data: [DONE]\n\n")
+        else:
+            assert answer.headers["x-should-retry"] == "false"
+        wait_until(lambda: is_idle(service))
+
+
+class Process:
+    """`foundling serve` as a process."""
+
+    def __init__(self, folder: Path, said: Path, *options: str) -> None:
+        command = [sys.executable, "-m", "foundling", "serve", str(folder)]
+        root = Path(foundling.__file__).parents[1]
+        environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        self.said = said
+        with said.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--device", "cpu", *options],
+                stdout=subprocess.PIPE, stderr=file, text=True, env=environment,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        found = re.search(r"http://[0-9.:]+", self.process.stdout.readline())
+        assert found, said.read_text()
+        self.base = found[0]
+
+    def end(self) -> int:
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        assert "Traceback" not in self.said.read_text()
+        return code
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def start_one(folder: Path, *options: str) -> Process:
+        where = () if "--port" in options else ("--port", "0")
+        started.append(Process(folder, tmp_path / "said.txt", *where, *options))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+            assert one.process.stdout is not None
+            one.process.stdout.close()
+
+
+@pytest.mark.slow
+def test_running_requests_are_finished_at_sigterm(
+    start: Callable[..., Process], long_model: Path
+) -> None:
+    server = start(long_model, "--log-json")
+    body = {**LONG, "max_tokens": 2000, "stream": True, "stream_options": {"include_usage": True}}
+    with (
+        httpx2.Client(base_url=server.base, timeout=60) as client,
+        client.stream("POST", "/v1/completions", json=body) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        refusals = []
+        while not refusals:  # the signal is on its way
+            refused = httpx2.post(f"{server.base}/v1/completions", json=SHORT, timeout=60)
+            refusals += [refused] if refused.status_code == 503 else []
+        assert int(refusals[0].headers["retry-after"]) > 0
+        assert httpx2.get(f"{server.base}/health").status_code == 503
+        said = [line.removeprefix("data: ") for line in lines if line]
+    assert said[-1] == "[DONE]"
+    assert json.loads(said[-2])["usage"]["completion_tokens"] == 2000
+    assert server.end() == 0
+    made = [json.loads(line) for line in server.said.read_text().splitlines()]
+    assert [one["finish"] for one in made if one.get("stream")] == ["length"]
+
+
+@pytest.mark.slow
+def test_the_time_to_finish_is_limited(start: Callable[..., Process], long_model: Path) -> None:
+    server = start(long_model, "--drain", "0.5")
+    with (
+        httpx2.Client(base_url=server.base, timeout=60) as client,
+        client.stream("POST", "/v1/completions", json={**LONG, "stream": True}) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        said = [line.removeprefix("data: ") for line in lines if line]
+    assert "shutting down" in json.loads(said[-2])["error"]["message"]
+    assert server.end() == 0
+
+
+@pytest.mark.slow
+def test_after_a_kill_it_starts_again(start: Callable[..., Process], long_model: Path) -> None:
+    server = start(long_model)
+    port = server.base.rpartition(":")[2]
+    first = httpx2.post(f"{server.base}/v1/completions", json=SHORT, timeout=60).json()
+    held = raw_request(server.base, {**LONG, "stream": True})
+    server.process.kill()
+    assert server.end() == -signal.SIGKILL
+    held.close()
+    server = start(long_model, "--port", port)
+    again = httpx2.post(f"{server.base}/v1/completions", json=SHORT, timeout=60).json()
+    assert again["choices"] == first["choices"]
+    server.process.send_signal(signal.SIGINT)
+    server.end()

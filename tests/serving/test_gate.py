@@ -1,0 +1,197 @@
+"""Who may ask, what is refused and how it is said, and what is noted of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from foundling.base.config import ConfigError
+from foundling.cli.serving import _JsonLines
+from foundling.serving.errors import ApiError, api_error, error_body
+from foundling.serving.process import check_access
+from foundling.serving.settings import ServingSettings
+
+CHAT = {"messages": [{"role": "user", "content": "the secret mill"}], "max_tokens": 3}
+
+
+def test_without_the_key_nothing_is_served(
+    open_client: Callable[..., TestClient], tiny_model: Path
+) -> None:
+    client = open_client([tiny_model], keys=["key-one", "key-two"])
+    paths = [("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/tokenize")]
+    paths += [("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/page/server")]
+    for method, path in paths:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "key-one"}):
+            answer = client.request(method, path, headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+            assert answer.headers["www-authenticate"] == "Bearer"
+    for headers in ({"Authorization": "Bearer key-two"}, {"X-Api-Key": "key-one"}):
+        assert client.get("/v1/models", headers=headers).status_code == 200
+    assert client.get("/health").status_code == 200
+    assert client.get("/").status_code == 200
+
+
+def test_an_empty_key_does_no_harm_where_none_is_asked(client: TestClient) -> None:
+    for key in ("", " ", "x"):
+        answer = client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_refused"),
+    [
+        ({}, False), ({"host": "::1"}, False), ({"host": "0.0.0.0"}, True),
+        ({"host": "192.168.0.7"}, True),
+        ({"host": "0.0.0.0", "allow_unauthenticated": True}, False),
+    ],
+)  # fmt: skip
+def test_other_machines_need_a_key(settings: dict[str, Any], is_refused: bool) -> None:
+    parsed = ServingSettings.parse(settings)
+    if is_refused:
+        with pytest.raises(ConfigError, match="without a key"):
+            check_access(parsed, frozenset())
+    else:
+        check_access(parsed, frozenset())
+    check_access(parsed, frozenset(["key"]))
+
+
+def test_other_hosts_and_sites_are_refused(
+    open_client: Callable[..., TestClient], tiny_model: Path
+) -> None:
+    client = open_client([tiny_model])
+    answer = client.get("/v1/models", headers={"Host": "evil.example"})
+    assert (answer.status_code, "error" in answer.json()) == (421, True)
+    answer = client.post(
+        "/v1/chat/completions", json=CHAT, headers={"Origin": "http://evil.example"}
+    )
+    assert (answer.status_code, "error" in answer.json()) == (403, True)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_sites_that_are_named_may_ask(
+    open_client: Callable[..., TestClient], tiny_model: Path
+) -> None:
+    site = "https://app.example"
+    client = open_client([tiny_model], cors=[site], keys=["key"])
+    asked = {"Origin": site, "Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization,content-type"
+    answer = client.options("/v1/chat/completions", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == site
+    given = {"Origin": site, "Authorization": "Bearer key"}
+    answer = client.post("/v1/chat/completions", json=CHAT, headers=given)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, site)
+    other = {**given, "Origin": "https://evil.example"}
+    assert client.post("/v1/chat/completions", json=CHAT, headers=other).status_code == 403
+
+
+def test_long_bodies_are_refused(open_client: Callable[..., TestClient], tiny_model: Path) -> None:
+    client = open_client([tiny_model], max_body=1000)
+    long = {"prompt": "a" * 2000}
+    answer = client.post("/v1/completions", json=long)
+    assert (answer.status_code, "1,000 bytes" in answer.json()["error"]["message"]) == (413, True)
+    parts = iter([b'{"prompt": "', b"a" * 2000, b'"}'])
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/completions", content=parts, headers=headers)
+    assert (answer.status_code, "error" in answer.json()) == (413, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe", b'{"messages": ' + b"[" * 99999,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "a"}], "temperature": NaN}',
+        b'{"messages": [{"role": "user", "content": "a"}], "temperature": 1e999}',
+        b'{"messages": [{"role": "user", "content": "a"}], "seed": ' + b"9" * 5000 + b"}",
+        b'{"messages": [{"role": "user", "content": "a"}], "tools": [{"\\ud800": 1}]}',
+        b'{"messages": [{"role": "user", "content": "a"}], "tools": 3}',
+        b'{"messages": [{"role": "tool", "content": "a"}], "model": {}}',
+        b'{"messages": [{"role": "assistant", "content": null, "tool_calls": [{}]}]}',
+        b'{"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"x": "y"}}',
+        b'{"messages": [{"role": "user", "content": "a", "tool_calls": '
+        b'[{"function": {"name": "f"}}]}]}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/tokenize"])
+def test_malformed_bodies_are_the_client_s_fault(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["message"]
+    assert client.post(path, content=body).status_code == 400
+
+
+def test_what_is_not_there_is_said_in_the_same_shape(client: TestClient) -> None:
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405),
+        ("GET", "/v1/models/none", 404),
+    ):  # fmt: skip
+        answer = client.request(method, path)
+        assert answer.status_code == status
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_defect_is_not_shown(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("/home/me/secret.py")
+
+    monkeypatch.setattr("foundling.serving.tokens.begun", broken)
+    answer = client.post("/tokenize", json={"prompt": "a"})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.json()["error"]["type"] == "server_error"
+
+
+def test_errors_of_messages_have_anthropic_s_shape() -> None:
+    for status, kind in (
+        (400, "invalid_request_error"), (401, "authentication_error"), (404, "not_found_error"),
+        (413, "request_too_large"), (429, "rate_limit_error"), (500, "api_error"),
+        (503, "overloaded_error"),
+    ):  # fmt: skip
+        body = error_body(ApiError(status, "why"), "/v1/messages")
+        assert body == {"type": "error", "error": {"type": kind, "message": "why"}}
+    assert api_error(ConfigError("top_k = 0: no.")).param == "top_k"
+
+
+def test_the_log_has_figures_and_no_texts(client: TestClient, said: list[str]) -> None:
+    client.post("/v1/chat/completions", json=CHAT)
+    [line] = [line for line in said if "POST /v1/chat/completions 200" in line]
+    assert "3 written" in line
+    assert not any("secret" in line for line in said)
+
+
+def test_a_line_of_the_json_log_is_one_object(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "foundling"):
+        client.post("/v1/chat/completions", json=CHAT)
+    made = [json.loads(_JsonLines().format(record)) for record in caplog.records]
+    [facts] = [one for one in made if one.get("path") == "/v1/chat/completions"]
+    assert (facts["status"], facts["model"], facts["completion_tokens"]) == (200, "tiny", 3)
+    assert "secret" not in json.dumps(made)
+
+
+def test_requests_and_tokens_are_counted(client: TestClient) -> None:
+    for _ in range(2):
+        client.post("/v1/chat/completions", json={**CHAT, "ignore_eos": True})
+    client.get("/v1/none")
+    lines = client.get("/metrics").text.splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    path = 'model="tiny",path="/v1/chat/completions",status="200"'
+    assert figures[f"foundling_requests_total{{{path}}}"] == "2.0"
+    assert figures['foundling_completion_tokens_total{model="tiny"}'] == "6.0"
+    assert figures['foundling_time_to_first_token_seconds_count{model="tiny"}'] == "2.0"
+    assert figures['foundling_engine{figure="running",model="tiny"}'] == "0.0"
+
+
+def test_models_are_listed(client: TestClient) -> None:
+    [model] = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"], model["max_model_len"]) == ("tiny", "model", 64)
+    assert model["default_sampling"] == {"temperature": 1.0}
+    assert client.get("/v1/models/tiny").json()["id"] == "tiny"

@@ -1,0 +1,147 @@
+"""Models by name: loaded when they are asked for, evicted when they are not, never in use."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import save_tiny
+from fastapi.testclient import TestClient
+
+from foundling.base.config import ConfigError
+from foundling.generation.engine import Engine
+from foundling.serving.errors import ApiError
+from foundling.serving.opening import opener
+from foundling.serving.registry import Registry, Served, Source, find_sources
+from foundling.serving.settings import ServingSettings
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("several")
+    return [save_tiny(root / name, seed) for seed, name in enumerate("abc")]
+
+
+def registry_of(folders: Sequence[Path], max_loaded: int | None = None) -> Registry:
+    settings = ServingSettings(device="cpu")
+    return Registry(find_sources([str(one) for one in folders]), opener(settings), max_loaded)
+
+
+def test_the_one_not_used_for_longest_is_evicted(folders: list[Path]) -> None:
+    async def use() -> None:
+        registry = registry_of(folders, 2)
+        for name, in_memory in (("a", "a"), ("b", "ab"), ("a", "ba"), ("c", "ac"), ("c", "ac")):
+            async with registry.use(name) as served:
+                assert served.name == name
+            assert "".join(registry.in_memory) == in_memory
+        await registry.close()
+        assert not registry.in_memory
+
+    asyncio.run(use())
+
+
+def test_a_model_in_use_stays(folders: list[Path]) -> None:
+    async def use() -> None:
+        registry = registry_of(folders, 1)
+        first = await registry.take("a")
+        waiting = asyncio.create_task(registry.take("b"))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        assert list(registry.in_memory) == ["a"]
+        registry.give_back(first)
+        second = await waiting
+        assert list(registry.in_memory) == ["b"]
+        registry.give_back(second)
+        await registry.close()
+
+    asyncio.run(use())
+
+
+def test_who_gives_up_waiting_holds_nothing(folders: list[Path]) -> None:
+    async def use() -> None:
+        registry = registry_of(folders, 1)
+        first = await registry.take("a")
+        waiting = asyncio.create_task(registry.take("b"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        registry.give_back(first)
+        async with registry.use("c"):
+            assert "c" in registry.in_memory
+        await registry.close()
+
+    asyncio.run(use())
+
+
+def test_many_who_ask_at_once_load_it_once(folders: list[Path]) -> None:
+    opened: list[str] = []
+    open_engine = opener(ServingSettings(device="cpu"))
+
+    def counted(source: Source, in_memory: Sequence[Served]) -> Engine:
+        opened.append(source.name)
+        return open_engine(source, in_memory)
+
+    async def use() -> None:
+        registry = Registry(find_sources([str(folders[0])]), counted)
+        lent = await asyncio.gather(*(registry.take("a") for _ in range(5)))
+        assert opened == ["a"]
+        assert len({id(one.engine) for one in lent}) == 1
+        await registry.close()
+
+    asyncio.run(use())
+
+
+def test_what_cannot_be_loaded_is_said_without_its_path(
+    open_client: Callable[..., TestClient], folders: list[Path], tmp_path: Path
+) -> None:
+    broken = save_tiny(tmp_path / "broken")
+    client = open_client([folders[0], broken])
+    weights = broken / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:1000])
+    body = {"model": "broken", "prompt": "a"}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 500
+    assert str(tmp_path) not in answer.text
+    assert client.post("/v1/completions", json={**body, "model": "a"}).status_code == 200
+    weights.write_bytes(whole)
+    assert client.post("/v1/completions", json=body).status_code == 200
+
+
+def test_names_are_the_folders_or_given(folders: list[Path]) -> None:
+    paths = [str(one) for one in folders]
+    assert [one.name for one in find_sources(paths)] == ["a", "b", "c"]
+    assert [one.name for one in find_sources(paths[:2], ["base", "chat"])] == ["base", "chat"]
+    wrong: list[tuple[list[str], list[str]]] = [([paths[0]] * 2, []), (paths, ["x"])]
+    wrong += [(paths[:2], ["x", "x"]), (paths[:1], [" "])]
+    for runs, names in wrong:
+        with pytest.raises(ConfigError, match="--name"):
+            find_sources(runs, names)
+    with pytest.raises(ConfigError):
+        find_sources(["nowhere"])
+
+
+def test_an_unknown_name_is_refused(folders: list[Path]) -> None:
+    registry = registry_of(folders)
+    with pytest.raises(ApiError, match="does not exist"):
+        registry.source("none")
+    with pytest.raises(ApiError, match="Say which model"):
+        registry.source(None)
+
+
+def test_the_model_s_own_way_of_drawing_is_the_default(
+    open_client: Callable[..., TestClient], tmp_path: Path
+) -> None:
+    folder = save_tiny(tmp_path / "greedy")
+    said = {"temperature": 0.7, "top_k": 1, "top_p": None, "max_length": 20, "do_sample": True}
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    client = open_client([folder])
+    assert client.get("/v1/models/greedy").json()["default_sampling"] == {
+        "temperature": 0.7, "top_k": 1
+    }  # fmt: skip
+    texts = []
+    for changes in ({}, {}, {"temperature": 0}, {"top_k": 0, "temperature": 2, "seed": 1}):
+        answer = client.post("/v1/completions", json={"prompt": "the", **changes})
+        texts.append(answer.json()["choices"][0]["text"])
+    assert texts[0] == texts[1] == texts[2] != texts[3]
