@@ -198,7 +198,7 @@ class Engine:
             stream,
             budget,
             () if request.ignore_end else self.tokenizer.stop_ids,
-            StreamDecoder(self.tokenizer, continues=request.continues),
+            StreamDecoder(self.tokenizer, continues=request.continues, shown=request.shown),
             bound if request.slide else None,
         )
         served.slide()

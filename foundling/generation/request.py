@@ -38,6 +38,7 @@ class Request:
         continues: the text continues one, so that sentencepiece keeps a leading space.
         slide: continue past a bounded context: whenever it is full, its newest half is read again.
         ignore_end: tokens that end a text do not end this one.
+        shown: special tokens whose names the text shows; it leaves out the others.
     """
 
     prompt: tuple[int, ...]
@@ -51,6 +52,7 @@ class Request:
     continues: bool = False
     slide: bool = False
     ignore_end: bool = False
+    shown: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

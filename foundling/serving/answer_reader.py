@@ -63,6 +63,7 @@ class AnswerReader:
     """Text in, pieces out, each as soon as it is certain.
 
     What only begins like a call or a thought, or calls a tool that there is not, stays text.
+    The text is to show the special tokens that `foundling.text.call_format.shown_ids` names.
 
     Args:
         calls: how calls are written; None: the answer makes none.
@@ -79,6 +80,7 @@ class AnswerReader:
         *,
         is_thinking: bool = False,
     ) -> None:
+        self.calls, self.thoughts = calls, thoughts
         self._format, self._tools, self._thoughts = calls, tools, thoughts
         self._marker = ([*calls.opening.split(), ""] if calls else [""])[0]
         self._is_bare = calls is not None and not self._marker
@@ -219,7 +221,8 @@ class AnswerReader:
     def _read_arguments(self, is_last: bool) -> Iterator[Delta]:
         end = self._value.find(self._kept)
         piece = self._kept[:end]
-        yield Delta("call", piece, self._head)
+        if piece:
+            yield Delta("call", piece, self._head)
         self._object.find(piece)
         self._kept = self._kept[len(piece) :]
         if end is not None:

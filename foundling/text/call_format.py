@@ -113,10 +113,6 @@ def call_format(tokenizer: Tokenizer) -> CallFormat:
         (first, middle_of_first, _), (between_both, middle_of_second, _) = both.calls
         if (first, middle_of_first) == (before, middle) and middle_of_second == middle:
             between = between_both
-    thought = thought_format(tokenizer)
-    if thought is not None and thought.closes in before:
-        before = before.split(thought.closes)[-1]
-    before = before.removeprefix(thought.gap) if thought else before
     return CallFormat(before.lstrip(), middle, between, after, _separators(raw), short)
 
 
@@ -144,18 +140,13 @@ def begins_in_thought(tokenizer: Tokenizer) -> bool:
     return bool(thought and text and text.rstrip().endswith(thought.opens))
 
 
-def shown_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """The special tokens around calls and thoughts, by which they are found in an answer."""
-    thought, texts = thought_format(tokenizer), list[str]()
-    if tokenizer.template is not None and tokenizer.template.takes_tools:
-        try:
-            form = call_format(tokenizer)
-            texts += [form.before, form.middle, form.between or "", form.after]
-        except ConfigError:
-            pass
-    texts += [thought.opens, thought.closes] if thought else []
-    whole = "\n".join(texts)
-    found = {id for id in tokenizer.special_ids if tokenizer.name_of(id) in whole}
+def shown_ids(
+    tokenizer: Tokenizer, calls: CallFormat | None, thoughts: ThoughtFormat | None
+) -> frozenset[int]:
+    """The special tokens around calls and thoughts, by which these are found in an answer."""
+    texts = [calls.before, calls.middle, calls.between or "", calls.after] if calls else []
+    texts += [thoughts.opens, thoughts.closes] if thoughts else []
+    found = {id for id in tokenizer.special_ids if any(tokenizer.name_of(id) in t for t in texts)}
     return frozenset(found - set(tokenizer.stop_ids))
 
 
@@ -179,14 +170,13 @@ def _call(id: str) -> dict[str, Any]:
 
 def _answered(tokenizer: Tokenizer, calls: Sequence[Mapping[str, Any]]) -> str | None:
     """What the template writes of an answer that makes these calls, up to where its turn ends."""
-    asked = _rendered(tokenizer, [_ASKED], ask=True)
-    answer = {"role": "assistant", "content": "", "tool_calls": list(calls)}
-    text = _rendered(tokenizer, [_ASKED, answer])
-    if asked is None or text is None:
+    answer = {"role": "assistant", "content": ""}
+    text = _rendered(tokenizer, [_ASKED, {**answer, "tool_calls": list(calls)}])
+    other = _rendered(tokenizer, [_ASKED, {**answer, "content": "\ue001"}])
+    if text is None or other is None:
         return None
-    pairs = enumerate(zip(asked, text, strict=False))
-    start = next((at for at, (a, b) in pairs if a != b), min(len(asked), len(text)))
-    answered = text[start:]
+    pairs = enumerate(zip(text, other, strict=False))
+    answered = text[next((at for at, (a, b) in pairs if a != b), len(text)) :]
     ends = [answered.find(tokenizer.name_of(id)) for id in tokenizer.stop_ids]
     return answered[: min((end for end in ends if end >= 0), default=len(answered))]
 

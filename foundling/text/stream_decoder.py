@@ -1,6 +1,7 @@
 """Decodes tokens that come one at a time."""
 
 import codecs
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,14 +12,21 @@ class StreamDecoder:
     """Yields the text of one token after another, never a part of a UTF-8 character.
 
     Args:
+        show_special: special tokens are written by their names, not left out.
         continues: other text precedes the tokens, so that sentencepiece drops no space.
+        shown: only these special tokens are written by their names.
     """
 
     def __init__(
-        self, vocabulary: "Vocabulary", *, show_special: bool = False, continues: bool = False
+        self,
+        vocabulary: "Vocabulary",
+        *,
+        show_special: bool = False,
+        continues: bool = False,
+        shown: Collection[int] = (),
     ) -> None:
         self._vocabulary = vocabulary
-        self._show_special = show_special
+        self._show_special, self._shown = show_special, shown
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._started = continues
         self._ids: list[int] = []  # only of vocabularies whose tokens depend on their neighbours
@@ -43,7 +51,8 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
     def _special(self, id: int) -> bytes:
-        return self._vocabulary.name_of(id).encode() if self._show_special else b""
+        is_shown = self._show_special or id in self._shown
+        return self._vocabulary.name_of(id).encode() if is_shown else b""
 
     def _whole(self, final: bool) -> str:
         text = self._vocabulary.decode(self._ids, show_special=self._show_special)

@@ -1,0 +1,216 @@
+"""What an answer may look like: calls of tools, JSON of a schema, and the thoughts before them."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from foundling.base.config import ConfigError
+from foundling.generation.grammar import Grammar
+from foundling.serving.answer_reader import AnswerReader
+from foundling.text.call_format import (
+    ID,
+    SHORT,
+    CallFormat,
+    begins_in_thought,
+    call_format,
+    thought_format,
+)
+from foundling.text.chat import Message, Tools
+from foundling.text.tokenizer import Tokenizer
+
+_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def answer_reader(tokenizer: Tokenizer, tools: Tools, choice: str) -> AnswerReader:
+    """What reads one answer.
+
+    Args:
+        choice: "none", "auto", "required", or the name of the tool that is to be called.
+
+    Raises:
+        ConfigError: the chat template takes no tools, or calls cannot be read.
+    """
+    wants_calls = bool(tools) and choice != "none"
+    return AnswerReader(
+        call_format(tokenizer) if wants_calls else None,
+        _names(tools),
+        thought_format(tokenizer),
+        is_thinking=begins_in_thought(tokenizer),
+    )
+
+
+def answer_grammar(
+    tokenizer: Tokenizer,
+    tools: Tools = (),
+    choice: str = "auto",
+    *,
+    parallel: bool = True,
+    schema: Mapping[str, Any] | None = None,
+) -> Grammar | None:
+    """What one answer must follow; None where it is free.
+
+    Thoughts may come first. With a schema and tools that may be called, it is the one or the
+    other.
+
+    Args:
+        choice: "none", "auto", "required", or the name of the tool that is to be called.
+        parallel: several tools may be called.
+        schema: of the JSON that the answer is.
+
+    Raises:
+        ConfigError: there is no such tool, its parameters are no schema, the chat template takes
+            no tools, or the schema cannot be followed.
+    """
+    if choice not in ("none", "auto", "required", *_names(tools)):
+        known = ", ".join(_names(tools)) or "none"
+        raise ConfigError(f'tool_choice = "{choice}": no such tool; given are: {known}.')
+    if choice == "none":
+        tools = ()
+    if choice in _names(tools):
+        tools = tuple(tool for tool in tools if tool["function"]["name"] == choice)
+    is_forced = bool(tools) and choice not in ("none", "auto")
+    is_strict = any(tool["function"].get("strict") for tool in tools)
+    if schema is None and not (is_forced or (tools and (is_strict or not parallel))):
+        return None
+    if schema is not None:
+        Grammar.json_schema(schema)  # says what is wrong with it
+    rules = _Rules(tokenizer)
+    answers = [] if schema is None or is_forced else [rules.json(schema, (",", ":"))]
+    if tools:
+        form = call_format(tokenizer)
+        rules.add_calls(form, tools, parallel)
+        answers += ["calls"] if is_forced or schema is not None else rules.free_or_calls(form)
+    return Grammar.lark(rules.text(answers))
+
+
+def with_known_ids(messages: Iterable[Message], tokenizer: Tokenizer) -> tuple[Message, ...]:
+    """The messages with ids of calls as the chat template takes them."""
+    messages = tuple(messages)
+    if not any(message.tool_calls for message in messages):
+        return messages
+    try:
+        has_short_ids = call_format(tokenizer).has_short_ids
+    except ConfigError:  # said by what writes the messages
+        has_short_ids = False
+    return tuple(map(_shortened, messages)) if has_short_ids else messages
+
+
+def _shortened(message: Message) -> Message:
+    calls = tuple(replace(call, id=_short(call.id)) for call in message.tool_calls)
+    answered = _short(message.tool_call_id) if message.tool_call_id else ""
+    return replace(message, tool_calls=calls, tool_call_id=answered)
+
+
+def _short(id: str) -> str:
+    if re.fullmatch(f"[a-zA-Z0-9]{{{SHORT}}}", id):
+        return id
+    return hashlib.sha256(id.encode()).hexdigest()[:SHORT]
+
+
+def _names(tools: Tools) -> tuple[str, ...]:
+    return tuple(tool["function"]["name"] for tool in tools)
+
+
+class _Rules:
+    """The rules of a grammar in the notation of Lark, as llguidance reads it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._rules: list[str] = []
+        special = {tokenizer.name_of(id): id for id in tokenizer.special_ids}
+        self._special = special
+        names = sorted(special, key=len, reverse=True)
+        self._names = re.compile("|".join(map(re.escape, names)) or "(?!)")
+        self._thoughts = thought_format(tokenizer)
+        self._is_thinking = begins_in_thought(tokenizer)
+
+    def text(self, answers: Sequence[str]) -> str:
+        """All rules, of which an answer is one of these."""
+        answer = f"({' | '.join(answers)})"
+        if self._thoughts is not None:
+            inner = self._until("thought", self._thoughts.closes)
+            opened = "" if self._is_thinking else self._literal(self._thoughts.opens)
+            thinking = f"{opened} {inner} {self._literal(self._thoughts.gap)}"
+            answer = f"{thinking} {answer}" if self._is_thinking else f"({thinking})? {answer}"
+        return "\n".join([f"start: {answer}", *self._rules])
+
+    def json(self, schema: Mapping[str, Any], separators: tuple[str, str]) -> str:
+        """JSON of the schema, whose items and keys are separated so."""
+        options = {
+            "whitespace_flexible": False,
+            "lenient": False,
+            "item_separator": re.escape(separators[0]),
+            "key_separator": re.escape(separators[1]),
+        }
+        return f"%json {json.dumps({**schema, 'x-guidance': options})}"
+
+    def add_calls(self, form: CallFormat, tools: Tools, parallel: bool) -> None:
+        """The rules `calls`, `rest`, which is calls without the marker, and what they need."""
+        units = []
+        for number, tool in enumerate(tools):
+            function = tool["function"]
+            parameters = function.get("parameters") or _NO_PARAMETERS
+            if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
+                raise ConfigError(f'the parameters of "{function["name"]}" are no object.')
+            try:
+                Grammar.json_schema({"type": "object", **parameters})
+            except ConfigError as error:
+                raise ConfigError(f'the parameters of "{function["name"]}": {error}') from None
+            name = self._literal(function["name"] + form.middle)
+            arguments = self.json({"type": "object", **parameters}, form.separators)
+            self._rules.append(f"call_{number}: {name} {arguments}")
+            units.append(f"call_{number}")
+        self._rules.append(f"call: {' | '.join(units)}")
+        more = ""
+        if parallel and form.between is not None:
+            more = f"({self._literal(form.between)} call)*"
+        marker = _marker(form)
+        behind = self._literal(form.before[len(marker) :])
+        self._rules.append(f"rest: {behind} call {more} {self._literal(form.after)}")
+        self._rules.append(f"calls: {self._literal(marker)} rest")
+
+    def free_or_calls(self, form: CallFormat) -> list[str]:
+        """Any text without a call, or one that ends with calls."""
+        marker = _marker(form)
+        if marker in self._special:
+            return ["/(?s:.*)/", "/(?s:.*)/ calls"]
+        if not marker:
+            self._rules.append(r"FREE: ~/(?s:\s*\{.*)/ & /(?s:.*)/")
+            return ["FREE", "calls"]
+        self._rules.append(f"FREE: ~/(?s:.*{_in_regex(marker)}.*)/ & /(?s:.*)/")
+        return ["FREE", f"{self._until('free', marker)} rest"]
+
+    def _until(self, rule: str, end: str) -> str:
+        """Any text up to the first `end`, and this."""
+        if end in self._special:
+            return f"/(?s:.*)/ {self._literal(end)}"
+        self._rules.append(f"{rule}[suffix={_quoted(end)}]: /(?s:.*)/")
+        return rule
+
+    def _literal(self, text: str) -> str:
+        """A text as it stands; special tokens by their numbers, ids of calls as they come."""
+        parts, at = [], 0
+        for found in self._names.finditer(text):
+            parts += [*self._plain(text[at : found.start()]), f"<[{self._special[found[0]]}]>"]
+            at = found.end()
+        return " ".join([*parts, *self._plain(text[at:])])
+
+    def _plain(self, text: str) -> list[str]:
+        pieces = [_quoted(piece) if piece else "" for piece in text.split(ID)]
+        ids = f" /[a-zA-Z0-9]{{{SHORT}}}/ "
+        return [ids.join(pieces)] if text else []
+
+
+def _marker(form: CallFormat) -> str:
+    """The first word of what opens calls; empty where they have none."""
+    return next(iter(form.opening.split()), "")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _in_regex(text: str) -> str:
+    return re.escape(text).replace("/", r"\/")
