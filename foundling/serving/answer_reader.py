@@ -63,12 +63,13 @@ class AnswerReader:
     """Text in, pieces out, each as soon as it is certain.
 
     What only begins like a call or a thought, or calls a tool that there is not, stays text.
-    The text is to show the special tokens that `foundling.text.call_format.shown_ids` names.
+    The text must show the special tokens around calls and thoughts, which are `shown`.
 
     Args:
         calls: how calls are written; None: the answer makes none.
         tools: the names of the tools.
         thoughts: how thoughts are written; None: there are none.
+        shown: the special tokens among what stands around them.
         is_thinking: the answer begins within a thought.
     """
 
@@ -78,9 +79,10 @@ class AnswerReader:
         tools: Collection[str] = (),
         thoughts: ThoughtFormat | None = None,
         *,
+        shown: frozenset[int] = frozenset(),
         is_thinking: bool = False,
     ) -> None:
-        self.calls, self.thoughts = calls, thoughts
+        self.shown = shown
         self._format, self._tools, self._thoughts = calls, tools, thoughts
         self._marker = ([*calls.opening.split(), ""] if calls else [""])[0]
         self._is_bare = calls is not None and not self._marker

@@ -12,15 +12,18 @@ from fastapi import Request
 
 from foundling.base.config import ConfigError
 from foundling.generation import request as generation
-from foundling.generation.grammar import Constraint
+from foundling.generation.grammar import Constraint, Grammar
 from foundling.generation.request import Chunk, TokenLogprob
 from foundling.generation.sampling import Sampling
+from foundling.serving.answer_reader import AnswerReader
 from foundling.serving.answering import record_of, while_connected
 from foundling.serving.bodies import check_length
 from foundling.serving.errors import ApiError
 from foundling.serving.generating import FINISH_REASONS, Generation
 from foundling.serving.registry import Served
+from foundling.serving.response_format import schema_of
 from foundling.serving.service import Service
+from foundling.serving.tool_calls import answer_grammar, answer_reader, with_known_ids
 from foundling.text.chat import Message, Tools, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
@@ -75,33 +78,81 @@ class Delta:
     finish: str | None = None
 
 
-class Reader(Protocol):
+class Reader:
     """Tells what is text, reasoning and a tool call in what a model writes."""
+
+    def __init__(self, reader: AnswerReader) -> None:
+        self._reader = reader
 
     def read(self, chunk: Chunk) -> Delta:
         """What is certain after this chunk, its `finish` and `logprobs` aside.
 
         After the last chunk (it has a `finish`) nothing is held back.
         """
+        pieces = self._reader.push(chunk.text)
+        if chunk.finish is not None:
+            pieces += self._reader.finish()
+        calls = [(piece, piece.call) for piece in pieces if piece.call is not None]
+        return Delta(
+            "".join(piece.text for piece in pieces if piece.kind == "text"),
+            "".join(piece.text for piece in pieces if piece.kind == "reasoning"),
+            tuple(
+                CallDelta(call.index, id=call.id, name=call.name)
+                if piece.begins_call
+                else CallDelta(call.index, piece.text)
+                for piece, call in calls
+            ),
+        )
 
 
-class PlainReader:
-    """All of it is text."""
+class Form:
+    """What the answers to a conversation look like, and how they are read.
 
-    def read(self, chunk: Chunk) -> Delta:
-        return Delta(chunk.text)
+    Raises:
+        ApiError: tools, their choice, or the format of the response cannot be followed.
+    """
+
+    def __init__(self, served: Served, conversation: Conversation) -> None:
+        self._served, self._conversation = served, conversation
+        self._tokenizer = spoken_by(served, conversation)
+        tools, choice = conversation.tools, conversation.tool_choice
+        param = "tools"
+        try:
+            self.shown = self._answer_reader().shown
+            param = "response_format"
+            schema = schema_of(conversation.response_format)
+            if schema is not None:
+                Grammar.json_schema(schema)  # says what is wrong with it
+            param = "tools" if choice in ("none", "auto", "required") else "tool_choice"
+            self._grammar = answer_grammar(
+                self._tokenizer, tools, choice, parallel=conversation.parallel, schema=schema
+            )
+        except ConfigError as error:
+            raise ApiError(400, str(error), param=param) from None
+
+    def reader(self) -> Reader:
+        """What reads one answer."""
+        return Reader(self._answer_reader())
+
+    def constraint(self) -> Constraint | None:
+        """What one answer must follow, from its beginning."""
+        if self._grammar is None:
+            return None
+        return self._grammar.constraint(self._served.tokenizer)  # which has been read already
+
+    def _answer_reader(self) -> AnswerReader:
+        conversation = self._conversation
+        return answer_reader(self._tokenizer, conversation.tools, conversation.tool_choice)
 
 
-def reader_of(served: Served, conversation: Conversation) -> Reader:
-    """What reads one answer."""
-    return PlainReader()
+def spoken_by(served: Served, conversation: Conversation) -> Tokenizer:
+    """The model's tokenizer, with the options that a conversation gives its template.
 
-
-def constraint_of(served: Served, conversation: Conversation) -> Constraint | None:
-    """What one answer must follow, from its beginning."""
-    if conversation.tools or conversation.response_format:
-        raise ApiError(400, "tools and response_format are not supported yet.")
-    return None
+    Raises:
+        ConfigError: the template reads no such option.
+    """
+    options = conversation.template_options
+    return served.tokenizer.with_template_options(options) if options else served.tokenizer
 
 
 def prompt_of(served: Served, conversation: Conversation) -> tuple[int, ...]:
@@ -110,11 +161,10 @@ def prompt_of(served: Served, conversation: Conversation) -> tuple[int, ...]:
     Raises:
         ConfigError: the template refuses the messages, or reads no such option.
     """
-    tokenizer = served.tokenizer
-    if conversation.template_options:
-        tokenizer = tokenizer.with_template_options(conversation.template_options)
+    tokenizer = spoken_by(served, conversation)
     tools = () if conversation.tool_choice == "none" else conversation.tools
-    messages = [_known(message, tokenizer) for message in conversation.messages]
+    known = with_known_ids(conversation.messages, tokenizer)
+    messages = [_known(message, tokenizer) for message in known]
     return tuple(render_prompt(messages, tokenizer, tools=tools, any_order=True))
 
 
@@ -210,8 +260,9 @@ async def _asked(
     served = await service.registry.take(model)
     try:
         settled = wanted if isinstance(wanted, Wanted) else wanted(served)
-        requests = await asyncio.to_thread(_requests, served, conversation, settled)
-        readers = [reader_of(served, conversation) for _ in requests]
+        form = await asyncio.to_thread(Form, served, conversation)
+        requests = await asyncio.to_thread(_requests, served, conversation, form, settled)
+        readers = [form.reader() for _ in requests]
     except BaseException:
         service.registry.give_back(served)
         raise
@@ -219,7 +270,7 @@ async def _asked(
 
 
 def _requests(
-    served: Served, conversation: Conversation, wanted: Wanted
+    served: Served, conversation: Conversation, form: Form, wanted: Wanted
 ) -> list[generation.Request]:
     try:
         prompt = prompt_of(served, conversation)
@@ -233,7 +284,8 @@ def _requests(
             wanted.sampling,
             wanted.stop,
             logprobs=wanted.logprobs,
-            constraint=constraint_of(served, conversation),
+            constraint=form.constraint(),
+            shown=form.shown,
             sample=sample,
             ignore_end=wanted.ignore_end,
         )

@@ -16,6 +16,7 @@ from foundling.text.call_format import (
     CallFormat,
     begins_in_thought,
     call_format,
+    shown_ids,
     thought_format,
 )
 from foundling.text.chat import Message, Tools
@@ -33,11 +34,13 @@ def answer_reader(tokenizer: Tokenizer, tools: Tools, choice: str) -> AnswerRead
     Raises:
         ConfigError: the chat template takes no tools, or calls cannot be read.
     """
-    wants_calls = bool(tools) and choice != "none"
+    calls = call_format(tokenizer) if tools and choice != "none" else None
+    thoughts = thought_format(tokenizer)
     return AnswerReader(
-        call_format(tokenizer) if wants_calls else None,
+        calls,
         _names(tools),
-        thought_format(tokenizer),
+        thoughts,
+        shown=shown_ids(tokenizer, calls, thoughts),
         is_thinking=begins_in_thought(tokenizer),
     )
 
@@ -75,8 +78,6 @@ def answer_grammar(
     is_strict = any(tool["function"].get("strict") for tool in tools)
     if schema is None and not (is_forced or (tools and (is_strict or not parallel))):
         return None
-    if schema is not None:
-        Grammar.json_schema(schema)  # says what is wrong with it
     rules = _Rules(tokenizer)
     answers = [] if schema is None or is_forced else [rules.json(schema, (",", ":"))]
     if tools:

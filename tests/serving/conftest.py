@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_templates import write
 from fastapi.testclient import TestClient
 from tiny_models import save_tiny
+from tool_templates import TOOLS
 
 from foundling.generation.engine import Engine
 from foundling.serving.app import create_app
 from foundling.serving.opening import opener
 from foundling.serving.registry import Registry, find_sources
 from foundling.serving.settings import ServingSettings
+from foundling.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +27,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose texts take a while."""
     return save_tiny(tmp_path_factory.mktemp("models") / "long", seed=6, context=8192)
+
+
+@pytest.fixture(scope="session")
+def calling_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models whose templates take tools, and one that thinks, by the forms of their calls."""
+    folder = tmp_path_factory.mktemp("calling")
+    return {
+        name: save_tiny(
+            folder / name,
+            context=1024,
+            tokenizer=Tokenizer.load(write(folder / f"{name}-tokenizer", TOOLS[name])),
+        )
+        for name in ("tagged", "thinking", "listed", "bare")
+    }
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tool_templates import TOOLS
 from foundling.base.config import ConfigError
 from foundling.serving.answer_reader import Answer, AnswerReader, Delta
 from foundling.serving.tool_calls import answer_grammar, answer_reader, with_known_ids
-from foundling.text.call_format import ID, call_format, shown_ids
+from foundling.text.call_format import ID, call_format
 from foundling.text.chat import Message, ToolCall, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
@@ -213,8 +213,7 @@ def drawn(name: str, seed: int, most: int = 400, **options: Any) -> tuple[str, b
     grammar = answer_grammar(tokenizer, GIVEN, **options)
     assert grammar is not None
     state, tokens = grammar.constraint(tokenizer), list[int]()
-    made = answer_reader(tokenizer, GIVEN, "auto")
-    shown = shown_ids(tokenizer, made.calls, made.thoughts)
+    shown = answer_reader(tokenizer, GIVEN, "auto").shown
     generator = torch.Generator().manual_seed(seed)
     if name == "begun":  # which a random model would hardly write
         tokens += tokenizer.encode("hm</think>\n\n")

@@ -12,13 +12,15 @@ TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
 TOKENIZER = Tokenizer.train_bytes([TEXT], vocab_size=300).with_roles()
 
 
-def save_tiny(folder: Path, seed: int = 5, context: int = 64) -> Path:
+def save_tiny(
+    folder: Path, seed: int = 5, context: int = 64, tokenizer: Tokenizer = TOKENIZER
+) -> Path:
     """A model of random weights that writes varied text."""
     torch.manual_seed(seed)
     settings = {"rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2}
-    model = models.build(settings, vocab_size=TOKENIZER.vocab_size, context=context)
+    model = models.build(settings, vocab_size=tokenizer.vocab_size, context=context)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)  # away from uniform
-    save_model(model, TOKENIZER, folder, {})
+    save_model(model, tokenizer, folder, {})
     return folder
