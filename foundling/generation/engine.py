@@ -1,5 +1,6 @@
 """The generator: requests in, text out, of any rung, one or many at a time."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from foundling.models.language_model import LanguageModel
 from foundling.text.chat import Message
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 UNBOUNDED_TOKENS = 256
 """What is generated where neither the request nor the context says how much."""
@@ -66,6 +69,7 @@ class Engine:
             max_batch=most,
             prefill_chunk=self.settings.prefill_chunk,
             vocab_size=tokenizer.vocab_size,
+            prefix_cache=self.settings.prefix_cache,
         )
         self._stepping = threading.Lock()  # held while the scheduler is used
         self._news = threading.Condition()  # held for moments
@@ -218,6 +222,9 @@ class Engine:
                 empty, or a token or a number of alternatives is out of range.
         """
         self._check(request)
+        return self._fitting(request, self._wanted(request))
+
+    def _wanted(self, request: Request) -> int:
         bound, wanted = self.model.max_context, request.max_tokens
         if wanted is not None and wanted < (0 if request.prompt_logprobs is not None else 1):
             raise ConfigError(f"max_tokens = {wanted}: must be at least 1.")
@@ -238,6 +245,24 @@ class Engine:
             )
         return room if wanted is None else wanted
 
+    def _fitting(self, request: Request, budget: int) -> int:
+        """The tokens of a budget that the cache has room for, where no number was asked for."""
+        pool = self._scheduler.pool
+        if pool is None:
+            return budget
+        prompt, bound = len(request.prompt), self.model.max_context
+        if request.max_tokens is None and not request.slide:
+            budget = max(1, min(budget, pool.num_tokens + 1 - prompt))
+        needed = prompt + max(0, budget - 1)
+        if bound is not None:
+            needed = min(needed, bound)
+        if needed > pool.num_tokens:
+            raise ConfigError(
+                f"the prompt has {prompt} tokens and {budget} are to be made: more than the "
+                f"cache's {pool.num_tokens}; ask for fewer, or give more cache_bytes."
+            )
+        return budget
+
     def _check(self, request: Request) -> None:
         size = self.tokenizer.vocab_size
         if not request.prompt:
@@ -248,6 +273,12 @@ class Engine:
             raise ConfigError(f"the prompt has token {unknown[0]}: ids end at {size - 1}.")
         if unknown := [id for id in request.sampling.logit_bias if not 0 <= id < size]:
             raise ConfigError(f"logit_bias of token {unknown[0]}: ids end at {size - 1}.")
+        bound = self.model.max_context
+        if request.prompt_logprobs is not None and bound and len(request.prompt) > bound:
+            raise ConfigError(
+                f"prompt_logprobs: the prompt has {len(request.prompt)} tokens and the model reads "
+                f"at most {bound}; shorten the prompt."
+            )
         for name in ("logprobs", "prompt_logprobs"):
             if not 0 <= (getattr(request, name) or 0) <= size:
                 raise ConfigError(
@@ -294,8 +325,12 @@ class Engine:
     def _step(self) -> None:
         with self._stepping:
             self._take_arrivals()
-            with torch.inference_mode():
-                self._scheduler.step()
+            try:
+                with torch.inference_mode():
+                    self._scheduler.step()
+            except Exception as error:  # the engine goes on with what comes
+                logger.exception("a step failed, and all requests with it")
+                self._scheduler.fail(error)
         self._tell()
         self._drop_cancelled()
 
@@ -339,9 +374,23 @@ class Engine:
     # ------------------------------------------------------------------ figures
 
     def stats(self) -> dict[str, int]:
-        """How many requests run and wait."""
+        """How many requests run and wait, and of blocks, how many are held, free and findable.
+
+        `prompt_tokens` counts those of prompts that began to run, `cached_tokens` those of them
+        that the prefix cache had.
+        """
         waiting = len(self._arrived) + len(self._scheduler.waiting)
-        return {"running": len(self._scheduler.running), "waiting": waiting}
+        found = {"running": len(self._scheduler.running), "waiting": waiting}
+        pool = self._scheduler.pool
+        if pool is None:
+            return found
+        return found | {
+            "blocks_held": pool.num_held,
+            "blocks_free": pool.num_free,
+            "blocks_cached": pool.num_cached,
+            "prompt_tokens": pool.lookups,
+            "cached_tokens": pool.hits,
+        }
 
     @torch.inference_mode()
     def embed(self, tokens: Sequence[int]) -> Float[Tensor, " dim"]:

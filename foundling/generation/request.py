@@ -1,5 +1,6 @@
 """What is asked of the engine, and what comes back piece by piece."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from foundling.generation.grammar import Constraint
 from foundling.generation.sampling import Sampling
+
+logger = logging.getLogger(__name__)
 
 Finish = Literal["end", "stop", "length", "cancelled", "error"]
 LEAST_LOGPROB = -9999.0
@@ -152,7 +155,11 @@ class Stream:
             self._chunks.append(chunk)
         self.finish = chunk.finish
         if self._on_chunk is not None:
-            self._on_chunk(chunk)
+            try:
+                self._on_chunk(chunk)
+            except Exception:  # whoever listens is gone; nobody else shall suffer
+                logger.exception("a request is cancelled, as its chunk could not be handed out")
+                self.cancelled = True
 
     def cancel(self) -> None:
         """End the request now and free its memory; what was made stays readable."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from foundling.generation.blocks import Key
 from foundling.generation.request import (
     LEAST_LOGPROB,
     Chunk,
@@ -35,6 +36,9 @@ class Sequence:
         tokens: what the model sees of the prompt and of what was drawn.
         read: how many of these it has read.
         drawn: how many tokens were generated.
+        blocks: where the keys and values of its tokens lie.
+        keys: the names of its full blocks, as far as they were worked out.
+        num_published: how many of its first blocks others can find.
     """
 
     stream: Stream
@@ -47,6 +51,8 @@ class Sequence:
     read: int = 0
     drawn: int = 0
     blocks: list[int] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+    num_published: int = 0
 
     def __post_init__(self) -> None:
         self.request = self.stream.request
@@ -68,6 +74,12 @@ class Sequence:
         return most if self.bound is None else min(most, self.bound)
 
     @property
+    def most_ahead(self) -> int:
+        """How many tokens may follow the next one."""
+        left = self.budget - self.drawn - 1
+        return left if self.bound is None else min(left, self.bound - len(self.tokens))
+
+    @property
     def reads_prompt(self) -> bool:
         """Whether log-probabilities of the prompt are still to come."""
         found = self.stream.prompt_logprobs
@@ -78,6 +90,7 @@ class Sequence:
         found, top = self.stream.prompt_logprobs, self.request.prompt_logprobs
         assert found is not None
         assert top is not None
+        del found[start + 1 :]  # where the prompt is read anew
         targets = self.request.prompt[start + 1 : start + 1 + len(logits)]
         if targets:
             log_probs = logits[: len(targets)].log_softmax(-1)
@@ -150,7 +163,7 @@ class Sequence:
         if self.bound is None or len(self.tokens) <= self.bound:
             return False
         self.tokens = self.tokens[-max(1, self.bound // 2) :]
-        self.read = 0
+        self.read, self.keys = 0, []
         return True
 
 

@@ -43,6 +43,12 @@ class KeyValueCache:
         self.values[layer][:, :, self.length : stop] = values
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
 
+    def mask(
+        self, view: BatchView, window: int | None
+    ) -> Bool[Tensor, "#batch 1 time total"] | None:
+        """Who of the new tokens may attend to whom; None: all that came before."""
+        return causal_mask(view, window, self.length)
+
 
 @dataclass(frozen=True)
 class MaskAndAngles:
@@ -341,8 +347,8 @@ class Attention(nn.Module):
         state: KeyValueCache | None = None,
         indices: Int[Tensor, " indices"] | None = None,
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
-        seen = state.length if state is not None else 0
-        layout = MaskAndAngles(causal_mask(view, None, seen), self.rope.angles(view))
+        mask = causal_mask(view, None, 0) if state is None else state.mask(view, None)
+        layout = MaskAndAngles(mask, self.rope.angles(view))
         mixed = self.attention(self.attention_norm(x), layout, state, indices=indices)
         x = mixed + (x if indices is None else pick(x, indices))
         if state is not None:

@@ -303,8 +303,10 @@ class Transformer(nn.Module):
 
     def _layouts(self, view: BatchView, state: KeyValueCache | None) -> list[MaskAndAngles]:
         """Each layer's; masks and angles are worked out once for all layers that share them."""
-        seen = state.length if state is not None else 0
-        masks = {window: causal_mask(view, window, seen) for window in dict.fromkeys(self.windows)}
+        masks = {
+            window: causal_mask(view, window, 0) if state is None else state.mask(view, window)
+            for window in dict.fromkeys(self.windows)
+        }
         angles = [rope.angles(view) if rope is not None else None for rope in self.ropes]
         return [
             MaskAndAngles(masks[window], angles[rope])
