@@ -3,19 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from foundling.base.config import ConfigError, Section
+from foundling.base.config import ConfigError
 from foundling.generation.request import Chunk, QueueFull, Request, Result, Stream
-from foundling.generation.runners import Runner, StateRunner
+from foundling.generation.runners import Runner
 from foundling.generation.sampling import Sampling
 from foundling.generation.scheduler import Scheduler
 from foundling.generation.sequence import Sequence as Served
+from foundling.generation.settings import EngineSettings, make_runner
 from foundling.models.language_model import LanguageModel
 from foundling.text.chat import Message
 from foundling.text.stream_decoder import StreamDecoder
@@ -25,23 +25,6 @@ logger = logging.getLogger(__name__)
 
 UNBOUNDED_TOKENS = 256
 """What is generated where neither the request nor the context says how much."""
-
-
-class EngineSettings(Section):
-    """How an engine shares the machine among its requests."""
-
-    max_batch: int | None = Field(None, gt=0)
-    """The most requests that are generated at once; None: 32 on a CPU, 256 on a GPU."""
-    queue_size: int = Field(1024, gt=0)
-    """The most requests that wait."""
-    prefill_chunk: int = Field(512, gt=0)
-    """The most tokens of prompts that are read between two generated tokens."""
-    cache_bytes: int | None = Field(None, gt=0)
-    """Memory for keys and values; None: 1 GiB, or what the longest context needs."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    quantize: Literal["none", "int8", "int4"] = "none"
-    prefix_cache: bool = True
-    """Keep what was read of prompts and texts for those that begin with the same tokens."""
 
 
 class Engine:
@@ -58,12 +41,18 @@ class Engine:
         *,
         runner: Runner | None = None,
     ) -> None:
-        """`runner`: what reads tokens; None: the one that suits the model and the settings."""
+        """`runner`: what reads tokens; None: what suits the model and the settings.
+
+        The weights are read now: a model that learns further needs a new engine.
+
+        Raises:
+            ConfigError: the model cannot be run in the precision of the settings.
+        """
         self.model, self.tokenizer = model.eval(), tokenizer
         self.settings = settings or EngineSettings()
         self.device = next(model.parameters()).device
         most = self.settings.max_batch or (32 if self.device.type == "cpu" else 256)
-        self.runner: Runner = runner or StateRunner(model)
+        self.runner: Runner = runner or make_runner(model, self.settings)
         self._scheduler = Scheduler(
             self.runner,
             max_batch=most,
@@ -320,9 +309,10 @@ class Engine:
                 self._news.wait_for(lambda: self._closing or not self._is_idle)
                 if self._closing:
                     return
-            self._step()
+            self.step()
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Read and draw once for all requests that run; there need not be any."""
         with self._stepping:
             self._take_arrivals()
             try:
@@ -347,7 +337,7 @@ class Engine:
         """Return when the stream has a chunk or has ended; without a thread, work for it."""
         while not stream.has_news:
             if self._thread is None:
-                self._step()
+                self.step()
             else:
                 with self._news:
                     self._news.wait_for(lambda: stream.has_news or self._thread is None)

@@ -112,7 +112,8 @@ class PackedRunner:
     Args:
         model: a model, or one packed already.
         precision: of the weights where they are not quantised; what they multiply stays in fp32.
-        cache_bytes: memory for keys and values. It is taken as blocks are first written.
+        cache_bytes: memory for keys and values, taken as blocks are first written; None: 1 GiB, or
+            what the longest context needs.
     """
 
     can_rewind = True
@@ -123,7 +124,7 @@ class PackedRunner:
         *,
         precision: Literal["fp32", "bf16"] = "fp32",
         quantize: Literal["none", "int8", "int4"] = "none",
-        cache_bytes: int = 1 << 30,
+        cache_bytes: int | None = None,
         block_size: int = 32,
     ) -> None:
         kernels = library()
@@ -140,7 +141,9 @@ class PackedRunner:
         ]
         self.block_size = block_size
         stride = block_size * sum(map(sum, sizes))
-        self.num_blocks = max(1, cache_bytes // (4 * stride))
+        longest = -(-(model.model.max_context or 0) // block_size) * stride * 4
+        room = max(1 << 30, longest) if cache_bytes is None else cache_bytes
+        self.num_blocks: int | None = max(1, room // (4 * stride))
         memory = mmap.mmap(-1, 4 * stride * self.num_blocks)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -1,0 +1,67 @@
+"""How an engine uses the machine, and the runner that follows from it."""
+
+import logging
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from foundling.base.config import ConfigError, Section
+from foundling.generation.packed import PackedRunner
+from foundling.generation.runners import Runner, StateRunner
+from foundling.generation.torch_runner import TorchRunner
+from foundling.models.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+
+class EngineSettings(Section):
+    """How an engine shares the machine among its requests."""
+
+    max_batch: int | None = Field(None, gt=0)
+    """The most requests that are generated at once; None: 32 on a CPU, 256 on a GPU."""
+    queue_size: int = Field(1024, gt=0)
+    """The most requests that wait."""
+    prefill_chunk: int = Field(512, gt=0)
+    """The most tokens of prompts that are read between two generated tokens."""
+    cache_bytes: int | None = Field(None, gt=0)
+    """Memory for keys and values; None: 1 GiB, or what the longest context needs."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the weights as they are multiplied."""
+    quantize: Literal["none", "int8", "int4"] = "none"
+    """On a CPU: round the weights to so many bits."""
+    prefix_cache: bool = True
+    """Keep what was read for requests that begin with the same tokens."""
+
+
+def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
+    """The runner that suits a model where it is.
+
+    On a CPU a sequence's logits depend on nothing but its tokens: the kernels work row by row, and
+    what they cannot do is read sequence by sequence.
+
+    Raises:
+        ConfigError: the model cannot be run in this precision here.
+    """
+    weight = model.embed.weight
+    if weight.device.type != "cpu":
+        if settings.quantize != "none":
+            raise ConfigError(f"quantize = {settings.quantize}: only on a CPU; use --device cpu.")
+        if TorchRunner.supports(model):
+            return TorchRunner(
+                model, cache_bytes=settings.cache_bytes, precision=settings.precision
+            )
+    elif weight.dtype != torch.float64 and PackedRunner.supports(model):
+        return PackedRunner(
+            model,
+            precision=settings.precision,
+            quantize=settings.quantize,
+            cache_bytes=settings.cache_bytes,
+        )
+    for name, usual in (("quantize", "none"), ("precision", "fp32")):
+        if (given := getattr(settings, name)) != usual:
+            raise ConfigError(
+                f"{name} = {given}: only for transformers whose rotary frequencies do not depend "
+                "on the length, and on a CPU where a C++ compiler is found; leave it out."
+            )
+    return StateRunner(model)
