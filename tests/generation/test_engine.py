@@ -9,7 +9,7 @@ import torch
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.generation.runners import Span
+from foundling.generation.runners import Span, StateRunner
 from foundling.generation.sampling import Sampling
 from foundling.models import RUNGS
 from foundling.text.tokenizer import Tokenizer
@@ -175,6 +175,7 @@ def test_a_tokenizer_without_a_begin_mark_starts_from_the_end_of_another_text(tm
 
 def test_the_cache_has_room_for_what_is_asked_and_no_more() -> None:
     made = engine(context=40_000)
+    made = Engine(made.model, TOKENIZER, runner=StateRunner(made.model))
     rooms: list[int] = []
     original = made.model.new_state
     made.model.new_state = lambda batch, time: rooms.append(time) or original(batch, time)
