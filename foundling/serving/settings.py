@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from foundling.base.config import Section
-from foundling.generation.engine import EngineSettings
+from foundling.generation.settings import EngineSettings
 
 
 class ServingSettings(Section):
