@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,21 +102,19 @@ def serve(
     without one they are drawn from the whole distribution (temperature 1), as at OpenAI.
     """
     from foundling.serving.process import serve as run
-    from foundling.serving.registry import find_sources
     from foundling.serving.settings import ServingSettings
 
     if log_json:
         log_as(_JsonLines())
     parsed = ServingSettings.parse(settings_of(config, settings_by(given), settings))
     keys = [*api_key, *(_keys(api_key_file) if api_key_file is not None else [])]
-    sources = find_sources(runs, name, parsed.template)
 
-    def ready(base: str) -> None:
-        print(f"Serving {', '.join(source.name for source in sources)}: {base}", flush=True)
+    def ready(base: str, served: Sequence[str]) -> None:
+        print(f"Serving {', '.join(served)}: {base}", flush=True)
         if not log_json:
-            say(f"clients of OpenAI: base_url {base}/v1; a page to chat: {base}; Ctrl-C ends")
+            say(f"base_url of OpenAI's clients: {base}/v1; the page: {base}; Ctrl-C ends")
 
-    run(sources, parsed, keys, ready)
+    run(runs, parsed, ready, names=name, keys=keys)
 
 
 def _keys(file: Path) -> list[str]:

@@ -56,6 +56,8 @@ def event(values: Any, name: str | None = None) -> bytes:
     return f"{kind}data: {json.dumps(values, ensure_ascii=False)}\n\n".encode()
 
 
+READING_SECONDS = 60
+"""What a client is given to read the rest of a stream once the time for its request is up."""
 DONE = b"data: [DONE]\n\n"
 
 
@@ -82,10 +84,14 @@ class EventStream(StreamingResponse):
         self._record, self._path, self._is_complete = record_of(request), request.url.path, False
         self._close, self._failed = close, failed or self._error
         self._record.stream = True
+        self._limit = request.app.state.service.settings.timeout + READING_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout(self._limit):
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            logger.warning(f"{self._path}: the client does not read; its connection is closed")
         finally:
             self._record.is_gone = not self._is_complete
             self._close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Generation:
     def __init__(self, service: Service, served: Served, record: Record) -> None:
         self.served, self._service, self._record = served, service, record
         self._begun = time.monotonic()
-        self._deadline = self._begun + service.settings.timeout
+        self.deadline = self._begun + service.settings.timeout
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[tuple[int, Chunk]] = asyncio.Queue()
         self._is_open, self._too_slow = True, False
@@ -79,7 +79,7 @@ class Generation:
         unfinished = len(self.streams)
         while unfinished:
             try:
-                async with asyncio.timeout(self._deadline - time.monotonic()):
+                async with asyncio.timeout(self.deadline - time.monotonic()):
                     index, chunk = await self._news.get()
             except TimeoutError:
                 limit = self._service.settings.timeout
@@ -132,9 +132,12 @@ class Generation:
         for index, request in enumerate(requests):
             self._made.append(0)
             self._last.append(self._begun)
-            self.streams.append(self.served.engine.submit(request, self._receiver(index)))
+            stream = self.served.engine.submit(request, self._receiver(index))
+            self.streams.append(stream)
+            if not self._is_open:  # the client went away meanwhile
+                stream.cancel()
 
-    def _receiver(self, index: int) -> Any:
+    def _receiver(self, index: int) -> Callable[[Chunk], None]:
         def receive(chunk: Chunk) -> None:  # on the engine's thread
             self._loop.call_soon_threadsafe(self._put, index, chunk)
 

@@ -11,7 +11,7 @@ from foundling.base.config import ConfigError
 from foundling.preferences.store import PreferenceStore
 from foundling.serving.app import create_app
 from foundling.serving.opening import opener
-from foundling.serving.registry import Registry, Source
+from foundling.serving.registry import Registry, find_sources
 from foundling.serving.service import Service
 from foundling.serving.settings import ServingSettings
 from foundling.web.listening import base_url, bind, is_loopback
@@ -21,14 +21,20 @@ logger = logging.getLogger(__name__)
 
 
 def serve(
-    sources: Sequence[Source],
+    runs: Sequence[str],
     settings: ServingSettings,
-    keys: Iterable[str],
-    ready: Callable[[str], None],
+    ready: Callable[[str, Sequence[str]], None],
+    *,
+    names: Sequence[str] = (),
+    keys: Iterable[str] = (),
 ) -> None:
-    """Serve models until the process is told to stop; `ready` is called with the address.
+    """Serve models until the process is told to stop.
 
-    The first model is in memory by then.
+    Args:
+        ready: is called with the address and the names of the models once the first one is in
+            memory.
+        names: of the runs, in their order; by default the names of their folders.
+        keys: who gives one of these may use the server; none: everybody may.
 
     Raises:
         ConfigError: a setting is at fault, or the first model cannot be opened.
@@ -36,21 +42,27 @@ def serve(
     keys = frozenset(keys)
     check_access(settings, keys)
     open_engine = opener(settings)
+    sources = find_sources(runs, names, settings.template)
     votes = PreferenceStore.open(settings.votes) if settings.votes else None
     with bind(settings.host, settings.port) as listening, votes or nullcontext():
         base = base_url(listening, settings.public_url)
         registry = Registry(sources, open_engine, settings.max_loaded)
         registry.open_now(sources[0])
         app = create_app(registry, settings, keys=keys, base=base, votes=votes)
-        DrainingServer(app, lambda: ready(base), app.state.service).run(sockets=[listening])
+        DrainingServer(app, lambda: ready(base, list(registry.sources)), app.state.service).run(
+            sockets=[listening]
+        )
 
 
 def check_access(settings: ServingSettings, keys: frozenset[str]) -> None:
     """Refuse to serve everybody by accident.
 
     Raises:
-        ConfigError: the server would be open to other machines without a key.
+        ConfigError: a key is none, or the server would be open to other machines without a key.
     """
+    for key in keys:
+        if not key.isascii() or not key.isprintable() or not key.strip() or " " in key:
+            raise ConfigError("--api-key: a key has letters, digits and signs, and no spaces.")
     if not (is_loopback(settings.host) or keys or settings.allow_unauthenticated):
         raise ConfigError(
             f"--host {settings.host}: other machines could use the server without a key; give "
