@@ -18,7 +18,7 @@ from foundling.stages.forgetting import Forgetting, resolved
 from foundling.stages.machine import Machine
 from foundling.stages.origin import Origin, from_parent
 from foundling.stages.parent_answers import ParentAnswers
-from foundling.stages.samples import prompt_of, samples
+from foundling.stages.samples import sample_request, samples
 from foundling.stages.settings import StageConfig, TunedConfig
 from foundling.statistics.wilson import wilson
 from foundling.training.activations import checkpoint_activations
@@ -126,7 +126,7 @@ class Job(Generic[Config, Batches]):
         self.parent_answers = ParentAnswers(self)
         for prompt in config.validation.prompts:
             # One that cannot be encoded is an error now, not hours later.
-            prompt_of(prompt, self.tokenizer, config.style)
+            sample_request(prompt, self.tokenizer, config)
         self.train, self.validation = stage.pack(self, *stage.read(self))
         training = self.config.training
         self.steps = training.num_steps(self.train.rows_per_epoch)
@@ -238,5 +238,5 @@ class Job(Generic[Config, Batches]):
         yield record | self.parent_answers.measure(check)
         if self.config.validation.prompts:
             check()
-            told = samples(self.model, self.tokenizer, self.config.validation, self.config.style)
+            told = samples(self.model, self.tokenizer, self.config)
             yield {"split": "samples", "samples": told}

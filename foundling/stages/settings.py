@@ -115,6 +115,11 @@ class StageConfig(Section):
         """How the prompts of validation are given to the model."""
         return "plain"
 
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """What they become where such a prompt spells them."""
+        return "text"
+
     def with_shared_reference(self, store: str) -> "StageConfig":
         """The same for several runs of one parent, which may share what they store of it."""
         return self
@@ -190,6 +195,10 @@ class TunedConfig(StageConfig):
     @property
     def style(self) -> Style:
         return self.data.style
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return self.data.special_tokens
 
 
 def overridden(values: Mapping[str, Any], assignments: Assignments) -> dict[str, Any]:
