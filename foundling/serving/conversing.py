@@ -149,10 +149,14 @@ def spoken_by(served: Served, conversation: Conversation) -> Tokenizer:
     """The model's tokenizer, with the options that a conversation gives its template.
 
     Raises:
-        ConfigError: the template reads no such option.
+        ApiError: the template reads no such option.
     """
-    options = conversation.template_options
-    return served.tokenizer.with_template_options(options) if options else served.tokenizer
+    if not conversation.template_options:
+        return served.tokenizer
+    try:
+        return served.tokenizer.with_template_options(conversation.template_options)
+    except ConfigError as error:
+        raise ApiError(400, str(error), param="chat_template_kwargs") from None
 
 
 def prompt_of(served: Served, conversation: Conversation) -> tuple[int, ...]:

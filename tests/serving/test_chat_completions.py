@@ -98,12 +98,12 @@ def test_without_a_seed_each_answer_is_drawn_anew(client: TestClient) -> None:
 
 
 def test_the_second_time_the_prompt_is_cached(client: TestClient) -> None:
-    long = {"messages": [{"role": "user", "content": "the miller met the baker " * 6}]}
+    long = {"messages": [{"role": "user", "content": "the miller met the baker " * 4}]}
     first, second = (ask(client, max_tokens=4, **long) for _ in range(2))
     assert first["choices"][0]["message"] == second["choices"][0]["message"]
     cached = [one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in (first, second)]
     assert cached[0] == 0
-    assert 0 <= cached[1] < second["usage"]["prompt_tokens"]
+    assert 0 < cached[1] < second["usage"]["prompt_tokens"]
 
 
 def test_log_probabilities_belong_to_the_text(client: TestClient) -> None:
@@ -161,7 +161,7 @@ def test_contents_may_come_in_parts(client: TestClient) -> None:
         ({"functions": [{"name": "f"}]}, "functions"), ({"guided_regex": "a+"}, "guided_regex"),
         ({"best_of": 3}, "best_of"), ({"temperature": "hot"}, "temperature"),
         ({"messages": [{"role": "user"}]}, "messages"),
-        ({"chat_template_kwargs": {"no_such": 1}}, "messages"),
+        ({"chat_template_kwargs": {"no_such": 1}}, "chat_template_kwargs"),
         ({"modalities": ["audio"]}, "modalities[0]"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"response_format": "json"}, "response_format"),

@@ -102,6 +102,25 @@ def test_a_crowd_that_goes_away_leaves_nothing(long_model: Path) -> None:
         assert not any(service.registry._users.values())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_read_for_a_client_that_is_gone_is_not_read_again(
+    long_model: Path, stream: bool
+) -> None:
+    prompt = {"prompt": "the miller met the baker by the bridge " * 20}
+    with serving(long_model) as (base, service):
+        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+        connection = raw_request(base, {**LONG, **prompt, "max_tokens": 6000, "stream": stream})
+        wait_until(lambda: not is_idle(service))
+        [served] = service.registry.in_memory.values()
+        wait_until(lambda: served.engine.stats()["blocks_held"] > 20)
+        connection.close()
+        wait_until(lambda: is_idle(service))
+        again = httpx2.post(f"{base}/v1/completions", json={**SHORT, **prompt}, timeout=60).json()
+        usage = again["usage"]
+        cached = usage["prompt_tokens_details"]["cached_tokens"]
+        assert usage["prompt_tokens"] - 64 < cached < usage["prompt_tokens"]
+
+
 def test_a_slow_reader_does_not_stall_others(long_model: Path) -> None:
     with serving(long_model) as (base, service):
         slow = raw_request(base, {**LONG, "stream": True, "logprobs": 20})
