@@ -74,7 +74,7 @@ def run(work: Work, description: str) -> None:
     arguments = parser.parse_args()
     if arguments.variant:
         answer = _answer(work, arguments.variant, arguments.folder, arguments.steps)
-        print(json.dumps({"answer": answer, "peak_gib": _peak_gib()}))
+        print(json.dumps({"answer": answer, "peak_gib": peak_gib()}))
         return
     if arguments.data_root is None:
         parser.error(f"--data-root: the folder of {work.file}; or set FOUNDLING_DATA_ROOT")
@@ -151,12 +151,12 @@ def _answer(work: Work, variant: str, folder: Path, steps: int) -> Any:
     return measured
 
 
-def _peak_gib() -> float:
-    """The most memory that this process has held, in GiB.
+def peak_gib(process: int | str = "self") -> float:
+    """The most memory that a process, by default this one, has held, in GiB.
 
     Not getrusage's: that of a child begins with the most that its parent held.
     """
-    status = Path("/proc/self/status").read_text()
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
 
 
