@@ -16,6 +16,7 @@ from foundling.generation.sampling import Sampling
 from foundling.generation.scheduler import Scheduler
 from foundling.generation.sequence import Sequence as Served
 from foundling.generation.settings import EngineSettings, make_runner
+from foundling.generation.speculation import make_speculation
 from foundling.models.language_model import LanguageModel
 from foundling.text.chat import Message
 from foundling.text.stream_decoder import StreamDecoder
@@ -40,25 +41,30 @@ class Engine:
         settings: EngineSettings | None = None,
         *,
         runner: Runner | None = None,
+        draft: tuple[LanguageModel, Tokenizer] | None = None,
     ) -> None:
-        """`runner`: what reads tokens; None: what suits the model and the settings.
+        """`runner`: what reads tokens; None: what suits the model and the settings. `draft`: a
+        smaller model of the same tokenizer, whose guesses are checked several at once.
 
         The weights are read now: a model that learns further needs a new engine.
 
         Raises:
-            ConfigError: the model cannot be run in the precision of the settings.
+            ConfigError: the model cannot be run in the precision of the settings, or the draft
+                model has another tokenizer or cannot take tokens back.
         """
         self.model, self.tokenizer = model.eval(), tokenizer
         self.settings = settings or EngineSettings()
         self.device = next(model.parameters()).device
         most = self.settings.max_batch or (32 if self.device.type == "cpu" else 256)
         self.runner: Runner = runner or make_runner(model, self.settings)
+        self._speculation = make_speculation(self.runner, model, tokenizer, self.settings, draft)
         self._scheduler = Scheduler(
             self.runner,
             max_batch=most,
             prefill_chunk=self.settings.prefill_chunk,
             vocab_size=tokenizer.vocab_size,
             prefix_cache=self.settings.prefix_cache,
+            proposer=self._speculation,
         )
         self._stepping = threading.Lock()  # held while the scheduler is used
         self._news = threading.Condition()  # held for moments
@@ -367,10 +373,13 @@ class Engine:
         """How many requests run and wait, and of blocks, how many are held, free and findable.
 
         `prompt_tokens` counts those of prompts that began to run, `cached_tokens` those of them
-        that the prefix cache had.
+        that the prefix cache had. `guessed_tokens` and `accepted_tokens` are those of drafts.
         """
         waiting = len(self._arrived) + len(self._scheduler.waiting)
         found = {"running": len(self._scheduler.running), "waiting": waiting}
+        if self._speculation is not None:
+            found["guessed_tokens"] = self._speculation.guessed
+            found["accepted_tokens"] = self._speculation.accepted
         pool = self._scheduler.pool
         if pool is None:
             return found

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -103,16 +104,8 @@ class Sequence:
         Raises:
             NotFiniteError: the logits are NaN or infinite.
         """
-        check_finite(logits.amax())  # one NaN makes the maximum NaN; -inf elsewhere is no harm
         request, constraint = self.request, self.request.constraint
-        token = choose(
-            logits,
-            request.sampling,
-            self._random.uniform(self.drawn),
-            prompt=request.prompt,
-            counts=self._counts,
-            allowed=None if constraint is None else constraint.mask(),
-        )
+        token = self._choose(logits, self.drawn, self._counts)
         if request.logprobs is not None:
             self._unsent_logprobs.append(told(logits.log_softmax(-1), token, request.logprobs))
         if self._counts is not None:
@@ -124,6 +117,39 @@ class Sequence:
         self._unsent.append(token)
         self._write(token)
         return token
+
+    def guess(self, logits: Float[Tensor, " vocab"], draft: Many[int]) -> int | None:
+        """What would be drawn of these logits behind a draft; None: the draft ends the text.
+
+        Raises:
+            NotFiniteError: the logits are NaN or infinite.
+        """
+        if draft and draft[-1] in self.ends:
+            return None
+        index = self.drawn + len(draft)
+        counts = None if self._counts is None else self._counts + Counter(draft)
+        constraint = self.request.constraint
+        if constraint is None:
+            return self._choose(logits, index, counts)
+        for token in draft:
+            constraint.accept(token)
+        found = None if constraint.finished else self._choose(logits, index, counts)
+        constraint.rollback(len(draft))
+        return found
+
+    def _choose(
+        self, logits: Float[Tensor, " vocab"], index: int, counts: Counter[int] | None
+    ) -> int:
+        check_finite(logits.amax())  # one NaN makes the maximum NaN; -inf elsewhere is no harm
+        request = self.request
+        return choose(
+            logits,
+            request.sampling,
+            self._random.uniform(index),
+            prompt=request.prompt,
+            counts=counts,
+            allowed=None if request.constraint is None else request.constraint.mask(),
+        )
 
     def _write(self, token: int) -> None:
         if token in self.ends:

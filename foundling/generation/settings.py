@@ -32,6 +32,9 @@ class EngineSettings(Section):
     """On a CPU: round the weights to so many bits."""
     prefix_cache: bool = True
     """Keep what was read for requests that begin with the same tokens."""
+    lookup: bool = False
+    """Check several tokens at once that followed the last few earlier in the same text. What is
+    generated is the same; texts that repeat themselves are faster."""
 
 
 def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:

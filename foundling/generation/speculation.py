@@ -5,12 +5,14 @@ have drawn with anyway. So a text is the same with speculation and without; only
 """
 
 from collections.abc import Sequence as Many
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from foundling.base.config import ConfigError
 from foundling.generation.blocks import BlockPool
 from foundling.generation.runners import Runner, Span
 from foundling.generation.sequence import Sequence
+from foundling.generation.settings import EngineSettings, make_runner
+from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
 
 ROW_COST = 0.1
@@ -22,6 +24,7 @@ RECENT, FADING = 0.9, 0.995
 """By which what is known of a text's guesses fades with each guess, and each step without one."""
 
 
+@runtime_checkable
 class Guesser(Protocol):
     """Knows, or has an idea, how a text continues."""
 
@@ -33,6 +36,40 @@ class Guesser(Protocol):
 
     def forget(self, sequence: int) -> None:
         """Nothing more of the sequence with this number is asked."""
+
+
+def make_speculation(
+    runner: Runner,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    settings: EngineSettings,
+    draft: tuple[LanguageModel, Tokenizer] | None,
+) -> "Speculation | None":
+    """What guesses for a model: a draft model, or the text itself; None: nothing does.
+
+    Raises:
+        ConfigError: both, the model cannot check guesses, or the draft model does not suit it.
+    """
+    if draft is None and not settings.lookup:
+        return None
+    if draft is not None and settings.lookup:
+        raise ConfigError("a draft model and lookup: give one of them.")
+    if not runner.can_rewind:
+        raise ConfigError(
+            "speculation: the model cannot take back a token that it has read; it needs a "
+            "transformer whose rotary frequencies do not depend on the length."
+        )
+    if draft is None:
+        return Speculation(Lookup())
+    small, own_tokenizer = draft
+    guesser = DraftModel(
+        make_runner(small, settings),
+        own_tokenizer,
+        tokenizer,
+        max_context=small.max_context,
+        cost=small.num_parameters() / model.num_parameters(),
+    )
+    return Speculation(guesser)
 
 
 class Speculation:
@@ -52,9 +89,8 @@ class Speculation:
         """A draft for each sequence: what may follow its tokens, `most` tokens of each or less."""
         lengths = []
         for sequence, bound in zip(sequences, most, strict=True):
-            text = self._texts.setdefault(sequence.number, _Text())
-            self.guessed += len(text.draft)
-            self.accepted += text.learn(sequence.tokens)
+            text = self._texts.setdefault(sequence.number, _Text(sequence))
+            self._learn(text)
             best = best_length(text.rate, len(sequences), self._guesser.cost)
             if not best:
                 text.fade(FADING)
@@ -66,14 +102,21 @@ class Speculation:
         return drafts
 
     def forget(self, sequence: int) -> None:
-        self._texts.pop(sequence, None)
+        text = self._texts.pop(sequence, None)
+        if text is not None:
+            self._learn(text)
         self._guesser.forget(sequence)
+
+    def _learn(self, text: "_Text") -> None:
+        self.guessed += len(text.draft)
+        self.accepted += text.learn()
 
 
 class _Text:
     """How good the guesses for one text were: a beta distribution whose past fades."""
 
-    def __init__(self) -> None:
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
         self.known, self.draft = 0, list[int]()
         self._right = self._wrong = 0.0
 
@@ -82,12 +125,12 @@ class _Text:
         """How likely the next token of a guess is right."""
         return (self._right + 1) / (self._right + self._wrong + 2)
 
-    def learn(self, tokens: Many[int]) -> int:
+    def learn(self) -> int:
         """How many tokens of the last draft came true."""
         draft, self.draft = self.draft, []
         if not draft:
             return 0
-        right = num_equal(draft, tokens[self.known :])
+        right = num_equal(draft, self._sequence.tokens[self.known :])
         self.fade(RECENT)
         self._right += right
         self._wrong += right < len(draft)
@@ -103,13 +146,15 @@ def best_length(rate: float, num_texts: int, guess_cost: float) -> int:
 
     A step then yields 1 + r + r² + … + rⁿ tokens of each, for n guesses that are right at rate r.
     """
-
-    def speed(length: int) -> float:
-        made = sum(rate**power for power in range(length + 1))
+    best, fastest, made = 0, 0.0, 0.0
+    for length in range(MOST + 1):
+        made += rate**length
         rows = num_texts * (1 + length)
-        return made / (1 + ROW_COST * (rows - 1) + guess_cost * length)
-
-    return max(range(MOST + 1), key=speed)
+        speed = made / (1 + ROW_COST * (rows - 1) + guess_cost * length)
+        if speed <= fastest:
+            break
+        best, fastest = length, speed
+    return best
 
 
 def num_equal(one: Many[int], other: Many[int]) -> int:
@@ -208,18 +253,24 @@ class DraftModel:
             for sequence, count in zip(sequences, most, strict=True)
             if count and self._reserve(sequence, len(sequence.tokens) + count - 1)
         ]
+        ended = set[int]()
         while active:
             spans = [self._span(one, drafts[one.number]) for one, _ in active]
             rows = iter(self._runner.forward(spans)[:, : self._vocab_size])
             for (sequence, _), span in zip(active, spans, strict=True):
                 self._texts[sequence.number].tokens += span.tokens
-                if span.num_logits:
-                    draft = drafts[sequence.number]
-                    draft.append(sequence.guess(next(rows), draft))
+                if not span.num_logits:
+                    continue
+                draft = drafts[sequence.number]
+                guess = sequence.guess(next(rows), draft)
+                if guess is None:
+                    ended.add(sequence.number)
+                else:
+                    draft.append(guess)
             active = [
                 (one, count)
                 for one, count in active
-                if len(drafts[one.number]) < count and not one.ended_by(drafts[one.number])
+                if len(drafts[one.number]) < count and one.number not in ended
             ]
         return [drafts[sequence.number] for sequence in sequences]
 
