@@ -1,8 +1,8 @@
 """Speed of generating beside `transformers` and llama.cpp: one prompt, many at once, and a server.
 
 The same models for all: a Llama of 30M random weights, and a real one where --real-model names its
-folder; llama.cpp reads what `foundling export` writes. Each prompt has 64 tokens, and a fixed number
-of new ones is generated greedily on two threads, round by round, each variant in a process of its
+folder; llama.cpp reads what `foundling export` writes. Each prompt has 64 tokens, and as many new
+ones for all are generated greedily on two threads, round by round, each variant in a process of its
 own; compared are medians. Tokens/s count the new tokens over the whole time, reading the prompt
 included; the time to the first token is that of a request for one.
 
@@ -362,7 +362,9 @@ def main() -> None:
             result[title] = measure(folder, arguments)
             chosen = [each for each in SERVERS if asked_for(each.name, arguments.only)]
             if chosen:
-                result[title]["servers"] = serve_and_load(folder, chosen, arguments, environment(arguments))
+                result[title]["servers"] = serve_and_load(
+                    folder, chosen, arguments, environment(arguments)
+                )
     print(json.dumps({**result, "machine": machine()}))
 
 

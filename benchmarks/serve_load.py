@@ -39,12 +39,13 @@ class Server(NamedTuple):
     peer: bool = True
 
 
-LLAMA_CPP = ("-m llama_cpp.server --model {gguf} --model_alias model --host 127.0.0.1 --port {port} "
-             "--n_threads {threads} --n_threads_batch {threads} --n_ctx 512 "
-             "--interrupt_requests false").split()  # fmt: skip
-TRANSFORMERS = ("-m transformers.cli.transformers serve {model} --host 127.0.0.1 --port {port} "
-                "--device cpu --dtype float32").split()  # fmt: skip
-OURS = "-m foundling serve {model} --host 127.0.0.1 --port {port}".split()
+AT = ["--host", "127.0.0.1", "--port", "{port}"]
+OURS = ["-m", "foundling", "serve", "{model}", *AT]
+LLAMA_CPP = ["-m", "llama_cpp.server", "--model", "{gguf}", "--model_alias", "model", *AT]
+LLAMA_CPP += ["--n_threads", "{threads}", "--n_threads_batch", "{threads}"]
+LLAMA_CPP += ["--n_ctx", "512", "--interrupt_requests", "false"]
+TRANSFORMERS = ["-m", "transformers.cli.transformers", "serve", "{model}", *AT]
+TRANSFORMERS += ["--device", "cpu", "--dtype", "float32"]
 SERVERS = [
     Server("ours server", OURS, peer=False),
     Server("llama.cpp server", LLAMA_CPP),
