@@ -126,7 +126,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _started(service: Service, body: CompletionBody, request: Request) -> "_Answer":
-    served = await service.registry.take(body.model)
+    served = await service.take(body.model, record_of(request))
     try:
         prompts, requests = await asyncio.to_thread(_requests, body, served)
     except BaseException:

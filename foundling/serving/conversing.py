@@ -261,7 +261,7 @@ async def _asked(
     conversation: Conversation,
     wanted: "Wanted | WantedOf",
 ) -> Answers:
-    served = await service.registry.take(model)
+    served = await service.take(model, record_of(request))
     try:
         settled = wanted if isinstance(wanted, Wanted) else wanted(served)
         form = await asyncio.to_thread(Form, served, conversation)

@@ -76,7 +76,7 @@ class Journal:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record, status, begun = Record(), 500, time.monotonic()
+        record, status = Record(), 500
         scope.setdefault("state", {})["record"] = record
 
         async def noted(message: Message) -> None:
@@ -89,7 +89,7 @@ class Journal:
             await self._app(scope, receive, noted)
         finally:
             shown = CLOSED if record.is_gone else status
-            self._note(scope, record, shown, time.monotonic() - begun)
+            self._note(scope, record, shown, time.monotonic() - record.begun)
 
     def _note(self, scope: Scope, record: Record, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -98,7 +98,9 @@ class Journal:
         facts = {"method": scope["method"], "path": scope["path"], "status": status}
         facts["seconds"] = round(seconds, 4)
         if record.model:
-            facts |= {key: value for key, value in vars(record).items() if key != "is_gone"}
+            facts |= {
+                key: value for key, value in vars(record).items() if key not in ("begun", "is_gone")
+            }
         level = logging.DEBUG if scope["path"] in OPEN else logging.INFO
         words = f"{scope['method']} {scope['path']} {status} {seconds:.2f}s"
         if record.model:

@@ -42,8 +42,7 @@ class Generation:
 
     def __init__(self, service: Service, served: Served, record: Record) -> None:
         self.served, self._service, self._record = served, service, record
-        self._begun = time.monotonic()
-        self.deadline = self._begun + service.settings.timeout
+        self._begun, self._deadline = record.begun, service.deadline(record)
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[tuple[int, Chunk]] = asyncio.Queue()
         self._is_open, self._too_slow = True, False
@@ -79,15 +78,10 @@ class Generation:
         unfinished = len(self.streams)
         while unfinished:
             try:
-                async with asyncio.timeout(self.deadline - time.monotonic()):
+                async with asyncio.timeout(self._deadline - time.monotonic()):
                     index, chunk = await self._news.get()
             except TimeoutError:
-                limit = self._service.settings.timeout
-                raise ApiError(
-                    408,
-                    f"The answer was not complete after {limit:g} seconds, this server's limit.",
-                    headers={"x-should-retry": "false"},
-                ) from None
+                raise self._service.too_late() from None
             if self._too_slow:
                 raise ApiError(408, "The client reads too slowly.")
             if chunk.finish in ("error", "cancelled"):

@@ -1,7 +1,8 @@
 """What a server measures of itself, in the form that Prometheus reads."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -14,6 +15,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 class Record:
     """What becomes of one request, for the log and the metrics; never a text of it."""
 
+    begun: float = field(default_factory=time.monotonic)
+    """On the clock of `time.monotonic`."""
     model: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0

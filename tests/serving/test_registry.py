@@ -58,6 +58,18 @@ def test_a_model_in_use_stays(folders: list[Path]) -> None:
     asyncio.run(use())
 
 
+def test_the_wait_for_a_model_is_limited(
+    open_client: Callable[..., TestClient], folders: list[Path]
+) -> None:
+    client = open_client(folders[:2], max_loaded=1, timeout=0.3)
+    service = client.app.state.service  # type: ignore[attr-defined]
+    client.post("/v1/completions", json={"model": "a", "prompt": "the"})
+    service.registry._users["a"] += 1  # as if an answer of it went on
+    answer = client.post("/v1/completions", json={"model": "b", "prompt": "the"})
+    assert (answer.status_code, "0.3 seconds" in answer.text) == (408, True)
+    service.registry._users["a"] -= 1
+
+
 def test_who_gives_up_waiting_holds_nothing(folders: list[Path]) -> None:
     async def use() -> None:
         registry = registry_of(folders, 1)
