@@ -116,7 +116,8 @@ class Stream:
 
     `cached_tokens` of its `prompt_tokens` were found in the prefix cache. `prompt_logprobs`, where
     asked for, has an entry for each token of the prompt, None for the first. `finish` is set with
-    the last chunk, and `error` where that is "error".
+    the last chunk, `error` where that is "error", and `stopped_by`, the stop string, where it is
+    "stop".
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Stream:
         self.prompt_logprobs: list[TokenLogprob | None] | None = None
         self.finish: Finish | None = None
         self.error: Exception | None = None
+        self.stopped_by: str | None = None
         self.cancelled = False
         self._driver, self._on_chunk = driver, on_chunk
         self._chunks = deque[Chunk]()

@@ -180,6 +180,7 @@ class Sequence:
         self.finish("error")
 
     def _send(self, text: str, finish: Finish | None = None) -> None:
+        self.stream.stopped_by = self._stop.which if finish == "stop" else None
         tokens, logprobs = tuple(self._unsent), tuple(self._unsent_logprobs)
         self._unsent, self._unsent_logprobs = [], []
         self.stream.push(Chunk(text, self.drawn, finish, tokens, logprobs))

@@ -7,15 +7,21 @@ class StopStrings:
     """Lets text through until a stop string begins; keeps back what may be the start of one."""
 
     def __init__(self, stop: Sequence[str]) -> None:
-        self.stop, self.kept, self.found = stop, "", False
+        self.stop, self.kept = stop, ""
+        self.which: str | None = None
+        """The stop string that was found."""
+
+    @property
+    def found(self) -> bool:
+        return self.which is not None
 
     def push(self, text: str) -> str:
         """What is safe to show now."""
         self.kept += text
-        starts = [start for start in map(self.kept.find, self.stop) if start >= 0]
-        if starts:
-            self.found = True
-            shown, self.kept = self.kept[: min(starts)], ""
+        found = [(start, text) for text in self.stop if (start := self.kept.find(text)) >= 0]
+        if found:
+            start, self.which = min(found)
+            shown, self.kept = self.kept[:start], ""
             return shown
         longest = max(
             (

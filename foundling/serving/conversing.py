@@ -4,7 +4,7 @@ What chat completions, responses and messages have in common: each of these only
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from foundling.generation import request as generation
 from foundling.generation.grammar import Constraint, Grammar
 from foundling.generation.request import Chunk, TokenLogprob
 from foundling.generation.sampling import Sampling
-from foundling.serving.answer_reader import AnswerReader
+from foundling.serving.answer_reader import AnswerReader, Kind
 from foundling.serving.answering import record_of, while_connected
 from foundling.serving.bodies import check_length
 from foundling.serving.errors import ApiError
@@ -42,6 +42,9 @@ class Conversation:
     """As chat completions say it: {"type": "json_schema", "json_schema": {...}}."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Values of variables of the chat template, such as enable_thinking."""
+    thinks: bool | None = None
+    """Whether the model thinks before it answers, where its template can be told; None: as it
+    does by itself."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Wanted:
     logprobs: int | None = None
     ignore_end: bool = False
     limit: str = "max_tokens"
+    field: str = "messages"
+    """What the client calls the conversation."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,26 @@ class CallDelta:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of an answer; the last one has a `finish`: stop, length or tool_calls."""
+    """A piece of an answer; the last one has a `finish`: stop, length or tool_calls.
+
+    `num_tokens` were generated up to its end.
+    """
 
     text: str = ""
     reasoning: str = ""
     calls: tuple[CallDelta, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: str | None = None
+    num_tokens: int = 0
+
+    def parts(self) -> Iterator[tuple[Kind, str, CallDelta | None]]:
+        """Its parts in the order in which they are written: their kind, their text, their call."""
+        if self.reasoning:
+            yield "reasoning", self.reasoning, None
+        if self.text:
+            yield "text", self.text, None
+        for call in self.calls:
+            yield "call", call.arguments, call
 
 
 class Reader:
@@ -114,7 +132,7 @@ class Form:
 
     def __init__(self, served: Served, conversation: Conversation) -> None:
         self._served, self._conversation = served, conversation
-        self._tokenizer = spoken_by(served, conversation)
+        self._tokenizer = spoken_by(served.tokenizer, conversation)
         tools, choice = conversation.tools, conversation.tool_choice
         param = "tools"
         try:
@@ -145,27 +163,29 @@ class Form:
         return answer_reader(self._tokenizer, conversation.tools, conversation.tool_choice)
 
 
-def spoken_by(served: Served, conversation: Conversation) -> Tokenizer:
-    """The model's tokenizer, with the options that a conversation gives its template.
+def spoken_by(tokenizer: Tokenizer, conversation: Conversation) -> Tokenizer:
+    """A model's tokenizer, with the options that a conversation gives its template.
 
     Raises:
         ApiError: the template reads no such option.
     """
-    if not conversation.template_options:
-        return served.tokenizer
+    options = dict(conversation.template_options)
+    template = tokenizer.template
+    if conversation.thinks is not None and template and "enable_thinking" in template.variables:
+        options.setdefault("enable_thinking", conversation.thinks)
     try:
-        return served.tokenizer.with_template_options(conversation.template_options)
+        return tokenizer.with_template_options(options) if options else tokenizer
     except ConfigError as error:
         raise ApiError(400, str(error), param="chat_template_kwargs") from None
 
 
-def prompt_of(served: Served, conversation: Conversation) -> tuple[int, ...]:
+def prompt_of(tokenizer: Tokenizer, conversation: Conversation) -> tuple[int, ...]:
     """The conversation up to where the answer begins, as the model's template writes it.
 
     Raises:
         ConfigError: the template refuses the messages, or reads no such option.
     """
-    tokenizer = spoken_by(served, conversation)
+    tokenizer = spoken_by(tokenizer, conversation)
     tools = () if conversation.tool_choice == "none" else conversation.tools
     known = with_known_ids(conversation.messages, tokenizer)
     messages = [_known(message, tokenizer) for message in known]
@@ -203,7 +223,15 @@ class Answers:
             finish = None if chunk.finish is None else FINISH_REASONS[chunk.finish]
             if finish == "stop" and called[index]:
                 finish = "tool_calls"
-            yield index, replace(delta, logprobs=chunk.logprobs, finish=finish)
+            yield (
+                index,
+                replace(
+                    delta,
+                    logprobs=chunk.logprobs,
+                    finish=finish,
+                    num_tokens=chunk.num_tokens,
+                ),
+            )
 
     async def collected(self) -> list[Delta]:
         """Each answer as one delta, whose calls are whole."""
@@ -226,6 +254,7 @@ def joined(deltas: Iterable[Delta]) -> Delta:
         tuple(calls.values()),
         tuple(one for delta in deltas for one in delta.logprobs),
         deltas[-1].finish,
+        deltas[-1].num_tokens,
     )
 
 
@@ -277,10 +306,10 @@ def _requests(
     served: Served, conversation: Conversation, form: Form, wanted: Wanted
 ) -> list[generation.Request]:
     try:
-        prompt = prompt_of(served, conversation)
+        prompt = prompt_of(served.tokenizer, conversation)
     except ConfigError as error:
-        raise ApiError(400, str(error), param="messages") from None
-    check_length(len(prompt), wanted.max_tokens, served, "messages", wanted.limit)
+        raise ApiError(400, str(error), param=wanted.field) from None
+    check_length(len(prompt), wanted.max_tokens, served, wanted.field, wanted.limit)
     return [
         generation.Request(
             prompt,
