@@ -154,11 +154,12 @@ def from_parent(config: TunedConfig, out: Path, resume: bool) -> Origin:
 def unlearned_tokens(parent: Parent, tokenizer: Tokenizer) -> list[int]:
     """The tokens that a parent has not learned yet: new ones, and those of a template new to it.
 
-    A model that Foundling pretrained has the tokens of turns from the start, and no text with them.
+    A model that Foundling pretrained has the tokens of turns from the start, and no text with them,
+    nor has one that it tuned on plain text.
     """
     before = parent.tokenizer()
     new = range(before.vocab_size, tokenizer.vocab_size)
-    never_read = parent.stage in (None, "pretrain") and before.is_own
+    never_read = before.is_own and not parent.chats
     is_known = tokenizer.template is None or before.brings(tokenizer.template)
     unread = () if is_known and not never_read else tokenizer.template_ids
     return sorted({*new, *unread})

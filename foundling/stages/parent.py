@@ -13,7 +13,7 @@ from foundling.base.config import ConfigError, load_json
 from foundling.models import widened
 from foundling.models.language_model import LanguageModel
 from foundling.runs.model_folder import copy_model, fingerprint, max_context, open_model
-from foundling.runs.run import Run, find_model
+from foundling.runs.run import Run, find_model, tuned_on_turns
 from foundling.stages.settings import TunedData
 from foundling.text.tokenizer import Tokenizer
 
@@ -37,8 +37,8 @@ class Parent:
     """The token store that the first of its line was trained on, if a run's manifest says so."""
     seed: int | None = None
     """The seed of the run that it comes from."""
-    stage: str | None = None
-    """The stage of the run that it comes from; None: of another program, or nobody knows."""
+    chats: bool | None = None
+    """Whether the run that it comes from learned from conversations; None: it comes from none."""
 
     @classmethod
     def find(cls, source: str) -> Self:
@@ -51,7 +51,8 @@ class Parent:
         facts = {"source": source, "fingerprint": fingerprint(folder)}
         manifest = _manifest(folder)
         key = "data" if manifest.get("stage") == "pretrain" else "pretraining_data"
-        return cls(folder, facts, manifest.get(key), manifest.get("seed"), manifest.get("stage"))
+        data, chats = manifest.get(key), tuned_on_turns(folder)
+        return cls(folder, facts, data, manifest.get("seed"), chats)
 
     @classmethod
     def kept_by(cls, run: Run) -> Self:

@@ -221,6 +221,18 @@ def test_adapters_leave_the_tokens_alone_that_a_parent_speaks_with(
     assert run.manifest["learned_tokens"] == []
 
 
+def test_adapters_learn_the_turns_of_a_parent_that_was_tuned_on_plain_text(
+    by_heart: Callable[..., Run], tiny: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    own = pretrain(tiny("context=64", "training.steps=2", "validation.every=2"), tmp_path / "own")
+    few = ("training.steps=2", "validation.every=2", "checkpoint.every=2")
+    plain = by_heart("plain", f"parent={own.folder}", *few, "data.style=plain")
+    run = by_heart("run", f"parent={plain.folder}", *few, "adapter.rank=2")
+    assert run.manifest["learned_tokens"] == load_model(run.folder)[1].template_ids
+    again = by_heart("again", f"parent={run.folder}", *few, "adapter.rank=2")
+    assert again.manifest["learned_tokens"] == []
+
+
 def test_what_is_left_of_the_parents_own_answers_is_measured(
     by_heart: Callable[..., Run], tmp_path: Path
 ) -> None:
