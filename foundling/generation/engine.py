@@ -289,7 +289,7 @@ class Engine:
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
-    def close(self, timeout: float = 0) -> None:
+    def close(self, timeout: float | int = 0) -> None:
         """Finish what was taken, for `timeout` seconds at most; then cancel the rest, and stop."""
         with self._news:
             self._news.wait_for(lambda: self._is_idle, timeout if self._thread else 0)

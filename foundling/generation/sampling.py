@@ -16,6 +16,9 @@ from torch import Tensor
 
 from foundling.base.config import Section
 
+CANDIDATES = 1024
+"""Among so many tokens those that hold the share of top_p are sought first."""
+
 
 class Sampling(Section):
     """How a token is chosen; the filters apply in the order top_k, top_p, min_p.
@@ -78,7 +81,7 @@ def choose(
     counts: Mapping[int, int] | None = None,
     allowed: Bool[Tensor, " vocab"] | None = None,
 ) -> int:
-    """Draw one token: the first whose cumulative probability exceeds `uniform`.
+    """Draw one token with a uniform number; see `pick`.
 
     Args:
         prompt: the tokens of the prompt, which the repetition penalty counts.
@@ -93,7 +96,12 @@ def choose(
         logits = logits.masked_fill(~allowed, float("-inf"))
     if sampling.temperature == 0:
         return int(logits.argmax())
-    cumulative = keep(logits[None], sampling)[0].double().cumsum(0)
+    return pick(keep(logits[None], sampling)[0], uniform)
+
+
+def pick(probabilities: Float[Tensor, " vocab"], uniform: float) -> int:
+    """The first token whose cumulative probability exceeds `uniform`."""
+    cumulative = probabilities.double().cumsum(0)
     # Scaled by the sum as it was rounded, so that every number below 1 finds a token.
     return int(torch.searchsorted(cumulative, uniform * float(cumulative[-1]), right=True))
 
@@ -131,15 +139,26 @@ def keep(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tens
         least = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = _only(probabilities, probabilities >= least)
     if sampling.top_p is not None:
-        ordered, order = probabilities.sort(descending=True, stable=True)
-        before = ordered.cumsum(-1) - ordered
-        kept = torch.zeros_like(order, dtype=torch.bool)
-        kept.scatter_(-1, order, before < sampling.top_p)
-        probabilities = _only(probabilities, kept)
+        probabilities = _only(probabilities, _nucleus(probabilities, sampling.top_p))
     if sampling.min_p is not None:
         least = sampling.min_p * probabilities.max(-1, keepdim=True).values
         probabilities = _only(probabilities, probabilities >= least)
     return probabilities
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> Bool[Tensor, "batch vocab"]:
+    """The fewest most likely tokens that hold this share, of equals those with the lowest ids."""
+    size = probabilities.shape[-1]
+    for count in (min(CANDIDATES, size), size):  # to order all takes far longer
+        ordered = probabilities.topk(count).values
+        shares = ordered.cumsum(-1)
+        if bool((shares[:, -1] >= top_p).all()):
+            break
+    number = (shares - ordered < top_p).sum(-1, keepdim=True)
+    least = ordered.gather(-1, number - 1)
+    above, equal = probabilities > least, probabilities == least
+    lacking = number - above.sum(-1, keepdim=True)
+    return above | (equal & (equal.cumsum(-1) <= lacking))
 
 
 def _only(probabilities: Tensor, kept: Tensor) -> Tensor:
