@@ -11,7 +11,7 @@ from starlette.responses import Response
 from foundling import __version__
 from foundling.preferences.store import PreferenceStore
 from foundling.runs.run import tuned_on_turns
-from foundling.serving import chat, completions, health, messages, responses, tokens
+from foundling.serving import chat, completions, embeddings, health, messages, responses, tokens
 from foundling.serving.errors import ApiError, add_handlers, error_response
 from foundling.serving.gate import Gate, Journal
 from foundling.serving.page import PageModel, add_page, page_router
@@ -74,7 +74,7 @@ def create_app(
     )
     app.state.service = service
     add_handlers(app)
-    for part in (health, chat, completions, responses, messages, tokens):
+    for part in (health, chat, completions, responses, messages, embeddings, tokens):
         app.include_router(part.router(service))
     add_page(app)
     app.include_router(page_router(lambda: _shown(registry), votes))

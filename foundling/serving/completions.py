@@ -32,14 +32,18 @@ REFUSED = (
 )
 
 
-def _prompts(value: Any) -> list[str | list[int]]:
-    """A text, tokens, or a list of either, as a list."""
+def listed(value: Any, most: int = MOST_PROMPTS) -> list[str | list[int]]:
+    """A text, tokens, or a list of either, as a list.
+
+    Raises:
+        ValueError: it is none of these, or holds more than `most`.
+    """
     is_token = [isinstance(one, int) and not isinstance(one, bool) for one in _items(value)]
     found = [value] if isinstance(value, str) or (is_token and all(is_token)) else value
     if not isinstance(found, list) or not found or not all(map(_is_prompt, found)):
         raise ValueError("give a text, a list of tokens, or a list of texts or of lists of tokens")
-    if len(found) > MOST_PROMPTS:
-        raise ValueError(f"give at most {MOST_PROMPTS} prompts at a time")
+    if len(found) > most:
+        raise ValueError(f"give at most {most} at a time")
     return found
 
 
@@ -55,7 +59,7 @@ def _is_prompt(value: Any) -> bool:
 
 Prompts = Annotated[
     list[str | list[int]],
-    BeforeValidator(_prompts),
+    BeforeValidator(listed),
     Field(json_schema_extra={"type": ["array", "string"]}),
 ]
 

@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from foundling.generation.sampling import Sampling
+from foundling.serving.embeddings import EMBEDDING
 from foundling.serving.registry import Source
 from foundling.serving.service import Service
 
@@ -47,6 +48,7 @@ def router(service: Service) -> APIRouter:
             "max_model_len": source.max_context,
             "loaded": served is not None,
             "default_sampling": _shown(source.sampling),
+            "embedding": EMBEDDING,
         }
 
     return router
