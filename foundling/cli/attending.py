@@ -33,7 +33,8 @@ def attention(
     antecedents: Annotated[
         str | None,
         typer.Option(
-            help='Two names in the text, as "the dog,the lane": what speaks for either.',
+            help='Two names in the text, as "the dog,the lane": what speaks for either as the '
+            "next word, with --chat as the answer.",
             metavar="NAME,NAME",
         ),
     ] = None,

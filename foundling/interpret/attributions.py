@@ -55,13 +55,13 @@ class Attribution:
 def attribute(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    text: str,
+    text: str | Reading,
     continuation: str,
     *,
     steps: int = 0,
     most_steps: int | None = None,
 ) -> Attribution:
-    """What each word of `text` does for what follows it, such as " lane".
+    """What each word of a text, which may have been read, does for what follows it, as " lane".
 
     Norms make a model nearly blind to the length of an embedding, so gradient · input is small
     where a word matters much; `steps` from the mean embedding do not have this fault. Up to
@@ -75,7 +75,7 @@ def attribute(
     Raises:
         ConfigError: no continuation, no text, or more than the model reads.
     """
-    reading, ids = read(text, tokenizer), tokenizer.encode(continuation)
+    reading, ids = _reading(text, tokenizer), tokenizer.encode(continuation)
     row = [*reading.tokens, *ids]
     if not ids or not reading.tokens:
         raise ConfigError("the text or its continuation has no token.")
@@ -227,15 +227,18 @@ class Ablation:
 
 
 def ablate_heads(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, continuations: tuple[str, str]
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str | Reading,
+    continuations: tuple[str, str],
 ) -> Ablation:
-    """Take away one head after the other and see which of two continuations loses.
+    """Take away one head after the other and see which of two continuations of a text loses.
 
     Raises:
         ConfigError: no attention, no token, or more than the model reads.
     """
     modules = attention_modules(model)
-    prompt = read(text, tokenizer).tokens
+    prompt = _reading(text, tokenizer).tokens
     first, second = (tokenizer.encode(continuation) for continuation in continuations)
     whole = _log_odds(model, prompt, first, second)
     changes = torch.zeros(len(modules), modules[0].num_heads)
@@ -244,6 +247,10 @@ def ablate_heads(
             with without_head(model, layer, head):
                 changes[layer, head] = _log_odds(model, prompt, first, second) - whole
     return Ablation(whole, changes)
+
+
+def _reading(text: str | Reading, tokenizer: Tokenizer) -> Reading:
+    return text if isinstance(text, Reading) else read(text, tokenizer)
 
 
 def _log_odds(

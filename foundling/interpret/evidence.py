@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from foundling.interpret.attributions import MOST_STEPS, STEPS, Attribution, ablate_heads, attribute
-from foundling.interpret.words import Reading
+from foundling.interpret.words import Reading, read, read_turn
 from foundling.models.language_model import LanguageModel
 from foundling.text.tokenizer import Tokenizer
 
@@ -31,19 +31,28 @@ class Evidence:
 
 
 def causal_evidence(
-    model: LanguageModel, tokenizer: Tokenizer, text: str, antecedents: tuple[str, str]
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    antecedents: tuple[str, str],
+    *,
+    chat: bool = False,
 ) -> Evidence:
     """Which antecedent the model would name behind the text, and why.
 
+    In a `chat` the text is a user's message, and either antecedent begins the answer.
+
     Raises:
-        ConfigError: no attention, no token, or more than the model reads.
+        ConfigError: no attention, no token, more than the model reads, or no chat template.
     """
-    asked = continuations(text, antecedents)
-    plain = [attribute(model, tokenizer, text, one) for one in asked]
+    asked = answers(antecedents) if chat else continuations(text, antecedents)
+    reading = (read_turn if chat else read)(text, tokenizer)
+    plain = [attribute(model, tokenizer, reading, one) for one in asked]
     first, second = (
-        attribute(model, tokenizer, text, one, steps=STEPS, most_steps=MOST_STEPS) for one in asked
+        attribute(model, tokenizer, reading, one, steps=STEPS, most_steps=MOST_STEPS)
+        for one in asked
     )
-    ablation = ablate_heads(model, tokenizer, text, asked)
+    ablation = ablate_heads(model, tokenizer, reading, asked)
     return Evidence(
         plain[0].reading,
         asked,
@@ -53,6 +62,12 @@ def causal_evidence(
         (first, second),
         ablation.changes,
     )
+
+
+def answers(antecedents: tuple[str, str]) -> tuple[str, str]:
+    """The antecedents as an answer begins with them: "The dog", "The lane" of "the dog", ..."""
+    first, second = (one[0].upper() + one[1:] for one in antecedents)
+    return first, second
 
 
 def continuations(text: str, antecedents: tuple[str, str]) -> tuple[str, str]:
@@ -66,7 +81,7 @@ def continuations(text: str, antecedents: tuple[str, str]) -> tuple[str, str]:
     if words and firsts == {words[-1].lower()} and all(len(one.split()) > 1 for one in antecedents):
         named = [one.split(maxsplit=1)[1] for one in antecedents]
     elif text.rstrip().endswith((".", "?", "!")):
-        named = [one[0].upper() + one[1:] for one in antecedents]
+        named = list(answers(antecedents))
     else:
         named = list(antecedents)
     space = "" if text[-1:].isspace() else " "

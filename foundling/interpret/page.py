@@ -92,7 +92,7 @@ def attention_page(
     that stand in each text, for the evidence beside attention. Heads are ranked on `examples`:
     without any, on the village's sentences; not at all where the sequence is empty. `by_token`
     shows tokens in place of words. In a `chat` each text is a user's message, in the model's own
-    template with its special tokens.
+    template with its special tokens, and the evidence is of how the answer begins.
 
     Raises:
         ConfigError: no attention, no text, more than the model reads, or antecedents elsewhere.
@@ -102,16 +102,16 @@ def attention_page(
     texts = [joined(one, suffix) for one in given]
     if len(set(texts)) < len(texts):
         raise ConfigError("both texts are the same: there is no difference to look at.")
-    if chat and antecedents:
-        raise ConfigError(
-            "antecedents: what speaks for either is asked of plain text, not in a chat."
-        )
     how = read_turn if chat else read
     readings = [how(one, tokenizer, by_token=by_token) for one in texts]
     spans = [_antecedent_words(reading, antecedents) for reading in readings]
     made = [list(blocks(model, reading)) for reading in readings]
     is_long = sum(len(block.data) for layers in made for block in layers) > INLINE
-    evidence = [causal_evidence(model, tokenizer, one, antecedents) for one in texts if antecedents]
+    evidence = [
+        causal_evidence(model, tokenizer, one, antecedents, chat=chat)
+        for one in texts
+        if antecedents
+    ]
     rankings = list(_rankings(model, tokenizer, examples))
     pairs = aligned(*readings) if compare is not None else []
     known = same_words(*readings) if compare is not None else 0

@@ -15,6 +15,7 @@ import torch
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.cli import app, exit_code
+from foundling.evaluation.likelihood import likelihoods
 from foundling.hamlet import World, winograd_pairs
 from foundling.interpret.antecedents import coreference
 from foundling.interpret.blocks import SCALE, pack
@@ -26,6 +27,7 @@ from foundling.interpret.weights import attention_weights, summarise
 from foundling.interpret.words import read
 from foundling.models import interchange
 from foundling.models.language_model import LanguageModel
+from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -285,6 +287,20 @@ def test_the_verb_writes_the_page(
     file.write_text("Asked: {{ messages[0].content }} Answered:")
     assert exit_code(lambda: app([*spoken, "--chat", "--template", str(file)])) == 0
     assert "Asked:" in out.read_text(encoding="utf-8")
+
+
+def test_in_a_chat_the_evidence_is_of_how_the_answer_begins(tokenizer: Tokenizer) -> None:
+    model = build(tokenizer)
+    page = attention_page(model, tokenizer, TEXT, antecedents=NAMED, examples=(), chat=True)
+    prompt = render_prompt((Message("user", TEXT),), tokenizer)
+    one, other = likelihoods(
+        model, [(prompt, tokenizer.encode(t)) for t in ("The dog", "The lane")]
+    )
+    assert page.facts["continuations"] == ("The dog", "The lane")
+    assert page.facts["log_odds"] == [pytest.approx(one.nats - other.nats, abs=1e-5)]
+    assert "&lt;|assistant|&gt;" in page.html
+    with pytest.raises(ConfigError, match="does not stand in"):
+        attention_page(model, tokenizer, TEXT, antecedents=("the cow", "the lane"), chat=True)
 
 
 # ---------------------------------------------------------------------- in a browser
