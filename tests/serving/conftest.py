@@ -52,7 +52,7 @@ def open_client() -> Iterator[Callable[..., TestClient]]:
         folders: Sequence[Path], *, keys: Sequence[str] = (), **settings: Any
     ) -> TestClient:
         parsed = ServingSettings.parse({"device": "cpu", **settings})
-        sources = find_sources([str(folder) for folder in folders])
+        sources = find_sources([str(folder) for folder in folders], template=parsed.template)
         registry = Registry(sources, opener(parsed), parsed.max_loaded)
         app = create_app(registry, parsed, keys=keys)
         client = TestClient(app, "http://localhost", raise_server_exceptions=False)
