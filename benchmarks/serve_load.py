@@ -40,7 +40,7 @@ class Server(NamedTuple):
 
 
 AT = ["--host", "127.0.0.1", "--port", "{port}"]
-OURS = ["-m", "foundling", "serve", "{model}", *AT]
+OURS = ["-m", "foundling", "serve", "{model}", "--name", "model", *AT]
 LLAMA_CPP = ["-m", "llama_cpp.server", "--model", "{gguf}", "--model_alias", "model", *AT]
 LLAMA_CPP += ["--n_threads", "{threads}", "--n_threads_batch", "{threads}"]
 LLAMA_CPP += ["--n_ctx", "512", "--interrupt_requests", "false"]
