@@ -4,7 +4,7 @@ import ctypes
 import mmap
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foundling.generation.kernels.library import Batch, Op, available, library
+from foundling.generation.kernels.low_rank import AdaptedMatrix, adapted
 from foundling.generation.kernels.weights import Format, PackedMatrix
 from foundling.generation.runners import Span
 from foundling.models.adapters import merged_weight
@@ -20,6 +21,7 @@ from foundling.models.blocks import Block
 from foundling.models.language_model import LanguageModel
 from foundling.models.positions import sinusoids
 from foundling.models.rope import Rope
+from foundling.models.token_rows import rows_of
 from foundling.models.transformer import Transformer
 
 KINDS = ("embed", "angles", "norm", "linear", "heads", "attend", "activate", "softcap", "pick")
@@ -51,6 +53,8 @@ class PackedModel:
     head: PackedMatrix
     embed: Float[Tensor, "vocab dim"] | None
     """None: the rows of the head."""
+    base: "PackedModel | None" = None
+    """Whose matrices it shares."""
 
     @classmethod
     def pack(cls, model: LanguageModel, format: Format) -> "PackedModel":
@@ -66,10 +70,47 @@ class PackedModel:
         else:
             assert isinstance(context, Attention)
             layers.append(_layer(model, "context.", context, context.rope, None, format))
-        unembed = merged_weight(model, "embed.weight" if model.tied else "unembed.weight")
-        head = PackedMatrix.pack(unembed, "int8" if format == "int4" else format)
-        embed = None if model.tied else merged_weight(model, "embed.weight").float().contiguous()
+        head, embed = _vocabulary(model, "int8" if format == "int4" else format)
         return cls(model, tuple(layers), head, embed)
+
+    def with_adapters(self, model: LanguageModel) -> "PackedModel":
+        """A model with adapters over this one, whose matrices it shares.
+
+        Only where it has learned rows of tokens, embedding and head are its own.
+        """
+        layers = []
+        for layer, block in zip(self.layers, _blocks(model), strict=True):
+            attention, up, down = block.attention, layer.up, layer.down
+            if isinstance(block, Block):
+                mlp = block.mlp
+                assert up is not None
+                assert down is not None
+                up = adapted(up, [one for one in (mlp.gate, mlp.up) if one is not None])
+                down = adapted(down, [mlp.down])
+            qkv = adapted(layer.qkv, [attention.q, attention.k, attention.v])
+            o = adapted(layer.o, [attention.o])
+            layers.append(
+                replace(layer, block=block, attention=attention, qkv=qkv, o=o, up=up, down=down)
+            )
+        head, embed = self.head, self.embed
+        if rows_of(model) or model.vocab_size != head.rows:
+            head, embed = _vocabulary(model, head.format)
+        return PackedModel(model, tuple(layers), head, embed, self)
+
+
+def _vocabulary(model: LanguageModel, format: Format) -> tuple[PackedMatrix, Tensor | None]:
+    """The head, and the embedding where that is another matrix."""
+    unembed = merged_weight(model, "embed.weight" if model.tied else "unembed.weight")
+    embed = None if model.tied else merged_weight(model, "embed.weight").float().contiguous()
+    return PackedMatrix.pack(unembed, format), embed
+
+
+def _blocks(model: LanguageModel) -> list[Block | Attention]:
+    context = model.context
+    if isinstance(context, Attention):
+        return [context]
+    assert isinstance(context, Transformer)
+    return [block for block in context.blocks if isinstance(block, Block)]
 
 
 def _layer(
@@ -133,7 +174,7 @@ class PackedRunner:
         self._kernels = kernels
         if isinstance(model, LanguageModel):
             model = PackedModel.pack(model, precision if quantize == "none" else quantize)
-        self._packed = model
+        self.packed = model
         self.vocab_size = model.head.rows
         sizes = [
             (a.num_kv_heads * a.head_dim, a.num_kv_heads * kernels.padded_width(a.head_dim))
@@ -191,7 +232,7 @@ class PackedRunner:
     def _reserve(self, rows: int) -> None:
         """Room for so many rows at once, at least."""
         self._capacity = 1 << (rows - 1).bit_length()
-        writer = _Writer(self._packed, self._cache, self.block_size, self._capacity)
+        writer = _Writer(self.packed, self._cache, self.block_size, self._capacity)
         writer.write()
         self._kept = writer.kept
         self._program = (Op * len(writer.ops))(*writer.ops)
@@ -356,6 +397,9 @@ class _Writer:
         self.widest = max(self.widest, matrix.columns)
         bias = None if bias is None else bias.detach().float()
         self.add("linear", input=x, out=out, matrix=matrix, bias=bias, **options)
+        if isinstance(matrix, AdaptedMatrix):
+            low = self.linear(x, matrix.a, None, self.buffer("low", matrix.a.rows))
+            self.linear(low, matrix.b, None, out, **{**options, "add": 1})
         return out
 
     def angles(self, rope: Rope | None, name: str) -> Tensor | None:

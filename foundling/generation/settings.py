@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 
 from foundling.base.config import ConfigError, Section
+from foundling.generation.kernels.weights import Format
 from foundling.generation.packed import PackedRunner
 from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.torch_runner import TorchRunner
@@ -35,6 +36,11 @@ class EngineSettings(Section):
     lookup: bool = False
     """Check several tokens at once that followed the last few earlier in the same text. What is
     generated is the same; texts that repeat themselves are faster."""
+
+    @property
+    def format(self) -> Format:
+        """How the kernels hold the weights."""
+        return self.precision if self.quantize == "none" else self.quantize
 
 
 def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:

@@ -137,14 +137,32 @@ def open_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Langu
     """
     if not is_adapter(folder):
         return interchange.load(folder, dtype)
-    facts, base = load_json(folder / ADAPTER), base_of(folder)
-    model = open_model(base)
+    model = _adapted(folder, open_model(base_of(folder)))
+    adapters.merge(model)
+    return model
+
+
+def open_over(folder: Path, base: LanguageModel) -> LanguageModel:
+    """The model of an adapter, over a base in memory: its weights are shared and stay as they are.
+
+    Raises:
+        ConfigError: the adapter's weights are not there, or not whole.
+    """
+    model = skeleton(base.spec)
+    model.load_state_dict(base.state_dict(), assign=True)
+    if model.tied:
+        model.unembed.weight = model.embed.weight
+    return _adapted(folder, model)
+
+
+def _adapted(folder: Path, model: LanguageModel) -> LanguageModel:
+    """The base with the adapter of a folder."""
+    facts = load_json(folder / ADAPTER)
     if model.vocab_size < facts["vocab_size"]:
         model = widened(model, facts["vocab_size"])
     settings = AdapterSettings.parse(facts["adapter"], "adapter")
     adapters.add_adapters(model, settings, seed=0, tokens=facts["tokens"])
     load_adapter_weights(model, folder)
-    adapters.merge(model)
     return model
 
 

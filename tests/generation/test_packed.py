@@ -8,7 +8,7 @@ from torch import Tensor
 
 from foundling import models
 from foundling.generation.kernels.library import available
-from foundling.generation.packed import PackedRunner
+from foundling.generation.packed import PackedModel, PackedRunner
 from foundling.generation.runners import Span
 from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.models.language_model import LanguageModel
@@ -138,6 +138,37 @@ def test_adapters_and_learned_rows_are_merged() -> None:
     runner = PackedRunner(model, cache_bytes=1 << 20)
     logits = runner.forward([Span(0, tokens, 0, 30, [0])])
     torch.testing.assert_close(logits, whole(model, tokens), atol=1e-4, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gemma 2", "gpt-neox", "attention"])
+@pytest.mark.parametrize("tokens", [[], [1, 2]])
+def test_adapters_share_the_matrices_of_their_base(name: str, tokens: list[int]) -> None:
+    base = model_of(name)
+    model = models.rebuild(base.spec)
+    model.load_state_dict(base.state_dict())
+    add_adapters(model, AdapterSettings(rank=4), seed=1, tokens=tokens)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    packed = PackedModel.pack(base, "fp32")
+    over = packed.with_adapters(model)
+    for one, other in zip(packed.layers, over.layers, strict=True):
+        assert one.qkv.data is other.qkv.data
+        assert one.o.data is other.o.data
+    assert (packed.head is over.head) == (not tokens)
+    text = tokens_of(40)
+    runner = PackedRunner(over, cache_bytes=1 << 20, block_size=16)
+    logits = runner.forward([Span(0, text, 0, 40, [3, 1, 7])])
+    torch.testing.assert_close(logits, whole(model.eval(), text), atol=1e-4, rtol=2e-5)
+    assert (logits - whole(base, text)).abs().max() > 0.01
+    parts = [
+        runner.forward([Span(1, text[at : at + 8], at, 8, [8, 9, 10])]) for at in range(0, 40, 8)
+    ]
+    assert torch.equal(torch.cat(parts), logits)
+    alone = PackedRunner(packed, cache_bytes=1 << 20, block_size=16)
+    found = alone.forward([Span(0, text, 0, 40, [3, 1, 7])])
+    torch.testing.assert_close(found, whole(base, text), atol=5e-5, rtol=2e-5)
 
 
 def test_what_is_not_supported_is_said() -> None:

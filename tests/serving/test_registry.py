@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import save_tiny
 from fastapi.testclient import TestClient
+from tiny_models import save_tiny_adapter
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
+from foundling.generation.packed import PackedRunner
+from foundling.runs.model_folder import open_model
 from foundling.serving.errors import ApiError
 from foundling.serving.opening import opener
 from foundling.serving.registry import Registry, Served, Source, find_sources
@@ -157,3 +160,34 @@ def test_the_model_s_own_way_of_drawing_is_the_default(
         answer = client.post("/v1/completions", json={"prompt": "the", **changes})
         texts.append(answer.json()["choices"][0]["text"])
     assert texts[0] == texts[1] == texts[2] != texts[3]
+
+
+@pytest.mark.parametrize("order", ["base one two", "one two base", "two base one"])
+def test_adapters_of_one_base_share_it(tmp_path: Path, order: str) -> None:
+    base = save_tiny(tmp_path / "base", 1)
+    save_tiny_adapter(tmp_path / "one", base, 2)
+    save_tiny_adapter(tmp_path / "two", base, 3, tokens=(4, 5))
+    save_tiny(tmp_path / "other", 4)
+    names = ["other", *order.split()]
+
+    async def use() -> None:
+        registry = registry_of([tmp_path / name for name in names])
+        engines = {}
+        for name in names:
+            async with registry.use(name) as served:
+                engines[name] = served.engine
+        packed = {}
+        for name, engine in engines.items():
+            alone = Engine(open_model(tmp_path / name), engine.tokenizer)
+            options = {"max_tokens": 20, "temperature": 0}
+            assert engine.generate("the miller", **options) == alone.generate(
+                "the miller", **options
+            )
+            assert isinstance(engine.runner, PackedRunner)
+            packed[name] = engine.runner.packed.layers[0].qkv.data
+        assert packed["one"] is packed["two"] is packed["base"] is not packed["other"]
+        weights = [engines[name].model.context.blocks[0].mlp.up.weight for name in engines]
+        assert len({weight.data_ptr() for weight in weights}) == 2
+        await registry.close()
+
+    asyncio.run(use())

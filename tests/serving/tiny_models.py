@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 
 from foundling import models
-from foundling.runs.model_folder import save_model
+from foundling.models.adapters import AdapterSettings, add_adapters
+from foundling.runs.model_folder import fingerprint, open_model, save_adapter, save_model
 from foundling.text.tokenizer import Tokenizer
 
 TEXT = "the miller met the baker by the bridge — naïve café, 林 and 🦆."
@@ -23,4 +24,17 @@ def save_tiny(
         for parameter in model.parameters():
             parameter.mul_(4)  # away from uniform
     save_model(model, tokenizer, folder, {})
+    return folder
+
+
+def save_tiny_adapter(folder: Path, base: Path, seed: int, tokens: tuple[int, ...] = ()) -> Path:
+    """An adapter of random weights over a model."""
+    model, settings = open_model(base), AdapterSettings(rank=2)
+    add_adapters(model, settings, seed=seed, tokens=tokens)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    save_adapter(model, TOKENIZER, folder, settings, base.resolve(), fingerprint(base))
     return folder
