@@ -195,7 +195,10 @@ def _vocabulary(tokenizer: Tokenizer) -> _Vocabulary:
 
 def _refusal(message: str) -> ConfigError:
     if message.startswith("NoExtension"):
-        why = "the vocabulary has no token for what must come next."
+        why = (
+            "no token may come next: it asks for the impossible, or for characters that the "
+            "vocabulary lacks."
+        )
     else:
         lines = (line.strip() for line in message.splitlines())
         why = " ".join(line for line in lines if line.strip("^"))

@@ -23,7 +23,13 @@ from foundling.serving.generating import FINISH_REASONS, Generation
 from foundling.serving.registry import Served
 from foundling.serving.response_format import schema_of
 from foundling.serving.service import Service
-from foundling.serving.tool_calls import answer_grammar, answer_reader, with_known_ids
+from foundling.serving.tool_calls import (
+    CHOICES,
+    answer_grammar,
+    answer_reader,
+    check_tools,
+    with_known_ids,
+)
 from foundling.text.chat import Message, Tools, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
@@ -40,6 +46,8 @@ class Conversation:
     """Several tools may be called in one answer."""
     response_format: Mapping[str, Any] | None = None
     """As chat completions say it: {"type": "json_schema", "json_schema": {...}}."""
+    format_field: str = "response_format"
+    """What the client calls it."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Values of variables of the chat template, such as enable_thinking."""
     thinks: bool | None = None
@@ -136,12 +144,14 @@ class Form:
         tools, choice = conversation.tools, conversation.tool_choice
         param = "tools"
         try:
+            check_tools(tools)
             self.shown = self._answer_reader().shown
-            param = "response_format"
-            schema = schema_of(conversation.response_format)
+            param = conversation.format_field
+            schema = schema_of(conversation.response_format, param)
             if schema is not None:
                 Grammar.json_schema(schema)  # says what is wrong with it
-            param = "tools" if choice in ("none", "auto", "required") else "tool_choice"
+            is_known = choice in CHOICES or any(t["function"]["name"] == choice for t in tools)
+            param = "tools" if is_known else "tool_choice"
             self._grammar = answer_grammar(
                 self._tokenizer, tools, choice, parallel=conversation.parallel, schema=schema
             )

@@ -111,6 +111,7 @@ class CountBody(Body):
             choice.name or "" if choice.type == "tool" else _CHOICES[choice.type],
             parallel=not choice.disable_parallel_tool_use,
             response_format=self.output_config.format if self.output_config else None,
+            format_field="output_config.format",
             thinks=None if self.thinking is None else self.thinking.type != "disabled",
         )
 

@@ -119,6 +119,7 @@ class ResponseBody(Body):
             choice,
             parallel=self.parallel_tool_calls is not False,
             response_format=self.text.format if self.text else None,
+            format_field="text.format",
             thinks=None if effort is None else effort != "none",
         )
 
@@ -170,7 +171,7 @@ class _Sent:
             "output": [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
-            "reasoning": {"effort": None, "summary": None},
+            "reasoning": {"effort": body.reasoning and body.reasoning.effort, "summary": None},
             "store": False,
             "temperature": sampling.temperature,
             "text": {"format": text},

@@ -22,7 +22,30 @@ from foundling.text.call_format import (
 from foundling.text.chat import Message, Tools
 from foundling.text.tokenizer import Tokenizer
 
+CHOICES = ("none", "auto", "required")
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def check_tools(tools: Tools) -> None:
+    """Refuse tools whose calls could not be told from other text, or from each other's.
+
+    Raises:
+        ConfigError: a name or the parameters are at fault.
+    """
+    names = _names(tools)
+    for tool, name in zip(tools, names, strict=True):
+        if not _TOOL_NAME.fullmatch(name) or name in CHOICES:
+            raise ConfigError(
+                f"tools: a function is called {name!r}; a name has 1 to 128 letters, digits, "
+                f"underscores, dots, colons or dashes, and is none of {', '.join(CHOICES)}."
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f'tools: {names.count(name)} functions are called "{name}".')
+        parameters = tool["function"].get("parameters")
+        kind = parameters.get("type", "object") if isinstance(parameters, Mapping) else None
+        if parameters is not None and kind != "object":
+            raise ConfigError(f'tools: the parameters of "{name}" are no schema of an object.')
 
 
 def answer_reader(tokenizer: Tokenizer, tools: Tools, choice: str) -> AnswerReader:
@@ -67,7 +90,7 @@ def answer_grammar(
         ConfigError: there is no such tool, its parameters are no schema, the chat template takes
             no tools, or the schema cannot be followed.
     """
-    if choice not in ("none", "auto", "required", *_names(tools)):
+    if choice not in (*CHOICES, *_names(tools)):
         known = ", ".join(_names(tools)) or "none"
         raise ConfigError(f'tool_choice = "{choice}": no such tool; given are: {known}.')
     if choice == "none":
@@ -153,8 +176,6 @@ class _Rules:
         for number, tool in enumerate(tools):
             function = tool["function"]
             parameters = function.get("parameters") or _NO_PARAMETERS
-            if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
-                raise ConfigError(f'the parameters of "{function["name"]}" are no object.')
             try:
                 Grammar.json_schema({"type": "object", **parameters})
             except ConfigError as error:

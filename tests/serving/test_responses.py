@@ -171,7 +171,7 @@ def test_thoughts_are_items_of_their_own(
         ({"tools": [TOOL]}, "tools"),  # the template takes none
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
-        ({"text": {"format": {"type": "grammar"}}}, None),
+        ({"text": {"format": {"type": "grammar"}}}, "text.format"),
         ({"input": [{"type": "item_reference", "id": "a"}]}, "input[0]"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, None),
         ({"input": []}, "input"),
