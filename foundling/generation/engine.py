@@ -373,7 +373,8 @@ class Engine:
         """How many requests run and wait, and of blocks, how many are held, free and findable.
 
         `prompt_tokens` counts those of prompts that began to run, `cached_tokens` those of them
-        that the prefix cache had. `guessed_tokens` and `accepted_tokens` are those of drafts.
+        that the prefix cache had, and `preempted` how often a request gave its memory up for an
+        older one and was read again. `guessed_tokens` and `accepted_tokens` are those of drafts.
         """
         waiting = len(self._arrived) + len(self._scheduler.waiting)
         found = {"running": len(self._scheduler.running), "waiting": waiting}
@@ -389,6 +390,7 @@ class Engine:
             "blocks_cached": pool.num_cached,
             "prompt_tokens": pool.lookups,
             "cached_tokens": pool.hits,
+            "preempted": self._scheduler.num_preempted,
         }
 
     @torch.inference_mode()

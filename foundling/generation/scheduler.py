@@ -64,6 +64,8 @@ class Scheduler:
             if runner.num_blocks is None
             else BlockPool(runner.num_blocks, runner.block_size, keeps=prefix_cache)
         )
+        self.num_preempted = 0
+        """How often a sequence gave its memory up for an older one."""
         self._max_batch, self._chunk, self._vocab_size = max_batch, prefill_chunk, vocab_size
         assert proposer is None or runner.can_rewind, "a refused draft is taken back"
 
@@ -153,6 +155,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Let a sequence wait, and free its memory; it will be read again as far as it has come."""
+        self.num_preempted += 1
         self._free(sequence)
         self.running.remove(sequence)
         self.waiting.appendleft(sequence)

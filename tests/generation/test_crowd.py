@@ -156,22 +156,25 @@ def check(
         assert stats["running"] == stats["waiting"] == stats.get("blocks_held", 0) == 0
 
 
+FEW_AND_MANY = [8, pytest.param(100, marks=pytest.mark.slow)]
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "crowd": crowds(),
     "num_blocks": st.integers(4, 12),  # 4 hold one full context
     "max_batch": st.integers(1, 8),
     "prefill_chunk": st.integers(1, 50),
     "prefix_cache": st.booleans(),
+    "lookup": st.booleans(),
 }
 
 
 @pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+@pytest.mark.parametrize("examples", FEW_AND_MANY)
 @pytest.mark.parametrize("name", ["plain", "windows", "attention"])
-def test_blocks_change_nothing_bit_by_bit(name: str) -> None:
+def test_blocks_change_nothing_bit_by_bit(name: str, examples: int) -> None:
     model = model_of(name)
     runner = PackedRunner(model, cache_bytes=1 << 20, block_size=16)
 
-    @settings(deadline=None, max_examples=25, derandomize=True)
+    @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(**OPTIONS)
     def holds(crowd: list[Any], num_blocks: int, **options: Any) -> None:
         check(runner, model, arrivals(crowd), num_blocks, **options)
@@ -179,11 +182,12 @@ def test_blocks_change_nothing_bit_by_bit(name: str) -> None:
     holds()
 
 
+@pytest.mark.parametrize("examples", FEW_AND_MANY)
 @pytest.mark.parametrize("name", ["stretched", "finite_lag", "bag_of_words"])
-def test_states_change_nothing_bit_by_bit(name: str) -> None:
+def test_states_change_nothing_bit_by_bit(name: str, examples: int) -> None:
     model = model_of(name)
 
-    @settings(deadline=None, max_examples=8, derandomize=True)
+    @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(crowd=crowds(), max_batch=st.integers(1, 8), prefill_chunk=st.integers(1, 50))
     def holds(crowd: list[Any], max_batch: int, prefill_chunk: int) -> None:
         crowd = arrivals(crowd)
@@ -198,13 +202,14 @@ def test_states_change_nothing_bit_by_bit(name: str) -> None:
     holds()
 
 
+@pytest.mark.parametrize("examples", FEW_AND_MANY)
 @pytest.mark.parametrize("name", ["plain", "windows", "attention"])
-def test_the_runner_by_torch_is_the_model_itself(name: str) -> None:
+def test_the_runner_by_torch_is_the_model_itself(name: str, examples: int) -> None:
     """In double precision the order of additions moves no draw."""
     model = model_of(name).double()
     runner = TorchRunner(model, cache_bytes=1 << 20)
 
-    @settings(deadline=None, max_examples=8, derandomize=True)
+    @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(**OPTIONS)
     def holds(crowd: list[Any], num_blocks: int, **options: Any) -> None:
         crowd = arrivals(crowd)
@@ -217,3 +222,25 @@ def test_the_runner_by_torch_is_the_model_itself(name: str) -> None:
             assert found == (tokens[: len(found)] if stream.finish == "cancelled" else tokens)
 
     holds()
+
+
+@pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+def test_too_little_memory_makes_the_youngest_wait() -> None:
+    model = model_of("plain")
+    runner = PackedRunner(model, cache_bytes=1 << 20, block_size=16)
+    wanted = [
+        Request(tuple(range(10 * n, 10 * n + 20)), 40, Sampling(seed=n), ignore_end=True)
+        for n in range(1, 6)
+    ]
+    alone = [engine_of(runner, model).run([one])[0].tokens for one in wanted]
+    engine = engine_of(runner, model, 6)
+    streams = [engine.submit(one) for one in wanted]
+    ended: list[int] = []
+    while len(ended) < len(wanted):
+        engine.step()
+        ended += [n for n, one in enumerate(streams) if one.finish is not None and n not in ended]
+    assert ended == sorted(ended)  # the oldest never waits
+    assert engine.stats()["preempted"] > 0
+    assert engine.stats()["blocks_held"] == 0
+    assert [stream.result().tokens for stream in streams] == alone
+    assert streams[-1].cached_tokens == 0  # what it read itself before does not count
