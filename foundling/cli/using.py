@@ -43,17 +43,22 @@ def generate(
     from foundling.base.runtime import pick_device
     from foundling.generation.engine import Engine
     from foundling.generation.sampling import Sampling
+    from foundling.generation.settings import EngineSettings
     from foundling.runs.run import load_model
 
     model, tokenizer = load_model(run)
-    engine = Engine(model.to(pick_device(device)), tokenizer)
+    settings = EngineSettings(queue_size=num_samples)
+    engine = Engine(model.to(pick_device(device)), tokenizer, settings)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
-    samples = []
-    for number in range(num_samples):
+    streams = []
+    for number in range(num_samples):  # they are written side by side, and shown one by one
         sampling = Sampling.parse({"temperature": temperature, "seed": seed + number, **filters})
-        chunks = engine.stream(
+        request = engine.request(
             prompt, max_tokens=max_tokens, sampling=sampling, stop=stop or (), slide=slide
         )
+        streams.append(engine.submit(request))
+    samples = []
+    for number, chunks in enumerate(streams):
         pieces, last = [], None
         if not as_json:
             print(prompt, end="", flush=True)

@@ -55,12 +55,11 @@ class Engine:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.settings = settings or EngineSettings()
         self.device = next(model.parameters()).device
-        most = self.settings.max_batch or (32 if self.device.type == "cpu" else 256)
         self.runner: Runner = runner or make_runner(model, self.settings)
         self._speculation = make_speculation(self.runner, model, tokenizer, self.settings, draft)
         self._scheduler = Scheduler(
             self.runner,
-            max_batch=most,
+            max_batch=self.settings.most_at_once(self.device),
             prefill_chunk=self.settings.prefill_chunk,
             vocab_size=tokenizer.vocab_size,
             prefix_cache=self.settings.prefix_cache,
@@ -106,17 +105,35 @@ class Engine:
             ConfigError: the prompt and `max_tokens` do not fit the context, a stop string is
                 empty, or there is no such setting.
         """
-        ids = self._read(prompt) if isinstance(prompt, str) else list(prompt)
-        request = Request(
-            tuple(ids),
+        request = self.request(
+            prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, slide=slide, **settings
+        )
+        self.budget(request)
+        return self._chunks(request)
+
+    def request(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        slide: bool = False,
+        **settings: Any,
+    ) -> Request:
+        """What `stream` asks for, to be submitted or run beside others.
+
+        Raises:
+            ConfigError: the tokenizer cannot write the prompt, or there is no such setting.
+        """
+        return Request(
+            tuple(self._read(prompt) if isinstance(prompt, str) else prompt),
             max_tokens,
             (sampling or Sampling()).changed(settings),
             tuple(stop),
             continues=isinstance(prompt, str) and prompt != "",
             slide=slide,
         )
-        self.budget(request)
-        return self._chunks(request)
 
     def _chunks(self, request: Request) -> Iterator[Chunk]:
         with self.submit(request) as stream:

@@ -33,6 +33,7 @@ class Sequence:
     Args:
         budget: the most tokens that are generated.
         ends: the tokens that end the text.
+        decoder: what makes the text; None: nobody reads it.
         bound: the context that slides; None: it does not.
         tokens: what the model sees of the prompt and of what was drawn.
         read: how many of these it has read.
@@ -45,7 +46,7 @@ class Sequence:
     stream: Stream
     budget: int
     ends: Collection[int]
-    decoder: StreamDecoder
+    decoder: StreamDecoder | None
     bound: int | None = None
     number: int = field(default_factory=lambda: next(_numbers))
     tokens: list[int] = field(init=False)
@@ -156,7 +157,7 @@ class Sequence:
             self.finish("end")
             return
         constraint = self.request.constraint
-        text = self.decoder.push(token)
+        text = self.decoder.push(token) if self.decoder is not None else ""
         if constraint is not None and constraint.finished:
             self.finish("end", text)
         elif self.drawn == self.budget:
@@ -170,7 +171,8 @@ class Sequence:
 
     def finish(self, why: Finish, text: str = "") -> None:
         """End the text, with all that was held back of it."""
-        text = self._stop.push(text + self.decoder.flush())
+        text += self.decoder.flush() if self.decoder is not None else ""
+        text = self._stop.push(text)
         if self._stop.found and why == "length":
             why = "stop"
         self._send(text + self._stop.flush(), why)

@@ -12,8 +12,11 @@ from foundling.generation.packed import PackedRunner
 from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.torch_runner import TorchRunner
 from foundling.models.language_model import LanguageModel
+from foundling.models.quantised import QuantisedLora
 
 logger = logging.getLogger(__name__)
+
+CPU_BATCH, GPU_BATCH = 32, 256
 
 
 class EngineSettings(Section):
@@ -42,6 +45,10 @@ class EngineSettings(Section):
         """How the kernels hold the weights."""
         return self.precision if self.quantize == "none" else self.quantize
 
+    def most_at_once(self, device: torch.device) -> int:
+        """How many requests are generated at once on a device."""
+        return self.max_batch or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+
 
 def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
     """The runner that suits a model where it is.
@@ -60,7 +67,7 @@ def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
             return TorchRunner(
                 model, cache_bytes=settings.cache_bytes, precision=settings.precision
             )
-    elif weight.dtype != torch.float64 and PackedRunner.supports(model):
+    elif _may_be_copied(model) and PackedRunner.supports(model):
         return PackedRunner(
             model,
             precision=settings.precision,
@@ -74,3 +81,9 @@ def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
                 "on the length, and on a CPU where a C++ compiler is found; leave it out."
             )
     return StateRunner(model)
+
+
+def _may_be_copied(model: LanguageModel) -> bool:
+    """Not where it is held in few bits, for lack of memory, nor in fp64."""
+    in_few_bits = any(isinstance(part, QuantisedLora) for part in model.modules())
+    return not in_few_bits and model.embed.weight.dtype != torch.float64
