@@ -394,7 +394,7 @@ class _Writer:
     def linear(
         self, x: Tensor, matrix: PackedMatrix, bias: Tensor | None, out: Tensor, **options: Any
     ) -> Tensor:
-        self.widest = max(self.widest, matrix.columns)
+        self.widest = max(self.widest, matrix.columns + 32)
         bias = None if bias is None else bias.detach().float()
         self.add("linear", input=x, out=out, matrix=matrix, bias=bias, **options)
         if isinstance(matrix, AdaptedMatrix):

@@ -16,8 +16,7 @@ enum Format { FP32, BF16, INT8, INT4 };
 enum Activation { SILU, GELU, GELU_TANH, RELU2 };
 
 struct Matrix {
-  const uint8_t* data;
-  const float* scales;  // of INT8: of each row
+  const uint32_t* data;
   int64_t rows, columns;
   int32_t format;
 };
@@ -41,7 +40,7 @@ struct Batch {
   int64_t rows, picked;
   const int32_t *tokens, *positions, *picks;
   const int32_t *tables, *blocks;  // the row's first entry in `blocks`
-  float* packed;                   // room for the rows of a product
+  uint32_t* packed;                // room for the rows of a product
 };
 
 struct Thread {
@@ -52,155 +51,282 @@ struct Thread {
 
 // ---- weights -----------------------------------------------------------------------------------
 //
-// A matrix lies in panels of PANEL of its rows, k by k: a product reads each panel once from front
-// to end, as fast as memory gives it. Two vectors of sums for each of up to MOST_ROWS inputs stay
-// in registers for the whole of k. INT4 has a scale and a minimum, in bf16, for GROUP values of k.
+// A matrix lies in panels of PANEL of its rows, and each word of 32 bits holds one, two, four or
+// eight neighbours of a row: a product reads a panel once from front to end, as fast as memory gives
+// it. INT8 and INT4 are levels from zero up; each GROUP of a row begins with a word for its scale:
+// of INT8 in fp32, its levels shifted by 128; of INT4 in bf16 with the value of level zero.
 
-constexpr int PANEL = 2 * LANES, GROUP = 32;
+constexpr int PANEL = 2 * LANES, GROUP = 32, UNITS[] = {1, 2, 4, 8};
 
-static int64_t step_bytes(int format) {
-  return format == FP32 ? 4 * PANEL : format == BF16 ? 2 * PANEL : format == INT8 ? PANEL : LANES;
+static int64_t padded(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Columns with the zeros behind them.
+static int64_t depth_of(int format, int64_t columns) {
+  return padded(columns, format >= INT8 ? GROUP : UNITS[format]);
 }
 
-static int64_t panel_bytes(int format, int64_t columns) {
-  int64_t groups = format == INT4 ? (columns + GROUP - 1) / GROUP : 0;
-  return (columns * step_bytes(format) + groups * 4 * PANEL + BYTES - 1) / BYTES * BYTES;
+static int64_t panel_words(int format, int64_t columns) {
+  int64_t depth = depth_of(format, columns);
+  return (depth / UNITS[format] + (format >= INT8 ? depth / GROUP : 0)) * PANEL;
 }
 
-static uint16_t to_bf16(float x) {  // to nearest, ties to even
+// Where the value of row n of a panel at column k is; the group's head is just before its values.
+static int64_t word_of(int format, int64_t k, int n) {
+  int64_t heads = format >= INT8 ? k / GROUP + 1 : 0;
+  return (k / UNITS[format] + heads) * PANEL + n;
+}
+
+static uint32_t to_bf16(float x) {  // to nearest, ties to even
   uint32_t bits;
   memcpy(&bits, &x, 4);
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-static float from_bf16(uint16_t x) {
-  uint32_t bits = (uint32_t)x << 16;
+static float from_bf16(uint32_t x) {
+  uint32_t bits = x << 16;
   float value;
   memcpy(&value, &bits, 4);
   return value;
 }
 
-static inline void widen_bf16(const uint8_t* from, V& low, V& high) {
-  U bits;
-  memcpy(&bits, from, BYTES);
-  low = (V)(bits << 16);
-  high = (V)(bits & 0xffff0000);
+struct Head {
+  float scale, start;
+  uint32_t word;
+};
+
+static Head head_of(int format, uint32_t word) {
+  if (format == INT4) return {from_bf16(word & 0xffff), from_bf16(word >> 16), word};
+  float scale;
+  memcpy(&scale, &word, 4);
+  return {scale, -128 * scale, word};
 }
 
-// Where the value of row n (of the panel) at k lies, in units of the format.
-static int64_t place_bf16(int64_t k, int n) { return (k * LANES + n % LANES) * 2 + n / LANES; }
+static int level_of(float x, Head head, int most) {
+  float level = head.scale > 0 ? rintf((x - head.start) / head.scale) : 128 * (most == 255);
+  return level < 0 ? 0 : level > most ? most : (int)level;
+}
 
-static void pack_panel(int format, const float* from, int64_t rows, int64_t columns, uint8_t* to,
-                       float* scales) {
-  memset(to, 0, panel_bytes(format, columns));
-  for (int n = 0; n < rows; n++) {
-    const float* row = from + n * columns;
-    if (format == FP32) {
-      for (int64_t k = 0; k < columns; k++) ((float*)to)[k * PANEL + n] = row[k];
+// Of INT4 the range that gives the least squared error: a little is cut off where it pays.
+static Head choose_head(int format, const float* x, int64_t count) {
+  float low = x[0], high = x[0];
+  for (int64_t k = 0; k < count; k++) low = fminf(low, x[k]), high = fmaxf(high, x[k]);
+  if (format == INT8) {
+    float scale = fmaxf(-low, high) / 127;
+    uint32_t word;
+    memcpy(&word, &scale, 4);
+    return head_of(INT8, word);
+  }
+  Head best{};
+  float least = INFINITY;
+  for (float part = 1; part > 0.7f; part -= 0.05f) {
+    float middle = (low + high) / 2, half = (high - low) / 2 * part, error = 0;
+    Head head = head_of(INT4, to_bf16(half / 7.5f) | to_bf16(middle - half) << 16);
+    for (int64_t k = 0; k < count; k++) {
+      float missed = level_of(x[k], head, 15) * head.scale + head.start - x[k];
+      error += missed * missed;
+    }
+    if (error < least) least = error, best = head;
+  }
+  return best;
+}
+
+static void pack_row(int format, const float* row, int64_t columns, int n, uint32_t* panel) {
+  int64_t depth = depth_of(format, columns);
+  Head head{};
+  for (int64_t k = 0; k < depth; k++) {
+    uint32_t& word = panel[word_of(format, k, n)];
+    float x = k < columns ? row[k] : 0;
+    if (format >= INT8 && k % GROUP == 0) {
+      head = choose_head(format, row + k, columns - k < GROUP ? columns - k : GROUP);
+      (&word)[-PANEL] = head.word;
+    }
+    if (format == FP32) memcpy(&word, &x, 4);
+    if (format == BF16) word |= to_bf16(x) << k % 2 * 16;
+    if (format == INT8) word |= (uint32_t)level_of(x, head, 255) << k % 4 * 8;
+    if (format == INT4) word |= (uint32_t)level_of(x, head, 15) << (k % 4 * 8 + k % 8 / 4 * 4);
+  }
+}
+
+static void unpack_row(const Matrix& m, int64_t index, float* to) {
+  const uint32_t* panel = m.data + index / PANEL * panel_words(m.format, m.columns);
+  Head head{};
+  for (int64_t k = 0; k < m.columns; k++) {
+    const uint32_t* word = panel + word_of(m.format, k, index % PANEL);
+    if (m.format >= INT8 && k % GROUP == 0) head = head_of(m.format, word[-PANEL]);
+    int level = m.format == INT8 ? *word >> k % 4 * 8 & 255 : *word >> (k % 4 * 8 + k % 8 / 4 * 4) & 15;
+    if (m.format == FP32) memcpy(to + k, word, 4);
+    if (m.format == BF16) to[k] = from_bf16(*word >> k % 2 * 16 & 0xffff);
+    if (m.format >= INT8) to[k] = level * head.scale + head.start;
+  }
+}
+
+// ---- products ----------------------------------------------------------------------------------
+//
+// Inputs are packed for up to MOST_ROWS rows at once, k by k, so that one pointer walks through them
+// and no two of them meet in a set of the cache. Where the machine multiplies bf16 or bytes, they
+// are rounded to that, row by row; bytes have a scale for each GROUP: then INT8 and INT4 multiply
+// whole numbers, which is exact, and are scaled group by group.
+
+static bool dots(int format) {
+  return format == BF16 ? DOTS_BF16 : format >= INT8 ? DOTS_BYTES : false;
+}
+
+static int most_rows(int format) {  // bytes have two kinds of sums
+  return format >= INT8 && DOTS_BYTES ? MOST_ROWS / 2 : MOST_ROWS;
+}
+
+// A group of inputs as bytes: for each row its scale and its sum, then the words.
+constexpr int GROUP_WORDS = 2 + GROUP / 4;
+
+static int64_t input_words(int format, int64_t depth) {
+  return !dots(format) ? depth : format == BF16 ? depth / 2 : depth / GROUP * GROUP_WORDS;
+}
+
+static void pack_group(const float* x, int64_t count, int64_t rows, uint32_t* to) {
+  float most = 0;
+  for (int64_t k = 0; k < count; k++) most = fmaxf(most, fabsf(x[k]));
+  float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+  int32_t sum = 0;
+  for (int k = 0; k < GROUP; k += 4) {
+    uint32_t word = 0;
+    for (int i = 0; i < 4 && k + i < count; i++) {
+      int32_t level = (int32_t)rintf(x[k + i] * inverse);
+      sum += level, word |= (uint32_t)(level & 255) << 8 * i;
+    }
+    to[(2 + k / 4) * rows] = word;
+  }
+  memcpy(to, &scale, 4);
+  memcpy(to + rows, &sum, 4);
+}
+
+// Rows of inputs from k = begin to end, which are multiples of GROUP.
+static void pack_inputs(int format, const float* x, int64_t columns, int64_t rows, int64_t begin,
+                        int64_t end, uint32_t* to) {
+  auto at = [&](int64_t r, int64_t k) { return k < columns ? x[r * columns + k] : 0; };
+  for (int64_t r = 0; r < rows; r++) {
+    if (!dots(format)) {
+      for (int64_t k = begin; k < end; k++) ((float*)to)[k * rows + r] = at(r, k);
     } else if (format == BF16) {
-      for (int64_t k = 0; k < columns; k++) ((uint16_t*)to)[place_bf16(k, n)] = to_bf16(row[k]);
-    } else if (format == INT8) {
-      float most = 0;
-      for (int64_t k = 0; k < columns; k++) most = fmaxf(most, fabsf(row[k]));
-      scales[n] = most / 127;
-      float inverse = most > 0 ? 127 / most : 0;
-      for (int64_t k = 0; k < columns; k++) to[k * PANEL + n] = (int8_t)lrintf(row[k] * inverse);
+      for (int64_t k = begin; k < end; k += 2)
+        to[k / 2 * rows + r] = to_bf16(at(r, k)) | to_bf16(at(r, k + 1)) << 16;
     } else {
-      uint8_t* group = to;
-      for (int64_t first = 0; first < columns; first += GROUP) {
-        int64_t last = first + GROUP < columns ? first + GROUP : columns;
-        float low = row[first], high = row[first];
-        for (int64_t k = first; k < last; k++) low = fminf(low, row[k]), high = fmaxf(high, row[k]);
-        uint16_t* both = (uint16_t*)group;
-        both[2 * n] = to_bf16((high - low) / 15), both[2 * n + 1] = to_bf16(low);
-        float scale = from_bf16(both[2 * n]), start = from_bf16(both[2 * n + 1]);
-        uint8_t* values = group + 4 * PANEL;
-        for (int64_t k = first; k < last; k++) {
-          float level = scale > 0 ? rintf((row[k] - start) / scale) : 0;
-          int value = level < 0 ? 0 : level > 15 ? 15 : (int)level;
-          values[(k - first) * LANES + n % LANES] |= n < LANES ? value : value << 4;
-        }
-        group = values + GROUP * LANES;
+      for (int64_t k = begin; k < end; k += GROUP)
+        pack_group(x + r * columns + k, columns - k < GROUP ? columns - k : GROUP, rows,
+                   to + k / GROUP * GROUP_WORDS * rows + r);
+    }
+  }
+}
+
+// The i-th neighbour of each word.
+template <int FORMAT>
+static inline V widen(U words, int i, V scale, V start) {
+  if constexpr (FORMAT == FP32) return (V)words;
+  if constexpr (FORMAT == BF16) return (V)(i ? words & 0xffff0000 : words << 16);
+  int shift = i % 4 * 8 + i / 4 * 4, most = FORMAT == INT8 ? 255 : 15;
+  return __builtin_convertvector((I)(words >> shift & most), V) * scale + start;
+}
+
+template <int FORMAT, int ROWS>
+static inline void add_floats(const float* x, const uint32_t* panel, int64_t depth,
+                              V (&sum)[ROWS][2]) {
+  constexpr int UNIT = UNITS[FORMAT];
+  V scale[2] = {}, start[2] = {};
+  for (int64_t k = 0; k < depth; k += UNIT, panel += PANEL, x += UNIT * ROWS) {
+    if (FORMAT >= INT8 && k % GROUP == 0) {
+      for (int half = 0; half < 2; half++) {
+        U head = load_words(panel + half * LANES);
+        scale[half] = (V)(FORMAT == INT8 ? head : head << 16);
+        start[half] = FORMAT == INT8 ? scale[half] * -128.0f : (V)(head & 0xffff0000);
+      }
+      panel += PANEL;
+    }
+    U low = load_words(panel), high = load_words(panel + LANES);
+    for (int i = 0; i < UNIT; i++) {
+      V a = widen<FORMAT>(low, i, scale[0], start[0]), b = widen<FORMAT>(high, i, scale[1], start[1]);
+      for (int r = 0; r < ROWS; r++) {
+        sum[r][0] += a * x[i * ROWS + r];
+        sum[r][1] += b * x[i * ROWS + r];
       }
     }
   }
 }
 
-static void unpack_row(const Matrix& m, int64_t index, float* to) {
-  const uint8_t* panel = m.data + index / PANEL * panel_bytes(m.format, m.columns);
-  int n = index % PANEL;
-  for (int64_t k = 0; k < m.columns; k++) {
-    if (m.format == FP32) to[k] = ((const float*)panel)[k * PANEL + n];
-    if (m.format == BF16) to[k] = from_bf16(((const uint16_t*)panel)[place_bf16(k, n)]);
-    if (m.format == INT8) to[k] = ((const int8_t*)panel)[k * PANEL + n] * m.scales[index];
-    if (m.format == INT4) {
-      const uint8_t* group = panel + k / GROUP * (4 * PANEL + GROUP * LANES);
-      const uint16_t* both = (const uint16_t*)group + n * 2;
-      int value = group[4 * PANEL + k % GROUP * LANES + n % LANES] >> (n < LANES ? 0 : 4) & 15;
-      to[k] = value * from_bf16(both[0]) + from_bf16(both[1]);
-    }
-  }
-}
-
-// ---- products ----------------------------------------------------------------------------------
-
-template <int FORMAT, int ROWS>
-static inline void add_steps(const float* x, const uint8_t* panel, int64_t steps, V (&sum)[ROWS][2],
-                             const V (&scale)[2], const V (&start)[2]) {
-  for (int64_t k = 0; k < steps; k++, x += ROWS, panel += step_bytes(FORMAT)) {
-    V low, high;
-    if constexpr (FORMAT == FP32) {
-      low = load((const float*)panel), high = load((const float*)panel + LANES);
-    } else if constexpr (FORMAT == BF16) {
-      widen_bf16(panel, low, high);
-    } else if constexpr (FORMAT == INT8) {
-      low = __builtin_convertvector(widen_signed(panel), V);
-      high = __builtin_convertvector(widen_signed(panel + LANES), V);
-    } else {
-      I both = widen_unsigned(panel);
-      low = __builtin_convertvector(both & 15, V) * scale[0] + start[0];
-      high = __builtin_convertvector(both >> 4, V) * scale[1] + start[1];
-    }
+template <int ROWS>
+static inline void add_bf16(const uint32_t* x, const uint32_t* panel, int64_t depth,
+                            V (&sum)[ROWS][2]) {
+  for (int64_t k = 0; k < depth; k += 2, panel += PANEL, x += ROWS) {
+    U low = load_words(panel), high = load_words(panel + LANES);
     for (int r = 0; r < ROWS; r++) {
-      sum[r][0] += low * x[r];
-      sum[r][1] += high * x[r];
+      sum[r][0] = dot_bf16(sum[r][0], low, x[r]);
+      sum[r][1] = dot_bf16(sum[r][1], high, x[r]);
     }
   }
 }
 
 template <int FORMAT, int ROWS>
-static void multiply(const Op& op, int64_t panel, const float* x, float* out) {
-  const Matrix& m = op.matrix;
-  const uint8_t* data = m.data + panel * panel_bytes(FORMAT, m.columns);
-  V sum[ROWS][2] = {}, scale[2] = {}, start[2] = {};
-  if constexpr (FORMAT == INT4) {
-    for (int64_t k = 0; k < m.columns; k += GROUP) {
-      widen_bf16(data, scale[0], start[0]);
-      widen_bf16(data + BYTES, scale[1], start[1]);
-      int64_t steps = k + GROUP < m.columns ? GROUP : m.columns - k;
-      add_steps<FORMAT, ROWS>(x + k * ROWS, data + 2 * BYTES, steps, sum, scale, start);
-      data += 2 * BYTES + GROUP * LANES;
+static inline void add_bytes(const uint32_t* x, const uint32_t* panel, int64_t depth,
+                             V (&sum)[ROWS][2]) {
+  for (int64_t k = 0; k < depth; k += GROUP, x += GROUP_WORDS * ROWS) {
+    const float* scale = (const float*)x;
+    const int32_t* sums = (const int32_t*)x + ROWS;
+    const uint32_t* words = x + 2 * ROWS;
+    const uint32_t* head = panel;
+    I dot[ROWS][2];
+    for (int r = 0; r < ROWS; r++)  // of INT8, what its shift by 128 adds
+      dot[r][0] = dot[r][1] = I{} - (FORMAT == INT8 ? 128 * sums[r] : 0);
+    panel += PANEL;
+    for (int i = 0; i < GROUP / UNITS[FORMAT]; i++, panel += PANEL) {
+      U low = load_words(panel), high = load_words(panel + LANES);
+      for (int part = 0; part < UNITS[FORMAT] / 4; part++, words += ROWS) {
+        U a = FORMAT == INT8 ? low : low >> 4 * part & 0x0f0f0f0f;
+        U b = FORMAT == INT8 ? high : high >> 4 * part & 0x0f0f0f0f;
+        for (int r = 0; r < ROWS; r++) {
+          dot[r][0] = dot_bytes(dot[r][0], a, words[r]);
+          dot[r][1] = dot_bytes(dot[r][1], b, words[r]);
+        }
+      }
     }
+    for (int half = 0; half < 2; half++) {
+      U both = load_words(head + half * LANES);
+      for (int r = 0; r < ROWS; r++) {
+        V value = __builtin_convertvector(dot[r][half], V) * (V)(FORMAT == INT8 ? both : both << 16);
+        if (FORMAT == INT4) value += (V)(both & 0xffff0000) * (float)sums[r];
+        sum[r][half] += value * scale[r];
+      }
+    }
+  }
+}
+
+template <int FORMAT, int ROWS>
+static void multiply(const Op& op, int64_t panel, const uint32_t* x, float* out) {
+  const Matrix& m = op.matrix;
+  const uint32_t* data = m.data + panel * panel_words(FORMAT, m.columns);
+  int64_t depth = depth_of(FORMAT, m.columns);
+  V sum[ROWS][2] = {};
+  if constexpr (FORMAT == BF16 && DOTS_BF16) {
+    add_bf16<ROWS>(x, data, depth, sum);
+  } else if constexpr (FORMAT >= INT8 && DOTS_BYTES) {
+    add_bytes<FORMAT, ROWS>(x, data, depth, sum);
   } else {
-    add_steps<FORMAT, ROWS>(x, data, m.columns, sum, scale, start);
+    add_floats<FORMAT, ROWS>((const float*)x, data, depth, sum);
   }
   for (int half = 0; half < 2; half++) {
     int64_t n = panel * PANEL + half * LANES, left = m.rows - n;
     if (left <= 0) return;
     size_t bytes = left < LANES ? left * 4 : BYTES;
-    V scales = splat(1), bias = {}, before = {};
-    if (FORMAT == INT8) memcpy(&scales, m.scales + n, bytes);
+    V bias = {}, before = {};
     if (op.bias) memcpy(&bias, op.bias + n, bytes);
     for (int r = 0; r < ROWS; r++) {
       float* to = out + r * m.rows + n;
-      V y = (sum[r][half] * scales + bias) * op.scale;
+      V y = (sum[r][half] + bias) * op.scale;
       if (op.add) memcpy(&before, to, bytes), y += before;
       memcpy(to, &y, bytes);
     }
   }
 }
 
-using Multiply = void (*)(const Op&, int64_t, const float*, float*);
+using Multiply = void (*)(const Op&, int64_t, const uint32_t*, float*);
+
 template <int F>
 static Multiply multiply_rows(int rows) {
   static const Multiply table[] = {
@@ -219,28 +345,28 @@ static Multiply multiply_of(int format, int rows) {
                           : multiply_rows<INT4>(rows);
 }
 
-// out (+)= scale · (in · matrixᵀ + bias). Up to MOST_ROWS rows go through a panel at once, packed k
-// by k, so that one pointer walks through them and no two of them meet in a set of the cache. Blocks
-// of rows run inside panels: the panel stays in the second cache level, and memory gives it once.
+// out (+)= scale · (in · matrixᵀ + bias). Blocks of rows run inside panels: the panel stays in the
+// second cache level, and memory gives it once.
 static void linear(const Op& op, const Batch& b, Thread t, int64_t rows) {
   const Matrix& m = op.matrix;
-  int64_t blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
+  int64_t depth = depth_of(m.format, m.columns), words = input_words(m.format, depth);
+  int64_t most = most_rows(m.format), blocks = (rows + most - 1) / most;
   auto first = [&](int64_t block) { return rows * block / blocks; };
-  if (rows > 1) {
-    for (int64_t block = 0; block < blocks; block++) {
-      int64_t from = first(block), count = first(block + 1) - from;
-      for (int64_t k = t.begin(m.columns); k < t.end(m.columns); k++)
-        for (int64_t r = 0; r < count; r++)
-          b.packed[from * m.columns + k * count + r] = op.input[(from + r) * m.columns + k];
-    }
+  bool as_they_are = rows == 1 && depth == m.columns && !dots(m.format);
+  if (!as_they_are) {
+    int64_t groups = (depth + GROUP - 1) / GROUP, end = t.end(groups) * GROUP;
+    for (int64_t block = 0; block < blocks; block++)
+      pack_inputs(m.format, op.input + first(block) * m.columns, m.columns,
+                  first(block + 1) - first(block), t.begin(groups) * GROUP, end < depth ? end : depth,
+                  b.packed + first(block) * words);
 #pragma omp barrier
   }
-  const float* x = rows > 1 ? b.packed : op.input;
+  const uint32_t* x = as_they_are ? (const uint32_t*)op.input : b.packed;
   int64_t panels = (m.rows + PANEL - 1) / PANEL;
   for (int64_t panel = t.begin(panels); panel < t.end(panels); panel++)
     for (int64_t block = 0; block < blocks; block++) {
       int64_t from = first(block), count = first(block + 1) - from;
-      multiply_of(m.format, count)(op, panel, x + from * m.columns, op.out + from * m.rows);
+      multiply_of(m.format, count)(op, panel, x + from * words, op.out + from * m.rows);
     }
 }
 
@@ -297,8 +423,6 @@ static void activate(const Op& op, const float* gate, const float* up, float* ou
 
 constexpr int TILE = 16, PARTS = TILE / LANES;
 
-static int64_t padded(int64_t width) { return (width + LANES - 1) / LANES * LANES; }
-
 // Where the keys and values of a token's tile lie: in a block, head by head.
 struct Place {
   const Op& op;
@@ -311,7 +435,7 @@ struct Place {
     return op.keys + block + (head * op.block_size + tile) * op.head_dim;
   }
   float* values(int64_t head) const {
-    return op.values + block + (head * op.block_size + tile) * padded(op.head_dim);
+    return op.values + block + (head * op.block_size + tile) * padded(op.head_dim, LANES);
   }
 };
 
@@ -343,8 +467,8 @@ static void heads(const Op& op, const Batch& b, int64_t row, float* x) {
     const float* value = key + widths[1];
     float* tile = place.keys(head) + position % TILE;
     for (int64_t i = 0; i < dim; i++) tile[i * TILE] = key[i];
-    float* to = place.values(head) + position % TILE * padded(dim);
-    for (int64_t i = 0; i < padded(dim); i++) to[i] = i < dim ? value[i] : 0;
+    float* to = place.values(head) + position % TILE * padded(dim, LANES);
+    for (int64_t i = 0; i < padded(dim, LANES); i++) to[i] = i < dim ? value[i] : 0;
   }
 }
 
@@ -362,7 +486,7 @@ constexpr int STRIP = 8 * TILE, MOST_QUERIES = MOST_ROWS / 2, CHAINS = 4 / PARTS
 
 template <int N>
 static void attend_to(const Op& op, const int32_t* table, int64_t kv_head, const Query* queries) {
-  int64_t dim = op.head_dim, wide = padded(dim), oldest = queries[0].oldest, newest = 0;
+  int64_t dim = op.head_dim, wide = padded(dim, LANES), oldest = queries[0].oldest, newest = 0;
   for (int n = 0; n < N; n++) {
     oldest = queries[n].oldest < oldest ? queries[n].oldest : oldest;
     newest = queries[n].newest > newest ? queries[n].newest : newest;
@@ -511,20 +635,20 @@ static void run_row(const Op& op, const Batch& b, int64_t row) {
 
 extern "C" {
 
-int64_t bytes_of(int format, int64_t rows, int64_t columns) {
-  return (rows + PANEL - 1) / PANEL * panel_bytes(format, columns);
+int64_t words_of(int format, int64_t rows, int64_t columns) {
+  return padded(rows, PANEL) / PANEL * panel_words(format, columns);
 }
 
-int64_t padded_width(int64_t width) { return padded(width); }
+int64_t padded_width(int64_t width) { return padded(width, LANES); }
 
-void pack(int format, const float* from, int64_t rows, int64_t columns, uint8_t* to, float* scales,
-          int threads) {
+int rounds_inputs(int format) { return dots(format); }
+
+// `to` is zero before.
+void pack(int format, const float* from, int64_t rows, int64_t columns, uint32_t* to, int threads) {
 #pragma omp parallel for num_threads(threads)
-  for (int64_t panel = 0; panel < (rows + PANEL - 1) / PANEL; panel++) {
-    int64_t first = panel * PANEL, count = rows - first < PANEL ? rows - first : PANEL;
-    pack_panel(format, from + first * columns, count, columns,
-               to + panel * panel_bytes(format, columns), scales ? scales + first : nullptr);
-  }
+  for (int64_t n = 0; n < rows; n++)
+    pack_row(format, from + n * columns, columns, n % PANEL,
+             to + n / PANEL * panel_words(format, columns));
 }
 
 void unpack(const Matrix* matrix, float* to) {

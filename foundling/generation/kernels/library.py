@@ -80,7 +80,6 @@ class Matrix(ctypes.Structure):
 
     _fields_ = (
         ("data", ctypes.c_void_p),
-        ("scales", ctypes.c_void_p),
         ("rows", ctypes.c_int64),
         ("columns", ctypes.c_int64),
         ("format", ctypes.c_int32),
@@ -120,9 +119,10 @@ class Batch(ctypes.Structure):
 def _load(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     number, pointer, index = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
-    found.bytes_of.argtypes, found.bytes_of.restype = [index, number, number], number
+    found.words_of.argtypes, found.words_of.restype = [index, number, number], number
+    found.rounds_inputs.argtypes, found.rounds_inputs.restype = [index], index
     found.padded_width.argtypes, found.padded_width.restype = [number], number
-    found.pack.argtypes = [index, pointer, number, number, pointer, pointer, index]
+    found.pack.argtypes = [index, pointer, number, number, pointer, index]
     found.pack.restype = None
     found.unpack.argtypes, found.unpack.restype = [ctypes.POINTER(Matrix), pointer], None
     found.run.argtypes = [ctypes.POINTER(Op), number, ctypes.POINTER(Batch), index]

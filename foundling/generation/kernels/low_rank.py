@@ -35,6 +35,4 @@ def adapted(matrix: PackedMatrix, linears: Sequence[nn.Linear]) -> PackedMatrix:
             column = columns
         row += linear.out_features
     own = (PackedMatrix.pack(a, "fp32"), PackedMatrix.pack(b, "fp32"))
-    return AdaptedMatrix(
-        matrix.format, matrix.rows, matrix.columns, matrix.data, matrix.scales, *own
-    )
+    return AdaptedMatrix(matrix.format, matrix.rows, matrix.columns, matrix.data, *own)

@@ -30,34 +30,31 @@ static inline V choose(I which, V yes, V no) { return (V)((which & (I)yes) | (~w
 static inline V smaller(V a, V b) { return choose(a < b, a, b); }
 static inline V larger(V a, V b) { return choose(a > b, a, b); }
 
-// LANES bytes as numbers of 32 bits. GCC 12 takes the plain conversion apart.
-#if defined(__AVX512F__)
-static inline I widen_signed(const uint8_t* from) {
-  return (I)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from));
-}
-static inline I widen_unsigned(const uint8_t* from) {
-  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)from));
-}
-#elif defined(__AVX2__)
-static inline I widen_signed(const uint8_t* from) {
-  return (I)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from));
-}
-static inline I widen_unsigned(const uint8_t* from) {
-  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)from));
+static inline U load_words(const uint32_t* from) { return (U)load((const float*)from); }
+
+// What machines that multiply pairs of bf16, or fours of bytes, add to each lane's sum.
+#if defined(__AVX512BF16__)
+constexpr bool DOTS_BF16 = true;
+static inline V dot_bf16(V sum, U a, uint32_t b) {
+  return (V)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)_mm512_set1_epi32(b));
 }
 #else
-typedef int8_t Signed __attribute__((vector_size(LANES)));
-typedef uint8_t Unsigned __attribute__((vector_size(LANES)));
-static inline I widen_signed(const uint8_t* from) {
-  Signed small;
-  memcpy(&small, from, LANES);
-  return __builtin_convertvector(small, I);
+constexpr bool DOTS_BF16 = false;
+static inline V dot_bf16(V sum, U, uint32_t) { return sum; }
+#endif
+#if defined(__AVX512VNNI__)
+constexpr bool DOTS_BYTES = true;
+static inline I dot_bytes(I sum, U a, uint32_t b) {
+  return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(b));
 }
-static inline I widen_unsigned(const uint8_t* from) {
-  Unsigned small;
-  memcpy(&small, from, LANES);
-  return __builtin_convertvector(small, I);
+#elif defined(__AVXVNNI__)
+constexpr bool DOTS_BYTES = true;
+static inline I dot_bytes(I sum, U a, uint32_t b) {
+  return (I)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)a, _mm256_set1_epi32(b));
 }
+#else
+constexpr bool DOTS_BYTES = false;
+static inline I dot_bytes(I sum, U, uint32_t) { return sum; }
 #endif
 
 // e^x to 2 units in the last place. Source: Cephes, expf.

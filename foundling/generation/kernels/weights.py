@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from foundling.generation.kernels.library import Matrix, library
@@ -18,14 +18,13 @@ FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "int4")
 class PackedMatrix:
     """A matrix of `rows` outputs and `columns` inputs, packed for the kernels; never changed.
 
-    int8: a scale for each row. int4: a scale and a minimum, in bf16, for each 32 columns of a row.
+    int8: a scale for each 32 columns of a row. int4: a scale and a minimum, in bf16, for each 32.
     """
 
     format: Format
     rows: int
     columns: int
-    data: UInt8[Tensor, " bytes"]
-    scales: Float[Tensor, " padded"]
+    data: Int32[Tensor, " words"]
 
     @classmethod
     def pack(cls, weight: Float[Tensor, "rows columns"], format: Format) -> "PackedMatrix":
@@ -34,13 +33,10 @@ class PackedMatrix:
         rows, columns = weight.shape
         whole = weight.detach().float().contiguous()
         kind = FORMATS.index(format)
-        data = torch.empty(kernels.bytes_of(kind, rows, columns), dtype=torch.uint8)
-        scales = torch.zeros(rows if format == "int8" else 0)
+        data = torch.zeros(kernels.words_of(kind, rows, columns), dtype=torch.int32)
         threads = torch.get_num_threads()
-        kernels.pack(
-            kind, whole.data_ptr(), rows, columns, data.data_ptr(), scales.data_ptr(), threads
-        )
-        return cls(format, rows, columns, data, scales)
+        kernels.pack(kind, whole.data_ptr(), rows, columns, data.data_ptr(), threads)
+        return cls(format, rows, columns, data)
 
     def whole(self) -> Float[Tensor, "rows columns"]:
         """The matrix in fp32: the numbers that the products are exactly those of."""
@@ -51,5 +47,4 @@ class PackedMatrix:
 
     def pointers(self) -> Matrix:
         """For the kernels, as long as this matrix lives."""
-        data, scales = self.data.data_ptr(), self.scales.data_ptr()
-        return Matrix(data, scales, self.rows, self.columns, FORMATS.index(self.format))
+        return Matrix(self.data.data_ptr(), self.rows, self.columns, FORMATS.index(self.format))
