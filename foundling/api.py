@@ -11,9 +11,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from foundling.base.config import ConfigError, load_toml, override, suggest
-from foundling.base.runtime import pick_device
 from foundling.generation.engine import Engine
-from foundling.runs.run import Run, load_model
+from foundling.generation.opening import open_engine
+from foundling.generation.settings import EngineSettings
+from foundling.runs.run import Run
 from foundling.stages import find_stages
 from foundling.stages.assembly import run_stage
 from foundling.stages.settings import settings_of_run
@@ -32,15 +33,17 @@ Config = Place | Mapping[str, Any] | None
 """The path of a TOML file, the same as a dict, or None for the defaults."""
 
 
-def load(source: Place, *, device: str = "auto") -> Engine:
+def load(source: Place, *, device: str = "auto", **settings: Any) -> Engine:
     """The model of a run, checkpoint or model folder, or of the hub (`hub:owner/name`).
 
+    Args:
+        settings: of the engine, by name, such as `precision="bf16"` and `quantize="int8"`.
+
     Raises:
-        ConfigError: there is no such model or device.
+        ConfigError: there is no such model or device, or no such setting.
     """
     _report_progress()
-    model, tokenizer = load_model(os.fspath(source))
-    return Engine(model.to(pick_device(device)), tokenizer)
+    return open_engine(os.fspath(source), device=device, settings=EngineSettings.parse(settings))
 
 
 def prepare(inputs: Place | Sequence[Place], out: Place, **options: Any) -> "PrepareReport":

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundling.base.shorthand import Shorthand
 from foundling.cli.app import Json, app, read_stdin, report_json
+from foundling.cli.engine_flags import engine_flags, engine_settings
+from foundling.cli.shorthands import with_shorthands
 
 if TYPE_CHECKING:
     from foundling.generation.chat_session import ChatSettings
@@ -17,6 +20,7 @@ MODEL = "A run, a checkpoint, a model folder, or hub:owner/name."
 
 
 @app.command()
+@with_shorthands(engine_flags())
 def chat(
     run: Annotated[str, typer.Argument(help=MODEL)],
     run2: Annotated[
@@ -45,6 +49,8 @@ def chat(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same answers.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    *,
+    given: Mapping[Shorthand, Any],
     as_json: Json = False,
 ) -> None:
     """Chat with a model in its own format, or with two side by side.
@@ -53,11 +59,14 @@ def chat(
     the chat.
     """
     from foundling.generation.chat_session import ChatSettings
+    from foundling.generation.opening import open_engine
 
     drawn = {"temperature": temperature, "top_p": top_p, "seed": seed}
     settings = ChatSettings.parse({**drawn, "max_tokens": max_tokens})
     models = _named([run] if run2 is None else [run, run2])
-    engines = {name: _open(model, template, device) for name, model in models.items()}
+    options: dict[str, Any] = {"device": device, "template": template}
+    options["settings"] = engine_settings(given)
+    engines = {name: open_engine(model, **options) for name, model in models.items()}
     if message is None and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
         from foundling.cli.chat_terminal import ChatTerminal
 
@@ -119,15 +128,6 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     if len(set(names)) < len(models):
         raise ConfigError(f"{models[0]}: is given twice; give another model beside it.")
     return dict(zip(names, models, strict=True))
-
-
-def _open(model: str, template: str | None, device: str) -> "Engine":
-    from foundling.base.runtime import pick_device
-    from foundling.generation.engine import Engine
-    from foundling.runs.run import load_model
-
-    loaded, tokenizer = load_model(model)
-    return Engine(loaded.to(pick_device(device)), tokenizer.with_known_template(template))
 
 
 def _converses(model: str) -> bool:

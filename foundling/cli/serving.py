@@ -4,12 +4,13 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from foundling.base.shorthand import Shorthand, names
 from foundling.cli.app import Config, Set, app, log_as, say, settings_of
+from foundling.cli.engine_flags import engine_flags
 from foundling.cli.shorthands import settings_by, with_shorthands
 
 KEY = "FOUNDLING_API_KEY"
@@ -37,14 +38,7 @@ SHORTHANDS = (
         "--queue-size", "engine.queue_size",
         "Requests that wait; more are refused (429). Default: 1024.", kind=int,
     ),
-    Shorthand(
-        "--precision", "engine.precision", "fp32 (the default) or bf16.",
-        kind=Literal["fp32", "bf16"],
-    ),
-    Shorthand(
-        "--quantize", "engine.quantize", "The weights in int8 or int4; default: none.",
-        kind=Literal["none", "int8", "int4"],
-    ),
+    *engine_flags("engine."),
     Shorthand("--max-body", "max_body", "Bytes of the longest body; default: 8 MiB.", kind=int),
     Shorthand("--timeout", "timeout", "Seconds for a request; default: 600.", kind=float),
     Shorthand(

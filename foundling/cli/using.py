@@ -1,14 +1,19 @@
 """The verbs that use and list trained models."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from foundling.base.shorthand import Shorthand
 from foundling.cli.app import Json, app, read_stdin, report_json, say
+from foundling.cli.engine_flags import engine_flags, engine_settings
+from foundling.cli.shorthands import with_shorthands
 
 
 @app.command()
+@with_shorthands(engine_flags())
 def generate(
     run: Annotated[
         str, typer.Argument(help="A run, a checkpoint, a model folder, or hub:owner/name.")
@@ -35,20 +40,18 @@ def generate(
     slide: Annotated[bool, typer.Option(help="Continue past a full context: reread half.")] = False,
     num_samples: Annotated[int, typer.Option(min=1, help="Texts to write, seeds counting up.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    *,
+    given: Mapping[Shorthand, Any],
     as_json: Json = False,
 ) -> None:
     """Continue a text, streaming."""
     if prompt == "-":
         prompt = read_stdin()
-    from foundling.base.runtime import pick_device
-    from foundling.generation.engine import Engine
+    from foundling.generation.opening import open_engine
     from foundling.generation.sampling import Sampling
-    from foundling.generation.settings import EngineSettings
-    from foundling.runs.run import load_model
 
-    model, tokenizer = load_model(run)
-    settings = EngineSettings(queue_size=num_samples)
-    engine = Engine(model.to(pick_device(device)), tokenizer, settings)
+    settings = engine_settings(given).model_copy(update={"queue_size": num_samples})
+    engine = open_engine(run, device=device, settings=settings)
     filters = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     streams = []
     for number in range(num_samples):  # they are written side by side, and shown one by one

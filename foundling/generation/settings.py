@@ -39,6 +39,9 @@ class EngineSettings(Section):
     lookup: bool = False
     """Check several tokens at once that followed the last few earlier in the same text. What is
     generated is the same; texts that repeat themselves are faster."""
+    draft: str | None = None
+    """A smaller model of the same tokenizer, whose guesses are checked several at once: a run, a
+    checkpoint, a model folder, or hub:owner/name. What is generated is the same."""
 
     @property
     def format(self) -> Format:

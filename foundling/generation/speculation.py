@@ -13,6 +13,7 @@ from foundling.generation.runners import Runner, Span
 from foundling.generation.sequence import Sequence
 from foundling.generation.settings import EngineSettings, make_runner
 from foundling.models.language_model import LanguageModel
+from foundling.runs.run import load_model
 from foundling.text.tokenizer import Tokenizer
 
 ROW_COST = 0.1
@@ -50,6 +51,9 @@ def make_speculation(
     Raises:
         ConfigError: both, the model cannot check guesses, or the draft model does not suit it.
     """
+    if settings.draft is not None and draft is None:
+        small, own_tokenizer = load_model(settings.draft)
+        draft = small.to(model.embed.weight.device), own_tokenizer
     if draft is None and not settings.lookup:
         return None
     if draft is not None and settings.lookup:

@@ -5,6 +5,7 @@ from functools import cache
 
 from foundling.base.runtime import pick_device
 from foundling.generation.engine import Engine
+from foundling.generation.opening import tell_rounding
 from foundling.generation.packed import PackedModel, PackedRunner
 from foundling.models.adapters import merge
 from foundling.runs.model_folder import base_of, fingerprint, open_model, open_over
@@ -46,6 +47,8 @@ def opener(settings: ServingSettings) -> Callable[[Source, Sequence[Served]], En
                 shared = shared.with_adapters(model)
         memory = settings.engine.cache_bytes
         runner = None if shared is None else PackedRunner(shared, cache_bytes=memory)
-        return Engine(model, source.tokenizer, settings.engine, runner=runner)
+        engine = Engine(model, source.tokenizer, settings.engine, runner=runner)
+        tell_rounding(engine, source.folder)
+        return engine
 
     return open_engine

@@ -1,0 +1,41 @@
+"""Opens models to generate with."""
+
+import logging
+from pathlib import Path
+
+from foundling.base.runtime import pick_device
+from foundling.generation.engine import Engine
+from foundling.generation.rounding import measure_rounding
+from foundling.generation.settings import EngineSettings
+from foundling.runs.run import find_model, load_model
+
+logger = logging.getLogger(__name__)
+
+
+def open_engine(
+    source: str | Path,
+    *,
+    device: str = "auto",
+    template: str | None = None,
+    settings: EngineSettings | None = None,
+) -> Engine:
+    """The engine of a run, checkpoint, model folder, or model of the hub.
+
+    Args:
+        template: the chat template, by name or as a file; None: the model's own.
+
+    Raises:
+        ConfigError: there is no such model, device or template, or the settings do not suit it.
+    """
+    folder, on = find_model(source), pick_device(device)
+    model, tokenizer = load_model(folder)
+    engine = Engine(model.to(on), tokenizer.with_known_template(template), settings)
+    tell_rounding(engine, folder)
+    return engine
+
+
+def tell_rounding(engine: Engine, folder: Path) -> None:
+    """Log what the rounding of the weights cost, where they are rounded."""
+    if engine.settings.quantize != "none":
+        loss = measure_rounding(engine, folder)
+        logger.info(f"{folder.name} in {engine.settings.quantize}: {loss}")

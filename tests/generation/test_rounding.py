@@ -1,0 +1,63 @@
+"""What rounding costs is told, of the run's own text where that is there."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from foundling import models
+from foundling.data.store import TokenStore
+from foundling.generation.kernels.library import available
+from foundling.generation.opening import open_engine
+from foundling.generation.rounding import PIECE, measure_rounding
+from foundling.generation.settings import EngineSettings
+from foundling.runs.model_folder import save_model
+from foundling.runs.run import find_model, load_model
+from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.text.tokenizer import Tokenizer
+
+pytestmark = pytest.mark.skipif(not available(), reason="needs a C++ compiler")
+
+
+def test_the_loss_by_rounding_is_told(
+    tiny: Callable[..., PretrainConfig], village: Path, tmp_path: Path, said: list[str]
+) -> None:
+    pretrain(tiny("training.steps=2"), tmp_path / "run")
+    folder = find_model(tmp_path / "run")
+    said.clear()
+    engine = open_engine(tmp_path / "run", settings=EngineSettings(quantize="int4"))
+    (line,) = [line for line in said if "in int4" in line]
+    assert "1,024 tokens of the run's validation text" in line
+    loss = measure_rounding(engine, folder)
+    assert str(loss) in line
+    assert 0 < abs(loss.after - loss.before) < 0.05
+    assert engine.stats()["prompt_tokens"] == 0
+
+    model, tokenizer = load_model(folder)
+    split = TokenStore.open(village).split("validation")
+    model.eval()
+    size = min(PIECE, model.max_context or PIECE) - 1
+    nats, count = 0.0, 0
+    for start in range(0, 1024, size):
+        piece = [tokenizer.begin_ids[0], *split.read(start, min(start + size, 1024)).tolist()]
+        with torch.inference_mode():
+            logits = model.logits(model.hidden(torch.tensor([piece])))[0]
+            log_probs = logits[:, : tokenizer.vocab_size].log_softmax(-1)
+        for row, token in zip(log_probs[:-1].double(), piece[1:], strict=True):
+            if tokenizer.token_bytes[token]:
+                nats -= float(row[token])
+                count += int(tokenizer.token_bytes[token])
+    assert loss.before == pytest.approx(nats / math.log(2) / count, abs=1e-5)
+
+
+def test_without_a_run_it_is_text_of_the_village(tmp_path: Path, said: list[str]) -> None:
+    tokenizer = Tokenizer.train_bytes(["the miller met the baker"], 300)
+    model = models.build({"dim": 16, "num_layers": 1}, vocab_size=300, context=64)
+    save_model(model, tokenizer, tmp_path / "model", {})
+    open_engine(tmp_path / "model", settings=EngineSettings(quantize="int8"))
+    assert any("text of the village" in line for line in said)
+    said.clear()
+    open_engine(tmp_path / "model")
+    assert not any("bits per byte" in line for line in said)
