@@ -26,7 +26,7 @@ from foundling.serving.service import Service
 from foundling.text.chat import Message, ToolCall
 
 PATH = "/v1/messages"
-REFUSED = ("mcp_servers", "container", "context_management")
+REFUSED = ("mcp_servers", "container")
 _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 

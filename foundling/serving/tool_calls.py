@@ -105,7 +105,7 @@ def answer_grammar(
     answers = [] if schema is None or is_forced else [rules.json(schema, (",", ":"))]
     if tools:
         form = call_format(tokenizer)
-        rules.add_calls(form, tools, parallel)
+        rules.add_calls(form, [(tool, is_forced) for tool in tools], parallel)
         answers += ["calls"] if is_forced or schema is not None else rules.free_or_calls(form)
     return Grammar.lark(rules.text(answers))
 
@@ -170,21 +170,21 @@ class _Rules:
         }
         return f"%json {json.dumps({**schema, 'x-guidance': options})}"
 
-    def add_calls(self, form: CallFormat, tools: Tools, parallel: bool) -> None:
-        """The rules `calls`, `rest`, which is calls without the marker, and what they need."""
-        units = []
-        for number, tool in enumerate(tools):
+    def add_calls(
+        self, form: CallFormat, tools: Sequence[tuple[Mapping[str, Any], bool]], parallel: bool
+    ) -> None:
+        """The rules `calls`, `rest`, which is calls without the marker, and what they need.
+
+        Args:
+            tools: each with whether its arguments must follow its schema, even where that cannot
+                be enforced.
+        """
+        for number, (tool, is_bound) in enumerate(tools):
             function = tool["function"]
-            parameters = function.get("parameters") or _NO_PARAMETERS
-            try:
-                Grammar.json_schema({"type": "object", **parameters})
-            except ConfigError as error:
-                raise ConfigError(f'the parameters of "{function["name"]}": {error}') from None
             name = self._literal(function["name"] + form.middle)
-            arguments = self.json({"type": "object", **parameters}, form.separators)
+            arguments = self.json(_parameters(function, is_bound), form.separators)
             self._rules.append(f"call_{number}: {name} {arguments}")
-            units.append(f"call_{number}")
-        self._rules.append(f"call: {' | '.join(units)}")
+        self._rules.append(f"call: {' | '.join(f'call_{n}' for n in range(len(tools)))}")
         more = ""
         if parallel and form.between is not None:
             more = f"({self._literal(form.between)} call)*"
@@ -223,6 +223,22 @@ class _Rules:
         pieces = [_quoted(piece) if piece else "" for piece in text.split(ID)]
         ids = f" /[a-zA-Z0-9]{{{SHORT}}}/ "
         return [ids.join(pieces)] if text else []
+
+
+def _parameters(function: Mapping[str, Any], is_bound: bool) -> Mapping[str, Any]:
+    """The schema of a function's arguments; any object where that need not and cannot be followed.
+
+    Raises:
+        ConfigError: it must be followed, and cannot be.
+    """
+    schema = {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
+    try:
+        Grammar.json_schema(schema)
+    except ConfigError as error:
+        if is_bound or function.get("strict"):
+            raise ConfigError(f'the parameters of "{function["name"]}": {error}') from None
+        return {"type": "object"}
+    return schema
 
 
 def _marker(form: CallFormat) -> str:

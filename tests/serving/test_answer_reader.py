@@ -285,9 +285,13 @@ def test_a_schema_may_stand_beside_tools() -> None:
 
 def test_what_cannot_be_forced_is_refused() -> None:
     tokenizer = tokenizer_of("tagged")
-    bad = ({"type": "function", "function": {"name": "f", "parameters": {"type": "objec"}}},)
-    with pytest.raises(ConfigError, match='parameters of "f"'):
-        answer_grammar(tokenizer, bad, "required")
+    bad: Any = ({"type": "function", "function": {"name": "f", "parameters": {"type": "objec"}}},)
+    strict = ({"type": "function", "function": {**bad[0]["function"], "strict": True}},)
+    for tools, choice in ((bad, "required"), (strict, "auto")):
+        with pytest.raises(ConfigError, match='parameters of "f"'):
+            answer_grammar(tokenizer, tools, choice)
+    # Nothing promises that a call which is left to the model follows its schema.
+    assert answer_grammar(tokenizer, bad, "auto", parallel=False) is not None
     with pytest.raises(ConfigError, match="no such tool; given are: weather, stop"):
         answer_grammar(tokenizer, GIVEN, "fly")
     with pytest.raises(ConfigError, match="cannot be followed"):
