@@ -250,12 +250,19 @@ async function vote(index, verdict) {
   const round = conversation.rounds[index];
   const cast = { verdict, answers: round.sides.map((side) => side.shown), stored: server.votes };
   const answers = round.sides.map((side) => {
-    const { text, seed, sampling, finish } = shown(side);
-    return { model: side.model, text, seed: finish === "edited" ? null : seed, sampling };
+    const { text, seed, finish } = shown(side);
+    return { model: side.model, text, seed: finish === "edited" ? null : seed };
   });
+  const [first, second] = round.sides.map((side) => shown(side).sampling);
+  const body = {
+    annotator: settings.annotator || "me",
+    prompt: Conversation.messages(conversation, index),
+    answers,
+    sampling: JSON.stringify(first) === JSON.stringify(second) ? first : { first, second },
+    verdict: ["first", "second"][verdict] ?? verdict,
+  };
   try {
-    const prompt = Conversation.messages(conversation, index);
-    if (server.votes) await call("POST", "/page/votes", { annotator: settings.annotator || "me", prompt, answers, verdict: ["first", "second"][verdict] ?? verdict });
+    if (server.votes) await call("POST", "/page/votes", body);
   } catch (error) {
     return tell(`Your vote is not kept. ${error.message}`);
   }

@@ -36,39 +36,45 @@ export const call = async (method, path, body) => (await request(method, path, b
 
 /**
  * An answer as it is written: { text, reasoning, tokens, finish, usage }, each where there is one.
- * A token is [its text, its bytes, its log-probability, [[text, log-probability] of alternatives]].
+ * A token is [its name, its text, its log-probability, [[name, log-probability] of the likeliest]].
  */
 export async function* answered(chat, body, signal) {
   const path = chat ? "/v1/chat/completions" : "/v1/completions";
   const probabilities = chat ? { logprobs: true, top_logprobs: 5 } : { logprobs: 5 };
   const all = { ...body, ...probabilities, stream: true, stream_options: { include_usage: true } };
   const response = await request("POST", path, all, signal);
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // a character may be several tokens
+  const textOf = (bytes) => decoder.decode(Uint8Array.from(bytes), { stream: true });
   for await (const event of events(response)) {
     if (event.error) throw new Failure(event.error.message);
     const [choice] = event.choices ?? [];
+    const tokens = choice?.logprobs ? (chat ? chatTokens : textTokens)(choice.logprobs) : [];
     yield {
       text: choice?.delta?.content ?? choice?.text ?? "",
       reasoning: choice?.delta?.reasoning_content ?? "",
-      tokens: choice?.logprobs ? (chat ? chatTokens : textTokens)(choice.logprobs) : [],
+      tokens: tokens.map(([name, bytes, ...figures]) => [name, textOf(bytes), ...figures]),
       finish: choice?.finish_reason,
       usage: event.usage,
     };
   }
 }
 
-// What is no whole character is named by its bytes: bytes:\\xe2\\x80.
-const utf8 = (name) => (name.startsWith("bytes:\\x") ? (name.length - 6) / 4 : new TextEncoder().encode(name).length);
-
 const chatTokens = ({ content }) =>
-  (content ?? []).map(({ token, bytes, logprob, top_logprobs: top }) => [
+  content.map(({ token, bytes, logprob, top_logprobs: top }) => [
     token,
-    bytes?.length ?? 0,
+    bytes ?? [],
     logprob,
     top.map((one) => [one.token, one.logprob]),
   ]);
 
 const textTokens = ({ tokens, token_logprobs: logprobs, top_logprobs: top }) =>
-  tokens.map((token, place) => [token, utf8(token), logprobs[place], Object.entries(top?.[place] ?? {})]);
+  tokens.map((token, place) => [token, bytesOf(token), logprobs[place], Object.entries(top[place])]);
+
+/** A token that is no whole character is named by its bytes: bytes:\xe2\x80. */
+const bytesOf = (name) =>
+  name.startsWith("bytes:\\x")
+    ? name.slice(8).split("\\x").map((byte) => parseInt(byte, 16))
+    : new TextEncoder().encode(name);
 
 /** The JSON objects of a stream of server-sent events, until its [DONE]. */
 async function* events(response) {

@@ -6,23 +6,27 @@ const FIRST = 0xf0000;
 const MARK = /[\u{F0000}-\u{10FFFD}]/u;
 const MOST = 0x10fffd - FIRST;
 
-/** The text of each token; characters whose bytes are several tokens stand in the last of them. */
-export function pieces({ text, tokens }) {
-  const bytes = new TextEncoder().encode(text);
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+/** The text of each token; none where they do not make up the text. */
+function pieces({ text, tokens }) {
+  const all = tokens.map(([, piece]) => piece).join("");
   // Some tokenizers begin a text with a space, which is not shown.
-  let at = tokens[0]?.[0].startsWith(" ") && !text.startsWith(" ") ? -1 : 0;
-  return tokens.map(([, length]) => decoder.decode(bytes.subarray(Math.max(0, at), Math.max(0, (at += length))), { stream: true }));
+  const space = all.startsWith(" ") && !text.startsWith(" ") ? 1 : 0;
+  const made = all.slice(space);
+  if (!made || !(made.startsWith(text) || text.startsWith(made))) return [];
+  let at = -space;
+  return tokens.map(([, piece], place) => {
+    const start = at;
+    at = place === tokens.length - 1 ? text.length : at + piece.length;
+    return text.slice(Math.max(0, start), Math.max(0, at));
+  });
 }
 
-/** Whether the tokens are known and make up the text. */
-const whole = (answer) => answer.tokens.length > 0 && pieces(answer).join("") === answer.text;
-
 /** The text with a mark before each token, or as it is where that cannot be. */
-export const marked = (answer) =>
-  whole(answer) && answer.tokens.length < MOST && !MARK.test(answer.text)
-    ? pieces(answer).map((piece, place) => String.fromCodePoint(FIRST + place) + piece).join("")
-    : answer.text;
+export function marked(answer) {
+  const found = pieces(answer);
+  if (found.length === 0 || found.length > MOST || MARK.test(answer.text)) return answer.text;
+  return found.map((piece, place) => String.fromCodePoint(FIRST + place) + piece).join("");
+}
 
 function span(text, place, answer) {
   const made = document.createElement("span");
@@ -57,8 +61,10 @@ export function unmark(root, answer) {
 }
 
 /** The text token by token, as it was written. */
-export const spans = (answer) =>
-  whole(answer) ? pieces(answer).map((piece, place) => span(piece, place, answer)) : [answer.text];
+export function spans(answer) {
+  const made = pieces(answer).map((piece, place) => span(piece, place, answer));
+  return made.length ? made : [answer.text];
+}
 
 // ------------------------------------------------------------------ the card
 
