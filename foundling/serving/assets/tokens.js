@@ -6,19 +6,21 @@ const FIRST = 0xf0000;
 const MARK = /[\u{F0000}-\u{10FFFD}]/u;
 const MOST = 0x10fffd - FIRST;
 
-/** The text of each token; none where they do not make up the text. */
+const MISSED = 3; // characters at the end of a text that no token spells: bytes of no character
+
+/** What of the text each token wrote, special ones nothing; none where tokens do not make it up. */
 function pieces({ text, tokens }) {
-  const all = tokens.map(([, piece]) => piece).join("");
-  // Some tokenizers begin a text with a space, which is not shown.
-  const space = all.startsWith(" ") && !text.startsWith(" ") ? 1 : 0;
-  const made = all.slice(space);
-  if (!made || !(made.startsWith(text) || text.startsWith(made))) return [];
-  let at = -space;
-  return tokens.map(([, piece], place) => {
-    const start = at;
-    at = place === tokens.length - 1 ? text.length : at + piece.length;
-    return text.slice(Math.max(0, start), Math.max(0, at));
+  let rest = text;
+  const found = tokens.map(([name, spelled], place) => {
+    // Some tokenizers begin a text with a space, which is not shown.
+    const whole = place === 0 && !text.startsWith(" ") ? spelled.replace(/^ /, "") : spelled;
+    const nameless = whole.slice(0, Math.max(0, whole.length - name.length)); // of a special token
+    const piece = [whole, nameless].find((one) => rest.startsWith(one)) ?? (whole.startsWith(rest) ? rest : "");
+    rest = rest.slice(piece.length);
+    return piece;
   });
+  if (found.length === 0 || rest.length > MISSED) return [];
+  return [...found.slice(0, -1), found.at(-1) + rest];
 }
 
 /** The text with a mark before each token, or as it is where that cannot be. */
