@@ -185,7 +185,8 @@ class PackedRunner:
         longest = -(-(model.model.max_context or 0) // block_size) * stride * 4
         room = max(1 << 30, longest) if cache_bytes is None else cache_bytes
         self.num_blocks: int | None = max(1, room // (4 * stride))
-        memory = mmap.mmap(-1, 4 * stride * self.num_blocks)
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        memory = mmap.mmap(-1, 4 * stride * self.num_blocks, flags=private)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
         blocks = torch.frombuffer(memory, dtype=torch.float32).view(self.num_blocks, stride)

@@ -119,6 +119,15 @@ def test_zeros_stay_zeros_in_few_bits() -> None:
         assert not PackedMatrix.pack(torch.zeros(40, 40), format).whole().any()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_not_finite_stays_so(format: Format, value: float) -> None:
+    x = torch.randn(3, 40)
+    x[1, 35] = value
+    y = product(x, PackedMatrix.pack(torch.randn(33, 40), format))
+    assert y.isfinite().all(1).tolist() == [True, False, True]
+
+
 def test_no_compiler_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

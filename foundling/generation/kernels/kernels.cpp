@@ -183,9 +183,9 @@ static int64_t input_words(int format, int64_t depth) {
 }
 
 static void pack_group(const float* x, int64_t count, int64_t rows, uint32_t* to) {
-  float most = 0;
-  for (int64_t k = 0; k < count; k++) most = fmaxf(most, fabsf(x[k]));
-  float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
+  float most = 0, unfit = 0;  // not a number, where an input is none
+  for (int64_t k = 0; k < count; k++) most = fmaxf(most, fabsf(x[k])), unfit += x[k] * 0;
+  float scale = most / 127 + unfit, inverse = most > 0 ? 127 / most : 0;
   int32_t sum = 0;
   for (int k = 0; k < GROUP; k += 4) {
     uint32_t word = 0;
@@ -583,7 +583,7 @@ static void attend(const Op& op, const Batch& b, Thread t, int64_t rows) {
   for (int64_t item = 0; item < rows * op.kv_heads * parts; item++) {
     int64_t row = item / parts / op.kv_heads, kv_head = item / parts % op.kv_heads, count = 0;
     if (!leads(row)) continue;
-    Query queries[MOST_QUERIES > 16 ? MOST_QUERIES : 16];
+    Query queries[MOST_QUERIES];
     const int32_t* table = b.blocks + b.tables[row];
     int64_t first_head = kv_head * group + item % parts * heads;
     for (int64_t r = row; r == row || (r < rows && !leads(r)); r++)
