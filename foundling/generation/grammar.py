@@ -1,5 +1,6 @@
 """Grammars that a model's text must follow: JSON schemas, regular expressions, Lark."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,9 +54,12 @@ class Grammar:
         Raises:
             ConfigError: the schema is no schema, or uses what cannot be enforced.
         """
-        source = LLMatcher.grammar_from_json_schema(
-            dict(schema), overrides={"whitespace_flexible": False, "lenient": False}
-        )
+        try:
+            source = LLMatcher.grammar_from_json_schema(
+                json.dumps(schema), overrides={"whitespace_flexible": False, "lenient": False}
+            )
+        except (TypeError, ValueError, RecursionError) as error:  # numbers or depth beyond bounds
+            raise _refusal(str(error)) from None
         return cls._checked(source)
 
     @classmethod
