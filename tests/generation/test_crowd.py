@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from foundling import models
 from foundling.generation.engine import Engine
 from foundling.generation.kernels.library import available
-from foundling.generation.packed import PackedRunner
+from foundling.generation.kernels.weights import Format
+from foundling.generation.packed import PackedModel, PackedRunner
 from foundling.generation.request import Request, Result, Stream
 from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.sampling import Sampling
@@ -169,10 +170,15 @@ OPTIONS: dict[str, st.SearchStrategy[Any]] = {
 
 @pytest.mark.skipif(not available(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("examples", FEW_AND_MANY)
-@pytest.mark.parametrize("name", ["plain", "windows", "attention"])
-def test_blocks_change_nothing_bit_by_bit(name: str, examples: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("plain", "fp32"), ("windows", "fp32"), ("attention", "fp32"), ("plain", "bf16"),
+     ("windows", "int8"), ("plain", "int4")],
+)  # fmt: skip
+def test_blocks_change_nothing_bit_by_bit(name: str, format: Format, examples: int) -> None:
     model = model_of(name)
-    runner = PackedRunner(model, cache_bytes=1 << 20, block_size=16)
+    packed = PackedModel.pack(model, format)
+    runner = PackedRunner(packed, cache_bytes=1 << 20, block_size=16)
 
     @settings(deadline=None, max_examples=examples, derandomize=True)
     @given(**OPTIONS)

@@ -1,13 +1,18 @@
 """Real models write what transformers writes of them, and answer in their own format."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from foundling.generation.engine import Engine
+from foundling.generation.request import Request
+from foundling.generation.sampling import Sampling
+from foundling.generation.settings import EngineSettings
 from foundling.runs.run import load_model
 
 PROMPTS = [
@@ -68,3 +73,41 @@ def test_an_instructed_model_is_asked_in_its_own_format(
     )
     assert "Paris" in answer
     assert "<|im_end|>" not in answer
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
+def test_a_real_model_says_the_same_alone_and_in_a_crowd_warm_and_cold(
+    real_model: Callable[[str], Path], model_type: str, quantize: Literal["none", "int8"]
+) -> None:
+    """Sixteen mixed requests; their log-probabilities too are the same, bit by bit."""
+    model, tokenizer = load_model(str(real_model(model_type)))
+    stem = tokenizer.encode("The mill by the river was built in the year of the flood. " * 8)
+    wanted = [
+        Request(
+            (*stem[: 11 * number * (number % 2)], *tokenizer.encode(PROMPTS[number])),
+            4 + number % 8,
+            Sampling(
+                temperature=(0.0, 0.7, 1.5)[number % 3],
+                top_p=(None, 0.9)[number % 2],
+                frequency_penalty=(0.0, 0.4)[number // 8],
+                seed=number,
+            ),
+            logprobs=2,
+            ignore_end=True,
+        )
+        for number in range(16)
+    ]
+    settings = EngineSettings(quantize=quantize, prefix_cache=False)
+    lonely = Engine(model, tokenizer, settings)
+    alone = [lonely.run([request])[0] for request in wanted]
+    crowded = Engine(
+        model, tokenizer, EngineSettings(quantize=quantize, prefill_chunk=96, lookup=True)
+    )
+    for is_warm in (False, True):
+        together = crowded.run(wanted)
+        assert [replace(one, cached_tokens=0) for one in together] == alone
+        assert (sum(one.cached_tokens for one in together[:2]) > 0) == is_warm
+    assert crowded.stats()["blocks_held"] == 0
