@@ -3,6 +3,7 @@
 Sequences come and go between steps.
 """
 
+import logging
 from collections import deque
 from collections.abc import Sequence as Many
 from typing import Protocol, runtime_checkable
@@ -13,6 +14,8 @@ from torch import Tensor
 from foundling.generation.blocks import BlockPool
 from foundling.generation.runners import Runner, Span
 from foundling.generation.sequence import Sequence
+
+logger = logging.getLogger(__name__)
 
 SCORED_LOGITS = 1 << 24
 """The most logits of a prompt that are in memory at once."""
@@ -75,25 +78,36 @@ class Scheduler:
 
     def step(self) -> None:
         """Read the next tokens of the sequences that run, and draw what follows them."""
-        self.drop_cancelled()
+        self._drop_cancelled(self.running)
         self._admit()
         planned = self._plan()
         if not planned:
             return
-        logits = self.runner.forward([span for _, span in planned])[:, : self._vocab_size]
+        try:
+            logits = self.runner.forward([span for _, span in planned])[:, : self._vocab_size]
+        except Exception as error:  # such as too little memory: those that wait may fare better
+            logger.exception("a step failed, and its %d requests with it", len(planned))
+            self._fail([sequence for sequence, _ in planned], error)
+            return
         rows = torch.split(logits, [span.num_logits for _, span in planned])
         for (sequence, span), own in zip(planned, rows, strict=True):
             self._take(sequence, span, own)
 
     def drop_cancelled(self) -> None:
         """Free what cancelled requests hold."""
-        for sequence in [one for one in self.sequences() if one.stream.cancelled]:
+        self._drop_cancelled(self.sequences())
+
+    def _drop_cancelled(self, sequences: list[Sequence]) -> None:
+        for sequence in [one for one in sequences if one.stream.cancelled]:
             sequence.finish("cancelled")
             self._remove(sequence)
 
     def fail(self, error: Exception) -> None:
         """End all requests with this error."""
-        for sequence in self.sequences():
+        self._fail(self.sequences(), error)
+
+    def _fail(self, sequences: list[Sequence], error: Exception) -> None:
+        for sequence in sequences:
             sequence.fail(error)
             self._remove(sequence)
 

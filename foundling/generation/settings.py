@@ -1,6 +1,5 @@
 """How an engine uses the machine, and the runner that follows from it."""
 
-import logging
 from typing import Literal
 
 import torch
@@ -13,8 +12,6 @@ from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.torch_runner import TorchRunner
 from foundling.models.language_model import LanguageModel
 from foundling.models.quantised import QuantisedLora
-
-logger = logging.getLogger(__name__)
 
 CPU_BATCH, GPU_BATCH = 32, 256
 

@@ -223,7 +223,12 @@ def test_a_step_that_fails_ends_its_requests_and_not_the_engine() -> None:
             return super().forward(spans)
 
     runner = Broken(MODEL)
-    made = engine(runner)
+    made = engine(runner, max_batch=1)
+    first, second = made.submit(request(2)), made.submit(request(2))
+    made.step()
+    runner.broken = False
+    assert (first.finish, second.result().finish) == ("error", "length")
+    runner.broken = True
     made.start()
     with pytest.raises(RuntimeError, match="out of memory"):
         made.submit(request()).result()
