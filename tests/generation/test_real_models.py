@@ -106,8 +106,10 @@ def test_a_real_model_says_the_same_alone_and_in_a_crowd_warm_and_cold(
     crowded = Engine(
         model, tokenizer, EngineSettings(quantize=quantize, prefill_chunk=96, lookup=True)
     )
-    for is_warm in (False, True):
+    cached = []
+    for _ in range(2):  # cold, and warm
         together = crowded.run(wanted)
         assert [replace(one, cached_tokens=0) for one in together] == alone
-        assert (sum(one.cached_tokens for one in together[:2]) > 0) == is_warm
+        cached.append(sum(one.cached_tokens for one in together))
+    assert 0 < cached[0] < cached[1]
     assert crowded.stats()["blocks_held"] == 0
