@@ -35,6 +35,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[tuple[str, Service]]:
     """A server on a thread; its address, and what its routes share."""
     parsed = ServingSettings.parse({"device": "cpu", **settings})
     registry = Registry(find_sources([str(folder)]), opener(parsed), parsed.max_loaded)
+    registry.open_now(registry.source(None))  # compiles the kernels, where that is to be done
     app = create_app(registry, parsed)
     with bind("127.0.0.1", 0) as listening:
         ready = threading.Event()
@@ -80,12 +81,21 @@ def test_the_work_of_a_client_that_is_gone_is_stopped(
 ) -> None:
     with serving(long_model) as (base, service):
         httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+        [served] = service.registry.in_memory.values()
         connection = raw_request(base, {**LONG, "stream": stream})
-        wait_until(lambda: not is_idle(service))
+        wait_until(lambda: served.engine.stats()["blocks_held"] >= 4)
         connection.close()
         wait_until(lambda: is_idle(service))
         wait_until(lambda: service.active == 0)
         wait_until(lambda: any("POST /v1/completions 499" in line for line in said))
+        [line] = [line for line in said if "POST /v1/completions 499" in line]
+        written = re.search(r"long: \d+ tokens read .* (\d+) written, unfinished", line)
+        assert written, line
+        assert 64 <= int(written[1]) < 8000
+        pages = httpx2.get(f"{base}/metrics").text
+        counted = re.search(r"foundling_completion_tokens_total\S* ([0-9.]+)", pages)
+        assert counted
+        assert float(counted[1]) == int(written[1]) + 4
         assert not any(service.registry._users.values())
 
 
