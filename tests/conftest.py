@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="a folder with real weights, or tokenizers in folders of their own; repeatable",
     )
+    parser.addoption(
+        "--soak",
+        type=float,
+        default=20,
+        metavar="SECONDS",
+        help="how long the crowd stays in the soak of the server; 180 before a release",
+    )
 
 
 @pytest.fixture(scope="session")

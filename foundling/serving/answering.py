@@ -51,9 +51,12 @@ async def _gone(request: Request) -> None:
 
 
 def event(values: Any, name: str | None = None) -> bytes:
-    """One server-sent event."""
+    """One server-sent event.
+
+    It is ASCII: many clients end a line at U+0085 or U+2028 too.
+    """
     kind = f"event: {name}\n" if name else ""
-    return f"{kind}data: {json.dumps(values, ensure_ascii=False)}\n\n".encode()
+    return f"{kind}data: {json.dumps(values)}\n\n".encode()
 
 
 READING_SECONDS = 60

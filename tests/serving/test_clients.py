@@ -1,5 +1,6 @@
 """OpenAI's own client gets what it expects: answers, streams, errors, retries and time limits."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from live import Live, running, until
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
+
+from foundling.serving.answering import event
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "the mill"}]
 ASKED: dict[str, Any] = {"model": "tiny", "messages": MESSAGES, "max_tokens": 12, "seed": 7}
@@ -219,3 +222,11 @@ def test_a_stream_that_is_closed_ends_the_work(narrow: Live, keyed: OpenAI) -> N
     assert len({chunk.id for chunk in texts}) == 1
     assert narrow.settle()["running"] == 0
     until(lambda: narrow.answered(499) == gone + 1)
+
+
+@pytest.mark.parametrize("name", [None, "delta"])
+def test_no_event_breaks_its_line(name: str | None) -> None:
+    """Clients that split text at all line ends of Unicode, as httpx does, read whole values."""
+    values = {"text": "a\u0085b\u2028c\u2029d\x1ce\nf 林🦆"}
+    *_, data = event(values, name).decode().splitlines()[:-1]
+    assert json.loads(data.removeprefix("data: ")) == values
