@@ -100,6 +100,8 @@ class ChatTerminal:
 
     def _obey(self, text: str) -> bool:
         """Do what was typed; False: the chat is over."""
+        if any("\ud800" <= sign <= "\udfff" for sign in text):  # bytes that are no UTF-8
+            raise ConfigError("what was typed is not UTF-8 text.")
         if not text.startswith("/"):
             if text.strip():
                 self._answer(lambda session: session.ask(text, self._settings), text)

@@ -55,8 +55,7 @@ def chat(
 ) -> None:
     """Chat with a model in its own format, or with two side by side.
 
-    At a terminal, /help lists the commands. From a pipe each line is a message; an empty line ends
-    the chat.
+    At a terminal /help lists the commands; from a pipe each line is a message, up to an empty one.
     """
     from foundling.generation.chat_session import ChatSettings
     from foundling.generation.opening import open_engine

@@ -158,7 +158,8 @@ def save(sessions: Sequence[ChatSession], path: Path) -> None:
     """Write the conversations as rows that `sft` reads, one a line.
 
     Raises:
-        ConfigError: one of them holds no answer, or the name does not end in .jsonl.
+        ConfigError: one of them holds no answer, the name does not end in .jsonl, or the file
+            cannot be written.
     """
     if path.suffix != ENDING:
         raise ConfigError(f"{path}: conversations are rows of JSON; end the name in {ENDING}.")
@@ -169,7 +170,10 @@ def save(sessions: Sequence[ChatSession], path: Path) -> None:
         row = {"messages": [written(message) for message in session.messages]}
         rows.append(row | ({"tools": list(session.tools)} if session.tools else {}))
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    durable.replace(path, text.encode(errors="backslashreplace"))
+    try:
+        durable.replace(path, text.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}.") from None
 
 
 def load(sessions: Sequence[ChatSession], path: Path) -> None:

@@ -187,11 +187,17 @@ def test_a_conversation_is_saved_as_rows_for_sft_and_loaded(
     capsys.readouterr()
     keys = (
         f"/save {file}\r/save {tmp_path / 'new.jsonl'}\r/save\rthe sun\r/save {file}\r/save a.txt\r"
+        f"/save {tmp_path / 'no' / 'folder.jsonl'}\r"
     )
     chat(keys, made)
     shown = capsys.readouterr().out
     assert shown.count("exists already; give another name.") == 2
-    for words in ("there is no conversation to save.", "give the name of a file.", ".jsonl."):
+    for words in (
+        "there is no conversation to save.",
+        "give the name of a file.",
+        ".jsonl.",
+        "be written",
+    ):
         assert words in shown, words
     assert not (tmp_path / "new.jsonl").exists()
     chat(f"/load {tmp_path / 'none.jsonl'}\r", made)
@@ -314,6 +320,15 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_is_written() -> None:
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
         answers.stop()
+
+
+def test_bytes_that_are_no_text_are_refused(
+    chat: Chat, keyboard: PipeInput, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keyboard.send_bytes(b"the \xff\r")
+    (session,) = chat("the sun\r", engine())
+    assert contents(session)[0] == "the sun"
+    assert "error: what was typed is not UTF-8 text." in capsys.readouterr().out
 
 
 def test_ctrl_c_at_the_prompt_gives_up_the_line(chat: Chat) -> None:
