@@ -152,7 +152,9 @@ class PackedRunner:
 
     Args:
         model: a model, or one packed already.
-        precision: of the weights where they are not quantised; what they multiply stays in fp32.
+        precision: of the weights where they are not quantised. What bf16, int8 and int4 multiply is
+            rounded to bf16 or, 32 numbers at a time, to 8 bits where the processor has such
+            products (AVX512-BF16, VNNI); it stays in fp32 elsewhere.
         cache_bytes: memory for keys and values, taken as blocks are first written; None: 1 GiB, or
             what the longest context needs.
     """
@@ -223,7 +225,7 @@ class PackedRunner:
             op.out = logits.data_ptr()
         pointers = (a.buffer_info()[0] for a in (tokens, positions, picks, tables, blocks))
         batch = Batch(len(tokens), len(picks), *pointers, self._workspace.data_ptr())
-        program, threads = self._program, torch.get_num_threads()
+        program, threads = self._program, min(torch.get_num_threads(), self._capacity)
         self._kernels.run(program, len(program), ctypes.byref(batch), threads)
         return logits
 

@@ -24,7 +24,10 @@ def product(x: Tensor, matrix: PackedMatrix, threads: int = 1, **fields: object)
     found = kernels.library()
     assert found is not None
     x = x.contiguous()
-    out, packed = torch.zeros(len(x), matrix.rows), torch.empty(len(x), matrix.columns + 32)
+    out, packed = (
+        torch.zeros(len(x), matrix.rows),
+        torch.empty(len(x) + threads, matrix.columns + 32),
+    )
     kept = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
     op = kernels.Op(kind=3, scale=1.0, input=x.data_ptr(), out=out.data_ptr())
     op.matrix = matrix.pointers()

@@ -40,7 +40,7 @@ struct Batch {
   int64_t rows, picked;
   const int32_t *tokens, *positions, *picks;
   const int32_t *tables, *blocks;  // the row's first entry in `blocks`
-  uint32_t* packed;                // room for the rows of a product
+  uint32_t* packed;                // room for the rows of a product, or one for each thread
 };
 
 struct Thread {
@@ -160,6 +160,12 @@ static void unpack_row(const Matrix& m, int64_t index, float* to) {
   }
 }
 
+static float total(V x) {
+  float sum = 0;
+  for (int i = 0; i < LANES; i++) sum += x[i];
+  return sum;
+}
+
 // ---- products ----------------------------------------------------------------------------------
 //
 // Inputs are packed for up to MOST_ROWS rows at once, k by k, so that one pointer walks through them
@@ -183,18 +189,26 @@ static int64_t input_words(int format, int64_t depth) {
 }
 
 static void pack_group(const float* x, int64_t count, int64_t rows, uint32_t* to) {
-  float most = 0, unfit = 0;  // not a number, where an input is none
-  for (int64_t k = 0; k < count; k++) most = fmaxf(most, fabsf(x[k])), unfit += x[k] * 0;
-  float scale = most / 127 + unfit, inverse = most > 0 ? 127 / most : 0;
-  int32_t sum = 0;
-  for (int k = 0; k < GROUP; k += 4) {
-    uint32_t word = 0;
-    for (int i = 0; i < 4 && k + i < count; i++) {
-      int32_t level = (int32_t)rintf(x[k + i] * inverse);
-      sum += level, word |= (uint32_t)(level & 255) << 8 * i;
-    }
-    to[(2 + k / 4) * rows] = word;
+  alignas(BYTES) float padded_group[GROUP] = {};
+  alignas(BYTES) int32_t levels[GROUP];
+  memcpy(padded_group, x, count * 4);
+  V top = {}, unfit = {};  // not a number, where an input is none
+  for (int k = 0; k < GROUP; k += LANES) {
+    V v = load(padded_group + k);
+    top = larger(larger(v, -v), top), unfit += v * 0.0f;
   }
+  float most = 0;
+  int32_t sum = 0;
+  for (int i = 0; i < LANES; i++) most = top[i] > most ? top[i] : most;
+  float scale = most / 127 + total(unfit), inverse = most > 0 ? 127 / most : 0;
+  for (int k = 0; k < GROUP; k += LANES) {  // the last bits of 1.5 · 2^23 + n are those of n
+    I level = (I)(load(padded_group + k) * inverse + 12582912.0f) - 0x4b400000;
+    memcpy(levels + k, &level, BYTES);
+  }
+  for (int k = 0; k < GROUP; k++) sum += levels[k];
+  for (int k = 0; k < GROUP; k += 4)
+    to[(2 + k / 4) * rows] = (levels[k] & 255) | (levels[k + 1] & 255) << 8 |
+                             (levels[k + 2] & 255) << 16 | (uint32_t)levels[k + 3] << 24;
   memcpy(to, &scale, 4);
   memcpy(to + rows, &sum, 4);
 }
@@ -353,15 +367,19 @@ static void linear(const Op& op, const Batch& b, Thread t, int64_t rows) {
   int64_t most = most_rows(m.format), blocks = (rows + most - 1) / most;
   auto first = [&](int64_t block) { return rows * block / blocks; };
   bool as_they_are = rows == 1 && depth == m.columns && !dots(m.format);
-  if (!as_they_are) {
+  uint32_t* packed = b.packed;
+  if (rows == 1 && !as_they_are) {  // each thread for itself is faster than to wait for all
+    packed += t.index * words;
+    pack_inputs(m.format, op.input, m.columns, 1, 0, depth, packed);
+  } else if (!as_they_are) {
     int64_t groups = (depth + GROUP - 1) / GROUP, end = t.end(groups) * GROUP;
     for (int64_t block = 0; block < blocks; block++)
       pack_inputs(m.format, op.input + first(block) * m.columns, m.columns,
                   first(block + 1) - first(block), t.begin(groups) * GROUP, end < depth ? end : depth,
-                  b.packed + first(block) * words);
+                  packed + first(block) * words);
 #pragma omp barrier
   }
-  const uint32_t* x = as_they_are ? (const uint32_t*)op.input : b.packed;
+  const uint32_t* x = as_they_are ? (const uint32_t*)op.input : packed;
   int64_t panels = (m.rows + PANEL - 1) / PANEL;
   for (int64_t panel = t.begin(panels); panel < t.end(panels); panel++)
     for (int64_t block = 0; block < blocks; block++) {
@@ -371,12 +389,6 @@ static void linear(const Op& op, const Batch& b, Thread t, int64_t rows) {
 }
 
 // ---- row by row --------------------------------------------------------------------------------
-
-static float total(V x) {
-  float sum = 0;
-  for (int i = 0; i < LANES; i++) sum += x[i];
-  return sum;
-}
 
 // Sums in LANES chains, then lane by lane; the last few padded with zeros.
 template <class Term>
