@@ -1,5 +1,7 @@
 """Refuses a model whose outputs are not finite."""
 
+from math import isfinite
+
 from torch import Tensor
 
 from foundling.base.config import ConfigError
@@ -15,7 +17,8 @@ def check_finite(values: Tensor) -> None:
     Raises:
         NotFiniteError: a value is NaN or infinite.
     """
-    if not values.isfinite().all():
+    # A single number is asked for its value: torch takes several times as long.
+    if not (isfinite(values.item()) if values.numel() == 1 else values.isfinite().all()):
         raise NotFiniteError(
             "the model's logits are not finite (NaN or infinite): its weights are damaged, or too "
             "large for the precision; check the weights, or try --precision fp32."

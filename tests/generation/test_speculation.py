@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from foundling.generation.sampling import Sampling
 from foundling.generation.settings import EngineSettings
 from foundling.generation.speculation import MOST, Lookup, Speculation, best_length
 from foundling.models.language_model import LanguageModel
+from foundling.runs.model_folder import save_model
 from foundling.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train_bytes(["the miller met the baker by the bridge, 12 or 34."], 300)
@@ -148,6 +150,16 @@ def test_a_lookup_continues_what_repeats() -> None:
     sequence.tokens += [2, 3]
     assert guesser.guess([sequence], [2]) == [[9, 8]]
     stream.cancel()
+
+
+def test_a_draft_model_is_opened_by_name(tmp_path: Path) -> None:
+    small = model_of()
+    model = widened(small, 0.01)
+    save_model(small, TOKENIZER, tmp_path / "small", {})
+    made = Engine(model, TOKENIZER, EngineSettings(draft=str(tmp_path / "small")))
+    request = Request(tuple(TOKENIZER.encode("the")), 30, Sampling(seed=2), ignore_end=True)
+    assert made.run([request]) == Engine(model, TOKENIZER).run([request])
+    assert made.stats()["accepted_tokens"] > 5
 
 
 def test_what_does_not_fit_is_refused() -> None:
