@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,17 @@ def said() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is measured of this machine out of the user's cache."""
+    """Keep what is measured of this machine out of the user's cache; compiled kernels stay there.
+
+    They are named by all that they depend on, and take seconds to compile.
+    """
+    kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "foundling/kernels")
+    kernels.mkdir(parents=True, exist_ok=True)
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "foundling").mkdir()
+    (cache / "foundling" / "kernels").symlink_to(kernels, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(cache))
         yield
 
 

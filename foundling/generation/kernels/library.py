@@ -57,6 +57,7 @@ def _compiled() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     target = Path(home, "foundling", "kernels", f"{key.hexdigest()[:32]}.so")
     if not target.exists():
+        _log.info("Compiling the CPU kernels, once on this machine …")
         target.parent.mkdir(parents=True, exist_ok=True)
         # Compiled under another name, so that whoever comes at the same time sees all or nothing.
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
