@@ -118,9 +118,11 @@ function keep() {
 
 /** Writes one more answer of a side; whether that succeeded. */
 async function write(index, place, signal) {
-  const side = conversation.rounds[index].sides[place];
+  const sides = conversation.rounds[index].sides;
+  const side = sides[place];
+  const others = sides.reduce((sum, one) => sum + one.answers.length, 0); // no two with one seed
   const answer = { text: "", reasoning: "", tokens: [], finish: null, usage: null, seconds: 0, error: "" };
-  Object.assign(answer, { seed: seedAfter(side.answers.length), sampling: sampling() });
+  Object.assign(answer, { seed: seedAfter(others), sampling: sampling() });
   Conversation.add(side, answer);
   drawRound(index);
   const turns = Conversation.messages(conversation, index);

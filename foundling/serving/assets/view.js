@@ -76,9 +76,9 @@ export function drawAnswer(element, round, side, raw) {
   drawText(element.querySelector(".body"), answer, raw);
 }
 
-function about({ finish, usage, seconds, text }) {
+function about({ finish, usage, seconds, text, error }) {
   const speed = usage && seconds ? `${usage.completion_tokens} tokens, ${(usage.completion_tokens / seconds).toFixed(1)} a second` : "";
-  const empty = text ? "" : "an empty answer";
+  const empty = text || error ? "" : "an empty answer";
   return [empty, speed, FINISHES[finish]].filter(Boolean).join(" · ");
 }
 
