@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from foundling.generation.sampling import Sampling
@@ -22,7 +22,7 @@ def router(service: Service) -> APIRouter:
             return JSONResponse({"status": "shutting down"}, 503, {"Retry-After": "5"})
         return JSONResponse({"status": "ok"})
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Requests, tokens, times and caches of each model, for Prometheus."""
         page = service.metrics.page(registry.in_memory)
