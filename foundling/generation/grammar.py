@@ -110,12 +110,14 @@ class GrammarState:
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer) -> None:
         self._vocabulary = _vocabulary(tokenizer)
-        limits = LLParserLimits(verbose_errors=False)
-        self._matcher = LLMatcher(
-            self._vocabulary.reader, grammar.source, log_level=0, limits=limits
-        )
+        self._grammar, self._accepted = grammar, list[int]()
+        self._matcher = self._at_start()
         self._mask: Bool[Tensor, " vocab"] | None = None
         self.mask()
+
+    def _at_start(self) -> LLMatcher:
+        limits = LLParserLimits(verbose_errors=False)
+        return LLMatcher(self._vocabulary.reader, self._grammar.source, log_level=0, limits=limits)
 
     def mask(self) -> Bool[Tensor, " vocab"]:
         """The tokens that may come next; there is always one.
@@ -136,11 +138,17 @@ class GrammarState:
         """Continue the text with a token that the mask allows."""
         accepted = self._matcher.consume_token(token)
         assert accepted, self._matcher.get_error()
+        self._accepted.append(token)
         self._mask = None
 
     def rollback(self, num_tokens: int) -> None:
         """Take the last tokens back."""
-        went_back = self._matcher.rollback(num_tokens)
+        del self._accepted[len(self._accepted) - num_tokens :]
+        if self._matcher.is_error():  # from which there is no way back
+            self._matcher = self._at_start()
+            went_back = self._matcher.consume_tokens(self._accepted)
+        else:
+            went_back = self._matcher.rollback(num_tokens)
         assert went_back, self._matcher.get_error()
         self._mask = None
 

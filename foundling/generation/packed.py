@@ -213,6 +213,7 @@ class PackedRunner:
         picks, blocks = array("i"), array("i")
         for span in spans:
             count = len(span.tokens)
+            self._check(span)
             tokens.extend(span.tokens)
             positions.extend(range(span.start, span.start + count))
             tables.extend([len(blocks)] * count)
@@ -228,6 +229,17 @@ class PackedRunner:
         program, threads = self._program, min(torch.get_num_threads(), self._capacity)
         self._kernels.run(program, len(program), ctypes.byref(batch), threads)
         return logits
+
+    def _check(self, span: Span) -> None:
+        """The kernels read and write wherever they are told."""
+        stop, bound = span.start + len(span.tokens), self.packed.model.max_context
+        rows = self.vocab_size if self.packed.embed is None else len(self.packed.embed)
+        assert 0 <= min(span.tokens), "a token is negative"
+        assert max(span.tokens) < rows, "a token has no row"
+        assert bound is None or stop <= bound, "a span is longer than the context"
+        assert stop <= len(span.blocks) * self.block_size, "a span has too few blocks"
+        assert 0 <= span.start, "a span starts before its text"
+        assert 0 <= span.num_logits <= len(span.tokens), "more logits than tokens are wanted"
 
     def forget(self, sequence: int) -> None:
         """Its keys and values lie in blocks, which are the scheduler's."""

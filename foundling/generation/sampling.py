@@ -7,7 +7,7 @@ does not depend on what is generated beside it, and one that is drawn again is t
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from foundling.base.config import Section
+from foundling.models.finite import check_finite
 
 CANDIDATES = 1024
 """Among so many tokens those that hold the share of top_p are sought first."""
@@ -27,7 +28,7 @@ class Sampling(Section):
     repetition_penalty, frequency_penalty, presence_penalty, logit_bias.
     """
 
-    temperature: float = Field(1.0, ge=0)
+    temperature: float = Field(1.0, ge=0, allow_inf_nan=False)
     """0 takes the most likely token, the lowest id of equals."""
     top_k: int | None = Field(None, gt=0)
     """Keep the k most likely tokens."""
@@ -39,10 +40,10 @@ class Sampling(Section):
     """Taken from the logit of every token that was generated before."""
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     """Taken from the logit of a token once for each time that it was generated before."""
-    repetition_penalty: float = Field(1.0, gt=0)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
     """Divides the positive logits, and multiplies the negative ones, of all tokens of the prompt
     and of what was generated."""
-    logit_bias: dict[int, float] = Field(default_factory=dict)
+    logit_bias: dict[int, Annotated[float, Field(ge=-1e30, le=1e30)]] = Field(default_factory=dict)
     """Added to the logits of these tokens."""
     seed: int = 0
 
@@ -112,7 +113,11 @@ def penalised(
     prompt: Sequence[int],
     counts: Mapping[int, int],
 ) -> Float[Tensor, " vocab"]:
-    """The logits after penalties and `logit_bias`; the same tensor where there are none."""
+    """The logits after penalties and `logit_bias`; the same tensor where there are none.
+
+    Raises:
+        NotFiniteError: they are too large to be multiplied.
+    """
     if not sampling.penalises and not sampling.logit_bias:
         return logits
     logits = logits.clone()
@@ -127,6 +132,7 @@ def penalised(
     if sampling.logit_bias:
         ids = torch.tensor(list(sampling.logit_bias))
         logits[ids] += torch.tensor(list(sampling.logit_bias.values()))
+    check_finite(logits.amax())
     return logits
 
 
@@ -134,7 +140,9 @@ def keep(logits: Float[Tensor, "batch vocab"], sampling: Sampling) -> Float[Tens
     """The probabilities that are left after temperature and filters, adding up to 1."""
     # The largest is taken away first: a tiny temperature must not make it infinite.
     logits = logits.float() - logits.max(-1, keepdim=True).values.float()
-    probabilities = (logits / sampling.temperature).softmax(-1)
+    # Within fp32: there 0 / 0, and -inf / inf, would be NaN.
+    temperature = min(max(sampling.temperature, 1e-30), 1e30)
+    probabilities = (logits / temperature).softmax(-1)
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         least = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = _only(probabilities, probabilities >= least)

@@ -69,7 +69,8 @@ class Scheduler:
         )
         self.num_preempted = 0
         """How often a sequence gave its memory up for an older one."""
-        self._max_batch, self._chunk, self._vocab_size = max_batch, prefill_chunk, vocab_size
+        self.max_batch = max_batch
+        self._chunk, self._vocab_size = prefill_chunk, vocab_size
         assert proposer is None or runner.can_rewind, "a refused draft is taken back"
 
     @property
@@ -119,9 +120,9 @@ class Scheduler:
     def _admit(self) -> None:
         """Let those run that wait, the first first, while there is memory for their prompts."""
         if self.pool is None:
-            while self.waiting and len(self.running) < self._max_batch:
+            while self.waiting and len(self.running) < self.max_batch:
                 self.running.append(self.waiting.popleft())
-        elif self.waiting and len(self.running) < self._max_batch:
+        elif self.waiting and len(self.running) < self.max_batch:
             self._admit_with_blocks(self.pool)
 
     def _admit_with_blocks(self, pool: BlockPool) -> None:
@@ -134,7 +135,7 @@ class Scheduler:
             for key in one.keys[one.read // pool.block_size :]
         }
         for sequence in list(self.waiting):
-            if len(self.running) >= self._max_batch:
+            if len(self.running) >= self.max_batch:
                 break
             pool.extend(sequence.keys, sequence.tokens, len(sequence.tokens) - 1)
             found = list[int]()
@@ -160,7 +161,8 @@ class Scheduler:
         assert self.pool is not None
         sequence.read = len(sequence.blocks) * self.pool.block_size
         sequence.num_published = len(sequence.blocks)
-        if not sequence.drawn:
+        if not sequence.begun:  # what it read itself before it had to wait does not count
+            sequence.begun = True
             sequence.stream.cached_tokens = sequence.read
             self.pool.hits += sequence.read
             self.pool.lookups += len(sequence.tokens)

@@ -41,6 +41,7 @@ class Sequence:
         blocks: where the keys and values of its tokens lie.
         keys: the names of its full blocks, as far as they were worked out.
         num_published: how many of its first blocks others can find.
+        begun: it has run, though it may wait again.
     """
 
     stream: Stream
@@ -55,6 +56,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
     num_published: int = 0
+    begun: bool = False
 
     def __post_init__(self) -> None:
         self.request = self.stream.request
@@ -79,7 +81,9 @@ class Sequence:
     def most_ahead(self) -> int:
         """How many tokens may follow the next one."""
         left = self.budget - self.drawn - 1
-        return left if self.bound is None else min(left, self.bound - len(self.tokens))
+        if self.bound is not None:
+            left = min(left, self.bound - len(self.tokens))
+        return max(0, left)  # where only the prompt is scored, there is no next one
 
     @property
     def reads_prompt(self) -> bool:
@@ -123,6 +127,7 @@ class Sequence:
         """What would be drawn of these logits behind a draft; None: the draft ends the text.
 
         Raises:
+            ConfigError: the grammar cannot be followed behind the draft.
             NotFiniteError: the logits are NaN or infinite.
         """
         if draft and draft[-1] in self.ends:
@@ -134,9 +139,10 @@ class Sequence:
             return self._choose(logits, index, counts)
         for token in draft:
             constraint.accept(token)
-        found = None if constraint.finished else self._choose(logits, index, counts)
-        constraint.rollback(len(draft))
-        return found
+        try:
+            return None if constraint.finished else self._choose(logits, index, counts)
+        finally:
+            constraint.rollback(len(draft))
 
     def _choose(
         self, logits: Float[Tensor, " vocab"], index: int, counts: Counter[int] | None
@@ -173,7 +179,7 @@ class Sequence:
         """End the text, with all that was held back of it."""
         text += self.decoder.flush() if self.decoder is not None else ""
         text = self._stop.push(text)
-        if self._stop.found and why == "length":
+        if self._stop.found and why in ("length", "end"):
             why = "stop"
         self._send(text + self._stop.flush(), why)
 

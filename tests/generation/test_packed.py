@@ -118,6 +118,23 @@ def test_nothing_is_wanted_of_a_piece_of_a_prompt() -> None:
     assert runner.forward([Span(0, tokens_of(5), 0, 0, [0])]).shape == (0, 101)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "start", "blocks", "said"),
+    [
+        ([101], 0, [0], "no row"),
+        ([-1], 0, [0], "negative"),
+        ([1, 2], 31, [0], "too few blocks"),
+        ([1], 64, [0, 1, 2], "longer than the context"),
+    ],
+)
+def test_no_span_reaches_past_what_there_is(
+    tokens: list[int], start: int, blocks: list[int], said: str
+) -> None:
+    runner = PackedRunner(model_of("qwen3"), cache_bytes=1 << 20, block_size=32)
+    with pytest.raises(AssertionError, match=said):
+        runner.forward([Span(0, tokens, start, 1, blocks)])
+
+
 def test_bf16_weights_are_those_of_the_rounded_model() -> None:
     model, tokens = model_of("llama"), tokens_of(30)
     runner = PackedRunner(model, precision="bf16", cache_bytes=1 << 20)

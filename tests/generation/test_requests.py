@@ -10,6 +10,7 @@ import torch
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
+from foundling.generation.grammar import Grammar
 from foundling.generation.request import Cancelled, Chunk, QueueFull, Request
 from foundling.generation.runners import Runner, Span, StateRunner
 from foundling.generation.sampling import Sampling
@@ -349,6 +350,15 @@ def _unsent(made: Engine) -> int:
     return sum(len(one._unsent) for one in made._scheduler.running)
 
 
+def test_a_stop_string_in_the_token_that_completes_a_grammar_is_found() -> None:
+    told = Told([*TOKENIZER.encode("the miller"), *[0] * 64])
+    first = TOKENIZER.encode("the miller")[0]
+    grammar = Grammar.regex("the miller").constraint(TOKENIZER)
+    stream = engine(told).submit(Request((first,), 40, GREEDY, ("r",), constraint=grammar))
+    assert stream.result().text == "the mille"
+    assert (stream.finish, stream.stopped_by) == ("stop", "r")
+
+
 @pytest.mark.parametrize("stop", [("zz",), ("ler m", "xyz"), ("baker!",), ("the", "m"), ("kerx",)])
 @pytest.mark.parametrize("max_tokens", [3, 60])
 def test_pieces_and_the_whole_say_the_same_for_every_stop(
@@ -366,6 +376,16 @@ def test_pieces_and_the_whole_say_the_same_for_every_stop(
 
 
 # ---------------------------------------------------------------------- shared prompts
+
+
+def test_what_a_prompt_read_itself_before_it_had_to_wait_is_not_cached() -> None:
+    made = engine(prefill_chunk=16)
+    stream = made.submit(Request(tuple(range(8, 58)), 2, ignore_end=True))
+    made.step()
+    made._scheduler._preempt(made._scheduler.running[0])
+    stream.result()
+    assert stream.cached_tokens == made.stats()["cached_tokens"] == 0
+    assert made.stats()["prompt_tokens"] == 50
 
 
 def test_samples_share_the_blocks_of_their_prompt() -> None:

@@ -1,10 +1,13 @@
 """Choosing a token: each filter against the formula, each draw against its distribution."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from foundling.base.config import ConfigError
 from foundling.generation.sampling import RandomStream, Sampling, choose, keep, penalised, pick
+from foundling.models.finite import NotFiniteError
 
 PROBABILITIES = torch.tensor([[0.4, 0.3, 0.2, 0.1]])
 LOGITS = PROBABILITIES.log()
@@ -120,3 +123,34 @@ def test_uniform_numbers_depend_on_seed_prompt_sample_and_index() -> None:
     assert len(set(numbers)) == len(numbers)
     assert all(0 <= number < 1 for number in numbers)
     assert RandomStream(0, [1]).uniform(1) == numbers[1]
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-46, 1e300])
+def test_every_temperature_draws_a_token_that_is_allowed(temperature: float) -> None:
+    logits = torch.tensor([1.0, 3.0, 2.0, 9.0])
+    allowed = torch.tensor([True, True, True, False])
+    drawn = {
+        choose(logits, Sampling(temperature=temperature), n / 9, allowed=allowed) for n in range(9)
+    }
+    assert drawn == ({1} if temperature < 1 else {0, 1, 2})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"temperature": float("inf")},
+        {"repetition_penalty": 1e-50},
+        {"repetition_penalty": 1e50},
+        {"logit_bias": {0: float("nan")}},
+        {"logit_bias": {0: float("-inf")}},
+        {"logit_bias": {0: 1e40}},
+    ],
+)
+def test_what_would_not_stay_finite_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        Sampling.parse(values)
+
+
+def test_logits_that_a_penalty_makes_infinite_are_refused() -> None:
+    with pytest.raises(NotFiniteError):
+        choose(torch.tensor([3e38, 1.0]), Sampling(repetition_penalty=0.01), 0.5, prompt=[0])

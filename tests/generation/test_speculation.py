@@ -190,3 +190,55 @@ def test_what_is_known_of_a_text_goes_with_it() -> None:
     speculation.forget(sequence.number)
     assert not guesser._found
     stream.cancel()
+
+
+def test_a_prompt_that_is_only_scored_is_not_guessed_from() -> None:
+    small = model_of()
+    made = Engine(widened(small, 0.01), TOKENIZER, draft=(small, TOKENIZER))
+    found = made.run([Request((n,), 0, prompt_logprobs=0) for n in (9, 10)])
+    assert [one.prompt_logprobs for one in found] == [(None,)] * 2
+    assert made.stats()["guessed_tokens"] == 0
+
+
+def test_a_draft_model_that_is_damaged_guesses_nothing() -> None:
+    small = model_of()
+    model = widened(small, 0.01)
+    with torch.no_grad():
+        small.embed.weight[3] = torch.nan
+    made = Engine(model, TOKENIZER, draft=(small, TOKENIZER))
+    assert made.run(requests()) == Engine(model, TOKENIZER).run(requests())
+    assert made.stats()["guessed_tokens"] == 0
+
+
+def test_a_guess_that_leaves_the_grammar_no_way_on_is_dropped() -> None:
+    tokenizer = Tokenizer.characters(["abcd"])
+    torch.manual_seed(4)
+    shape = {"dim": 8, "num_layers": 1, "num_heads": 1, "tied": False}
+    small = models.build(shape, vocab_size=tokenizer.vocab_size, context=16)
+    model = widened(small, 0.001)
+    greedy, prompt = Sampling(temperature=0), tuple(tokenizer.encode("d"))
+    plain = Engine(model, tokenizer)
+    either = Grammar.regex("[ac]").constraint(tokenizer)
+    (first,) = plain.run([Request(prompt, 1, greedy, constraint=either)])
+    other = "c" if first.text == "a" else "a"
+    rows = tokenizer.encode("ac")
+    with torch.no_grad():
+        small.unembed.weight[rows] = small.unembed.weight[rows[::-1]]  # it guesses the other
+    grammar = Grammar.regex(f"{first.text}bbb|{other}é")  # é is no token
+
+    def wanted() -> list[Request]:
+        return [Request(prompt, 8, greedy, constraint=grammar.constraint(tokenizer))]
+
+    made = Engine(model, tokenizer, draft=(small, tokenizer))
+    (found,) = made.run(wanted())
+    assert found == plain.run(wanted())[0]
+    assert found.text == f"{first.text}bbb"
+    assert made.stats()["guessed_tokens"] > made.stats()["accepted_tokens"]
+
+
+def test_a_draft_model_has_a_row_for_every_token() -> None:
+    size = TOKENIZER.vocab_size
+    few = models.build({"dim": 16}, vocab_size=size - 1, context=32)
+    said = f"the draft model has {size - 1} tokens and the tokenizer {size}"
+    with pytest.raises(ConfigError, match=said):
+        Engine(model_of(), TOKENIZER, draft=(few, TOKENIZER))
