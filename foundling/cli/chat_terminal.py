@@ -13,6 +13,7 @@ from foundling.cli.chat_answers import Answers, show, visible
 from foundling.cli.chat_editor import KEYS, editor
 from foundling.generation.chat_session import ChatSession, ChatSettings, load, save
 from foundling.generation.engine import Engine
+from foundling.generation.limits import UNBOUNDED_TOKENS
 
 COMMANDS = {
     "/system": "TEXT: the system message; none: without one; alone: show it",
@@ -127,9 +128,7 @@ class ChatTerminal:
             if which in answers.errors:
                 self._note(f"{self._of(name)}error: {answers.errors[which]}")
             elif session.stream is not None and session.stream.finish == "length":
-                most = self._settings.max_tokens
-                why = "the context is full" if most is None else f"max_tokens = {most}"
-                self._note(f"{self._of(name)}cut off: {why}.")
+                self._note(f"{self._of(name)}cut off: {self._limit(session)}.")
         if any(session.messages is before[name] for name, session in self.sessions.items()):
             for name, session in self.sessions.items():
                 session.messages = before[name]
@@ -137,6 +136,14 @@ class ChatTerminal:
             self._draft = message
         elif answers.stopped:
             self._note("stopped; what is written is kept.")
+
+    def _limit(self, session: ChatSession) -> str:
+        """What an answer that was cut off came up against."""
+        if (most := self._settings.max_tokens) is not None:
+            return f"max_tokens = {most}"
+        if session.continues or session.engine.model.max_context is None:
+            return f"{UNBOUNDED_TOKENS} tokens, if max_tokens is not set"
+        return "the context is full"
 
     def _each(self, act: Callable[[ChatSession], object]) -> None:
         for session in self.sessions.values():

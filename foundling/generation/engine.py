@@ -67,7 +67,6 @@ class Engine:
         self._limits = Limits(
             max_context=model.max_context,
             vocab_size=tokenizer.vocab_size,
-            num_embedded=model.vocab_size,
             cache_tokens=None if pool is None else pool.num_tokens,
         )
         self._stepping = threading.Lock()  # held while the scheduler is used
@@ -225,11 +224,18 @@ class Engine:
         served.slide()
         with self._news:
             waiting = len(self._arrived) + len(self._scheduler.waiting)
-            if queue_size is not None and waiting >= queue_size:
+            running, places = len(self._scheduler.running), self._scheduler.max_batch
+            # As many as there are places begin with the next step.
+            if queue_size is not None and waiting >= queue_size + max(0, places - running):
                 raise QueueFull(f"{waiting} requests wait, as many as may; ask again later.")
             self._arrived.append(served)
             self._news.notify_all()
         return stream
+
+    @property
+    def capacity(self) -> int:
+        """The most requests that are taken at a time: generated or waiting."""
+        return self._scheduler.max_batch + self.settings.queue_size
 
     def budget(self, request: Request) -> int:
         """Check a request; the most tokens that it may generate.

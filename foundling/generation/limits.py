@@ -16,13 +16,11 @@ class Limits:
     Args:
         max_context: the most tokens that the model reads; None: without bound.
         vocab_size: how many tokens there are.
-        num_embedded: how many ids the model reads.
         cache_tokens: the most tokens of a text that the cache holds; None: without bound.
     """
 
     max_context: int | None
     vocab_size: int
-    num_embedded: int
     cache_tokens: int | None
 
     def budget(self, request: Request) -> int:
@@ -80,7 +78,7 @@ class Limits:
             raise ConfigError("the prompt has no tokens; give at least one.")
         if any(not text for text in request.stop):
             raise ConfigError("a stop string must not be empty.")
-        if unknown := [id for id in request.prompt if not 0 <= id < self.num_embedded]:
+        if unknown := [id for id in request.prompt if not 0 <= id < size]:
             raise ConfigError(f"the prompt has token {unknown[0]}: ids end at {size - 1}.")
         if unknown := [id for id in request.sampling.logit_bias if not 0 <= id < size]:
             raise ConfigError(f"logit_bias of token {unknown[0]}: ids end at {size - 1}.")

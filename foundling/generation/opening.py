@@ -3,10 +3,12 @@
 import logging
 from pathlib import Path
 
+from foundling.base.config import ConfigError
 from foundling.base.runtime import pick_device
 from foundling.generation.engine import Engine
 from foundling.generation.rounding import measure_rounding
 from foundling.generation.settings import EngineSettings
+from foundling.models.finite import NotFiniteError
 from foundling.runs.run import find_model, load_model
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,17 @@ def open_engine(
 
 
 def tell_rounding(engine: Engine, folder: Path) -> None:
-    """Log what the rounding of the weights cost, where they are rounded."""
-    if engine.settings.quantize != "none":
-        loss = measure_rounding(engine, folder)
-        logger.info(f"{folder.name} in {engine.settings.quantize}: {loss}")
+    """Log what the rounding of the weights cost, where they are rounded.
+
+    Raises:
+        NotFiniteError: the model computed NaN or infinity.
+    """
+    if engine.settings.quantize == "none":
+        return
+    named = f"{folder.name} in {engine.settings.quantize}"
+    try:
+        logger.info(f"{named}: {measure_rounding(engine, folder)}")
+    except NotFiniteError:
+        raise
+    except ConfigError as error:
+        logger.warning(f"{named}: what the rounding costs could not be measured: {error}")

@@ -234,11 +234,11 @@ class PackedRunner:
         """The kernels read and write wherever they are told."""
         stop, bound = span.start + len(span.tokens), self.packed.model.max_context
         rows = self.vocab_size if self.packed.embed is None else len(self.packed.embed)
-        assert 0 <= min(span.tokens), "a token is negative"
+        assert min(span.tokens) >= 0, "a token is negative"
         assert max(span.tokens) < rows, "a token has no row"
         assert bound is None or stop <= bound, "a span is longer than the context"
         assert stop <= len(span.blocks) * self.block_size, "a span has too few blocks"
-        assert 0 <= span.start, "a span starts before its text"
+        assert span.start >= 0, "a span starts before its text"
         assert 0 <= span.num_logits <= len(span.tokens), "more logits than tokens are wanted"
 
     def forget(self, sequence: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from foundling.base.config import ConfigError
 from foundling.data.store import TokenStore
 from foundling.generation.engine import Engine
 from foundling.generation.request import Request
@@ -36,6 +37,10 @@ def measure_rounding(engine: Engine, folder: Path) -> RoundingLoss:
         folder: the model's. Where it lies in a run whose text is still there, that text's
             validation part is read; else text of Foundling's own village, which is far from what
             most models learned.
+
+    Raises:
+        ConfigError: the tokenizer cannot write that text, or there is too little of it.
+        NotFiniteError: the model computed NaN or infinity.
     """
     model, tokenizer = engine.model, engine.tokenizer
     tokens = _validation_tokens(folder, tokenizer)
@@ -82,4 +87,6 @@ def _bits_per_byte(engine: Engine, tokens: Sequence[int]) -> float:
             if bytes_of[scored.token]:
                 nats -= scored.logprob
                 count += int(bytes_of[scored.token])
+    if not count:
+        raise ConfigError(f"a text of {len(tokens)} tokens is too short to be measured on.")
     return nats / math.log(2) / count

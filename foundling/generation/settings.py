@@ -22,7 +22,7 @@ class EngineSettings(Section):
     max_batch: int | None = Field(None, gt=0)
     """The most requests that are generated at once; None: 32 on a CPU, 256 on a GPU."""
     queue_size: int = Field(1024, gt=0)
-    """The most requests that wait."""
+    """The most requests that wait beside those that are generated."""
     prefill_chunk: int = Field(512, gt=0)
     """The most tokens of prompts that are read between two generated tokens."""
     cache_bytes: int | None = Field(None, gt=0)
@@ -38,7 +38,8 @@ class EngineSettings(Section):
     generated is the same; texts that repeat themselves are faster."""
     draft: str | None = None
     """A smaller model of the same tokenizer, whose guesses are checked several at once: a run, a
-    checkpoint, a model folder, or hub:owner/name. What is generated is the same."""
+    checkpoint, a model folder, or hub:owner/name. What is generated is the same. Each engine
+    has its own in memory, with `cache_bytes` for its keys and values too."""
 
     @property
     def format(self) -> Format:

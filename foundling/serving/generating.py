@@ -57,6 +57,7 @@ class Generation:
         """Hand the requests to the engine of a model that has been taken of the registry.
 
         Raises:
+            ApiError: there are more than the engine ever takes.
             ConfigError: one cannot be served.
             QueueFull: too many wait.
         """
@@ -123,6 +124,12 @@ class Generation:
     # ------------------------------------------------------------------ inside
 
     def _submit(self, requests: Sequence[Request]) -> None:
+        if len(requests) > (most := self.served.engine.capacity):
+            raise ApiError(
+                400,
+                f"{len(requests)} texts are asked for (prompts times n): this server takes at most "
+                f"{most} at a time; ask for fewer in one request.",
+            )
         for index, request in enumerate(requests):
             self._made.append(0)
             self._last.append(self._begun)

@@ -152,6 +152,14 @@ def test_settings_and_the_system_message_are_set_shown_and_checked(
     assert shown.count("no system message.") == 3
 
 
+def test_what_cut_an_answer_off_is_told(keyboard: PipeInput) -> None:
+    terminal = ChatTerminal({"first": engine()}, ChatSettings())
+    (session,) = terminal.sessions.values()
+    assert terminal._limit(session) == "the context is full"
+    session.continues = True  # its text slides
+    assert terminal._limit(session) == "256 tokens, if max_tokens is not set"
+
+
 def test_tokens_are_counted_as_the_model_reads_them(
     chat: Chat, capsys: pytest.CaptureFixture[str], said: list[str]
 ) -> None:

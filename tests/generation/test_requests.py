@@ -149,14 +149,35 @@ def test_a_generator_that_is_left_frees_its_memory() -> None:
 
 
 def test_a_full_queue_says_so() -> None:
-    made = engine(queue_size=2)
+    made = engine(queue_size=1, max_batch=1)
     streams = [made.submit(request(2)) for _ in range(2)]
     with pytest.raises(QueueFull, match="2 requests wait"):
         made.submit(request(2))
+    assert made.capacity == 2
     streams[0].cancel()
     streams.append(made.submit(request(2)))
     assert [stream.result().finish for stream in streams[1:]] == ["length"] * 2
     assert len(made.run([request(2)] * 9)) == 9  # run feeds itself
+
+
+def test_who_has_a_place_in_the_batch_does_not_wait() -> None:
+    made = engine(queue_size=1, max_batch=3)
+    streams = [made.submit(request(20)) for _ in range(4)]
+    for _ in range(2):
+        with pytest.raises(QueueFull):
+            made.submit(request(2))
+        made.step()
+    assert (made.stats()["running"], made.stats()["waiting"]) == (3, 1)
+    assert [stream.result().finish for stream in streams] == ["length"] * 4
+
+
+def test_ids_beyond_the_tokenizers_are_refused_though_the_model_has_rows() -> None:
+    size = TOKENIZER.vocab_size
+    padded = models.build({"dim": 16}, vocab_size=size + 20, context=64)
+    made = Engine(padded, TOKENIZER)
+    assert len(made.run([Request((size - 1,), 2, Sampling(repetition_penalty=2))])) == 1
+    with pytest.raises(ConfigError, match=f"token {size}: ids end at {size - 1}"):
+        made.submit(Request((size,), 2, Sampling(repetition_penalty=2)))
 
 
 def test_a_long_prompt_stalls_the_others_by_a_chunk_at_most() -> None:

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from foundling import models
+from foundling.base.config import ConfigError
 from foundling.data.store import TokenStore
 from foundling.generation.kernels.library import available
 from foundling.generation.opening import open_engine
-from foundling.generation.rounding import PIECE, measure_rounding
+from foundling.generation.rounding import PIECE, _bits_per_byte, measure_rounding
 from foundling.generation.settings import EngineSettings
+from foundling.models.finite import NotFiniteError
 from foundling.runs.model_folder import save_model
 from foundling.runs.run import find_model, load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
@@ -61,3 +64,28 @@ def test_without_a_run_it_is_text_of_the_village(tmp_path: Path, said: list[str]
     said.clear()
     open_engine(tmp_path / "model")
     assert not any("bits per byte" in line for line in said)
+
+
+def test_a_model_that_cannot_be_measured_is_opened_and_the_reason_told(
+    tmp_path: Path, said: list[str]
+) -> None:
+    tokenizer = Tokenizer.characters(["abc"])
+    model = models.build({"dim": 16, "num_layers": 1}, vocab_size=tokenizer.vocab_size, context=8)
+    save_model(model, tokenizer, tmp_path / "model", {})
+    engine = open_engine(tmp_path / "model", settings=EngineSettings(quantize="int8"))
+    (line,) = [line for line in said if "in int8" in line]
+    assert "what the rounding costs could not be measured: " in line
+    assert len(engine.run([engine.request("ab", max_tokens=2)])) == 1
+    with pytest.raises(ConfigError, match="a text of 0 tokens is too short"):
+        _bits_per_byte(engine, [])
+
+
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, quantize: Any) -> None:
+    tokenizer = Tokenizer.train_bytes(["the miller met the baker"], 300)
+    model = models.build({"dim": 16, "num_layers": 1}, vocab_size=300, context=64)
+    with torch.no_grad():
+        model.get_parameter("context.blocks.0.mlp.down.weight")[0, 3] = torch.nan
+    save_model(model, tokenizer, tmp_path / "model", {})
+    with pytest.raises(NotFiniteError, match=f"which {quantize} cannot hold"):
+        open_engine(tmp_path / "model", settings=EngineSettings(quantize=quantize))

@@ -152,7 +152,7 @@ def test_a_full_queue_says_when_to_come_again(long_model: Path) -> None:
         wait_until(lambda: served.engine.stats()["running"] == 1)
         held.append(raw_request(base, LONG))
         wait_until(lambda: served.engine.stats()["waiting"] == 1)
-        for body in (SHORT, {**SHORT, "stream": True}, {**SHORT, "n": 3}):
+        for body in (SHORT, {**SHORT, "stream": True}, {**SHORT, "n": 2}):
             answer = httpx2.post(f"{base}/v1/completions", json=body, timeout=60)
             assert answer.status_code == 429
             assert answer.json()["error"]["type"] == "rate_limit_error"
@@ -161,6 +161,17 @@ def test_a_full_queue_says_when_to_come_again(long_model: Path) -> None:
             connection.close()
         wait_until(lambda: is_idle(service))
         assert httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).status_code == 200
+
+
+def test_one_request_for_more_texts_than_are_ever_taken_is_refused(long_model: Path) -> None:
+    with serving(long_model, engine={"max_batch": 2, "queue_size": 1}) as (base, service):
+        three = {**SHORT, "prompt": ["a", "b", "c"]}
+        assert httpx2.post(f"{base}/v1/completions", json=three, timeout=60).status_code == 200
+        answer = httpx2.post(f"{base}/v1/completions", json={**three, "n": 2}, timeout=60)
+        assert answer.status_code == 400
+        assert "6 texts are asked for" in answer.json()["error"]["message"]
+        assert "at most 3 at a time" in answer.json()["error"]["message"]
+        wait_until(lambda: is_idle(service))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from foundling.generation.kernels.library import Matrix, library
+from foundling.models.finite import NotFiniteError
 
 Format = Literal["fp32", "bf16", "int8", "int4"]
 FORMATS: tuple[Format, ...] = ("fp32", "bf16", "int8", "int4")
@@ -28,10 +29,16 @@ class PackedMatrix:
 
     @classmethod
     def pack(cls, weight: Float[Tensor, "rows columns"], format: Format) -> "PackedMatrix":
+        """Raises NotFiniteError: a weight is NaN or infinite, which few bits cannot hold."""
         kernels = library()
         assert kernels is not None, "the caller asks whether they are available"
         rows, columns = weight.shape
         whole = weight.detach().float().contiguous()
+        if format in ("int8", "int4") and not torch.stack(whole.aminmax()).isfinite().all():
+            raise NotFiniteError(
+                f"a weight is NaN or infinite, which {format} cannot hold: the model is damaged; "
+                "check its weights."
+            )
         kind = FORMATS.index(format)
         data = torch.zeros(kernels.words_of(kind, rows, columns), dtype=torch.int32)
         threads = torch.get_num_threads()
