@@ -1,10 +1,11 @@
 """What the bodies of chat completions and completions have in common."""
 
 import logging
+import math
 import re
 import secrets
-from collections.abc import Collection
-from typing import Annotated, Any
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,8 +17,26 @@ from foundling.text.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 MOST_CHOICES, MOST_STOPS, MOST_TOP = 16, 16, 20
+MOST_TOOLS, MOST_BIASES, LONGEST_STOP = 256, 1024, 1000
 _SEED = 2**63
 _HALF = re.compile("[\ud800-\udfff]")
+
+
+One = TypeVar("One")
+Listed = Annotated[list[One], Field(fail_fast=True)]
+"""A list of which only the first fault is told: a long one has as many as elements."""
+ToolList = Annotated[Listed[One], Field(max_length=MOST_TOOLS)]
+
+
+def at_most(most: int) -> Callable[[Any], Any]:
+    """Refuses an object of more members before any of them is looked at."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > most:
+            raise ValueError(f"give at most {most} members")
+        return value
+
+    return check
 
 
 def _listed(value: Any) -> Any:
@@ -25,24 +44,30 @@ def _listed(value: Any) -> Any:
 
 
 Stops = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
+    Listed[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
     BeforeValidator(_listed),
     Field(max_length=MOST_STOPS, json_schema_extra={"type": ["array", "string"]}),
 ]
 
 
-class Body(BaseModel):
-    """A body, of which fields that are not known are accepted."""
+class Element(BaseModel):
+    """An object within a body, of which fields that are not known are accepted."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, protected_namespaces=())
 
+
+class Body(Element):
+    """A whole body."""
+
     @model_validator(mode="before")
     @classmethod
-    def _is_unicode(cls, given: Any) -> Any:
-        """Refuse texts that JSON can spell and UTF-8 cannot: "\\ud800"."""
+    def _can_be_written(cls, given: Any) -> Any:
+        """Refuse what Python's JSON reads and cannot be written again: "\\ud800", 1e999, NaN."""
         unseen = [given]
         while unseen:
             one = unseen.pop()
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValueError("a number is not finite")
             if isinstance(one, str) and not one.isascii() and _HALF.search(one):
                 raise ValueError("a text holds half of a surrogate pair, which is no character")
             if isinstance(one, dict):
@@ -70,7 +95,7 @@ class Body(BaseModel):
             logger.debug(f"fields that are not known are ignored: {', '.join(given)}")
 
 
-class StreamOptions(Body):
+class StreamOptions(Element):
     include_usage: bool | None = None
 
 
@@ -90,7 +115,13 @@ class Drawn(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: (
+        Annotated[
+            dict[int, Annotated[float, Field(ge=-100, le=100)]],
+            BeforeValidator(at_most(MOST_BIASES)),
+        ]
+        | None
+    ) = None
     ignore_eos: bool | None = None
 
     @property

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from foundling.data.source_errors import RowError
 from foundling.data.tool_calls import tools_of
 from foundling.serving.answering import DONE, EventStream, event, while_connected
-from foundling.serving.bodies import MOST_TOP, Body, Drawn
+from foundling.serving.bodies import MOST_TOP, Drawn, Element, Listed, ToolList
 from foundling.serving.conversing import Answers, Conversation, Delta, Wanted, answers
 from foundling.serving.errors import ApiError
 from foundling.serving.logprobs import chat_logprobs
@@ -29,44 +29,55 @@ REFUSED = (
 )
 
 
-class FunctionOfCall(Body):
+LONGEST_OPTION = 400
+"""Characters of the JSON of an option of the chat template."""
+
+
+def _short(options: dict[str, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        if len(json.dumps(value, ensure_ascii=False)) > LONGEST_OPTION:
+            raise ValueError(f"{name[:40]} has more than {LONGEST_OPTION} characters")
+    return options
+
+
+class FunctionOfCall(Element):
     name: str
     arguments: str | dict[str, Any] = ""
 
 
-class Call(Body):
+class Call(Element):
     id: str = ""
     type: Literal["function"] = "function"
     function: FunctionOfCall
 
 
-class Part(Body):
+class Part(Element):
     type: str
     text: str | None = None
 
 
-class ChatMessage(Body):
+class ChatMessage(Element):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | Listed[Part] | None = None
     name: str | None = None
-    tool_calls: list[Call] | None = None
+    tool_calls: Listed[Call] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 
 
 class ChatBody(Drawn):
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Listed[ChatMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: ToolList[dict[str, Any]] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    modalities: list[Literal["text"]] | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], AfterValidator(_short)] | None = None
+    modalities: Listed[Literal["text"]] | None = None
 
     @property
     def limit(self) -> str:
@@ -149,7 +160,7 @@ def _arguments(given: str | dict[str, Any]) -> str:
     return given or "{}" if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
 
 
-def _text(content: str | list[Part] | None, where: str) -> str | None:
+def _text(content: str | Listed[Part] | None, where: str) -> str | None:
     """The text of a content; parts that are no text are refused."""
     if content is None or isinstance(content, str):
         return content

@@ -13,7 +13,7 @@ from foundling.serving.registry import Served
 from foundling.serving.service import Service
 
 UNREAD = 4096
-"""The most chunks that wait for a client which reads too slowly."""
+"""The most chunks of one stream that wait for a client which reads too slowly."""
 
 FINISH_REASONS: dict[Finish, str] = {"end": "stop", "stop": "stop", "length": "length"}
 
@@ -48,6 +48,7 @@ class Generation:
         self._is_open, self._too_slow = True, False
         self.streams: list[Stream] = []
         self._made: list[int] = []
+        self._unread: list[int] = []
         self._last: list[float] = []
 
     @classmethod
@@ -83,6 +84,7 @@ class Generation:
                     index, chunk = await self._news.get()
             except TimeoutError:
                 raise self._service.too_late() from None
+            self._unread[index] -= 1
             if self._too_slow:
                 raise ApiError(408, "The client reads too slowly.")
             if chunk.finish in ("error", "cancelled"):
@@ -132,6 +134,7 @@ class Generation:
             )
         for index, request in enumerate(requests):
             self._made.append(0)
+            self._unread.append(0)
             self._last.append(self._begun)
             stream = self.served.engine.submit(request, self._receiver(index))
             self.streams.append(stream)
@@ -148,8 +151,10 @@ class Generation:
         if not self._is_open:
             return
         self._made[index] = chunk.num_tokens
+        self._unread[index] += 1
         self._news.put_nowait((index, chunk))
-        if self._news.qsize() > UNREAD and not self._too_slow:
+        is_unread = self._record.stream and self._unread[index] > UNREAD
+        if is_unread and not self._too_slow:
             self._too_slow = True
             for stream in self.streams:
                 stream.cancel()

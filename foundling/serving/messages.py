@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from foundling.serving.answering import EventStream, event, record_of, while_connected
-from foundling.serving.bodies import Body, Drawn, Stops
+from foundling.serving.bodies import Body, Drawn, Element, Listed, Stops, ToolList
 from foundling.serving.conversing import (
     Answers,
     CallDelta,
@@ -31,7 +31,7 @@ _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
-class Block(Body):
+class Block(Element):
     """A part of a message: text, a call of a tool or its result, or a thought."""
 
     type: str
@@ -41,15 +41,15 @@ class Block(Body):
     name: str | None = None
     input: dict[str, Any] | None = None
     tool_use_id: str | None = None
-    content: "str | list[Block] | None" = None
+    content: "str | Listed[Block] | None" = None
 
 
-class Said(Body):
+class Said(Element):
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | Listed[Block]
 
 
-class Tool(Body):
+class Tool(Element):
     name: str
     type: str | None = None
     description: str | None = None
@@ -57,17 +57,17 @@ class Tool(Body):
     strict: bool | None = None
 
 
-class Choice(Body):
+class Choice(Element):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
-class Thinking(Body):
+class Thinking(Element):
     type: Literal["enabled", "disabled", "adaptive"]
 
 
-class OutputConfig(Body):
+class OutputConfig(Element):
     format: dict[str, Any] | None = None
 
 
@@ -75,9 +75,9 @@ class CountBody(Body):
     """A conversation."""
 
     model: str | None = None
-    messages: Annotated[list[Said], Field(min_length=1)]
-    system: str | list[Block] | None = None
-    tools: list[Tool] | None = None
+    messages: Annotated[Listed[Said], Field(min_length=1)]
+    system: str | Listed[Block] | None = None
+    tools: ToolList[Tool] | None = None
     tool_choice: Choice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from foundling.preferences.store import PreferenceStore
+from foundling.serving.bodies import Body
 from foundling.serving.marks import render_marked
 from foundling.serving.votes import VoteRequest, VoteResponse, keep_vote
 from foundling.web.pages import Pages
@@ -26,7 +27,7 @@ class ServerInfo(BaseModel):
     votes: bool = Field(description="Whether votes are kept in a preferences database.")
 
 
-class Text(BaseModel):
+class Text(Body):
     text: str
 
 

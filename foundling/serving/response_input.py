@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from foundling.serving.bodies import Body
+from foundling.serving.bodies import Element, Listed
 from foundling.serving.errors import ApiError
 from foundling.text.chat import Message, ToolCall
 
@@ -11,21 +11,21 @@ _TEXTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
 _ROLES = ("user", "assistant", "system", "developer")
 
 
-class Part(Body):
+class Part(Element):
     type: str
     text: str | None = None
 
 
-class Item(Body):
+class Item(Element):
     """A message, a call of a tool or its output, or a thought."""
 
     type: str = "message"
     role: str | None = None
-    content: str | list[Part] | None = None
+    content: str | Listed[Part] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Part] | None = None
+    output: str | Listed[Part] | None = None
 
 
 def messages_of(given: str | Sequence[Item]) -> list[Message]:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foundling.serving.answering import EventStream, event, while_connected
-from foundling.serving.bodies import Body, Drawn
+from foundling.serving.bodies import Body, Drawn, Element, Listed, ToolList, at_most
 from foundling.serving.conversing import Answers, CallDelta, Conversation, Wanted, answers
 from foundling.serving.errors import ApiError, api_error
 from foundling.serving.registry import Served
@@ -19,10 +19,12 @@ from foundling.serving.service import Service
 from foundling.text.chat import Message
 
 REFUSED = ("background", "conversation", "prompt", "top_logprobs", "context_management")
+MOST_NOTES = 16
+"""Members of `metadata`, as at OpenAI."""
 _LEFT_OUT = "message.output_text.logprobs"
 
 
-class Tool(Body):
+class Tool(Element):
     type: str
     name: str = ""
     description: str | None = None
@@ -30,27 +32,27 @@ class Tool(Body):
     strict: bool | None = None
 
 
-class Named(Body):
+class Named(Element):
     type: str
     name: str = ""
 
 
-class TextConfig(Body):
+class TextConfig(Element):
     format: dict[str, Any] | None = None
 
 
-class Effort(Body):
+class Effort(Element):
     effort: str | None = None
 
 
 class ResponseBody(Body):
     model: str | None = None
-    input: str | Annotated[list[Item], Field(min_length=1)]
+    input: str | Annotated[Listed[Item], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    tools: list[Tool] | None = None
+    tools: ToolList[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | Named | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
@@ -58,9 +60,9 @@ class ResponseBody(Body):
     stream: bool | None = None
     store: bool | None = None
     previous_response_id: str | None = None
-    include: list[str] | None = None
+    include: Listed[str] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], BeforeValidator(at_most(MOST_NOTES))] | None = None
 
     def check(self) -> None:
         """Refuse what would change the answer and is not supported.

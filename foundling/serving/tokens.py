@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from foundling.serving.answering import record_of
-from foundling.serving.bodies import Body, check_token
+from foundling.serving.bodies import Body, Listed, check_token
 from foundling.serving.completions import begun
 from foundling.serving.registry import Source
 from foundling.serving.service import Service
@@ -20,7 +20,7 @@ class TokenizeBody(Body):
 
 class DetokenizeBody(Body):
     model: str | None = None
-    tokens: Annotated[list[int], Field(max_length=2**20)]
+    tokens: Annotated[Listed[int], Field(max_length=2**20)]
 
 
 def router(service: Service) -> APIRouter:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,14 +35,15 @@ def check_tools(tools: Tools) -> None:
         ConfigError: a name or the parameters are at fault.
     """
     names = _names(tools)
+    counts = Counter(names)
     for tool, name in zip(tools, names, strict=True):
         if not _TOOL_NAME.fullmatch(name) or name in CHOICES:
             raise ConfigError(
                 f"tools: a function is called {name!r}; a name has 1 to 128 letters, digits, "
                 f"underscores, dots, colons or dashes, and is none of {', '.join(CHOICES)}."
             )
-        if names.count(name) > 1:
-            raise ConfigError(f'tools: {names.count(name)} functions are called "{name}".')
+        if counts[name] > 1:
+            raise ConfigError(f'tools: {counts[name]} functions are called "{name}".')
         parameters = tool["function"].get("parameters")
         kind = parameters.get("type", "object") if isinstance(parameters, Mapping) else None
         if parameters is not None and kind != "object":

@@ -2,22 +2,23 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from foundling.preferences.checks import Conflict
 from foundling.preferences.records import Answer, Pair, Verdict, Vote
 from foundling.preferences.store import PreferenceStore
+from foundling.serving.bodies import Body, Element, Listed
 from foundling.text.chat import Message
 
 _VERDICTS: dict[str, Verdict] = {"first": "A", "second": "B", "tie": "tie", "both_bad": "both_bad"}
 
 
-class Turn(BaseModel):
+class Turn(Element):
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Side(BaseModel):
+class Side(Element):
     """One of the two answers, as it was shown; no seed: a person has edited it."""
 
     model: str
@@ -25,11 +26,11 @@ class Side(BaseModel):
     seed: int | None = None
 
 
-class VoteRequest(BaseModel):
+class VoteRequest(Body):
     annotator: str
-    prompt: list[Turn]
+    prompt: Listed[Turn]
     answers: tuple[Side, Side]
-    sampling: dict[str, Any] = {}
+    sampling: dict[str, Any] = Field(default_factory=dict)
     verdict: Literal["first", "second", "tie", "both_bad"]
 
 

@@ -26,6 +26,8 @@ _TOOL = {
         },
     },
 }
+_NEAR = 200
+"""How far from a thought, in characters, what opens and closes it is looked for."""
 _ASKED = {"role": "user", "content": "A question?"}
 
 
@@ -123,7 +125,9 @@ def thought_format(tokenizer: Tokenizer) -> ThoughtFormat | None:
         return None
     answer = {"role": "assistant", "content": "AN ANSWER", "reasoning_content": "A THOUGHT"}
     text = _rendered(tokenizer, [_ASKED, {**answer, "thinking": "A THOUGHT"}]) or ""
-    found = re.search(r"(\S+)\s*A THOUGHT\s*(\S+?)(\s*)AN ANSWER", text)
+    at = max(text.rfind("A THOUGHT"), 0)
+    near = text[max(at - _NEAR, 0) : at + _NEAR]  # the search takes quadratic time
+    found = re.search(r"(\S+)\s*A THOUGHT\s*(\S+?)(\s*)AN ANSWER", near)
     if found and _is_pair(found[1], found[2]):
         opens = found[1][found[1].rindex(found[2][0]) :]
         return ThoughtFormat(opens, found[2], found[3])

@@ -1,18 +1,24 @@
 """Who may ask, what is refused and how it is said, and what is noted of it."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import BaseModel, ValidationError
 
 from foundling.base.config import ConfigError
 from foundling.cli.serving import _JsonLines
+from foundling.serving.chat import ChatBody
 from foundling.serving.errors import ApiError, api_error, error_body
+from foundling.serving.messages import MessagesBody
 from foundling.serving.process import check_access
+from foundling.serving.responses import ResponseBody
 from foundling.serving.settings import ServingSettings
+from foundling.serving.tokens import DetokenizeBody
 
 CHAT = {"messages": [{"role": "user", "content": "the secret mill"}], "max_tokens": 3}
 
@@ -195,3 +201,77 @@ def test_models_are_listed(client: TestClient) -> None:
     assert (model["id"], model["object"], model["max_model_len"]) == ("tiny", "model", 64)
     assert model["default_sampling"] == {"temperature": 1.0}
     assert client.get("/v1/models/tiny").json()["id"] == "tiny"
+
+
+FAULTY = {
+    "/v1/chat/completions": [
+        {"messages": [0] * 5000},
+        {"messages": [{"role": "user", "content": [0] * 5000}]},
+        {"messages": [{"role": "assistant", "tool_calls": [0] * 5000}]},
+        {**CHAT, "tools": [0] * 5000},
+        {**CHAT, "tools": [{}] * 257},
+        {**CHAT, "stop": [3] * 5000},
+        {**CHAT, "stop": "a" * 1001},
+        {**CHAT, "logit_bias": {f"x{n}": 0 for n in range(5000)}},
+        {**CHAT, "chat_template_kwargs": {"x": "a" * 401}},
+        {**CHAT, "chat_template_kwargs": {"x": ["a" * 300, "a" * 300]}},
+    ],
+    "/v1/messages": [
+        {"max_tokens": 3, "messages": [0] * 5000},
+        {"max_tokens": 3, "messages": [{"role": "user", "content": [0] * 5000}]},
+        {**CHAT, "tools": [0] * 5000},
+        {**CHAT, "tools": [{"name": "a"}] * 257},
+    ],
+    "/v1/responses": [
+        {"input": [0] * 5000},
+        {"input": [{"role": "user", "content": [0] * 5000}]},
+        {"input": "a", "tools": [{"type": "function"}] * 257},
+        {"input": "a", "metadata": dict.fromkeys(map(str, range(17)), "a")},
+    ],
+    "/detokenize": [{"tokens": ["a"] * 5000}],
+}
+
+
+@pytest.mark.parametrize("path", FAULTY)
+def test_of_many_faults_one_is_told(client: TestClient, path: str) -> None:
+    kinds: dict[str, type[BaseModel]]
+    kinds = {"/v1/chat/completions": ChatBody, "/v1/messages": MessagesBody}
+    kinds |= {"/v1/responses": ResponseBody, "/detokenize": DetokenizeBody}
+    for body in FAULTY[path]:
+        answer = client.post(path, json=body)
+        assert answer.status_code == 400, answer.text
+        assert len(answer.text) < 1000
+        with pytest.raises(ValidationError) as faults:
+            kinds[path].model_validate(body)
+        assert faults.value.error_count() <= 3  # at each depth: no text, or no list
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity", '"\\ud800"'])
+def test_what_cannot_be_written_again_is_refused_wherever_it_is(
+    client: TestClient, number: str
+) -> None:
+    schema = f'{{"type": "object", "properties": {{"a": {{"const": [{number}]}}}}}}'
+    function = f'"type": "function", "name": "f", "parameters": {schema}'
+    said = '"messages": [{"role": "user", "content": "a"}]'
+    for path, body in (
+        ("/v1/responses", f'{{"input": "a", "tools": [{{{function}}}]}}'),
+        ("/v1/responses", f'{{"input": "a", "x": {number}}}'),
+        ("/v1/messages", f'{{"max_tokens": 3, {said}, "x": {{"y": [{number}]}}}}'),
+        ("/v1/chat/completions", f'{{{said}, "tools": [{{"function": {{{function}}}}}]}}'),
+        ("/page/markdown", f'{{"text": "a", "x": {number}}}'),
+        ("/page/markdown", '{"text": "\\ud800"}'),
+        ("/page/votes", f'{{"sampling": {{"a": {number}}}}}'),
+    ):
+        headers = {"Content-Type": "application/json"}
+        answer = client.post(path, content=body, headers=headers)
+        assert answer.status_code == 400, (path, answer.text)
+        assert "not finite" in answer.text or "surrogate" in answer.text
+
+
+def test_a_body_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    is_finite = math.isfinite
+    monkeypatch.setattr(math, "isfinite", lambda x: (looked.append(x), is_finite(x))[1])
+    part = {"type": "text", "text": "a", "x": 0.5}
+    ChatBody.model_validate({"messages": [{"role": "user", "content": [part]}]})
+    assert looked == [0.5]

@@ -1,5 +1,6 @@
 """The form of calls and thoughts, learned from templates."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,21 @@ def test_the_calls_of_a_real_template(real_tokenizer: Callable[[str], Path]) -> 
         assert form.after == "}\n</tool_call>"
         assert thoughts is not None
         assert (thoughts.opens, thoughts.closes) == ("<think>", "</think>")
+
+
+def test_a_long_option_of_the_template_is_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_of("thinking", tmp_path)
+    expected = thought_format(tokenizer)
+    tokenizer = tokenizer.with_template("{{ x }}" + TOOLS["thinking"].template, x="a" * 200_000)
+    searched: list[int] = []
+    search = re.search
+
+    def counted(pattern: str, text: str) -> re.Match[str] | None:
+        searched.append(len(text))
+        return search(pattern, text)
+
+    monkeypatch.setattr(re, "search", counted)
+    assert thought_format(tokenizer) == expected is not None
+    assert max(searched) <= 400
