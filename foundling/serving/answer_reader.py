@@ -96,6 +96,11 @@ class AnswerReader:
         if is_thinking:
             self._state = "space"
 
+    @property
+    def is_in_arguments(self) -> bool:
+        """Whether the arguments of a call have begun and not ended."""
+        return self._state == "arguments"
+
     def push(self, text: str) -> list[Delta]:
         """What is certain now."""
         self._kept += text

@@ -44,8 +44,8 @@ def create_app(
         yield
         await registry.close()
 
-    def refuse(status: int, detail: str) -> Response:
-        return error_response(ApiError(status, detail), "")
+    def refuse(status: int, detail: str, path: str) -> Response:
+        return error_response(ApiError(status, detail), path)
 
     door = Middleware(
         Door, base, settings.host, limit=settings.max_body, origins=settings.cors, refuse=refuse

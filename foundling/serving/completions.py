@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,12 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BeforeValidator, Field
 
 from foundling.generation import request as generation
-from foundling.generation.request import TokenLogprob
+from foundling.generation.request import Chunk, TokenLogprob
 from foundling.serving.answering import DONE, EventStream, event, record_of, while_connected
 from foundling.serving.bodies import MOST_TOP, Drawn, check_length, check_token
 from foundling.serving.errors import ApiError
 from foundling.serving.generating import FINISH_REASONS, Generation
-from foundling.serving.logprobs import CompletionLogprobs
+from foundling.serving.logprobs import CompletionLogprobs, joined
 from foundling.serving.registry import Served
 from foundling.serving.service import Service
 from foundling.text.tokenizer import Tokenizer
@@ -80,6 +80,8 @@ class Prompt:
     tokens: tuple[int, ...]
     text: str
     continues: bool
+    num_added: int = 0
+    """How many of the first tokens do not stand in the text: the mark that begins a text."""
 
 
 def read_prompt(prompt: str | Sequence[int], tokenizer: Tokenizer, *, begin: bool = True) -> Prompt:
@@ -92,8 +94,9 @@ def read_prompt(prompt: str | Sequence[int], tokenizer: Tokenizer, *, begin: boo
         ConfigError: the vocabulary of characters lacks one of the text's.
     """
     if isinstance(prompt, str):
-        tokens = begun(tokenizer.encode_spelled([prompt])[0], tokenizer if begin else None)
-        return Prompt(tuple(tokens or [tokenizer.end_of_text]), prompt, prompt != "")
+        own = tokenizer.encode_spelled([prompt])[0]
+        tokens = begun(own, tokenizer if begin else None) or [tokenizer.end_of_text]
+        return Prompt(tuple(tokens), prompt, prompt != "", len(tokens) - len(own))
     for token in prompt:
         check_token(token, tokenizer, f"prompt: {token} is no token", "prompt")
     return Prompt(tuple(prompt), tokenizer.decode(prompt, show_special=True), True)
@@ -122,7 +125,7 @@ def router(service: Service) -> APIRouter:
         if body.stream:
             return EventStream(request, answer.events(), answer.work.close)
         try:
-            return JSONResponse(await while_connected(request, answer.whole()))
+            return await while_connected(request, answer.whole())
         finally:
             answer.work.close()
 
@@ -183,28 +186,34 @@ class _Answer:
             "model": work.served.name,
         }
 
-    async def whole(self) -> dict[str, Any]:
+    async def whole(self) -> Response:
+        # In a thread: the scores of many long prompts are many megabytes.
+        return await asyncio.to_thread(self._made, await self.work.collected())
+
+    def _made(self, answers: list[list[Chunk]]) -> Response:
         choices = []
-        for index, chunks in enumerate(await self.work.collected()):
+        for index, chunks in enumerate(answers):
             logprobs = self._logprobs(index)
-            tokens = [token for chunk in chunks for token in chunk.tokens]
-            values: list[TokenLogprob | None] = []
-            values += [one for chunk in chunks for one in chunk.logprobs]
+            told = None
+            if logprobs is not None:
+                tokens = [token for chunk in chunks for token in chunk.tokens]
+                told = logprobs.made(tokens, [one for chunk in chunks for one in chunk.logprobs])
+                scored = self.work.streams[index].prompt_logprobs
+                if scored is not None:
+                    told = joined(*self._scored(self._prompts[index], scored), told)
             prompt, text = self._prompts[index], "".join(chunk.text for chunk in chunks)
-            scored = self.work.streams[index].prompt_logprobs
-            if scored is not None:
-                tokens, values = [*prompt.tokens, *tokens], [*scored, *values]
             finish = chunks[-1].finish
             assert finish is not None
             choices.append(
                 {
                     "index": index,
                     "text": (prompt.text if self._body.echo else "") + text,
-                    "logprobs": None if logprobs is None else logprobs.made(tokens, values),
+                    "logprobs": told,
                     "finish_reason": FINISH_REASONS[finish],
                 }
             )
-        return {**self._frame, "choices": choices, "usage": self.work.usage.as_json()}
+        usage = self.work.usage.as_json()
+        return JSONResponse({**self._frame, "choices": choices, "usage": usage})
 
     async def events(self) -> AsyncIterator[bytes]:
         logprobs = [self._logprobs(index) for index in range(len(self._prompts))]
@@ -227,12 +236,19 @@ class _Answer:
         if self._body.logprobs is None:
             return None
         prompt = self._prompts[index]
-        if self.work.streams[index].prompt_logprobs is not None:
-            return CompletionLogprobs(self.work.served.tokenizer, continues=False, offset=0)
         echoed = len(prompt.text) if self._body.echo else 0
         return CompletionLogprobs(
             self.work.served.tokenizer, continues=prompt.continues, offset=echoed
         )
+
+    def _scored(
+        self, prompt: Prompt, scored: Sequence[TokenLogprob | None]
+    ) -> Iterator[dict[str, Any]]:
+        """The logprobs of a prompt: of what was added to its text, and of what stands in it."""
+        added, tokenizer = prompt.num_added, self.work.served.tokenizer
+        for part, in_text in ((slice(added), False), (slice(added, None), True)):
+            made = CompletionLogprobs(tokenizer, continues=False, offset=0, show_special=in_text)
+            yield made.made(prompt.tokens[part], scored[part])
 
     def _event(
         self, index: int, text: str, logprobs: dict[str, Any] | None, finish: str | None

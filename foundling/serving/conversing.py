@@ -26,7 +26,7 @@ from foundling.serving.service import Service
 from foundling.serving.tool_calls import (
     CHOICES,
     answer_grammar,
-    answer_reader,
+    answer_readers,
     check_tools,
     with_known_ids,
 )
@@ -110,6 +110,11 @@ class Reader:
     def __init__(self, reader: AnswerReader) -> None:
         self._reader = reader
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether a call has begun whose arguments are not complete."""
+        return self._reader.is_in_arguments
+
     def read(self, chunk: Chunk) -> Delta:
         """What is certain after this chunk, its `finish` and `logprobs` aside.
 
@@ -139,13 +144,14 @@ class Form:
     """
 
     def __init__(self, served: Served, conversation: Conversation) -> None:
-        self._served, self._conversation = served, conversation
+        self._served = served
         self._tokenizer = spoken_by(served.tokenizer, conversation)
         tools, choice = conversation.tools, conversation.tool_choice
         param = "tools"
         try:
             check_tools(tools)
-            self.shown = self._answer_reader().shown
+            self._new_reader = answer_readers(self._tokenizer, tools, choice)
+            self.shown = self._new_reader().shown
             param = conversation.format_field
             schema = schema_of(conversation.response_format, param)
             if schema is not None:
@@ -160,17 +166,13 @@ class Form:
 
     def reader(self) -> Reader:
         """What reads one answer."""
-        return Reader(self._answer_reader())
+        return Reader(self._new_reader())
 
     def constraint(self) -> Constraint | None:
         """What one answer must follow, from its beginning."""
         if self._grammar is None:
             return None
         return self._grammar.constraint(self._served.tokenizer)  # which has been read already
-
-    def _answer_reader(self) -> AnswerReader:
-        conversation = self._conversation
-        return answer_reader(self._tokenizer, conversation.tools, conversation.tool_choice)
 
 
 def spoken_by(tokenizer: Tokenizer, conversation: Conversation) -> Tokenizer:
@@ -231,7 +233,7 @@ class Answers:
             delta = self._readers[index].read(chunk)
             called[index] |= bool(delta.calls)
             finish = None if chunk.finish is None else FINISH_REASONS[chunk.finish]
-            if finish == "stop" and called[index]:
+            if finish == "stop" and called[index] and not self._readers[index].is_cut:
                 finish = "tool_calls"
             yield (
                 index,

@@ -2,11 +2,15 @@
 
 import asyncio
 import base64
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from fastapi import APIRouter, Request
 from pydantic import BeforeValidator, Field
 
@@ -38,12 +42,13 @@ class EmbeddingBody(Body):
 
 def router(service: Service) -> APIRouter:
     router = APIRouter()
+    turns = {name: asyncio.Lock() for name in service.registry.sources}
 
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingBody, request: Request) -> dict[str, Any]:
         """Vectors of texts: the mean of the hidden states after the final norm."""
         vectors, num_tokens, name = await while_connected(
-            request, _embedded(service, body, request)
+            request, _embedded(service, body, request, turns)
         )
         as_base64 = body.encoding_format == "base64"
         shown = [_base64(one) if as_base64 else one.tolist() for one in vectors]
@@ -61,26 +66,40 @@ def router(service: Service) -> APIRouter:
 
 
 async def _embedded(
-    service: Service, body: EmbeddingBody, request: Request
+    service: Service, body: EmbeddingBody, request: Request, turns: Mapping[str, asyncio.Lock]
 ) -> tuple[list[Vector], int, str]:
-    """The vectors, how many tokens were read, and the model."""
-    record, limit = record_of(request), service.settings.timeout
-    async with service.registry.use(body.model) as served:
+    """The vectors, how many tokens were read, and the model.
+
+    Args:
+        turns: of the models: each makes one vector at a time.
+    """
+    record = record_of(request)
+    served = await service.take(body.model, record)
+    try:
         record.model = served.name
-        texts = await asyncio.to_thread(_read, body, served)
-        vectors = []
-        try:
-            async with asyncio.timeout(limit):
-                for tokens in texts:  # one at a time: between two the client may go
-                    vectors.append(await asyncio.to_thread(served.engine.embed, tokens))
-        except TimeoutError:
-            raise ApiError(
-                408,
-                f"The vectors were not complete after {limit:g} seconds, this server's limit.",
-                headers={"x-should-retry": "false"},
-            ) from None
-        record.prompt_tokens = sum(map(len, texts))
-        return [vector.numpy() for vector in vectors], record.prompt_tokens, served.name
+        async with asyncio.timeout(service.deadline(record) - time.monotonic()):
+            texts = await asyncio.to_thread(_read, body, served)
+            vectors = []
+            for tokens in texts:  # between two the client may go, and others have their turn
+                async with turns[served.name]:
+                    vectors.append(await _to_the_end(partial(served.engine.embed, tokens)))
+    except TimeoutError:
+        raise service.too_late() from None
+    finally:
+        service.registry.give_back(served)
+    record.prompt_tokens = sum(map(len, texts))
+    return [vector.numpy() for vector in vectors], record.prompt_tokens, served.name
+
+
+async def _to_the_end(work: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What `work` returns, in a thread; who is cancelled waits until the thread has ended."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    finally:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
 
 
 def _read(body: EmbeddingBody, served: Served) -> list[tuple[int, ...]]:

@@ -4,6 +4,7 @@ import hmac
 import logging
 import time
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +16,7 @@ from foundling.serving.service import Service
 logger = logging.getLogger("foundling.serving.requests")
 
 OPEN = ("/", "/health", "/favicon.ico")
-FILES = ("/assets/", "/look/")
+FILES = ("/assets/",)
 """What needs no key: a browser opens the page, which asks for the key, without one."""
 
 
@@ -102,7 +103,7 @@ class Journal:
                 key: value for key, value in vars(record).items() if key not in ("begun", "is_gone")
             }
         level = logging.DEBUG if scope["path"] in OPEN else logging.INFO
-        words = f"{scope['method']} {scope['path']} {status} {seconds:.2f}s"
+        words = f"{scope['method']} {quote(scope['path'])} {status} {seconds:.2f}s"
         if record.model:
             words += (
                 f" {record.model}: {record.prompt_tokens} tokens read ({record.cached_tokens} "

@@ -57,11 +57,14 @@ class CompletionLogprobs:
     Args:
         continues: text precedes the first token.
         offset: how many characters.
+        show_special: special tokens stand in the text by their names.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, continues: bool, offset: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, continues: bool, offset: int, show_special: bool = False
+    ) -> None:
         self._tokenizer, self._offset = tokenizer, offset
-        self._decoder = StreamDecoder(tokenizer, continues=continues)
+        self._decoder = StreamDecoder(tokenizer, show_special=show_special, continues=continues)
 
     def made(
         self, tokens: Sequence[int], logprobs: Sequence[TokenLogprob | None]
@@ -79,6 +82,11 @@ class CompletionLogprobs:
         return {
             "tokens": texts, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets
         }  # fmt: skip
+
+
+def joined(*parts: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The logprobs of a choice from those of its parts."""
+    return {key: [one for part in parts for one in part[key]] for key in parts[0]}
 
 
 def _top(one: TokenLogprob, names: dict[int, str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from foundling.generation.engine import Engine
 from foundling.generation.sampling import Sampling
 from foundling.runs.model_folder import ADAPTER, is_adapter, max_context
 from foundling.runs.run import find_model
-from foundling.serving.errors import ApiError
+from foundling.serving.errors import ApiError, too_busy
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -132,6 +132,7 @@ class Registry:
         self._served: dict[str, Served] = {}  # the one used last is the last one
         self._opening: dict[str, asyncio.Task[Served]] = {}
         self._users = Counter[str]()
+        self._is_closed = False
         self._one_at_a_time, self._released = asyncio.Lock(), asyncio.Event()
 
     def source(self, name: str | None) -> Source:
@@ -196,10 +197,11 @@ class Registry:
         self._release(served.name)
 
     async def close(self) -> None:
-        """End all engines."""
-        for served in self._served.values():
+        """End all engines; from now on no model is lent that is not in memory."""
+        self._is_closed = True
+        while self._served:
+            _, served = self._served.popitem()
             await asyncio.to_thread(served.engine.close)
-        self._served.clear()
 
     # ------------------------------------------------------------------ inside
 
@@ -227,6 +229,9 @@ class Registry:
                 raise ApiError(
                     500, f'The model "{source.name}" cannot be loaded; the server\'s log says why.'
                 ) from None
+            if self._is_closed:
+                await asyncio.to_thread(engine.close)
+                raise too_busy("The server is shutting down.", 503)
             return self._keep(source, engine)
 
     def _keep(self, source: Source, engine: Engine) -> Served:

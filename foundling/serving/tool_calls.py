@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from foundling.base.config import ConfigError
@@ -51,7 +52,12 @@ def check_tools(tools: Tools) -> None:
 
 
 def answer_reader(tokenizer: Tokenizer, tools: Tools, choice: str) -> AnswerReader:
-    """What reads one answer.
+    """`answer_readers`, of one answer."""
+    return answer_readers(tokenizer, tools, choice)()
+
+
+def answer_readers(tokenizer: Tokenizer, tools: Tools, choice: str) -> Callable[[], AnswerReader]:
+    """What makes readers, one for each answer; how the template writes is worked out once.
 
     Args:
         choice: "none", "auto", "required", or the name of the tool that is to be called.
@@ -61,7 +67,8 @@ def answer_reader(tokenizer: Tokenizer, tools: Tools, choice: str) -> AnswerRead
     """
     calls = call_format(tokenizer) if tools and choice != "none" else None
     thoughts = thought_format(tokenizer)
-    return AnswerReader(
+    return partial(
+        AnswerReader,
         calls,
         _names(tools),
         thoughts,

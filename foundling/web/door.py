@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LIMIT = 2**20  # bytes of a body; the longest rubric, all of it escaped, takes 240,000
 
 
-def _plain(status: int, detail: str) -> Response:
+def _plain(status: int, detail: str, path: str) -> Response:
     return JSONResponse({"detail": detail}, status)
 
 
@@ -29,7 +29,7 @@ class Door:
         host: the name that the server was told to listen at.
         limit: bytes of the longest body.
         origins: other sites whose pages may ask; "*" is every site.
-        refuse: makes the answer to a request that is refused.
+        refuse: makes the answer to a request that is refused, of its status, why, and its path.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Door:
         *,
         limit: int = LIMIT,
         origins: Sequence[str] = (),
-        refuse: Callable[[int, str], Response] = _plain,
+        refuse: Callable[[int, str, str], Response] = _plain,
     ) -> None:
         self._app, self._limit, self._refuse = app, limit, refuse
         self._hosts = {"localhost", host.lower(), urlsplit(base).hostname}
@@ -56,7 +56,7 @@ class Door:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._refuse(*refusal)(scope, receive, send)
+            await self._refuse(*refusal, scope["path"])(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
         hosts = headers.getlist("host")

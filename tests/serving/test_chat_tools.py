@@ -11,6 +11,9 @@ from events import events
 from fastapi.testclient import TestClient
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from foundling.text.call_format import ThoughtFormat, thought_format
+from foundling.text.tokenizer import Tokenizer
+
 CITY = {"type": "string", "maxLength": 6}
 SCHEMA = {
     "type": "object",
@@ -190,3 +193,24 @@ def test_a_model_whose_template_takes_no_tools_says_so(client: TestClient) -> No
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "tools"
     assert "takes no tools" in answer.json()["error"]["message"]
+
+
+def test_a_call_that_a_stop_cuts_off_is_none(caller: Callable[..., dict[str, Any]]) -> None:
+    choice = caller("tagged", tool_choice="required", tools=TOOLS[:1], stop=["city"])
+    assert choice["finish_reason"] == "stop"
+    [call] = choice["message"]["tool_calls"]
+    assert "city" not in call["function"]["arguments"]
+
+
+def test_formats_are_learned_once_a_request(
+    caller: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = []
+
+    def counted(tokenizer: Tokenizer) -> ThoughtFormat | None:
+        learned.append(tokenizer)
+        return thought_format(tokenizer)
+
+    monkeypatch.setattr("foundling.serving.tool_calls.thought_format", counted)
+    caller("thinking", max_tokens=2)
+    assert len(learned) == 2  # whole, and streamed

@@ -203,3 +203,25 @@ def test_an_empty_text_begins_anew(client: TestClient, engine: Engine) -> None:
     assert ask(client, prompt="", max_tokens=5, seed=1)["choices"][0]["text"] == engine.generate(
         "", max_tokens=5, seed=1
     )
+
+
+def test_offsets_count_the_special_tokens_of_a_prompt(client: TestClient, engine: Engine) -> None:
+    tokenizer = engine.tokenizer
+    prompt = [*tokenizer.begin_ids, *tokenizer.encode("the mill"), tokenizer.end_of_text]
+    prompt += tokenizer.encode("by")
+    for given in (prompt, tokenizer.decode(prompt, show_special=True)):
+        asked = {"max_tokens": 3, "echo": True, "logprobs": 0, "seed": 2}
+        [choice] = ask(client, prompt=given, **asked)["choices"]
+        told, text = choice["logprobs"], choice["text"]
+        parts = zip(told["tokens"], told["text_offset"], strict=True)
+        assert [text[at : at + len(token)] for token, at in parts][: len(prompt)] == (
+            told["tokens"][: len(prompt)]
+        )
+        assert told["text_offset"][len(prompt)] == len("".join(told["tokens"][: len(prompt)]))
+
+
+def test_only_a_stream_is_read_too_slowly(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundling.serving.generating.UNREAD", 0)
+    assert ask(client, prompt="the mill", n=4, max_tokens=8)["choices"]

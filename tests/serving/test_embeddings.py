@@ -1,6 +1,10 @@
 """Embeddings: the mean of the hidden states, in both encodings."""
 
 import base64
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +70,44 @@ def test_what_has_no_vector_is_refused(
 def test_a_model_says_what_its_vectors_are(client: TestClient) -> None:
     [model] = client.get("/v1/models").json()["data"]
     assert model["embedding"].startswith("the mean of the hidden states")
+
+
+def test_vectors_are_made_one_at_a_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(client, "the mill")
+    [served] = client.app.state.service.registry.in_memory.values()  # type: ignore[attr-defined]
+    make, running, most = served.engine.embed, [0], [0]
+
+    def counted(tokens: Any) -> torch.Tensor:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        running[0] -= 1
+        return make(tokens)
+
+    monkeypatch.setattr(served.engine, "embed", counted)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ask(client, ["the", "mill"]), range(4)))
+    assert most == [1]
+
+
+def test_a_vector_that_takes_too_long_holds_its_model_to_its_end(
+    open_client: Callable[..., TestClient], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client([tiny_model], timeout=0.5)
+    service = client.app.state.service  # type: ignore[attr-defined]
+    service.registry.open_now(service.registry.source(None))
+    [served] = service.registry.in_memory.values()
+    held = []
+
+    def slow(tokens: Any) -> torch.Tensor:
+        time.sleep(1)
+        held.append(service.registry._users["tiny"])
+        return torch.zeros(16)
+
+    monkeypatch.setattr(served.engine, "embed", slow)
+    answer = client.post("/v1/embeddings", json={"input": ["the", "mill"]})
+    assert (answer.status_code, "0.5 seconds" in answer.text) == (408, True)
+    assert held == [1]
+    assert service.registry._users["tiny"] == 0

@@ -275,3 +275,14 @@ def test_a_body_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
     part = {"type": "text", "text": "a", "x": 0.5}
     ChatBody.model_validate({"messages": [{"role": "user", "content": [part]}]})
     assert looked == [0.5]
+
+
+def test_what_the_door_refuses_has_the_shape_of_its_path(client: TestClient) -> None:
+    answer = client.post("/v1/messages", json=CHAT, headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["type"]) == (421, "error")
+
+
+def test_a_path_makes_no_line_of_the_log(client: TestClient, said: list[str]) -> None:
+    client.get("/v1/a%0AGET /secret 200")
+    [line] = [line for line in said if "/v1/a" in line]
+    assert "GET /v1/a%0AGET%20/secret%20200 404" in line

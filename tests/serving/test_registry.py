@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,5 +190,30 @@ def test_adapters_of_one_base_share_it(tmp_path: Path, order: str) -> None:
         weights = [engines[name].model.context.blocks[0].mlp.up.weight for name in engines]
         assert len({weight.data_ptr() for weight in weights}) == 2
         await registry.close()
+
+    asyncio.run(use())
+
+
+def test_a_model_opened_after_the_end_is_closed(folders: list[Path]) -> None:
+    opened: list[Engine] = []
+    begun, may_end = threading.Event(), threading.Event()
+    open_engine = opener(ServingSettings(device="cpu"))
+
+    def held(source: Source, in_memory: Sequence[Served]) -> Engine:
+        begun.set()
+        assert may_end.wait(60)
+        opened.append(open_engine(source, in_memory))
+        return opened[-1]
+
+    async def use() -> None:
+        registry = Registry(find_sources([str(folders[0])]), held)
+        waiting = asyncio.create_task(registry.take("a"))
+        await asyncio.to_thread(begun.wait, 60)
+        await registry.close()
+        may_end.set()
+        with pytest.raises(ApiError, match="shutting down"):
+            await waiting
+        assert not registry.in_memory
+        assert [engine._closing for engine in opened] == [True]
 
     asyncio.run(use())

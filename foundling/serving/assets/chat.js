@@ -23,6 +23,7 @@ const chosen = () =>
 
 function drawRound(index) {
   const round = conversation.rounds[index];
+  if (!round) return; // of a conversation that is no longer shown
   const element = roundElement(round, index === conversation.rounds.length - 1, settings.raw);
   keepingEnd(() => {
     const old = $("rounds").children[index];
@@ -186,7 +187,7 @@ function send() {
 
 const again = (index, place) =>
   run(async (signal) => {
-    if (await write(index, place, signal)) await writeFrom(index + 1, signal);
+    if ((await write(index, place, signal)) && !signal.aborted) await writeFrom(index + 1, signal);
   });
 
 /** Ask something else at this place; the chosen models answer it and what came after it. */
