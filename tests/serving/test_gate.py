@@ -20,7 +20,12 @@ from foundling.serving.responses import ResponseBody
 from foundling.serving.settings import ServingSettings
 from foundling.serving.tokens import DetokenizeBody
 
-CHAT = {"messages": [{"role": "user", "content": "the secret mill"}], "max_tokens": 3}
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "the secret mill"}],
+    "max_tokens": 3,
+    "seed": 1,
+    "ignore_eos": True,
+}
 
 
 def test_without_the_key_nothing_is_served(
