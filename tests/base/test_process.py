@@ -99,7 +99,7 @@ def test_an_interrupt_at_any_of_forty_moments_is_one_line(village: Path, tmp_pat
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(number * 0.075)
+            time.sleep((number + 0.5) * 0.075)  # it is still on its way to `main` for a moment
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate()
         assert process.returncode == 130, (number, errors)

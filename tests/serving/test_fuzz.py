@@ -34,6 +34,9 @@ DRAWN: dict[str, Any] = {
     "repetition_penalty": 1.1, "logit_bias": {"70": 1}, "stream": False,
     "stream_options": {"include_usage": True},
 }  # fmt: skip
+# The server's threads use `random` while Hypothesis, in the same process, watches its state.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         **DRAWN, "messages": MESSAGES, "max_tokens": 2, "logprobs": True, "top_logprobs": 2,
