@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from browsing import CHROMIUM, CONTRASTS, NO_CHROMIUM, OVERFLOW
 from talking import Talker, served
-from tiny_models import save_tiny
+from tiny_models import save_endless
 
 from foundling.data.reading import read_conversations, read_pairs
 from foundling.preferences.store import PreferenceStore
@@ -36,8 +36,8 @@ def folders(
     top = tmp_path_factory.mktemp("chat")
     settings = ("context=512", "training.steps=1", "validation.every=1")
     return {
-        "one": save_tiny(top / "one", seed=6, context=2048),
-        "two": save_tiny(top / "two", seed=7, context=2048),
+        "one": save_endless(top / "one", seed=6),
+        "two": save_endless(top / "two", seed=7),
         "base": pretrain(tiny(*settings), top / "base").folder,
     }
 

@@ -27,6 +27,29 @@ def save_tiny(
     return folder
 
 
+def save_endless(folder: Path, seed: int) -> Path:
+    """A model of random weights whose texts go on to the limit, without control characters."""
+    torch.manual_seed(seed)
+    settings = {
+        "rung": "transformer", "dim": 16, "num_layers": 2, "num_heads": 2, "tied": False,
+        "norm": "layernorm", "qk_norm": False,
+    }  # fmt: skip
+    model = models.build(settings, vocab_size=TOKENIZER.vocab_size, context=2048)
+    never = [
+        id
+        for id in range(TOKENIZER.vocab_size)
+        if id in TOKENIZER.special_ids or TOKENIZER.bytes_of(id)[:1] < b" "
+    ]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+        # What leaves a layer norm adds up to nothing, so the bias alone meets these rows: -64.
+        model.get_parameter("context.norm.bias").fill_(1.0)
+        model.unembed.weight[never] = -4.0
+    save_model(model, TOKENIZER, folder, {})
+    return folder
+
+
 def save_tiny_adapter(folder: Path, base: Path, seed: int, tokens: tuple[int, ...] = ()) -> Path:
     """An adapter of random weights over a model."""
     model, settings = open_model(base), AdapterSettings(rank=2)
