@@ -4,10 +4,10 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from foundling.serving.errors import ClientGone, api_error, error_body
@@ -112,3 +112,27 @@ class EventStream(StreamingResponse):
 
     def _error(self, error: Exception) -> bytes:
         return event(error_body(api_error(error), self._path)) + DONE
+
+
+class Sent(Protocol):
+    """An answer as an interface says it, in pieces or whole."""
+
+    def events(self) -> AsyncIterator[bytes]: ...
+    async def whole(self) -> dict[str, Any]: ...
+
+
+async def sent_as(
+    request: Request,
+    sent: Sent,
+    close: Callable[[], None],
+    *,
+    stream: bool | None,
+    failed: Callable[[Exception], bytes] | None = None,
+) -> Response:
+    """Events as they come, or one body; `close` and `failed` as of EventStream."""
+    if stream:
+        return EventStream(request, sent.events(), close, failed)
+    try:
+        return JSONResponse(await while_connected(request, sent.whole()))
+    finally:
+        close()

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import AfterValidator, Field
 
 from foundling.data.source_errors import RowError
 from foundling.data.tool_calls import tools_of
-from foundling.serving.answering import DONE, EventStream, event, while_connected
+from foundling.serving.answering import DONE, event, sent_as
 from foundling.serving.bodies import MOST_TOP, Drawn, Element, Listed, ToolList
 from foundling.serving.conversing import Answers, Conversation, Delta, Wanted, answers
 from foundling.serving.errors import ApiError
@@ -183,12 +183,7 @@ def router(service: Service) -> APIRouter:
         body.num_logprobs  # noqa: B018 - checked before a model is loaded
         asked = await answers(service, request, body.model, body.conversation(), body.wanted)
         sent = _Sent(body, asked)
-        if body.stream:
-            return EventStream(request, sent.events(), asked.close)
-        try:
-            return JSONResponse(await while_connected(request, sent.whole()))
-        finally:
-            asked.close()
+        return await sent_as(request, sent, asked.close, stream=body.stream)
 
     return router
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
 
-from foundling.serving.answering import EventStream, event, record_of, while_connected
+from foundling.serving.answering import event, record_of, sent_as
 from foundling.serving.bodies import Body, Drawn, Element, Listed, Stops, ToolList
 from foundling.serving.conversing import (
     Answers,
@@ -141,12 +141,7 @@ def router(service: Service) -> APIRouter:
         body.check_known(REFUSED)
         asked = await answers(service, request, body.model, body.conversation(), body.wanted)
         sent = _Sent(asked)
-        if body.stream:
-            return EventStream(request, sent.events(), asked.close, _failed)
-        try:
-            return JSONResponse(await while_connected(request, sent.whole()))
-        finally:
-            asked.close()
+        return await sent_as(request, sent, asked.close, stream=body.stream, failed=_failed)
 
     @router.post(f"{PATH}/count_tokens")
     async def count_tokens(body: CountBody, request: Request) -> dict[str, int]:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BeforeValidator, Field
 
-from foundling.serving.answering import EventStream, event, while_connected
+from foundling.serving.answering import event, sent_as
 from foundling.serving.bodies import Body, Drawn, Element, Listed, ToolList, at_most
 from foundling.serving.conversing import Answers, CallDelta, Conversation, Wanted, answers
 from foundling.serving.errors import ApiError, api_error
@@ -140,12 +140,7 @@ def router(service: Service) -> APIRouter:
         body.check()
         asked = await answers(service, request, body.model, body.conversation(), body.wanted)
         sent = _Sent(body, asked)
-        if body.stream:
-            return EventStream(request, sent.events(), asked.close, sent.failed)
-        try:
-            return JSONResponse(await while_connected(request, sent.whole()))
-        finally:
-            asked.close()
+        return await sent_as(request, sent, asked.close, stream=body.stream, failed=sent.failed)
 
     return router
 
