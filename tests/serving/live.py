@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from foundling.generation.engine import Engine
+from foundling.preferences.store import PreferenceStore
 from foundling.serving.app import create_app
 from foundling.serving.opening import opener
 from foundling.serving.process import DrainingServer
@@ -71,15 +72,19 @@ def running(
     parsed = ServingSettings.parse({"device": "cpu", "port": 0, **settings})
     sources = find_sources([str(folder) for folder in folders])
     registry = Registry(sources, opener(parsed), parsed.max_loaded)
-    registry.open_now(sources[0])
+    registry.open_now(sources[0])  # compiles the kernels, where that is to be done
     listens = threading.Event()
-    with bind(parsed.host, parsed.port) as listening:
+    with ExitStack() as stack:
+        votes = parsed.votes and stack.enter_context(PreferenceStore.open(parsed.votes))
+        listening = stack.enter_context(bind(parsed.host, parsed.port))
         base = base_url(listening)
-        app = create_app(registry, parsed, keys=keys, base=base)
+        app = create_app(registry, parsed, keys=keys, base=base, votes=votes or None)
         server = DrainingServer(app, listens.set, app.state.service)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         assert listens.wait(60)
-        yield Live(base, app.state.service)
-        server.stop()
-        thread.join()
+        try:
+            yield Live(base, app.state.service)
+        finally:
+            server.stop()
+            thread.join()

@@ -1,47 +1,12 @@
-"""A person at the chat page in a real browser, and a server on a thread."""
+"""A person at the chat page in a real browser."""
 
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from browsing import Window
 
-from foundling.preferences.store import PreferenceStore
-from foundling.serving.app import create_app
-from foundling.serving.opening import opener
-from foundling.serving.registry import Registry, find_sources
-from foundling.serving.settings import ServingSettings
-from foundling.web.listening import base_url, bind
-from foundling.web.server import Server
-
 READY = 'body[data-state="ready"]'
-
-
-@contextmanager
-def served(
-    folders: Sequence[Path], *, port: int = 0, keys: Sequence[str] = (), **settings: Any
-) -> Iterator[str]:
-    """Serve these models while the block runs; the address."""
-    parsed = ServingSettings.parse({"device": "cpu", **settings})
-    ready = threading.Event()
-    with ExitStack() as stack:
-        votes = parsed.votes and stack.enter_context(PreferenceStore.open(parsed.votes))
-        listening = stack.enter_context(bind("127.0.0.1", port))
-        base = base_url(listening)
-        registry = Registry(find_sources([str(one) for one in folders]), opener(parsed))
-        app = create_app(registry, parsed, keys=keys, base=base, votes=votes or None)
-        server = Server(app, ready.set, patience=1)
-        thread = threading.Thread(target=server.run, args=([listening],))
-        thread.start()
-        assert ready.wait(60)
-        try:
-            yield base
-        finally:
-            server.stop()
-            thread.join()
 
 
 class Talker(Window):

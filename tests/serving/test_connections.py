@@ -7,60 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from live import running, until
 
 import foundling
-from foundling.serving.app import create_app
-from foundling.serving.opening import opener
-from foundling.serving.registry import Registry, find_sources
-from foundling.serving.service import Service
-from foundling.serving.settings import ServingSettings
-from foundling.web.listening import base_url, bind
-from foundling.web.server import Server
 
 LONG = {"prompt": "the mill", "max_tokens": 8000, "ignore_eos": True, "seed": 1}
 SHORT = {"prompt": "the mill", "max_tokens": 4, "seed": 1}
-
-
-@contextmanager
-def serving(folder: Path, **settings: Any) -> Iterator[tuple[str, Service]]:
-    """A server on a thread; its address, and what its routes share."""
-    parsed = ServingSettings.parse({"device": "cpu", **settings})
-    registry = Registry(find_sources([str(folder)]), opener(parsed), parsed.max_loaded)
-    registry.open_now(registry.source(None))  # compiles the kernels, where that is to be done
-    app = create_app(registry, parsed)
-    with bind("127.0.0.1", 0) as listening:
-        ready = threading.Event()
-        server = Server(app, ready.set)
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        assert ready.wait(60)
-        try:
-            yield base_url(listening), app.state.service
-        finally:
-            server.stop()
-            thread.join()
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-
-
-def is_idle(service: Service) -> bool:
-    [served] = service.registry.in_memory.values()
-    stats = served.engine.stats()
-    return not (stats["running"] or stats["waiting"])
 
 
 def raw_request(base: str, body: dict[str, Any]) -> socket.socket:
@@ -79,37 +37,36 @@ def raw_request(base: str, body: dict[str, Any]) -> socket.socket:
 def test_the_work_of_a_client_that_is_gone_is_stopped(
     long_model: Path, said: list[str], stream: bool
 ) -> None:
-    with serving(long_model) as (base, service):
-        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
-        [served] = service.registry.in_memory.values()
-        connection = raw_request(base, {**LONG, "stream": stream})
-        wait_until(lambda: served.engine.stats()["blocks_held"] >= 4)
+    with running([long_model]) as live:
+        httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60)
+        connection = raw_request(live.base, {**LONG, "stream": stream})
+        until(lambda: live.engine.stats()["blocks_held"] >= 4)
         connection.close()
-        wait_until(lambda: is_idle(service))
-        wait_until(lambda: service.active == 0)
-        wait_until(lambda: any("POST /v1/completions 499" in line for line in said))
+        until(lambda: not live.busy)
+        until(lambda: not live.service.active)
+        until(lambda: any("POST /v1/completions 499" in line for line in said))
         [line] = [line for line in said if "POST /v1/completions 499" in line]
         written = re.search(r"long: \d+ tokens read .* (\d+) written, unfinished", line)
         assert written, line
         assert 64 <= int(written[1]) < 8000
-        pages = httpx2.get(f"{base}/metrics").text
+        pages = httpx2.get(f"{live.base}/metrics").text
         counted = re.search(r"foundling_completion_tokens_total\S* ([0-9.]+)", pages)
         assert counted
         assert float(counted[1]) == int(written[1]) + 4
-        assert not any(service.registry._users.values())
+        assert not any(live.service.registry._users.values())
 
 
 def test_a_crowd_that_goes_away_leaves_nothing(long_model: Path) -> None:
-    with serving(long_model) as (base, service):
-        alone = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).json()
-        connections = [raw_request(base, {**LONG, "stream": n % 2, "n": 2}) for n in range(8)]
-        wait_until(lambda: not is_idle(service))
-        again = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).json()
+    with running([long_model]) as live:
+        alone = httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60).json()
+        connections = [raw_request(live.base, {**LONG, "stream": n % 2, "n": 2}) for n in range(8)]
+        until(lambda: live.busy)
+        again = httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60).json()
         assert again["choices"] == alone["choices"]
         for connection in connections:
             connection.close()
-        wait_until(lambda: service.active == 0 and is_idle(service))
-        assert not any(service.registry._users.values())
+        until(lambda: not (live.service.active or live.busy))
+        assert not any(live.service.registry._users.values())
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -117,68 +74,69 @@ def test_what_was_read_for_a_client_that_is_gone_is_not_read_again(
     long_model: Path, stream: bool
 ) -> None:
     prompt = {"prompt": "the miller met the baker by the bridge " * 20}
-    with serving(long_model) as (base, service):
-        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
-        connection = raw_request(base, {**LONG, **prompt, "max_tokens": 6000, "stream": stream})
-        wait_until(lambda: not is_idle(service))
-        [served] = service.registry.in_memory.values()
-        wait_until(lambda: served.engine.stats()["blocks_held"] > 20)
+    with running([long_model]) as live:
+        httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60)
+        connection = raw_request(
+            live.base, {**LONG, **prompt, "max_tokens": 6000, "stream": stream}
+        )
+        until(lambda: live.busy)
+        until(lambda: live.engine.stats()["blocks_held"] > 20)
         connection.close()
-        wait_until(lambda: is_idle(service))
-        again = httpx2.post(f"{base}/v1/completions", json={**SHORT, **prompt}, timeout=60).json()
+        until(lambda: not live.busy)
+        again = httpx2.post(
+            f"{live.base}/v1/completions", json={**SHORT, **prompt}, timeout=60
+        ).json()
         usage = again["usage"]
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         assert usage["prompt_tokens"] - 64 < cached < usage["prompt_tokens"]
 
 
 def test_a_slow_reader_does_not_stall_others(long_model: Path) -> None:
-    with serving(long_model) as (base, service):
-        slow = raw_request(base, {**LONG, "stream": True, "logprobs": 20})
-        wait_until(lambda: bool(service.registry.in_memory) and not is_idle(service))
+    with running([long_model]) as live:
+        slow = raw_request(live.base, {**LONG, "stream": True, "logprobs": 20})
+        until(lambda: live.busy)
         for _ in range(3):
-            answer = httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
+            answer = httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60)
             assert answer.status_code == 200
         slow.close()
-        wait_until(lambda: is_idle(service))
+        until(lambda: not live.busy)
 
 
 def test_a_full_queue_says_when_to_come_again(long_model: Path) -> None:
-    engine = {"max_batch": 1, "queue_size": 1}
-    with serving(long_model, engine=engine) as (base, service):
-        httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60)
-        wait_until(lambda: is_idle(service))
-        [served] = service.registry.in_memory.values()
-        held = [raw_request(base, LONG)]
-        wait_until(lambda: served.engine.stats()["running"] == 1)
-        held.append(raw_request(base, LONG))
-        wait_until(lambda: served.engine.stats()["waiting"] == 1)
+    with running([long_model], engine={"max_batch": 1, "queue_size": 1}) as live:
+        httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60)
+        until(lambda: not live.busy)
+        held = [raw_request(live.base, LONG)]
+        until(lambda: live.engine.stats()["running"] == 1)
+        held.append(raw_request(live.base, LONG))
+        until(lambda: live.engine.stats()["waiting"] == 1)
         for body in (SHORT, {**SHORT, "stream": True}, {**SHORT, "n": 2}):
-            answer = httpx2.post(f"{base}/v1/completions", json=body, timeout=60)
+            answer = httpx2.post(f"{live.base}/v1/completions", json=body, timeout=60)
             assert answer.status_code == 429
             assert answer.json()["error"]["type"] == "rate_limit_error"
             assert int(answer.headers["retry-after"]) > 0
         for connection in held:
             connection.close()
-        wait_until(lambda: is_idle(service))
-        assert httpx2.post(f"{base}/v1/completions", json=SHORT, timeout=60).status_code == 200
+        until(lambda: not live.busy)
+        assert httpx2.post(f"{live.base}/v1/completions", json=SHORT, timeout=60).status_code == 200
 
 
 def test_one_request_for_more_texts_than_are_ever_taken_is_refused(long_model: Path) -> None:
-    with serving(long_model, engine={"max_batch": 2, "queue_size": 1}) as (base, service):
+    with running([long_model], engine={"max_batch": 2, "queue_size": 1}) as live:
         three = {**SHORT, "prompt": ["a", "b", "c"]}
-        assert httpx2.post(f"{base}/v1/completions", json=three, timeout=60).status_code == 200
-        answer = httpx2.post(f"{base}/v1/completions", json={**three, "n": 2}, timeout=60)
+        assert httpx2.post(f"{live.base}/v1/completions", json=three, timeout=60).status_code == 200
+        answer = httpx2.post(f"{live.base}/v1/completions", json={**three, "n": 2}, timeout=60)
         assert answer.status_code == 400
         assert "6 texts are asked for" in answer.json()["error"]["message"]
         assert "at most 3 at a time" in answer.json()["error"]["message"]
-        wait_until(lambda: is_idle(service))
+        until(lambda: not live.busy)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_time_is_limited(long_model: Path, stream: bool) -> None:
-    with serving(long_model, timeout=0.5) as (base, service):
+    with running([long_model], timeout=0.5) as live:
         body = {**LONG, "stream": stream}
-        answer = httpx2.post(f"{base}/v1/completions", json=body, timeout=60)
+        answer = httpx2.post(f"{live.base}/v1/completions", json=body, timeout=60)
         assert answer.status_code == (200 if stream else 408)
         assert "0.5 seconds" in answer.text
         if stream:
@@ -186,7 +144,7 @@ def test_time_is_limited(long_model: Path, stream: bool) -> None:
             assert answer.text.endswith("data: [DONE]\n\n")
         else:
             assert answer.headers["x-should-retry"] == "false"
-        wait_until(lambda: is_idle(service))
+        until(lambda: not live.busy)
 
 
 class Process:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 from browsing import CHROMIUM, CONTRASTS, NO_CHROMIUM, OVERFLOW
-from talking import Talker, served
+from live import running
+from talking import Talker
 from tiny_models import save_endless
 
 from foundling.data.reading import read_conversations, read_pairs
@@ -50,8 +51,8 @@ def votes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(folders: dict[str, Path], votes: Path) -> Iterator[str]:
     """The address of a server of all three."""
-    with served(list(folders.values()), votes=str(votes)) as address:
-        yield address
+    with running(list(folders.values()), votes=str(votes)) as live:
+        yield live.base
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def talk(browser: Any, base: str) -> Iterator[Callable[..., Talker]]:
         talker.close()
 
 
-def running(base: str) -> float:
+def num_running(base: str) -> float:
     """Requests that the engines work on."""
     lines = httpx2.get(f"{base}/metrics").text.splitlines()
     found = [line for line in lines if line.startswith('foundling_engine{figure="running"')]
@@ -265,17 +266,17 @@ def test_stop_ends_the_work_of_the_server(talk: Callable[..., Talker], base: str
         assert ann.answer()["text"]
         assert ann.page.locator(".round").last.get_by_text("stopped by you").is_visible()
         for _ in range(100):
-            if running(base) == 0:
+            if num_running(base) == 0:
                 break
             ann.page.wait_for_timeout(50)
-        assert running(base) == 0
+        assert num_running(base) == 0
 
 
 def test_errors_are_said_in_words(
     talk: Callable[..., Talker], folders: dict[str, Path], tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        base = stack.enter_context(served([folders["one"]]))
+        base = stack.enter_context(running([folders["one"]])).base
         ann = talk(base)
         ann.ask("w" * 9000)
         alert = ann.page.locator(".answer").last.get_by_role("alert")
@@ -289,7 +290,7 @@ def test_errors_are_said_in_words(
         stack.close()
         ann.ask("anybody there?")
         assert "cannot be reached" in ann.page.locator(".answer").last.inner_text()
-        with served([folders["one"]], port=port):
+        with running([folders["one"]], port=port):
             ann.page.locator(".answer").last.get_by_role("button", name="Regenerate").click()
             ann.settle()
             assert ann.answer()["text"]
@@ -299,8 +300,8 @@ def test_errors_are_said_in_words(
 def test_a_key_is_asked_for_and_kept_until_the_tab_is_closed(
     browser: Any, folders: dict[str, Path]
 ) -> None:
-    with served([folders["one"]], keys=["secret"]) as base:
-        ann = Talker(browser, base)
+    with running([folders["one"]], keys=["secret"]) as live:
+        ann = Talker(browser, live.base)
         ann.page.get_by_label("API key").fill("wrong")
         ann.page.keyboard.press("Enter")
         ann.page.get_by_text("The server asks for an API key.").wait_for()
