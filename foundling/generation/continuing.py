@@ -27,7 +27,7 @@ class Continuing:
         settings = EngineSettings()
         self._scheduler = Scheduler(
             make_runner(model, settings),
-            max_batch=settings.most_at_once(model.embed.weight.device),
+            max_batch=settings.most_at_once(model.device),
             prefill_chunk=settings.prefill_chunk,
             vocab_size=model.vocab_size,
         )
@@ -35,7 +35,7 @@ class Continuing:
         for stream in self._streams:
             budget = stream.request.max_tokens
             assert budget
-            self._scheduler.waiting.append(Sequence(stream, budget, ends, decoder=None))
+            self._scheduler.add([Sequence(stream, budget, ends, decoder=None)])
 
     def tokens(self, check: Callable[[], None] = lambda: None) -> Iterator[tuple[int, ...]]:
         """The continuation of each prompt, in their order; `check` is called between steps.

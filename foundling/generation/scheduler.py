@@ -4,7 +4,8 @@ Sequences come and go between steps.
 """
 
 import logging
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Iterable
 from collections.abc import Sequence as Many
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from foundling.generation.blocks import BlockPool
+from foundling.generation.request import Stream
 from foundling.generation.runners import Runner, Span
 from foundling.generation.sequence import Sequence
 
@@ -60,7 +62,7 @@ class Scheduler:
         self.runner, self.proposer = runner, proposer
         self.running: list[Sequence] = []
         """In the order in which their prompts take turns."""
-        self.waiting = deque[Sequence]()
+        self.waiting = OrderedDict[Stream, Sequence]()
         """Those that came first stand first."""
         self.pool: BlockPool | None = (
             None
@@ -77,9 +79,13 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self.running or self.waiting)
 
+    def add(self, sequences: Iterable[Sequence]) -> None:
+        """Let them wait behind all others."""
+        self.waiting.update((sequence.stream, sequence) for sequence in sequences)
+
     def step(self) -> None:
         """Read the next tokens of the sequences that run, and draw what follows them."""
-        self._drop_cancelled(self.running)
+        self._end([one for one in self.running if one.stream.cancelled])
         self._admit()
         planned = self._plan()
         if not planned:
@@ -94,12 +100,17 @@ class Scheduler:
         for (sequence, span), own in zip(planned, rows, strict=True):
             self._take(sequence, span, own)
 
-    def drop_cancelled(self) -> None:
-        """Free what cancelled requests hold."""
-        self._drop_cancelled(self.sequences())
+    def drop(self, streams: Iterable[Stream]) -> None:
+        """Free what these requests hold, which were cancelled; those that have ended are no more.
 
-    def _drop_cancelled(self, sequences: list[Sequence]) -> None:
-        for sequence in [one for one in sequences if one.stream.cancelled]:
+        However many wait, only those are looked at.
+        """
+        running = {sequence.stream: sequence for sequence in self.running}
+        found = [running.get(stream) or self.waiting.get(stream) for stream in streams]
+        self._end([sequence for sequence in found if sequence is not None])
+
+    def _end(self, cancelled: list[Sequence]) -> None:
+        for sequence in cancelled:
             sequence.finish("cancelled")
             self._remove(sequence)
 
@@ -113,7 +124,7 @@ class Scheduler:
             self._remove(sequence)
 
     def sequences(self) -> list[Sequence]:
-        return [*self.running, *self.waiting]
+        return [*self.running, *self.waiting.values()]
 
     # ------------------------------------------------------------------ who runs
 
@@ -121,7 +132,7 @@ class Scheduler:
         """Let those run that wait, the first first, while there is memory for their prompts."""
         if self.pool is None:
             while self.waiting and len(self.running) < self.max_batch:
-                self.running.append(self.waiting.popleft())
+                self.running.append(self.waiting.popitem(last=False)[1])
         elif self.waiting and len(self.running) < self.max_batch:
             self._admit_with_blocks(self.pool)
 
@@ -134,7 +145,7 @@ class Scheduler:
             if len(one.tokens) - one.read > 1
             for key in one.keys[one.read // pool.block_size :]
         }
-        for sequence in list(self.waiting):
+        for sequence in list(self.waiting.values()):
             if len(self.running) >= self.max_batch:
                 break
             pool.extend(sequence.keys, sequence.tokens, len(sequence.tokens) - 1)
@@ -166,7 +177,7 @@ class Scheduler:
             sequence.stream.cached_tokens = sequence.read
             self.pool.hits += sequence.read
             self.pool.lookups += len(sequence.tokens)
-        self.waiting.remove(sequence)
+        del self.waiting[sequence.stream]
         self.running.append(sequence)
 
     def _preempt(self, sequence: Sequence) -> None:
@@ -174,7 +185,8 @@ class Scheduler:
         self.num_preempted += 1
         self._free(sequence)
         self.running.remove(sequence)
-        self.waiting.appendleft(sequence)
+        self.waiting[sequence.stream] = sequence
+        self.waiting.move_to_end(sequence.stream, last=False)
 
     def _free(self, sequence: Sequence) -> None:
         self.runner.forget(sequence.number)
@@ -186,9 +198,8 @@ class Scheduler:
 
     def _remove(self, sequence: Sequence) -> None:
         self._free(sequence)
-        for line in (self.running, self.waiting):
-            if sequence in line:
-                line.remove(sequence)
+        if self.waiting.pop(sequence.stream, None) is None and sequence in self.running:
+            self.running.remove(sequence)
 
     # ------------------------------------------------------------------ what is read
 

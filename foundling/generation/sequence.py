@@ -41,6 +41,7 @@ class Sequence:
         blocks: where the keys and values of its tokens lie.
         keys: the names of its full blocks, as far as they were worked out.
         num_published: how many of its first blocks others can find.
+        num_slid: how many of its first tokens the sliding context has left out of `tokens`.
         begun: it has run, though it may wait again.
     """
 
@@ -56,6 +57,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
     num_published: int = 0
+    num_slid: int = 0
     begun: bool = False
 
     def __post_init__(self) -> None:
@@ -197,7 +199,9 @@ class Sequence:
         """Where the context is full, leave its newest half to be read anew."""
         if self.bound is None or len(self.tokens) <= self.bound:
             return False
-        self.tokens = self.tokens[-max(1, self.bound // 2) :]
+        left_out = len(self.tokens) - max(1, self.bound // 2)
+        del self.tokens[:left_out]
+        self.num_slid += left_out
         self.read, self.keys = 0, []
         return True
 

@@ -62,6 +62,28 @@ def event(values: Any, name: str | None = None) -> bytes:
 READING_SECONDS = 60
 """What a client is given to read the rest of a stream once the time for its request is up."""
 DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment, which clients pass over."""
+
+
+async def kept_alive(events: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The events, and a comment whenever none has come for so long: in the queue, or while a long
+    prompt is read."""
+    coming: asyncio.Future[bytes] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(events))
+            while not (await asyncio.wait({coming}, timeout=seconds))[0]:
+                yield KEEP_ALIVE
+            try:
+                one = coming.result()
+            except StopAsyncIteration:
+                return
+            yield one
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 class EventStream(StreamingResponse):
@@ -87,7 +109,9 @@ class EventStream(StreamingResponse):
         self._record, self._path, self._is_complete = record_of(request), request.url.path, False
         self._close, self._failed = close, failed or self._error
         self._record.stream = True
-        self._limit = request.app.state.service.settings.timeout + READING_SECONDS
+        settings = request.app.state.service.settings
+        self._limit = settings.timeout + READING_SECONDS
+        self._keep_alive = settings.keep_alive
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -101,7 +125,7 @@ class EventStream(StreamingResponse):
 
     async def _guarded(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         try:
-            async for one in events:
+            async for one in kept_alive(events, self._keep_alive):
                 yield one
         except Exception as error:
             if api_error(error).status == 500:

@@ -21,6 +21,8 @@ class ServingSettings(Section):
     """Bytes of the longest body."""
     timeout: float = Field(600, gt=0)
     """Seconds for a request, the wait in the queue included."""
+    keep_alive: float = Field(15, gt=0)
+    """Seconds without news after which a stream is sent a comment, so that no proxy closes it."""
     drain: float = Field(30, ge=0)
     """Seconds that running requests are given when the server is told to stop."""
     max_loaded: int | None = Field(None, gt=0)
