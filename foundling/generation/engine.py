@@ -11,6 +11,8 @@ from torch import Tensor
 
 from foundling.base.config import ConfigError
 from foundling.generation.limits import Limits
+from foundling.generation.packed import PackedModel
+from foundling.generation.packed_runner import PackedRunner
 from foundling.generation.request import Chunk, QueueFull, Request, Result, Stream
 from foundling.generation.runners import Runner
 from foundling.generation.sampling import Sampling
@@ -34,30 +36,32 @@ class Engine:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: LanguageModel | PackedModel,
         tokenizer: Tokenizer,
         settings: EngineSettings | None = None,
         *,
         runner: Runner | None = None,
-        draft: tuple[LanguageModel, Tokenizer] | None = None,
+        draft: tuple[LanguageModel | PackedModel, Tokenizer] | None = None,
     ) -> None:
         """`runner`: what reads tokens; None: what suits the model and the settings. `draft`: a
         smaller model of the same tokenizer, whose guesses are checked several at once.
 
-        The weights are read now: a model that learns further needs a new engine.
+        The weights are read now: a model that learns further needs a new engine. One that is
+        packed already is read as it is packed, and may be shared with other engines.
 
         Raises:
             ConfigError: the model cannot be run in the precision of the settings, or the draft
                 model has another tokenizer or cannot take tokens back.
         """
-        self.model, self.tokenizer = model.eval(), tokenizer
         self.settings = settings or EngineSettings()
-        self.device = next(model.parameters()).device
         self.runner: Runner = runner or make_runner(model, self.settings)
-        self._speculation = make_speculation(self.runner, model, tokenizer, self.settings, draft)
+        whole = model.model if isinstance(model, PackedModel) else model
+        self.model, self.tokenizer = whole.eval(), tokenizer
+        """Its matrices are in memory where it was not given packed."""
+        self._speculation = make_speculation(self.runner, whole, tokenizer, self.settings, draft)
         self._scheduler = Scheduler(
             self.runner,
-            max_batch=self.settings.most_at_once(self.device),
+            max_batch=self.settings.most_at_once(whole.device),
             prefill_chunk=self.settings.prefill_chunk,
             vocab_size=tokenizer.vocab_size,
             prefix_cache=self.settings.prefix_cache,
@@ -65,7 +69,7 @@ class Engine:
         )
         pool = self._scheduler.pool
         self._limits = Limits(
-            max_context=model.max_context,
+            max_context=whole.max_context,
             vocab_size=tokenizer.vocab_size,
             cache_tokens=None if pool is None else pool.num_tokens,
         )
@@ -73,7 +77,8 @@ class Engine:
         self._news = threading.Condition()  # held for moments
         self._arrived: list[Served] = []
         self._thread: threading.Thread | None = None
-        self._closing = self._cancels = False
+        self._closing = False
+        self._cancelled: list[Stream] = []
 
     # ------------------------------------------------------------------ one text
 
@@ -266,9 +271,7 @@ class Engine:
             self._thread = None
         with self._stepping:
             self._take_arrivals()
-            for served in (*self._scheduler.running, *self._scheduler.waiting):
-                served.stream.cancelled = True
-            self._scheduler.drop_cancelled()
+            self._scheduler.drop(one.stream for one in self._scheduler.sequences())
         self._tell()
 
     @property
@@ -298,7 +301,7 @@ class Engine:
 
     def _take_arrivals(self) -> None:
         with self._news:
-            self._scheduler.waiting.extend(self._arrived)
+            self._scheduler.add(self._arrived)
             self._arrived.clear()
 
     def _tell(self) -> None:
@@ -319,16 +322,17 @@ class Engine:
         if stream.finish is None:
             with self._news:
                 stream.cancelled = True
-                self._cancels = True
+                self._cancelled.append(stream)
             self._drop_cancelled()
 
     def _drop_cancelled(self) -> None:
         """Free what cancelled requests hold, unless whoever is at work will do it."""
-        while self._cancels and self._stepping.acquire(blocking=False):
+        while self._cancelled and self._stepping.acquire(blocking=False):
             try:
-                self._cancels = False
+                with self._news:
+                    cancelled, self._cancelled = self._cancelled, []
                 self._take_arrivals()
-                self._scheduler.drop_cancelled()
+                self._scheduler.drop(cancelled)
             finally:
                 self._stepping.release()
             self._tell()
@@ -370,7 +374,9 @@ class Engine:
         if not tokens or (bound is not None and len(tokens) > bound):
             most = "any number" if bound is None else f"at most {bound}"
             raise ConfigError(f"a text of {len(tokens)} tokens: the model reads 1 or more, {most}.")
-        read = torch.tensor([list(tokens)], device=self.device)
+        if isinstance(self.runner, PackedRunner):
+            return self.runner.hidden(tokens).mean(0)
+        read = torch.tensor([list(tokens)], device=self.model.device)
         return self.model.hidden(read)[0].float().mean(0).cpu()
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from foundling.base.config import ConfigError
 from foundling.base.runtime import pick_device
 from foundling.generation.engine import Engine
+from foundling.generation.loading import load_packed
 from foundling.generation.rounding import measure_rounding
 from foundling.generation.settings import EngineSettings
 from foundling.models.finite import NotFiniteError
-from foundling.runs.run import find_model, load_model
+from foundling.runs.run import find_model
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ def open_engine(
         ConfigError: there is no such model, device or template, or the settings do not suit it.
     """
     folder, on = find_model(source), pick_device(device)
-    model, tokenizer = load_model(folder)
-    engine = Engine(model.to(on), tokenizer.with_known_template(template), settings)
+    settings = settings or EngineSettings()
+    model, tokenizer = load_packed(folder, on, settings)
+    engine = Engine(model, tokenizer.with_known_template(template), settings)
     tell_rounding(engine, folder)
     return engine
 

@@ -11,6 +11,7 @@ from foundling.generation.engine import Engine
 from foundling.generation.request import Request
 from foundling.generation.runners import StateRunner
 from foundling.hamlet import text as village_text
+from foundling.runs.model_folder import open_stored
 from foundling.runs.run import Run, is_run
 from foundling.text.tokenizer import Tokenizer
 
@@ -42,17 +43,16 @@ def measure_rounding(engine: Engine, folder: Path) -> RoundingLoss:
         ConfigError: the tokenizer cannot write that text, or there is too little of it.
         NotFiniteError: the model computed NaN or infinity.
     """
-    model, tokenizer = engine.model, engine.tokenizer
+    tokenizer = engine.tokenizer
     tokens = _validation_tokens(folder, tokenizer)
     text = "the run's validation text"
     if tokens is None:
         tokens = tokenizer.encode(village_text(4 * TOKENS, seed=0, split="validation"))
         text = "text of the village (the run's own is not there)"
     tokens = tokens[:TOKENS]
-    before, after = (
-        _bits_per_byte(Engine(model, tokenizer, runner=runner), tokens)
-        for runner in (StateRunner(model), engine.runner)
-    )
+    after = _bits_per_byte(Engine(engine.model, tokenizer, runner=engine.runner), tokens)
+    with open_stored(folder).reading() as model:
+        before = _bits_per_byte(Engine(model, tokenizer, runner=StateRunner(model)), tokens)
     return RoundingLoss(before, after, f"{len(tokens):,} tokens of {text}")
 
 

@@ -66,7 +66,7 @@ class StateRunner:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self._device = next(model.parameters()).device
+        self._device = model.device
         self._states = dict[int, State]()
 
     @torch.inference_mode()

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from foundling.base.config import ConfigError, Section
 from foundling.generation.kernels.weights import Format
-from foundling.generation.packed import PackedRunner
+from foundling.generation.packed import PackedModel
+from foundling.generation.packed_runner import PackedRunner
 from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.torch_runner import TorchRunner
 from foundling.models.language_model import LanguageModel
@@ -51,7 +52,7 @@ class EngineSettings(Section):
         return self.max_batch or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
 
 
-def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
+def make_runner(model: LanguageModel | PackedModel, settings: EngineSettings) -> Runner:
     """The runner that suits a model where it is.
 
     On a CPU a sequence's logits depend on nothing but its tokens: the kernels work row by row, and
@@ -60,15 +61,16 @@ def make_runner(model: LanguageModel, settings: EngineSettings) -> Runner:
     Raises:
         ConfigError: the model cannot be run in this precision here.
     """
-    weight = model.embed.weight
-    if weight.device.type != "cpu":
+    if isinstance(model, PackedModel):
+        return PackedRunner(model, cache_bytes=settings.cache_bytes)
+    if model.device.type != "cpu":
         if settings.quantize != "none":
             raise ConfigError(f"quantize = {settings.quantize}: only on a CPU; use --device cpu.")
         if TorchRunner.supports(model):
             return TorchRunner(
                 model, cache_bytes=settings.cache_bytes, precision=settings.precision
             )
-    elif _may_be_copied(model) and PackedRunner.supports(model):
+    elif _may_be_copied(model) and PackedModel.supports(model):
         return PackedRunner(
             model,
             precision=settings.precision,

@@ -8,13 +8,17 @@ import logging
 from collections.abc import Sequence as Many
 from typing import Protocol, runtime_checkable
 
+import torch
+
 from foundling.base.config import ConfigError
 from foundling.generation.blocks import BlockPool
+from foundling.generation.loading import load_packed
+from foundling.generation.packed import PackedModel
 from foundling.generation.runners import Runner, Span
 from foundling.generation.sequence import Sequence
 from foundling.generation.settings import EngineSettings, make_runner
 from foundling.models.language_model import LanguageModel
-from foundling.runs.run import load_model
+from foundling.runs.run import find_model
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -47,7 +51,7 @@ def make_speculation(
     model: LanguageModel,
     tokenizer: Tokenizer,
     settings: EngineSettings,
-    draft: tuple[LanguageModel, Tokenizer] | None,
+    draft: tuple[LanguageModel | PackedModel, Tokenizer] | None,
 ) -> "Speculation | None":
     """What guesses for a model: a draft model, or the text itself; None: nothing does.
 
@@ -55,8 +59,7 @@ def make_speculation(
         ConfigError: both, the model cannot check guesses, or the draft model does not suit it.
     """
     if settings.draft is not None and draft is None:
-        small, own_tokenizer = load_model(settings.draft)
-        draft = small.to(model.embed.weight.device), own_tokenizer
+        draft = open_draft(settings.draft, model.device, settings)
     if draft is None and not settings.lookup:
         return None
     if draft is not None and settings.lookup:
@@ -68,20 +71,32 @@ def make_speculation(
         )
     if draft is None:
         return Speculation(Lookup())
-    small, own_tokenizer = draft
+    given, own_tokenizer = draft
+    small = given.model if isinstance(given, PackedModel) else given
     if small.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
             f"the draft model has {small.vocab_size} tokens and the tokenizer "
             f"{tokenizer.vocab_size}; give one that was trained with the same tokenizer."
         )
     guesser = DraftModel(
-        make_runner(small, settings),
+        make_runner(given, settings),
         own_tokenizer,
         tokenizer,
         max_context=small.max_context,
         cost=small.num_parameters() / model.num_parameters(),
     )
     return Speculation(guesser)
+
+
+def open_draft(
+    source: str, device: torch.device, settings: EngineSettings
+) -> tuple[LanguageModel | PackedModel, Tokenizer]:
+    """A draft model by its place, which any number of engines may share.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return load_packed(find_model(source), device, settings)
 
 
 class Speculation:
@@ -110,7 +125,7 @@ class Speculation:
         drafts = self._guesser.guess(sequences, lengths)
         for sequence, draft in zip(sequences, drafts, strict=True):
             text = self._texts[sequence.number]
-            text.known, text.draft = len(sequence.tokens), draft
+            text.known, text.draft = sequence.num_slid + len(sequence.tokens), draft
         return drafts
 
     def forget(self, sequence: int) -> None:
@@ -130,6 +145,7 @@ class _Text:
     def __init__(self, sequence: Sequence) -> None:
         self._sequence = sequence
         self.known, self.draft = 0, list[int]()
+        """The last draft, and how many tokens of the text stand before it."""
         self._right = self._wrong = 0.0
 
     @property
@@ -140,9 +156,10 @@ class _Text:
     def learn(self) -> int:
         """How many tokens of the last draft came true."""
         draft, self.draft = self.draft, []
-        if not draft:
+        start = self.known - self._sequence.num_slid
+        if not draft or start < 0:  # the context has slid past it
             return 0
-        right = num_equal(draft, self._sequence.tokens[self.known :])
+        right = num_equal(draft, self._sequence.tokens[start:])
         self.fade(RECENT)
         self._right += right
         self._wrong += right < len(draft)

@@ -54,8 +54,11 @@ class LoraLinear(nn.Linear):
         self.rank, self.alpha, self.rslora = rank, alpha, rslora
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)
         wide = torch.promote_types(self.weight.dtype, torch.float32)
-        self.lora_a = nn.Parameter(self.weight.new_zeros(rank, linear.in_features, dtype=wide))
-        self.lora_b = nn.Parameter(self.weight.new_zeros(linear.out_features, rank, dtype=wide))
+        # Over a matrix that is still in its file, on the CPU.
+        device = "cpu" if self.weight.is_meta else self.weight.device
+        a, b = (rank, linear.in_features), (linear.out_features, rank)
+        self.lora_a = nn.Parameter(torch.zeros(a, dtype=wide, device=device))
+        self.lora_b = nn.Parameter(torch.zeros(b, dtype=wide, device=device))
         self.dropout = nn.Dropout(dropout)
         self.enabled = True
 

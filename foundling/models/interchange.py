@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, load_json
 from foundling.base.precision import hold
@@ -16,6 +16,7 @@ from foundling.models import layouts, materialise, skeleton, weight_files
 from foundling.models.adapters import merged_weight, plain_weights
 from foundling.models.language_model import LanguageModel
 from foundling.models.quantised import bits_of
+from foundling.models.stored import StoredModel
 from foundling.models.weight_files import Stored
 
 READABLE = ("F32", "F16", "BF16")
@@ -77,6 +78,36 @@ def load(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageMod
     model = skeleton(read_config(folder)[1])
     load_weights(model, folder, dtype)
     return model
+
+
+def open_stored(folder: Path) -> StoredModel:
+    """The model that `load` reads in fp32, whose matrices stay in their files.
+
+    Raises:
+        ConfigError: the folder holds no model that Foundling can express exactly.
+    """
+    model_type, spec = read_config(folder)
+    model = skeleton(spec)
+    found, ours = find_weights(folder, model_type, model), _parameters(model)
+    places = {part: (name, stored) for name, stored in found.items() for part in name.ours}
+
+    def read(part: str) -> Tensor:
+        name, stored = places[part]
+        try:
+            (tensor,) = weight_files.read([stored])
+            rows = [len(ours[one]) for one in name.ours]
+            return name.split(tensor, rows)[name.ours.index(part)].float()
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(folder, error) from None
+
+    for part in places:
+        module = model.get_submodule(part.rpartition(".")[0])
+        if not (isinstance(module, nn.Linear) and part.endswith(".weight")) and (
+            module is not model.embed
+        ):
+            own = nn.Parameter(read(part).clone(), requires_grad=False)
+            setattr(module, part.rpartition(".")[2], own)
+    return StoredModel(model, read)
 
 
 def load_weights(

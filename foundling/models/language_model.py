@@ -130,6 +130,12 @@ class LanguageModel(nn.Module):
     forward = hidden
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes; a model whose matrices are still in their files: on the CPU."""
+        found = self.embed.weight.device
+        return torch.device("cpu") if found.type == "meta" else found
+
+    @property
     def supports_tree_mask(self) -> bool:
         """Whether the context module keeps apart the branches of a document; see BatchView."""
         return bool(getattr(self.context, "supports_tree_mask", False))

@@ -19,6 +19,7 @@ from foundling.base.config import ConfigError, load_json
 from foundling.models import adapters, interchange, skeleton, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
+from foundling.models.stored import StoredModel
 from foundling.text.tokenizer import Tokenizer
 from foundling.text.tokenizer_files import CARRIED
 
@@ -142,17 +143,22 @@ def open_model(folder: Path, dtype: torch.dtype | None = torch.float32) -> Langu
     return model
 
 
-def open_over(folder: Path, base: LanguageModel) -> LanguageModel:
-    """The model of an adapter, over a base in memory: its weights are shared and stay as they are.
+def open_stored(folder: Path) -> StoredModel:
+    """The model of a folder in fp32, whose matrices stay in their files; adapters are read.
 
     Raises:
-        ConfigError: the adapter's weights are not there, or not whole.
+        ConfigError: there is none, or the base is gone or another.
     """
-    model = skeleton(base.spec)
-    model.load_state_dict(base.state_dict(), assign=True)
-    if model.tied:
-        model.unembed.weight = model.embed.weight
-    return _adapted(folder, model)
+    if not is_adapter(folder):
+        return interchange.open_stored(folder)
+    base = base_of(folder)
+    if is_adapter(base):  # two adapters do not stand on one matrix
+        plain = open_model(base)
+        return StoredModel(_adapted(folder, plain), plain.get_parameter)
+    stored, facts = interchange.open_stored(base), load_json(folder / ADAPTER)
+    if facts["tokens"] or stored.model.vocab_size < facts["vocab_size"]:
+        stored.keep("embed.weight", *(() if stored.model.tied else ("unembed.weight",)))
+    return StoredModel(_adapted(folder, stored.model), stored.read)
 
 
 def _adapted(folder: Path, model: LanguageModel) -> LanguageModel:
@@ -172,10 +178,10 @@ def max_context(folder: Path) -> int | None:
     None: it reads texts of any length.
 
     Raises:
-        ConfigError: there is no model, or the base of an adapter is gone or another.
+        ConfigError: there is no model, or the base of an adapter is gone.
     """
     while is_adapter(folder):
-        folder = base_of(folder)
+        folder = _base_named(folder)  # no weights are read, so none are checked
     return skeleton(interchange.read_config(folder)[1]).max_context
 
 

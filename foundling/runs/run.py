@@ -168,13 +168,23 @@ def load_model(source: Path | str) -> tuple[LanguageModel, Tokenizer]:
         ConfigError: there is none.
     """
     folder = find_model(source)
-    model, tokenizer = open_model(folder), Tokenizer.load(folder)
+    model = open_model(folder)
+    return model, tokenizer_of(folder, model)
+
+
+def tokenizer_of(folder: Path, model: LanguageModel) -> Tokenizer:
+    """The tokenizer of a model folder, whose model is this one.
+
+    Raises:
+        ConfigError: it has more tokens than the model knows.
+    """
+    tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > model.vocab_size:
         raise ConfigError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens and the model knows "
             f"{model.vocab_size}; they do not belong together."
         )
-    return model, tokenizer
+    return tokenizer
 
 
 def find_model(source: Path | str) -> Path:

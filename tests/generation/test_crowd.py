@@ -12,7 +12,8 @@ from foundling import models
 from foundling.generation.engine import Engine
 from foundling.generation.kernels.library import available
 from foundling.generation.kernels.weights import Format
-from foundling.generation.packed import PackedModel, PackedRunner
+from foundling.generation.packed import PackedModel
+from foundling.generation.packed_runner import PackedRunner
 from foundling.generation.request import Request, Result, Stream
 from foundling.generation.runners import Runner, StateRunner
 from foundling.generation.sampling import Sampling

@@ -9,7 +9,8 @@ from torch import Tensor
 from foundling import models
 from foundling.generation.kernels.library import available, library
 from foundling.generation.kernels.weights import FORMATS
-from foundling.generation.packed import PackedModel, PackedRunner
+from foundling.generation.packed import PackedModel
+from foundling.generation.packed_runner import PackedRunner
 from foundling.generation.runners import Span
 from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.models.language_model import LanguageModel
@@ -193,10 +194,10 @@ def test_adapters_share_the_matrices_of_their_base(name: str, tokens: list[int])
 
 
 def test_what_is_not_supported_is_said() -> None:
-    assert PackedRunner.supports(model_of("qwen3"))
-    assert not PackedRunner.supports(
+    assert PackedModel.supports(model_of("qwen3"))
+    assert not PackedModel.supports(
         models.build({"rung": "bag_of_words", "dim": 8}, vocab_size=20, context=16)
     )
     dynamic = {"type": "dynamic", "factor": 2.0, "original_context": 8}
     spec = {"rung": "transformer", "dim": 16, "num_layers": 1, "rope_scaling": dynamic}
-    assert not PackedRunner.supports(models.build(spec, vocab_size=20, context=16))
+    assert not PackedModel.supports(models.build(spec, vocab_size=20, context=16))

@@ -192,6 +192,20 @@ def test_what_is_known_of_a_text_goes_with_it() -> None:
     stream.cancel()
 
 
+def test_a_draft_is_judged_by_what_was_drawn_though_the_context_slid() -> None:
+    speculation = Speculation(Lookup())
+    engine = Engine(model_of(context=16), TOKENIZER)
+    stream = engine.submit(Request((1, 2) * 7, 9, slide=True))
+    (sequence,) = engine._arrived
+    assert speculation.propose([sequence], [2]) == [[1, 2]]
+    sequence.tokens += [1, 2, 7]
+    assert sequence.slide()
+    assert sequence.tokens == [2, 1, 2, 1, 2, 1, 2, 7]
+    speculation.forget(sequence.number)
+    assert (speculation.guessed, speculation.accepted) == (2, 2)
+    stream.cancel()
+
+
 def test_a_prompt_that_is_only_scored_is_not_guessed_from() -> None:
     small = model_of()
     made = Engine(widened(small, 0.01), TOKENIZER, draft=(small, TOKENIZER))

@@ -13,7 +13,7 @@ from tiny_models import save_tiny_adapter
 
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
-from foundling.generation.packed import PackedRunner
+from foundling.generation.packed_runner import PackedRunner
 from foundling.runs.model_folder import open_model
 from foundling.serving.errors import ApiError
 from foundling.serving.opening import opener
@@ -187,8 +187,8 @@ def test_adapters_of_one_base_share_it(tmp_path: Path, order: str) -> None:
             assert isinstance(engine.runner, PackedRunner)
             packed[name] = engine.runner.packed.layers[0].qkv.data
         assert packed["one"] is packed["two"] is packed["base"] is not packed["other"]
-        weights = [engines[name].model.context.blocks[0].mlp.up.weight for name in engines]
-        assert len({weight.data_ptr() for weight in weights}) == 2
+        for engine in engines.values():  # what is packed is the only copy
+            assert engine.model.get_parameter("context.blocks.0.mlp.up.weight").is_meta
         await registry.close()
 
     asyncio.run(use())
