@@ -60,17 +60,28 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def require_single(environment: Mapping[str, str] = os.environ) -> None:
+def world_size(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes a launcher such as torchrun started; 1 without one."""
+    size = environment.get("WORLD_SIZE", "1")
+    return int(size) if size.isdecimal() else 1
+
+
+def process_number(environment: Mapping[str, str] = os.environ) -> int:
+    """The number of this process among those that a launcher started; 0 without one."""
+    number = environment.get("RANK", "0")
+    return int(number) if world_size(environment) > 1 and number.isdecimal() else 0
+
+
+def require_single(verb: str, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to be one of several processes.
 
     Raises:
         ConfigError: a launcher such as torchrun started more than one.
     """
-    size = environment.get("WORLD_SIZE", "1")
-    if size.isdecimal() and int(size) > 1:
+    if (size := world_size(environment)) > 1:
         from foundling.base.config import ConfigError
 
         raise ConfigError(
-            f"WORLD_SIZE = {size}: Foundling works in one process; start it without torchrun, or "
-            "with --nproc-per-node 1."
+            f"WORLD_SIZE = {size}: foundling {verb} works in one process; start it without "
+            "torchrun, or with --nproc-per-node 1."
         )

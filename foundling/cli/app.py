@@ -11,13 +11,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from foundling import __version__
-from foundling.base.process import INTERRUPTED, interruptible, require_single
+from foundling.base.process import INTERRUPTED, interruptible, process_number, require_single
+from foundling.cli import launching
 
 # Everything heavy is imported inside the verbs: `--help` answers at once.
 
 
 class Verbs(TyperGroup):
-    """What holds for every verb: arguments are text, one process, and Ctrl-C ends it cleanly."""
+    """What holds for every verb: arguments are text, and Ctrl-C ends it cleanly."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for argument in args:
@@ -28,7 +29,6 @@ class Verbs(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        require_single()
         try:
             with interruptible():
                 return super().invoke(ctx)
@@ -41,7 +41,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Verb(TyperCommand):
-    """A verb, of which no option is given twice but one that can be repeated."""
+    """A verb: one process, and no option is given twice but one that can be repeated."""
+
+    def invoke(self, ctx: Any) -> Any:
+        require_single(ctx.info_name)
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         used = self.make_parser(ctx).parse_args(list(args))[2]
@@ -53,6 +57,13 @@ class Verb(TyperCommand):
                     f"{option.opts[0]}: was given {used.count(option)} times; give one."
                 )
         return super().parse_args(ctx, args)
+
+
+class SharedVerb(Verb):
+    """A verb that several processes may work together."""
+
+    def invoke(self, ctx: Any) -> Any:
+        return TyperCommand.invoke(self, ctx)
 
 
 class Program(typer.Typer):
@@ -103,26 +114,41 @@ def log_as(formatter: logging.Formatter) -> None:
 
 
 def exit_code(run: Callable[[], object]) -> int:
-    """What the process is to end with; a fault of the input is one line, never a traceback."""
-    from foundling.base.config import ConfigError
+    """What the process is to end with; a fault of the input is one line, never a traceback.
 
+    Of several processes the first one speaks; others where it does not say the same.
+    """
     reports = logging.getLogger("foundling")
     reports.setLevel(logging.INFO)
     reports.addHandler(_terminal)  # once, however often this is called
+    number = process_number()
+    _terminal.setLevel(logging.ERROR if number else logging.NOTSET)
+    try:
+        code, words = _outcome(run)
+    except Exception:
+        if number and launching.has_ended():
+            return 0  # the first process has left, and said why
+        raise
+    if words is not None and not (number and launching.waited_for_end()):
+        say(f"process {number}: {words}" if number else words)
+    return launching.end(code)
+
+
+def _outcome(run: Callable[[], object]) -> tuple[int, str | None]:
+    """The exit code, and what is to be said."""
+    from foundling.base.config import ConfigError
 
     try:
         run()
     except SystemExit as stop:
-        return int(stop.code or 0)
+        return int(stop.code or 0), None
     except ConfigError as error:
-        say(f"error: {error}")
-        return 2
+        return 2, f"error: {error}"
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
+        return 1, None
     except OSError as error:
-        say(f"error: {error.filename or 'a file'}: {error.strerror or error}.")
-        return 2
+        return 2, f"error: {error.filename or 'a file'}: {error.strerror or error}."
     except Exception as error:
         # Imported only now: the loop imports torch, the client a library, and only verbs that
         # have imported them can raise these.
@@ -131,16 +157,13 @@ def exit_code(run: Callable[[], object]) -> int:
         from foundling.training.rewind import TrainingStopped
 
         if isinstance(error, HttpError):
-            say(f"error: {error}")
-            return 2
+            return 2, f"error: {error}"
         if isinstance(error, Interrupted):
-            say("interrupted; everything is saved. Resume with --resume.")
-            return INTERRUPTED
+            return INTERRUPTED, "interrupted; everything is saved. Resume with --resume."
         if isinstance(error, TrainingStopped):
-            say(f"training stopped itself: {error}")
-            return 3
+            return 3, f"training stopped itself: {error}"
         raise
-    return 0
+    return 0, None
 
 
 def read_stdin(line: bool = False) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foundling.base.shorthand import Shorthand
-from foundling.cli.app import Json, Out, Resume, Set, app, report_json, say
+from foundling.cli import launching
+from foundling.cli.app import Json, Out, Resume, Set, SharedVerb, app, report_json, say
 from foundling.cli.shorthands import settings_by, with_shorthands
 from foundling.stages import PARENT, STAGES, Entry, find_stages
 
@@ -22,6 +23,16 @@ Config = Annotated[Path | None, typer.Argument(help="A TOML file; without one th
 Sweep = Annotated[
     str | None, typer.Option("--sweep", help="Run once for each value.", metavar="KEY=VALUE,...")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option("--nproc", min=1, help="Train in N processes of this machine.", metavar="N"),
+]
+Restarts = Annotated[
+    int,
+    typer.Option(
+        "--max-restarts", min=0, help="How often --nproc starts them again after a crash."
+    ),
+]
 
 
 def _train(
@@ -32,15 +43,24 @@ def _train(
     given: Mapping[Shorthand, Any],
     resume: Resume = False,
     sweep: Sweep = None,
+    nproc: Processes = None,
+    max_restarts: Restarts = 0,
     settings: Set = [],  # noqa: B006 - typer copies it
     as_json: Json = False,
 ) -> None:
+    from foundling.base import ranks
     from foundling.base.config import ConfigError
+    from foundling.runs.run import is_run
     from foundling.stages.assembly import run_stage
     from foundling.stages.settings import settings_of_run
 
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
+    if max_restarts and nproc is None:
+        raise ConfigError("--max-restarts: give --nproc N, the processes that it starts again.")
+    if launching.restarted() and is_run(out) and sweep is None:
+        config, resume = None, True
+        given = {flag: value for flag, value in given.items() if flag is not PARENT}
     continues = resume and sweep is None
     parent = PARENT in given
     if entry.needs_config and config is None and not continues and not parent:
@@ -50,10 +70,14 @@ def _train(
         raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
     stage = entry.load()
     parsed = stage.config.parse(values)
+    if nproc is not None and not launching.is_launched():
+        raise typer.Exit(launching.launch(nproc, max_restarts))
     if sweep is not None:
         _sweep(stage, parsed, out, sweep, resume, as_json)
         return
     run = run_stage(stage, parsed, out, resume=resume)
+    if not ranks.is_first():
+        return
     say(f"done: {run.folder / 'report.html'}")
     say(f"next: foundling {entry.next.format(out=out)}")
     report_json({"run": str(out), **run.summary()}, as_json)
@@ -99,7 +123,9 @@ def _sweep_table(result: Mapping[str, Any]) -> None:
 def _add_verb(entry: Entry) -> None:
     verb = partial(_train, entry)  # its flags follow from the table of stages
     without = () if entry.sweeps else ("sweep",)
-    app.command(entry.name, help=entry.help)(with_shorthands(entry.options, without)(verb))
+    app.command(entry.name, help=entry.help, cls=SharedVerb)(
+        with_shorthands(entry.options, without)(verb)
+    )
 
 
 for _entry in STAGES.values():

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable
 import torch
 
 from foundling.base.precision import autocast
-from foundling.models.batch import Batch
+from foundling.base.ranks import sum_over_ranks
+from foundling.base.sharded import measuring
+from foundling.models.batch import Batch, share_of
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Objective
 
@@ -21,16 +23,16 @@ def measure_objective(
 ) -> tuple[int, dict[str, float]]:
     """What is counted, and the sums of the loss (`loss`) and of each metric over all of it.
 
-    `check` is called between batches and may raise.
+    Each process works its share of every batch. `check` is called between batches and may raise.
     """
-    count, sums = 0, dict[str, float]()
-    model.eval()
-    with torch.no_grad():
+    sums: dict[str, float] = {"count": 0.0}
+    with measuring(model), torch.no_grad():
         for batch in batches:
             check()
             with autocast(device, precision):
-                loss = objective(model, batch.to(device))
-            count += int(loss.count)
-            for name, value in {"loss": loss.total, **loss.metrics}.items():
+                loss = objective(model, share_of(batch).to(device))
+            figures = {"count": loss.count, "loss": loss.total, **loss.metrics}
+            for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + float(value.double())
-    return count, sums
+    count, *others = sum_over_ranks(*sums.values())
+    return int(count), dict(zip([*sums][1:], others, strict=True))

@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from foundling.base.precision import autocast
-from foundling.models.batch import TokenBatch
+from foundling.base.ranks import sum_over_ranks
+from foundling.base.sharded import measuring
+from foundling.models.batch import TokenBatch, share_of
 from foundling.models.language_model import LanguageModel
 from foundling.models.token_rows import head_of
 from foundling.objectives.losses import linear_cross_entropy
@@ -50,14 +52,15 @@ def measure(
     precision: torch.dtype = torch.float32,
     check: Callable[[], None] = lambda: None,
 ) -> Perplexity:
-    """Score every target of `batches`; `check` is called between them and may raise.
+    """Score every target of `batches`, each process its share of each.
+
+    `check` is called between them and may raise.
 
     `token_bytes` is the number of bytes each token stands for, 0 for special tokens.
     """
-    model.eval()
     nats, counted, text = [], [], []
-    with torch.no_grad():
-        for batch in batches:
+    with measuring(model), torch.no_grad():
+        for batch in map(share_of, batches):
             check()
             targets = batch.targets.to(device)
             moved = batch.to(device)
@@ -79,9 +82,9 @@ def measure(
             if token_bytes is not None:
                 spelled = token_bytes.to(device)[targets.clamp(min=0)] * supervised
                 text.append(torch.stack(((loss * (spelled > 0)).sum(), spelled.sum().double())))
-    by_place: Float[Tensor, " time"] = torch.stack(nats).sum(0)
-    counts = torch.stack(counted).sum(0)
-    text_nats, text_bytes = torch.stack(text).sum(0).tolist() if text else (0.0, None)
+    by_place: Float[Tensor, " time"] = _over_ranks(torch.stack(nats).sum(0))
+    counts = _over_ranks(torch.stack(counted).sum(0))
+    text_nats, text_bytes = _over_ranks(torch.stack(text).sum(0)).tolist() if text else (0.0, None)
     return Perplexity(
         nats=by_place.sum().item(),
         count=int(counts.sum()),
@@ -92,3 +95,7 @@ def measure(
             for total, count in zip(by_place.tolist(), counts.tolist(), strict=True)
         ],
     )
+
+
+def _over_ranks(values: Float[Tensor, " values"]) -> Float[Tensor, " values"]:
+    return torch.tensor(sum_over_ranks(*values.tolist()), dtype=values.dtype)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from foundling.base import ranks
 from foundling.base.intervals import Intervals
 
 IGNORE = -100
@@ -76,6 +77,11 @@ class TokenBatch:
         index = torch.tensor(rows, device=self.tokens.device)
         return _each(self, lambda tensor: tensor[index])
 
+    def blank(self) -> "TokenBatch":
+        """The same rows without a target."""
+        ids = None if self.target_ids is None else torch.full_like(self.target_ids, -1)
+        return replace(self, targets=torch.full_like(self.targets, IGNORE), target_ids=ids)
+
     def to(self, device: torch.device) -> "TokenBatch":
         return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -126,6 +132,15 @@ class PreferenceBatch:
         """The rows `start` to `stop`, as a batch of its own."""
         return _each(self, lambda tensor: tensor[start:stop])
 
+    def blank(self) -> "PreferenceBatch":
+        """The same rows without a pair."""
+        return replace(
+            self,
+            targets=torch.full_like(self.targets, IGNORE),
+            answers=torch.full_like(self.answers, -1),
+            pair_ids=torch.full_like(self.pair_ids, -1),
+        )
+
     def to(self, device: torch.device) -> "PreferenceBatch":
         return _each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -135,6 +150,28 @@ class PreferenceBatch:
 
 Batch = TokenBatch | PreferenceBatch
 AnyBatch = TypeVar("AnyBatch", TokenBatch, PreferenceBatch)
+Rows = TypeVar("Rows", bound=TokenBatch | PreferenceBatch)
+
+
+def share_of(batch: Rows) -> Rows:
+    """The rows that this process works; see `passes_over`."""
+    return _rows_or_blank(batch, ranks.share(len(batch)))
+
+
+def passes_over(batch: Rows, rows: int | None) -> list[tuple[range, Rows]]:
+    """This process's share of a batch, at most `rows` at a time, with where each part lies.
+
+    The parts of all processes make up the batch. All have equally many, as processes whose weights
+    are sharded must: a part without rows is one row without targets.
+    """
+    mine, largest = ranks.share(len(batch)), -(-len(batch) // ranks.world())
+    step = rows or largest
+    parts = [mine[first : first + step] for first in range(0, largest, step)]
+    return [(part, _rows_or_blank(batch, part)) for part in parts]
+
+
+def _rows_or_blank(batch: Rows, part: range) -> Rows:
+    return cast(Rows, batch.rows(part.start, part.stop) if part else batch.rows(0, 1).blank())
 
 
 def _places(targets: Int[Tensor, "batch time"]) -> Int[Tensor, " targets"]:

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 
 from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
+from foundling.base.ranks import on_first
+from foundling.base.sharded import reshard, whole
 from foundling.models.adapters import adapters_of, disabled
-from foundling.models.batch import IGNORE, Batch, TokenBatch
+from foundling.models.batch import IGNORE, Batch, TokenBatch, share_of
 from foundling.models.language_model import LanguageModel
 from foundling.models.token_rows import rows_of
 from foundling.objectives.reference_store import (
     ADVICE,
     Progress,
     check_ids,
+    compute,
     file_of,
-    fill,
     open_stored,
-    stored,
 )
 
 HIDDEN, WEIGHT = "hidden", "weight"
@@ -56,7 +57,7 @@ class FrozenModel:
 
     @property
     def weight(self) -> Tensor:
-        return self.model.unembed.weight.detach()
+        return whole(self.model.unembed.weight.detach())
 
     def hidden(self, batch: Batch) -> Tensor:
         return _supervised_vectors(self.model, batch)
@@ -86,7 +87,7 @@ class DisabledAdapter:
     @property
     def weight(self) -> Tensor:
         with disabled(self.model):
-            return self.model.unembed.weight.detach()
+            return whole(self.model.unembed.weight.detach())
 
     def hidden(self, batch: Batch) -> Tensor:
         with disabled(self.model), evaluating(self.model):
@@ -147,18 +148,16 @@ def store_hidden(
         ValueError: the batches do not hold each target from 0 to `num_targets` - 1.
         OSError: the disk is full or broken.
     """
-    if file_of(folder, key).exists():
+    if on_first(lambda: file_of(folder, key).exists()):
         return StoredHidden.open(folder, key).to(device)
     if num_targets < 1:
         raise ValueError(f"num_targets = {num_targets}: there must be one at least.")
-    weight = model.unembed.weight.detach()
+    weight = whole(model.unembed.weight.detach())
     dtype = weight.dtype if precision == torch.float32 else precision
     shape = (num_targets, weight.shape[1])
     layout = {HIDDEN: (shape, dtype), WEIGHT: (tuple(weight.shape), dtype)}
-    with stored(folder, key, layout) as tensors:
-        parts = _vectors(model, batches, device, precision)
-        fill(tensors[HIDDEN], parts, "target", progress)
-        tensors[WEIGHT].copy_(weight)
+    parts = _vectors(model, map(share_of, batches), device, precision)
+    compute(folder, key, layout, parts, "target", progress, {WEIGHT: weight})
     return StoredHidden.open(folder, key).to(device)
 
 
@@ -178,7 +177,7 @@ def verify(
         ConfigError: the stored vectors or the stored weight are not the model's.
     """
     advice = f"delete {kept.file}, and they are recomputed."
-    weight = model.unembed.weight.detach().to(kept.weight)
+    weight = whole(model.unembed.weight.detach()).to(kept.weight)
     if not torch.equal(weight, kept.weight):
         raise ConfigError(f"the stored weight is not the reference's; {advice}")
     generator = torch.Generator().manual_seed(seed)
@@ -196,7 +195,7 @@ def verify(
 
 
 def _supervised_vectors(model: LanguageModel, batch: Batch) -> Tensor:
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: a sharded model's weights are gathered here
         return model.at(batch.tokens, batch.view, batch.indices)
 
 
@@ -218,7 +217,9 @@ def _vectors(
     """The numbers of the supervised targets and their vectors, batch by batch, on the host."""
     for batch in batches:
         with evaluating(model), autocast(device, precision):
-            yield _supervised_ids(batch).cpu(), _supervised_vectors(model, batch.to(device)).cpu()
+            found = _supervised_ids(batch).cpu(), _supervised_vectors(model, batch.to(device)).cpu()
+        reshard(model)
+        yield found
 
 
 @contextmanager

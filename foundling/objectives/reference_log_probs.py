@@ -11,7 +11,9 @@ from torch import Tensor
 
 from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
-from foundling.models.batch import PreferenceBatch
+from foundling.base.ranks import on_first
+from foundling.base.sharded import reshard
+from foundling.models.batch import PreferenceBatch, share_of
 from foundling.models.language_model import LanguageModel
 from foundling.objectives.answers import Answers, answer_log_probs, summed, supervised_targets
 from foundling.objectives.losses import linear_log_probs
@@ -20,10 +22,9 @@ from foundling.objectives.reference_store import (
     ADVICE,
     Progress,
     check_ids,
+    compute,
     file_of,
-    fill,
     open_stored,
-    stored,
 )
 
 TENSOR = "log_probs"
@@ -110,10 +111,10 @@ def store_log_probs(
         ValueError: the batches do not hold each pair from 0 to `num_pairs` - 1, with finite values.
         OSError: the disk is full or broken.
     """
-    if not file_of(folder, key).exists():
-        with stored(folder, key, {TENSOR: ((num_pairs, 2), torch.float32)}) as tensors:
-            parts = (_computed(model, batch, device, precision) for batch in batches)
-            fill(tensors[TENSOR], parts, "pair", progress)
+    if not on_first(lambda: file_of(folder, key).exists()):
+        layout = {TENSOR: ((num_pairs, 2), torch.float32)}
+        parts = (_computed(model, batch, device, precision) for batch in map(share_of, batches))
+        compute(folder, key, layout, parts, "pair", progress)
     found = StoredLogProbs.open(folder, key)
     if len(found.values) != num_pairs:
         raise ConfigError(
@@ -152,7 +153,8 @@ def _computed(
     model: LanguageModel, batch: PreferenceBatch, device: torch.device, precision: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The numbers of a batch's pairs and their log-probabilities, on the host."""
-    with evaluating(model), torch.inference_mode(), autocast(device, precision):
+    with evaluating(model), torch.no_grad(), autocast(device, precision):
         values, _ = answer_log_probs(model, batch.to(device))
+    reshard(model)
     there = batch.pair_ids >= 0
     return batch.pair_ids[there].cpu(), values.cpu()[there.cpu()].float()

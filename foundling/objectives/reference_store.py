@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from foundling.base import durable
+from foundling.base import durable, ranks
 from foundling.base.config import ConfigError
 
 KEY = "key"
@@ -86,6 +86,35 @@ def stored(folder: Path, key: Mapping[str, Any], layout: Layout) -> Iterator[dic
             durable.sync(folder)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def compute(
+    folder: Path,
+    key: Mapping[str, Any],
+    layout: Layout,
+    parts: Iterable[tuple[Tensor, Tensor]],
+    noun: str,
+    progress: Progress,
+    rest: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Store what is computed: the first tensor of `layout` from `parts`, others from `rest`.
+
+    Each process computes its `parts`, see `fill`; the first one stores those of all.
+
+    Raises:
+        OSError: the disk is full or broken.
+        ValueError: as `fill`.
+    """
+    if ranks.is_first():
+        with stored(folder, key, layout) as tensors:
+            first = tensors[next(iter(layout))]
+            fill(first, (one for part in parts for one in ranks.collected(part)), noun, progress)
+            for name, value in (rest or {}).items():
+                tensors[name].copy_(value)
+    else:
+        for part in parts:
+            ranks.collected(part)
+    ranks.barrier()
 
 
 def fill(

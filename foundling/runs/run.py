@@ -159,6 +159,40 @@ class Run:
         }
 
 
+class WatchedRun(Run):
+    """A run that another process writes; what this one would write it only remembers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._manifest = super().manifest
+        self._events = list(read_records(self.event_log)) if self.event_log.exists() else []
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return dict(self._manifest)
+
+    def amend(self, values: Mapping[str, Any]) -> None:
+        self._manifest |= values
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        self._events.append(dict(event))
+
+    def events(self) -> list[dict[str, Any]]:
+        return merge_events(self._events)
+
+    def mend_events(self) -> None:
+        pass
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def sync_metrics(self) -> int:
+        return 0
+
+    def truncate_metrics(self, size: int) -> None:
+        pass
+
+
 def load_model(source: Path | str) -> tuple[LanguageModel, Tokenizer]:
     """The model and tokenizer of a run's best checkpoint, a checkpoint, or a model folder.
 

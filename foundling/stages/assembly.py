@@ -2,8 +2,9 @@
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 
 from foundling import __version__
-from foundling.base import durable, runtime
+from foundling.base import durable, ranks, runtime
 from foundling.base.config import ConfigError, dump_toml
+from foundling.base.ranks import is_first, on_first
 from foundling.models.adapters import learned_tokens
 from foundling.runs import checkpoint
-from foundling.runs.run import Run
+from foundling.runs.run import Run, WatchedRun
 from foundling.stages.job import Batches, Config, Job, Stage
 from foundling.stages.observers import observers, report, require_followers
 from foundling.stages.resuming import check_steps, require_same, resumed, say_warmup
@@ -47,6 +49,7 @@ def run_stage(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
+    ranks.start(config.distributed.timeout_seconds)
     if resume:
         require_same(Run.open(out), stage.name, config.parent)
     job = Job(stage, config, out, resume=resume)
@@ -54,17 +57,31 @@ def run_stage(
     facts = _manifest(job)
     require_followers(config.followers)
     settings = dump_toml(config.values())
-    run = resumed(out, config, facts) if resume else Run.create(out, settings, facts, job.keep)
+    _require_alike(facts)
+    job.sharding.require_fit(model)
+
+    def opened() -> Run:
+        return resumed(out, config, facts) if resume else Run.create(out, settings, facts, job.keep)
+
+    run = on_first(opened)
+    if not is_first():
+        run = WatchedRun(run.folder)
+    ranks.barrier()
     say_warmup(config.schedule, job.steps)
     with _alone(run):
         found = None
         if resume:
             for message in finish(run, config.amendments):
                 logger.warning(message)
-            found = checkpoint.recover(run.checkpoints)
-            if found is not None:
-                check_steps(run, config, found.step)
-            durable.replace(run.folder / "config.toml", settings.encode())
+
+            def recovered() -> checkpoint.Checkpoint | None:
+                found = checkpoint.recover(run.checkpoints)
+                if found is not None:
+                    check_steps(run, config, found.step)
+                durable.replace(run.folder / "config.toml", settings.encode())
+                return found
+
+            found = on_first(recovered)
         model.to(machine.device)
         if config.training.compile:
             # Models trained before in this process must not use up the number of graphs, and
@@ -72,6 +89,7 @@ def run_stage(
             torch._dynamo.reset()
             torch._dynamo.config.fail_on_recompile_limit_hit = True
             model.compile(dynamic=False)
+        job.sharding.shard(model)
         guard = Guard(config.guard, acts_of(run.events())) if config.guard.enabled else None
         state = TrainingState(
             model,
@@ -80,6 +98,7 @@ def run_stage(
                 config.optimizer,
                 sums_gradients=config.training.micro_batch_size is not None,
             ),
+            collect_model=job.origin.collect,
             save_model=job.origin.save,
             load_model=job.origin.load,
             restart_model=job.origin.restart,
@@ -121,8 +140,10 @@ def run_stage(
                 healer=healer,
                 initial_amendments=config.amendments,
                 observe=observe,
-                matrix_rate=runtime.matrix_rate(machine.device, machine.precision),
+                matrix_rate=ranks.world()
+                * on_first(lambda: runtime.matrix_rate(machine.device, machine.precision)),
                 seam=seam,
+                begin_pass=partial(job.sharding.begin_pass, model),
             )
             try:
                 loop.train()
@@ -137,9 +158,9 @@ def run_stage(
                     )
             except (TrainingStopped, Interrupted):
                 with suppress(OSError):  # a full disk is no reason to hide why it stopped
-                    report(config.followers, run.folder)
+                    on_first(lambda: report(config.followers, run.folder))
                 raise
-    report(config.followers, run.folder)
+    on_first(lambda: report(config.followers, run.folder))
     return run
 
 
@@ -151,9 +172,23 @@ def _announce(progress: ProgressLine, job: Job[Any, Any]) -> None:
     share = "" if trained == size else f" of which {trained:,} learn,"
     progress.message(
         f"{model.spec['rung']}, {size:,} parameters,{share} on {machine.device}, {name}{why}, "
-        f"{'compiled' if training.compile else 'not compiled'}, {torch.get_num_threads()} threads; "
+        f"{'compiled' if training.compile else 'not compiled'}, {torch.get_num_threads()} threads"
+        f"{job.sharding.in_words()}; "
         f"{job.steps:,} steps of {job.stage.plan(job)}, {job.epochs:.1f} epochs"
     )
+
+
+def _require_alike(facts: Mapping[str, Any]) -> None:
+    """Raise ConfigError where processes have other data, or another model, than the first."""
+    kept = {k: v for k, v in facts.items() if k == "model" or k.endswith("fingerprint")}
+    first, *others = ranks.gathered(kept)
+    for number, other in enumerate(others, 1):
+        for name in kept:
+            if other[name] != first[name]:
+                raise ConfigError(
+                    f"process {number} has another {name.replace('_', ' ')} than process 0: all "
+                    "must read the same files; put them where every machine sees them."
+                )
 
 
 def _manifest(job: Job[Any, Any]) -> dict[str, Any]:
@@ -193,6 +228,9 @@ def _alone(run: Run) -> Iterator[None]:
     Raises:
         ConfigError: another process does.
     """
+    if not is_first():
+        yield
+        return
     with durable.locked(run.folder) as is_free:
         if not is_free:
             raise ConfigError(f"{run.folder}: another process is training this run.")

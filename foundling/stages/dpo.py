@@ -269,7 +269,7 @@ def reference_log_probs(
     if settings.kind == "live":
         return LiveLogProbs(job.reference)
     device, precision = job.machine.device, job.machine.precision
-    with job.origin.untuned(job.machine) as model:
+    with job.origin.untuned(job.machine, job.sharding) as model:
         stored = store_log_probs(
             model,
             data.ordered_batches(),

@@ -9,6 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from foundling.base.ranks import on_first
+from foundling.base.sharded import gathered
 from foundling.metrics.objective import measure_objective
 from foundling.metrics.perplexity import measure
 from foundling.models.batch import Batch, Data, PreferenceBatch, TokenBatch
@@ -24,6 +26,7 @@ from foundling.statistics.wilson import wilson
 from foundling.training.activations import checkpoint_activations
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Record
+from foundling.training.sharding import Sharding
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +102,7 @@ class Job(Generic[Config, Batches]):
             config.training, self.model, self.context, out if resume else None
         )
         self.origin.hold(self.machine)
+        self.sharding = Sharding(config.distributed, self.machine.device, self.machine.precision)
         if config.training.checkpoint_activations:
             checkpoint_activations(self.model)
         self.kept: dict[str, Callable[[Path], None]] = {}
@@ -148,13 +152,13 @@ class Job(Generic[Config, Batches]):
     @cached_property
     def reference(self) -> FrozenModel | DisabledAdapter:
         """The parent, as it was."""
-        return self.origin.reference(self.machine)
+        return self.origin.reference(self.machine, self.sharding)
 
     @property
     def passing_reference(self) -> FrozenModel | DisabledAdapter:
         """The same for a measurement: where training needs none, it is gone afterwards."""
         kept = self.__dict__.get("reference")
-        return kept if kept is not None else self.origin.reference(self.machine)
+        return kept if kept is not None else self.origin.reference(self.machine, self.sharding)
 
     def reference_key(self, data: Mapping[str, str]) -> dict[str, str]:
         """What the parent's values on some data depend on."""
@@ -238,5 +242,6 @@ class Job(Generic[Config, Batches]):
         yield record | self.parent_answers.measure(check)
         if self.config.validation.prompts:
             check()
-            told = samples(self.model, self.tokenizer, self.config)
+            with gathered(self.model):
+                told = on_first(lambda: samples(self.model, self.tokenizer, self.config))
             yield {"split": "samples", "samples": told}

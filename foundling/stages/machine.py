@@ -7,9 +7,10 @@ from typing import Self, TypeVar
 import torch
 from torch import nn
 
-from foundling.base import process, runtime
+from foundling.base import runtime
 from foundling.base.config import ConfigError
 from foundling.base.precision import PRECISIONS, pick_precision
+from foundling.base.ranks import on_first
 from foundling.runs.run import Run
 from foundling.stages.settings import StageConfig, TrainingSettings
 
@@ -36,10 +37,9 @@ class Machine:
         Where the precision is `auto`, a run that is resumed (`run`) keeps the one it began with.
 
         Raises:
-            ConfigError: there is no such device or precision here, weights that products in this
-                precision cannot take, or several processes were started.
+            ConfigError: there is no such device or precision here, or weights that products in this
+                precision cannot take.
         """
-        process.require_single()
         runtime.keep_memory()
         runtime.use_threads(settings.threads)
         device = runtime.pick_device(settings.device)
@@ -57,7 +57,7 @@ class Machine:
                 )
             name = "bf16"
         num_tokens = (settings.micro_batch_size or settings.batch_size) * context
-        precision = pick_precision(name, device, model, num_tokens)
+        precision = on_first(lambda: pick_precision(name, device, model, num_tokens))
         return cls(device, precision, PRECISIONS[settings.weights])
 
     @property

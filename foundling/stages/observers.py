@@ -1,11 +1,13 @@
 """Where a run's records go: the terminal, the report, TensorBoard and W&B."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from foundling.base.config import Section, load_toml
+from foundling.base.ranks import is_first
 from foundling.runs.run import Run
 from foundling.training.followers import (
     FollowerThread,
@@ -46,7 +48,14 @@ def report(settings: FollowerSettings, folder: Path) -> None:
 def observers(
     settings: FollowerSettings, run: Run, start: int, steps: int
 ) -> Iterator[tuple[Callable[[Record], None], ProgressLine]]:
-    """While entered: the function that tells everyone of a record, and the progress line."""
+    """While entered: the function that tells everyone of a record, and the progress line.
+
+    Of several processes the first one tells.
+    """
+    if not is_first():
+        with open(os.devnull, "w") as nowhere, ProgressLine(steps, start, nowhere) as progress:
+            yield lambda record: None, progress
+        return
     followers = []
     if settings.report:
         followers.append(FollowerThread(_Reporter(settings, run.folder), "report", patience=60.0))

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from foundling.base.config import ConfigError
 from foundling.base.precision import hold
+from foundling.base.ranks import is_first
+from foundling.base.sharded import is_sharded, like, whole
 from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
@@ -20,6 +22,7 @@ from foundling.stages.machine import Machine
 from foundling.stages.parent import FOLDER, Parent
 from foundling.stages.settings import TunedConfig
 from foundling.text.tokenizer import Tokenizer
+from foundling.training.sharding import Sharding
 
 BASE = Path("../../..") / FOLDER
 """The run's copy of its parent, as seen from the model of a checkpoint."""
@@ -66,30 +69,57 @@ class Origin:
 
     def load(self, folder: Path) -> None:
         """Fill the model from the `model` folder of a checkpoint."""
+        model = self.model
+        if any(map(is_sharded, model.parameters())):
+            model = self.build()
+            self._cast(model)
         if self.adapter is not None:
-            load_adapter_weights(self.model, folder)
+            load_adapter_weights(model, folder)
         else:
-            interchange.load_weights(self.model, folder)
+            interchange.load_weights(model, folder)
+        if model is not self.model:
+            self._fill(model)
 
     def restart(self) -> None:
         """Give the model the weights that it began with."""
         fresh = self.build()
         self._cast(fresh)
+        self._fill(fresh)
+
+    def _fill(self, model: LanguageModel) -> None:
+        """Take over the values of a model that is whole."""
         with torch.no_grad():
-            for mine, theirs in zip(_tensors(self.model), _tensors(fresh), strict=True):
-                mine.copy_(theirs)
+            for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True):
+                mine.copy_(like(theirs, mine))
+
+    def collect(self) -> None:
+        """Get all of a sharded model together on the first process; every one calls it."""
+        if not any(map(is_sharded, self.model.parameters())):
+            self._whole = self.model
+            return
+        self._whole = self.model
+        if is_first():
+            self._whole = self.build()
+            self._cast(self._whole)
+        with torch.no_grad():
+            for mine, theirs in zip(_tensors(self.model), _tensors(self._whole), strict=True):
+                value = whole(mine)
+                if is_first():
+                    theirs.copy_(value)
 
     def save(self, folder: Path) -> None:
-        """Write the model into a checkpoint; of one with adapters these alone."""
+        """Write the model that was collected into a checkpoint; of one with adapters these."""
         if self.adapter is None:
-            save_model(self.model, self.tokenizer, folder, self.token_ids)
+            save_model(self._whole, self.tokenizer, folder, self.token_ids)
         else:
             assert self.parent is not None, "adapters stand on a parent"
             named = self.parent.facts["fingerprint"]
-            save_adapter(self.model, self.tokenizer, folder, self.adapter, BASE, named)
+            save_adapter(self._whole, self.tokenizer, folder, self.adapter, BASE, named)
 
     @contextmanager
-    def untuned(self, machine: Machine) -> Iterator[LanguageModel]:
+    def untuned(
+        self, machine: Machine, sharding: Sharding | None = None
+    ) -> Iterator[LanguageModel]:
         """The parent's model on its device, with room for all tokens of the tokenizer.
 
         Under adapters it is the model itself, which has none as long as this lasts.
@@ -98,19 +128,24 @@ class Origin:
             with adapters.disabled(self.model):
                 yield self.model.to(machine.device)
         else:
-            yield self._parents_model(machine)
+            yield self._parents_model(machine, sharding)
 
-    def reference(self, machine: Machine) -> FrozenModel | DisabledAdapter:
+    def reference(
+        self, machine: Machine, sharding: Sharding | None = None
+    ) -> FrozenModel | DisabledAdapter:
         """The parent's model beside the one that learns, or inside it under adapters."""
         if self.adapter is not None:
             return DisabledAdapter(self.model)
-        return FrozenModel(self._parents_model(machine))
+        return FrozenModel(self._parents_model(machine, sharding))
 
-    def _parents_model(self, machine: Machine) -> LanguageModel:
+    def _parents_model(self, machine: Machine, sharding: Sharding | None) -> LanguageModel:
         assert self.parent is not None, "only what has a parent has a reference"
         model = self.parent.load(self.tokenizer, dtype=None)
         hold(model, machine.precision)
-        return model.to(machine.device)
+        model.to(machine.device).requires_grad_(False)
+        if sharding is not None:
+            sharding.shard(model)
+        return model
 
 
 def _hold(model: LanguageModel, adapter: AdapterSettings | None, machine: Machine) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from foundling.base.config import ConfigError, load_json
+from foundling.base.ranks import on_first
 from foundling.data.conversations import SourcedConversation
 from foundling.data.reading import read_conversations
 from foundling.data.rendering import Rendering
@@ -51,7 +52,7 @@ class ParentAnswers:
         if found.get("key") == key:
             self.answers = found["answers"]
             return
-        self.answers = self._given()
+        self.answers = on_first(self._given)
         content = json.dumps({"key": key, "answers": self.answers})
 
         def write(file: Path) -> None:

@@ -19,6 +19,7 @@ FREE = (
     "training.steps",
     "training.threads",
     "training.device",
+    "distributed.",
     "validation.",
     "forgetting.",
     "checkpoint.",

@@ -20,6 +20,7 @@ from foundling.training.amendments import Amendments
 from foundling.training.guard.settings import GuardSettings
 from foundling.training.optimizers import OptimizerSettings
 from foundling.training.schedules import ScheduleSettings
+from foundling.training.sharding import DistributedSettings
 
 
 class TrainingSettings(Section):
@@ -28,9 +29,9 @@ class TrainingSettings(Section):
     default_epochs: ClassVar[float] = 1.0
 
     batch_size: int = Field(32, gt=0)
-    """Rows in one step."""
+    """Rows in one step, of all processes together."""
     micro_batch_size: int | None = Field(None, gt=0)
-    """Rows worked at a time; None: the whole batch."""
+    """Rows that a process works at a time; None: all of its share of the batch."""
     device: str = "auto"
     precision: str = "auto"
     """auto: bf16 where a measurement on the model's own shapes finds it faster, else fp32."""
@@ -101,6 +102,7 @@ class StageConfig(Section):
     context: int | None = Field(None, gt=1)
     """The longest text that the model learns to use, in tokens; None: what the parent reads."""
     training: TrainingSettings = TrainingSettings()
+    distributed: DistributedSettings = DistributedSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     guard: GuardSettings = GuardSettings()

@@ -181,7 +181,7 @@ def _objective(job: SftJob, data: SupervisedData) -> Sft:
 def _stored(job: SftJob, data: SupervisedData) -> StoredHidden:
     """The reference's states at all that is learned, computed once and checked now."""
     device, precision = job.machine.device, job.machine.precision
-    with job.origin.untuned(job.machine) as model:
+    with job.origin.untuned(job.machine, job.sharding) as model:
         stored = store_hidden(
             model,
             data.ordered_batches(),

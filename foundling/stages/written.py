@@ -5,11 +5,13 @@ from typing import Any
 
 from pydantic import Field
 
+from foundling.base.ranks import on_first
 from foundling.base.runtime import derive_seed
+from foundling.base.sharded import gathered
 from foundling.data.encoded_pairs import PROMPT
 from foundling.metrics.answers import measure_answers
 from foundling.metrics.continuations import sampled_continuations
-from foundling.models.batch import IGNORE
+from foundling.models.batch import IGNORE, TokenBatch
 from foundling.stages.job import Check, Job
 from foundling.stages.settings import TunedValidation
 
@@ -38,16 +40,21 @@ def measure_written(job: Job[Any, Any], check: Check) -> dict[str, float | None]
         for index in range(min(settings.kl_prompts, len(pairs)))
     ]
     ends = frozenset(job.tokenizer.stop_ids)
-    batches = list(
-        sampled_continuations(
-            job.model,
-            prompts,
-            max_tokens=settings.kl_tokens,
-            ends=ends,
-            seed=derive_seed(job.config.seed, "continuations"),
-            check=check,
+
+    def written() -> list[TokenBatch]:
+        return list(
+            sampled_continuations(
+                job.model,
+                prompts,
+                max_tokens=settings.kl_tokens,
+                ends=ends,
+                seed=derive_seed(job.config.seed, "continuations"),
+                check=check,
+            )
         )
-    )
+
+    with gathered(job.model):
+        batches = on_first(written)
     if not batches:
         return {"kl_nats": None, "answer_tokens": None, "empty_answers": None}
     found = measure_answers(

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from foundling.base import intervals
+from foundling.base import intervals, ranks
 from foundling.base.precision import autocast
+from foundling.base.ranks import agreed, largest_over_ranks, on_first, sum_over_ranks
 from foundling.base.runtime import seed_everything
-from foundling.models.batch import Data
+from foundling.models.batch import Data, passes_over
 from foundling.objectives.contract import Objective
 from foundling.runs import checkpoint as checkpoints
 from foundling.runs.checkpoint import CheckpointSettings
@@ -20,7 +21,6 @@ from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Signals, Update
 from foundling.training.interrupt import Interrupt, Interrupted
-from foundling.training.ranks import largest_over_ranks, sum_over_ranks
 from foundling.training.rewind import Healer, TrainingStopped
 from foundling.training.schedules import ScheduleSettings, rate_share
 from foundling.training.state import Progress, TrainingState
@@ -79,8 +79,10 @@ class Loop:
     initial_amendments: Amendments = field(default_factory=Amendments)
     observe: Callable[[Record], None] = lambda record: None
     matrix_rate: float | None = None
-    """The machine's measured rate in FLOP/s, to compare with; None: not compared."""
+    """The measured rate of all processes in FLOP/s, to compare with; None: not compared."""
     seam: Seam = untouched
+    begin_pass: Callable[[bool], None] = lambda is_last: None
+    """Told before each forward and backward pass whether it is the last one of its step."""
 
     def __post_init__(self) -> None:
         self.optimizer = self.state.optimizer
@@ -127,7 +129,7 @@ class Loop:
             record = self._step()
             if record is not None:
                 self._record(record)
-            if interrupt.requested:
+            if agreed(interrupt.requested):
                 raise Interrupted
             if record is not None:
                 self._finish_step(interrupt)
@@ -163,7 +165,7 @@ class Loop:
     def _validate(self, interrupt: Interrupt) -> bool:
         """False: the validation showed a damaged model, and the run went back."""
         records = []
-        for record in self.validate(lambda: interrupt.requested):
+        for record in self.validate(lambda: agreed(interrupt.requested)):
             if record["split"] == "validation":
                 (loss_nats,) = largest_over_ranks(record["loss_nats"])
                 if not math.isfinite(loss_nats):
@@ -253,7 +255,8 @@ class Loop:
     def _attempt(self, step: int, share: float) -> Attempt:
         """Forward and backward over the step's batch, always the same for the same state."""
         samples = self._samples(step)
-        seed_everything(self.seed, "step", step)
+        # Processes draw differently; the first as one alone does.
+        seed_everything(self.seed, "step", step, *([ranks.rank()] if ranks.rank() else []))
         batch = self.data.batch(step, self.amendments.skipped)
         batch = self.seam("batch", step, samples, batch)
         self.optimizer.zero_grad()
@@ -261,32 +264,35 @@ class Loop:
         self.state.model.train()
         sums: dict[str, torch.Tensor] = {}
         row_losses, means = [], []
-        rows = self.pace.micro_batch_size or len(batch)
-        for start in range(0, len(batch), rows):
-            part = batch.rows(start, start + rows).to(self.device)
+        passes = passes_over(batch, self.pace.micro_batch_size)
+        for number, (place, rows) in enumerate(passes, 1):
+            part = rows.to(self.device)
+            self.begin_pass(number == len(passes))
             with autocast(self.device, self.precision):
                 loss = self.objective(self.state.model, part)
-            loss = self.seam("loss", step, samples[start : start + rows], loss)
+            loss = self.seam("loss", step, samples[place.start : place.stop], loss)
             loss.total.backward()
             parts = {"total": loss.total, "count": loss.count, **loss.metrics}
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach().double()
             counts = part.row_counts.clamp(min=1)
-            row_losses.append(loss.rows / counts)
-            means.append(loss.total.detach() / counts.sum())
-        figures = {name: value.item() for name, value in sums.items()}
-        count, total = figures.pop("count"), figures.pop("total")
+            if place:
+                row_losses.append(loss.rows / counts)
+                means.append(loss.total.detach() / counts.sum())
+        mine, each = ranks.share(len(batch)), [0.0] * len(batch)
+        each[mine.start : mine.stop] = torch.cat(row_losses).tolist() if row_losses else []
+        figures = sum_over_ranks(*[value.item() for value in sums.values()], *each)
+        total, count, *metrics = figures[: len(sums)]
+        largest = torch.stack(means).max().item() if means else -math.inf
         self.seam("gradient", step, samples, self.state.model)
         norm = self.optimizer.finish_gradients(count)
-        whole, targets = sum_over_ranks(total, count)
-        largest = torch.stack(means).max().item()
         return Attempt(
             samples=samples,
-            row_losses=torch.cat(row_losses).tolist(),
+            row_losses=figures[len(sums) :],
             num_tokens=batch.tokens.numel(),
             loss_nats=total / count,
-            metrics={name: value / count for name, value in figures.items()},
-            signals=Signals(whole / targets, *largest_over_ranks(largest, norm)),
+            metrics={name: value / count for name, value in zip([*sums][2:], metrics, strict=True)},
+            signals=Signals(total / count, *largest_over_ranks(largest, norm)),
         )
 
     def _record(self, record: Record) -> None:
@@ -295,14 +301,18 @@ class Loop:
 
     def _save_healthy(self) -> None:
         """Keep the state that the guard went back to when it stopped, and none that came after."""
-        if self.progress.step or not checkpoints.committed(self.run.checkpoints):
+        if self.progress.step or not on_first(lambda: checkpoints.committed(self.run.checkpoints)):
             self._save()
-            checkpoints.drop_after(self.run.checkpoints, self.progress.step)
+            on_first(lambda: checkpoints.drop_after(self.run.checkpoints, self.progress.step))
 
     def _save(self) -> None:
         if defect := self.state.defect():
             self._went_bad(defect)
             return
+        self.state.collect()
+        on_first(self._commit)
+
+    def _commit(self) -> None:
         self.progress.metrics_bytes = self.run.sync_metrics()
         validated = self.progress.validated_step == self.progress.step
         loss = self.progress.validation_loss_nats if validated else None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, Section
+from foundling.base.sharded import like, whole
 from foundling.training.low_bits import join, split
 
 LOW_BITS = "low_bits"
@@ -112,10 +113,10 @@ class Optimizer:
         gradients = [p.grad for p in self.names if p.grad is not None]
         if self.low_bits:
             norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
-            whole = torch.linalg.vector_norm(torch.stack(norms))
+            total = torch.linalg.vector_norm(torch.stack(norms))
         else:
-            whole = torch.nn.utils.get_total_norm(gradients)
-        norm: float = whole.item() / count
+            total = torch.nn.utils.get_total_norm(gradients)
+        norm: float = whole(total).item() / count
         scale = self.clip / norm if 0 < self.clip < norm else 1.0
         torch._foreach_mul_(gradients, scale / count)
         return norm
@@ -155,14 +156,14 @@ class Optimizer:
         norms = torch.stack([torch.stack(changes), torch.stack(torch._foreach_norm(before))])
         shares = [p.numel() / len(part) for p, part in zip(self.names, parts, strict=True)]
         weights = torch.tensor(shares, device=norms.device).sqrt()
-        change, whole = torch.linalg.vector_norm(norms.float() * weights, dim=1).tolist()
-        return change, whole
+        change, weight = torch.linalg.vector_norm(norms.float() * weights, dim=1).tolist()
+        return change, weight
 
     def _parts_of_weights(self) -> list[Tensor]:
         parts = []
         for parameter in self.names:
             size = max(1, parameter.numel() // 16)
-            part = parameter.detach().flatten()[:size]
+            part = whole(parameter.detach()).flatten()[:size]
             if parameter in self.low_bits:
                 part = join(part, self.low_bits[parameter].flatten()[:size])
             parts.append(part)
@@ -199,7 +200,10 @@ class Optimizer:
                     entries = found.pop((part, self.names[parameter]), None)
                     if entries is not None:
                         optimizer.state[parameter] = {
-                            k: v.to(parameter.device, copy=True) for k, v in entries.items()
+                            k: like(v, parameter).to(parameter.device, copy=True)
+                            if v.shape == parameter.shape
+                            else v.to(parameter.device, copy=True)
+                            for k, v in entries.items()
                         }
         if found:
             part, name = next(iter(found))

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foundling.base import intervals
+from foundling.base.ranks import is_first, largest_over_ranks, on_first
 from foundling.models.batch import Data
 from foundling.runs import checkpoint as checkpoints
 from foundling.runs.run import Run
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Act, Evidence, Guard, Kind, Update, Verdict
-from foundling.training.ranks import largest_over_ranks
 from foundling.training.state import Snapshot, TrainingState
 
 EXCERPT = 160  # characters of a sample that the events show
@@ -175,7 +175,7 @@ class Healer:
         self.state.reload_frozen()
         while self.snapshots and self.snapshots[-1].progress.step > to:
             self.snapshots.pop()
-        saved = checkpoints.newest_whole(self.run.checkpoints, up_to=to)
+        saved = on_first(lambda: checkpoints.newest_whole(self.run.checkpoints, up_to=to))
         if self.snapshots and (not saved or self.snapshots[-1].progress.step >= saved.step):
             self.state.restore(self.snapshots[-1])
         elif saved:
@@ -211,7 +211,7 @@ def carry_out(run: Run, initial: Amendments, intent: Mapping[str, Any]) -> Amend
     """Do what an act changes on disk; doing it twice does no harm."""
     amendments = amended(initial, run.events())
     run.amend({"amendments": amendments.values()})
-    if intent["act"] == Kind.REWIND:
+    if intent["act"] == Kind.REWIND and is_first():
         checkpoints.drop_after(run.checkpoints, intent["to"])
     return amendments
 

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foundling.base.ranks import largest_over_ranks
+from foundling.base.sharded import local, whole
 from foundling.models.language_model import LanguageModel
 from foundling.runs.checkpoint import Checkpoint
 from foundling.training.guard.guard import Guard
 from foundling.training.optimizers import Optimizer
-from foundling.training.ranks import largest_over_ranks
 
 GROWTH = 100.0
 """A weight this many times the largest of the last measured state is damage, not learning."""
@@ -56,6 +57,8 @@ class TrainingState:
 
     model: LanguageModel
     optimizer: Optimizer
+    collect_model: Callable[[], None]
+    """Gets all of a sharded model together for `save_model`; every process calls it."""
     save_model: Callable[[Path], None]
     load_model: Callable[[Path], None]
     restart_model: Callable[[], None]
@@ -72,13 +75,18 @@ class TrainingState:
         """Remember the largest weight of this state, by which later ones are judged."""
         self.largest_weight = self._largest_weight()
 
-    def write(self, folder: Path) -> None:
-        """Into the folder of a checkpoint."""
+    def collect(self) -> None:
+        """Get together what is sharded, before the first process writes it."""
         self.measure()
+        self.collect_model()
+        self._collected = {name: whole(value) for name, value in self.optimizer.state().items()}
+
+    def write(self, folder: Path) -> None:
+        """What was collected, into the folder of a checkpoint."""
         self.save_model(folder / "model")
         state = folder / "state"
         state.mkdir()
-        save_file(self.optimizer.state(), state / "optimizer.safetensors")
+        save_file(self._collected, state / "optimizer.safetensors")
         (state / "progress.json").write_text(json.dumps(vars(self.progress)), "utf-8")
         if self.guard is not None:
             (state / "guard.json").write_text(json.dumps(self.guard.state()), "utf-8")
@@ -134,7 +142,8 @@ class TrainingState:
     def defect(self) -> str:
         """What is damaged beyond doubt, in words; empty: nothing is."""
         largest = self._largest_weight()
-        state = [bool(torch.isfinite(value).all()) for value in self.optimizer.state().values()]
+        tensors = map(local, self.optimizer.state().values())
+        state = [bool(torch.isfinite(value).all()) for value in tensors]
         (broken,) = largest_over_ranks(0.0 if all(state) else 1.0)
         if not math.isfinite(largest):
             return "a weight is not finite"
@@ -147,7 +156,7 @@ class TrainingState:
         checksum = 0
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             if not tensor.requires_grad:
-                content: Any = tensor.cpu().flatten().view(torch.uint8).numpy()
+                content: Any = local(tensor).cpu().flatten().view(torch.uint8).numpy()
                 checksum = zlib.crc32(content, checksum)
         return checksum
 
@@ -164,8 +173,9 @@ class TrainingState:
 
     def _largest_weight(self) -> float:
         """Over all ranks; one that is not a number is infinite."""
-        ends = [end.float() for p in self.model.parameters() for end in p.detach().aminmax()]
-        found = torch.stack(ends).abs().max().item()
+        parts = [local(p.detach()) for p in self.model.parameters()]
+        ends = [end.float() for part in parts if part.numel() for end in part.aminmax()]
+        found = torch.stack(ends).abs().max().item() if ends else 0.0
         (largest,) = largest_over_ranks(math.inf if math.isnan(found) else found)
         return largest
 
