@@ -18,7 +18,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 def local(tensor: Tensor) -> Tensor:
     """The part that lies here, which may be empty."""
-    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    if not is_sharded(tensor):
+        return tensor
+    part: Tensor = tensor.detach().to_local()  # type: ignore[attr-defined]
     return part
 
 

@@ -1,15 +1,20 @@
 """AdamW, and Muon for matrices, as one optimizer whose state is named by parameter."""
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from foundling.base.config import ConfigError, Section
-from foundling.base.sharded import like, whole
+from foundling.base.ranks import sum_over_ranks
+from foundling.base.sharded import local
+from foundling.training import shards
 from foundling.training.low_bits import join, split
+from foundling.training.muon import ShardedMuon
 
 LOW_BITS = "low_bits"
 
@@ -61,39 +66,81 @@ class Optimizer:
         }
         if not self.names:
             raise ConfigError("there is nothing to train: every parameter is frozen.")
-        matrices = [p for p, name in self.names.items() if _is_matrix(name, p)]
-        by_muon = matrices if settings.kind == "muon" else []
-        by_adamw = [p for p in self.names if not any(p is matrix for matrix in by_muon)]
-        decaying = [p for p in by_adamw if _is_matrix(self.names[p], p)]
-        plain = [p for p in by_adamw if not _is_matrix(self.names[p], p)]
-        groups = [
-            {"params": decaying, "weight_decay": settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.parts: dict[str, torch.optim.Optimizer] = {}
-        if by_adamw:
-            self.parts["adamw"] = torch.optim.AdamW(
-                [group for group in groups if group["params"]],
-                lr=settings.learning_rate,
-                betas=(settings.beta1, settings.beta2),
-                eps=settings.eps,
-                fused=True,
-            )
-        if by_muon:
-            self.parts["muon"] = torch.optim.Muon(
-                by_muon,
-                lr=settings.muon_learning_rate,
-                weight_decay=settings.weight_decay,
-                momentum=settings.muon_momentum,
-                adjust_lr_fn="match_rms_adamw",
-            )
         narrow = [p for p in self.names if p.dtype == torch.bfloat16]
-        self.low_bits = {p: torch.zeros_like(p, dtype=torch.int16) for p in narrow}
+        self.low_bits = {
+            p: torch.zeros_like(local(p), dtype=torch.int16, requires_grad=False) for p in narrow
+        }
+        self.moved: dict[Tensor, Tensor] = {p: self._moved_for(p) for p in self.names}
+        """What torch's optimizers move for each parameter: this rank's part of it, in fp32."""
+        self.parts: dict[str, torch.optim.Optimizer] = {}
+        by_muon = self._by_muon() if settings.kind == "muon" else []
+        taken = set(map(id, by_muon))
+        by_adamw = [p for p in self.names if id(p) not in taken]
+        if by_adamw:
+            self.parts["adamw"] = self._adamw(by_adamw, settings)
+        if by_muon:
+            self.parts["muon"] = self._muon(by_muon, settings)
         for parameter in narrow if sums_gradients else ():
-            parameter.grad_dtype = torch.float32
+            if not isinstance(parameter, DTensor):  # FSDP sums its own, as sharding says
+                parameter.grad_dtype = torch.float32
         self.clip = settings.clip
         self._rates = {"adamw": settings.learning_rate, "muon": settings.muon_learning_rate}
         self.full_rates = dict(self._rates)
+        self._turns = self._portions(by_muon, by_adamw)
+
+    def _by_muon(self) -> list[Tensor]:
+        """The matrices for Muon; sharded ones by size, so that their owners work equally long."""
+        found = [p for p, name in self.names.items() if _is_matrix(name, p)]
+        if any(isinstance(p, DTensor) for p in found):
+            found.sort(key=lambda p: (p.numel(), p.shape))
+        return found
+
+    def _adamw(self, parameters: list[Tensor], settings: OptimizerSettings) -> torch.optim.AdamW:
+        decaying = [p for p in parameters if _is_matrix(self.names[p], p)]
+        plain = [p for p in parameters if not _is_matrix(self.names[p], p)]
+        return torch.optim.AdamW(
+            [
+                {"params": [self.moved[p] for p in group], "weight_decay": decay}
+                for group, decay in ((decaying, settings.weight_decay), (plain, 0.0))
+                if group
+            ],
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.eps,
+            fused=True,
+        )
+
+    def _muon(self, matrices: list[Tensor], settings: OptimizerSettings) -> torch.optim.Muon:
+        moved = [self.moved[p] for p in matrices]
+        values: dict[str, Any] = {
+            "lr": settings.muon_learning_rate,
+            "weight_decay": settings.weight_decay,
+            "momentum": settings.muon_momentum,
+            "adjust_lr_fn": "match_rms_adamw",
+        }
+        sharded = [p for p in matrices if isinstance(p, DTensor)]
+        if sharded:
+            return ShardedMuon(moved, sharded, **values)
+        return torch.optim.Muon(moved, **values)
+
+    def _moved_for(self, parameter: Tensor) -> Tensor:
+        """A whole parameter in fp32 itself, else one that is filled when it is moved."""
+        if not self.low_bits and not isinstance(parameter, DTensor):
+            return parameter
+        return local(parameter).new_empty([0] * parameter.ndim, dtype=torch.float32)
+
+    def _portions(self, by_muon: list[Tensor], by_adamw: list[Tensor]) -> list[list[Tensor]]:
+        """What is moved at a time.
+
+        What has low bits is made fp32 in small portions: one parameter, or as many shards as there
+        are ranks, which is what Muon's owners work at together.
+        """
+        portions = [[p for p in [*by_muon, *by_adamw] if p not in self.low_bits]]
+        for group in (by_muon, by_adamw):
+            narrow = [p for p in group if p in self.low_bits]
+            size = max([1, *(p.device_mesh.size() for p in narrow if isinstance(p, DTensor))])
+            portions += [narrow[start : start + size] for start in range(0, len(narrow), size)]
+        return portions
 
     def set_rate_share(self, share: float) -> None:
         """Set every learning rate to `share` of its full value."""
@@ -109,73 +156,88 @@ class Optimizer:
         """Divide the summed gradients by the count of targets and clip them.
 
         Returns the norm of the divided gradients before clipping.
+
+        Args:
+            count: of all ranks.
         """
-        gradients = [p.grad for p in self.names if p.grad is not None]
-        if self.low_bits:
-            norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
-            total = torch.linalg.vector_norm(torch.stack(norms))
-        else:
-            total = torch.nn.utils.get_total_norm(gradients)
-        norm: float = whole(total).item() / count
+        having = [p for p in self.names if p.grad is not None]
+        gradients = [local(gradient) for p in having if (gradient := p.grad) is not None]
+        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
+        (whole,) = _norms_over_ranks(having, torch.stack(norms)[None])
+        norm = whole / count
         scale = self.clip / norm if 0 < self.clip < norm else 1.0
         torch._foreach_mul_(gradients, scale / count)
         return norm
 
+    @torch.no_grad()
     def step(self) -> None:
-        if not self.low_bits:
-            self._step_parts()
-            return
-        gradients = {p: p.grad for p in self.low_bits if p.grad is not None}
-        for parameter in gradients:
-            parameter.grad = None
-        self._step_parts()
-        self.zero_grad()
-        for parameter, gradient in gradients.items():
-            # One at a time: the fp32 weights of one parameter are in memory, not those of all.
-            upper, lower = parameter.data, self.low_bits[parameter]
-            parameter.data, parameter.grad = join(upper, lower), gradient.float()
-            self._step_parts()
-            for half, changed in zip((upper, lower), split(parameter.data), strict=True):
-                half.copy_(changed)
-            parameter.grad, parameter.data = None, upper
+        for parameters in self._turns:
+            for parameter in parameters:
+                self._take(parameter)
+            for optimizer in self.parts.values():
+                optimizer.step()
+            for parameter in parameters:
+                self._put_back(parameter)
 
-    def _step_parts(self) -> None:
-        for optimizer in self.parts.values():
-            optimizer.step()
+    def _take(self, parameter: Tensor) -> None:
+        """Give torch's optimizer the weights and the gradient that it moves."""
+        moved = self.moved[parameter]
+        if moved is parameter:
+            return
+        weight, gradient = local(parameter), parameter.grad
+        if parameter in self.low_bits:
+            weight = join(weight, self.low_bits[parameter])
+        moved.data, moved.grad = weight, None if gradient is None else local(gradient).float()
+
+    def _put_back(self, parameter: Tensor) -> None:
+        """Give the model the weights that were moved."""
+        moved = self.moved[parameter]
+        if parameter in self.low_bits:
+            halves = local(parameter), self.low_bits[parameter]
+            for half, changed in zip(halves, split(moved), strict=True):
+                half.copy_(changed)
+        if moved is not parameter:
+            moved.grad = None
+            moved.data = moved.new_empty([0] * moved.ndim)
 
     def step_measured(self) -> tuple[float, float]:
         """Step; returns the norm of the change and the norm of what was changed.
 
-        Both are estimated from a sixteenth of each parameter: a copy of all of them would cost
-        memory and, on small models, a hundredth of a step.
+        Both are estimated from the first sixteenth of each parameter: a copy of all of them would
+        cost memory and, on small models, a hundredth of a step.
         """
         before = [part.clone() for part in self._parts_of_weights()]
         self.step()
-        parts = self._parts_of_weights()
-        changes = torch._foreach_norm(torch._foreach_sub(parts, before))
-        norms = torch.stack([torch.stack(changes), torch.stack(torch._foreach_norm(before))])
-        shares = [p.numel() / len(part) for p, part in zip(self.names, parts, strict=True)]
-        weights = torch.tensor(shares, device=norms.device).sqrt()
-        change, weight = torch.linalg.vector_norm(norms.float() * weights, dim=1).tolist()
-        return change, weight
+        changes = torch._foreach_sub(self._parts_of_weights(), before)
+        norms = [torch.stack(torch._foreach_norm(parts)).float() for parts in (changes, before)]
+        shares = [p.numel() / _measured_size(p) for p in self.names]
+        weights = torch.tensor(shares, device=norms[0].device).sqrt()
+        change, whole = _norms_over_ranks(self.names, torch.stack(norms) * weights)
+        return change, whole
 
     def _parts_of_weights(self) -> list[Tensor]:
+        """What of this rank's weights is measured: of the model the same, however many ranks."""
         parts = []
         for parameter in self.names:
-            size = max(1, parameter.numel() // 16)
-            part = whole(parameter.detach()).flatten()[:size]
+            size = max(0, _measured_size(parameter) - shards.first_element(parameter))
+            part = local(parameter).detach().flatten()[:size]
             if parameter in self.low_bits:
                 part = join(part, self.low_bits[parameter].flatten()[:size])
             parts.append(part)
         return parts
 
     def zero_grad(self) -> None:
-        for optimizer in self.parts.values():
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self.names:
+            parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the state, by `part/parameter/name`."""
-        return {f"{part}/{self.names[p]}/{key}": value for part, p, key, value in self._entries()}
+        return {
+            f"{part}/{self.names[p]}/{key}": value
+            if value.ndim == 0
+            else shards.sharded_like(p, value)
+            for part, p, key, value in self._entries()
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Load the state that `state` gave.
@@ -192,19 +254,13 @@ class Optimizer:
             found.setdefault((part, name), {})[entry] = value
         for parameter, bits in self.low_bits.items():
             kept = found.pop((LOW_BITS, self.names[parameter]), {})
-            bits.copy_(kept.get("bits", torch.zeros(())))
-        for part, optimizer in self.parts.items():
+            bits.copy_(shards.part_of(parameter, kept.get("bits", torch.zeros(()))))
+        for optimizer in self.parts.values():
             optimizer.state.clear()
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    entries = found.pop((part, self.names[parameter]), None)
-                    if entries is not None:
-                        optimizer.state[parameter] = {
-                            k: like(v, parameter).to(parameter.device, copy=True)
-                            if v.shape == parameter.shape
-                            else v.to(parameter.device, copy=True)
-                            for k, v in entries.items()
-                        }
+        for parameter, (part, moved) in self._places().items():
+            for key, value in found.pop((part, self.names[parameter]), {}).items():
+                mine = shards.part_of(parameter, value).to(moved.device, copy=True)
+                self.parts[part].state[moved][key] = mine
         if found:
             part, name = next(iter(found))
             raise ConfigError(
@@ -213,12 +269,33 @@ class Optimizer:
             )
 
     def _entries(self) -> Iterator[tuple[str, Tensor, str, Tensor]]:
-        for part, optimizer in self.parts.items():
-            for parameter, entries in optimizer.state.items():
-                for key, value in entries.items():
-                    yield part, parameter, key, value
+        for parameter, (part, moved) in self._places().items():
+            for key, value in self.parts[part].state.get(moved, {}).items():
+                yield part, parameter, key, value
         for parameter, bits in self.low_bits.items():
             yield LOW_BITS, parameter, "bits", bits
+
+    def _places(self) -> dict[Tensor, tuple[str, Tensor]]:
+        """By which of torch's optimizers, and as what, each parameter is moved."""
+        wholes = {moved: parameter for parameter, moved in self.moved.items()}
+        return {
+            wholes[moved]: (part, moved)
+            for part, optimizer in self.parts.items()
+            for group in optimizer.param_groups
+            for moved in group["params"]
+        }
+
+
+def _measured_size(parameter: Tensor) -> int:
+    """How many of a parameter's elements, the first ones, stand for all."""
+    return max(1, parameter.numel() // 16)
+
+
+def _norms_over_ranks(parameters: Iterable[Tensor], norms: Tensor) -> list[float]:
+    """The norms of whole parameters together, row by row, of those of this rank's parts."""
+    holders = norms.new_tensor([shards.num_holders(parameter) for parameter in parameters])
+    mine = torch.linalg.vector_norm(norms / holders.sqrt(), dim=1).tolist()
+    return [math.sqrt(square) for square in sum_over_ranks(*(norm * norm for norm in mine))]
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:

@@ -44,11 +44,10 @@ class Snapshot:
     progress: Progress
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    """Of both, this rank's parts."""
     guard: dict[str, Any]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(t.nbytes for tensors in (self.model, self.optimizer) for t in tensors.values())
+    nbytes: int
+    """On the rank where it takes most: all ranks keep the same steps."""
 
 
 @dataclass
@@ -111,12 +110,13 @@ class TrainingState:
             _copied(self._changing()),
             _copied(self.optimizer.state()),
             self.guard.state(),
+            self.snapshot_bytes(),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
         assert self.guard is not None, "only the guard goes back"
         for name, value in self._changing().items():
-            value.copy_(snapshot.model[name])
+            local(value).copy_(snapshot.model[name])
         self.optimizer.load_state(snapshot.optimizer)
         self.guard.load_state(snapshot.guard)
         self.progress = Progress(**vars(snapshot.progress))
@@ -127,7 +127,8 @@ class TrainingState:
 
         A second model is in memory then, beside this one.
         """
-        if self._checksum() != self._frozen:
+        (differs,) = largest_over_ranks(float(self._checksum() != self._frozen))
+        if differs:
             self.restart_model()
 
     def restart(self) -> None:
@@ -142,9 +143,9 @@ class TrainingState:
     def defect(self) -> str:
         """What is damaged beyond doubt, in words; empty: nothing is."""
         largest = self._largest_weight()
-        tensors = map(local, self.optimizer.state().values())
-        state = [bool(torch.isfinite(value).all()) for value in tensors]
-        (broken,) = largest_over_ranks(0.0 if all(state) else 1.0)
+        state = map(local, self.optimizer.state().values())
+        is_finite = all(bool(torch.isfinite(value).all()) for value in state)
+        (broken,) = largest_over_ranks(0.0 if is_finite else 1.0)
         if not math.isfinite(largest):
             return "a weight is not finite"
         if largest > GROWTH * self.largest_weight:
@@ -152,11 +153,12 @@ class TrainingState:
         return "the optimizer's state is not finite" if broken else ""
 
     def _checksum(self) -> int:
-        """Of all that is frozen, tensor by tensor."""
+        """Of all that is frozen, tensor by tensor: this rank's parts."""
         checksum = 0
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             if not tensor.requires_grad:
-                content: Any = local(tensor).cpu().flatten().view(torch.uint8).numpy()
+                part = local(tensor).detach().cpu().flatten()
+                content: Any = part.view(torch.uint8).numpy()
                 checksum = zlib.crc32(content, checksum)
         return checksum
 
@@ -167,13 +169,17 @@ class TrainingState:
         return {k: v for k, v in self.model.state_dict().items() if k not in frozen}
 
     def snapshot_bytes(self) -> int:
-        """What a snapshot takes now; before the first step the optimizer has nothing to keep."""
+        """What a snapshot takes now, on the rank where it takes most.
+
+        Before the first step the optimizer has nothing to keep.
+        """
         tensors = [*self._changing().values(), *self.optimizer.state().values()]
-        return sum(tensor.nbytes for tensor in tensors)
+        mine = sum(local(tensor).nbytes for tensor in tensors)
+        return int(*largest_over_ranks(mine))
 
     def _largest_weight(self) -> float:
         """Over all ranks; one that is not a number is infinite."""
-        parts = [local(p.detach()) for p in self.model.parameters()]
+        parts = [local(parameter).detach() for parameter in self.model.parameters()]
         ends = [end.float() for part in parts if part.numel() for end in part.aminmax()]
         found = torch.stack(ends).abs().max().item() if ends else 0.0
         (largest,) = largest_over_ranks(math.inf if math.isnan(found) else found)
@@ -181,4 +187,4 @@ class TrainingState:
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    return {name: local(tensor).detach().to("cpu", copy=True) for name, tensor in tensors.items()}
