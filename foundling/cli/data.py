@@ -1,4 +1,4 @@
-"""The verbs about data: prepare, verify, preview."""
+"""The verbs about data: prepare, crawl, verify, preview."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from foundling.cli.app import Json, Out, Set, data_app, report_json, say
+from foundling.cli.app import Config, Json, Out, Set, data_app, report_json, say, settings_of
 from foundling.cli.columns import Columns
 
 
@@ -120,6 +120,55 @@ def _unescaped(text: str) -> str:
     """Escapes as they are typed in a shell: the two characters \\n are one line feed."""
     escapes = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "\\": "\\"}
     return re.sub(r"\\([nrtf\\])", lambda found: escapes[found[1]], text)
+
+
+@data_app.command("crawl")
+def data_crawl(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Web pages (.warc, .wet, .html) and documents (.jsonl), either as .gz or .zst "
+            "too; folders, globs, URLs of object stores."
+        ),
+    ],
+    out: Out,
+    config: Config = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the crawl in --out, if there is one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Delete the crawl in --out and start anew.")
+    ] = False,
+    settings: Set = [],  # noqa: B006 - typer copies it
+    as_json: Json = False,
+) -> None:
+    """Turn web pages into documents and a token store: filtered, deduplicated, masked."""
+    from foundling.data.crawl.crawl import crawl
+    from foundling.data.crawl.settings import CrawlConfig
+    from foundling.reports.crawl_report import write_crawl_report
+
+    values = settings_of(config, {"inputs": inputs}, settings)
+    found = crawl(
+        CrawlConfig.parse(values),
+        out,
+        resume=resume,
+        overwrite=overwrite,
+        write_page=write_crawl_report,
+    )
+    if found is None:
+        say(f"submitted; when all jobs have ended, the report is {out / 'report.html'}")
+        return
+    for step in found["steps"]:
+        say(f"{step['title']}: {step['removed']:,} of {step['documents']:,} removed")
+    masked = ", ".join(
+        f"{count:,} {name.replace('_', ' ')}" for name, count in found["personal_data"].items()
+    )
+    say(f"masked: {masked}")
+    for fault in found["faults"]:
+        say(f"warning: {fault}")
+    say(f"documents: {found['documents']:,}, {found['characters']:,} characters")
+    say(f"report: {out / 'report.html'}")
+    report_json(found, as_json)
 
 
 @data_app.command("verify")
