@@ -128,9 +128,9 @@ def test_text_that_is_not_utf8_is_one_line(
     assert ended.stderr.decode() == message
 
 
-def test_one_of_several_processes_is_refused_before_it_writes(tmp_path: Path) -> None:
-    command = program("main()", "pretrain", "run.toml", "--out", "run")
-    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "1"}
+def test_verbs_that_do_not_train_refuse_to_be_several_processes(tmp_path: Path) -> None:
+    command = program("main()", "ladder", "--data", "data", "--out", "run")
+    environment = {**os.environ, "WORLD_SIZE": "2", "RANK": "0"}
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: WORLD_SIZE = 2: ")

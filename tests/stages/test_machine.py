@@ -9,7 +9,6 @@ from torch import nn
 
 from foundling import models
 from foundling.base import runtime
-from foundling.base.config import ConfigError
 from foundling.stages.machine import Machine, tokens_at_once
 from foundling.stages.settings import TrainingSettings
 
@@ -29,12 +28,6 @@ def test_a_run_that_moves_to_another_device_is_measured_there(tmp_path: Path) ->
     (tmp_path / "manifest.json").write_text('{"device": "cuda", "precision": "bf16"}')
     moved = Machine.of(AUTO, nn.Linear(4, 4), 16, tmp_path)
     assert moved == Machine.of(AUTO, nn.Linear(4, 4), 16)
-
-
-def test_one_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="WORLD_SIZE = 2"):
-        Machine.of(AUTO, nn.Linear(4, 4), 16)
 
 
 def test_a_named_precision_holds() -> None:
