@@ -51,7 +51,7 @@ def linear_cross_entropy(
     Source: Chowdhery et al. 2022, PaLM, section 5 (z-loss); Gemma 2, section 2 (soft-capping).
     """
     head, terms = _head(weight), _Terms(z_loss, softcap=softcap)
-    chunk = chunk_rows or rows_of_a_chunk(head)
+    chunk = chunk_rows or rows_of_a_chunk(len(head.matrix))
     total, rows, lse, _, _ = _apply(hidden, head, targets, terms, chunk, compiled)
     return total, rows, lse
 
@@ -78,7 +78,7 @@ def anchored_cross_entropy(
     are bit for bit those without one.
     """
     head = _head(weight)
-    chunk = chunk_rows or rows_of_a_chunk(head)
+    chunk = chunk_rows or rows_of_a_chunk(len(head.matrix))
     plain = _Terms(entropy=True, softcap=softcap)
     if reference_hidden is None or reference_weight is None:
         if strength or reference_hidden is not None or reference_weight is not None:
@@ -111,7 +111,7 @@ def linear_log_probs(
     The products run in autocast's precision, the softmax in fp32 at least.
     """
     head = _head(weight)
-    chunk = chunk_rows or rows_of_a_chunk(head)
+    chunk = chunk_rows or rows_of_a_chunk(len(head.matrix))
     result: Tensor = _LogProbs.apply(hidden, *head, targets, chunk, softcap)  # type: ignore[no-untyped-call]
     return result
 
@@ -120,13 +120,13 @@ def _head(weight: Tensor | Head) -> Head:
     return weight if isinstance(weight, Head) else Head(weight)
 
 
-def rows_of_a_chunk(head: Head) -> int:
+def rows_of_a_chunk(vocab_size: int) -> int:
     """As many rows as CHUNK_LOGITS holds, but enough that a product is worth reading the weight.
 
     Measured, 524 targets, vocabulary 49,152, width 576, bf16: 0.9 s with 85 rows, 0.6 s with 256.
     """
-    fitting = CHUNK_LOGITS // len(head.matrix)
-    return max(1, fitting, min(MIN_ROWS, 4 * CHUNK_LOGITS // len(head.matrix)))
+    fitting = CHUNK_LOGITS // vocab_size
+    return max(1, fitting, min(MIN_ROWS, 4 * CHUNK_LOGITS // vocab_size))
 
 
 class _Terms(NamedTuple):

@@ -47,18 +47,19 @@ class Sft:
         self.strength, self.reference, self.compiled = strength, reference, compiled
 
     def __call__(self, model: LanguageModel, batch: TokenBatch) -> LossSum:
-        head, indices = head_of(model), batch.indices
+        indices = batch.indices
         size, chunk, missing = len(indices), None, 0
         if self.compiled:  # equal chunks, so that one compiled kernel serves every batch
-            chunk = min(COMPILED_ROWS, rows_of_a_chunk(head))
+            chunk = min(COMPILED_ROWS, rows_of_a_chunk(model.vocab_size))
             missing = -size % chunk
         reference_hidden = reference_weight = None
         if self.reference is not None:
             reference_hidden = F.pad(self.reference.hidden(batch), (0, 0, 0, missing))
             reference_weight = self.reference.weight
+        hidden = model.at(batch.tokens, batch.view, F.pad(indices, (0, missing)))
         loss = anchored_cross_entropy(
-            model.at(batch.tokens, batch.view, F.pad(indices, (0, missing))),
-            head,
+            hidden,
+            head_of(model),  # now: the pass before has gathered it, if it is sharded
             F.pad(batch.targets.flatten()[indices], (0, missing), value=IGNORE),
             reference_hidden=reference_hidden,
             reference_weight=reference_weight,
