@@ -95,10 +95,25 @@ def widened(
         weights[name] = torch.cat((before[:known], new.to(before.dtype), rest))
     if model.tied:
         weights["unembed.weight"] = weights["embed.weight"]
-    wider.load_state_dict(weights, assign=True)
+    return _filled(wider, weights).train(model.training)
+
+
+def with_settings(model: LanguageModel, **settings: Any) -> LanguageModel:
+    """The same weights under other settings, of those that shape none of them.
+
+    Such as `rope_theta`, `window` or `context`, where positions are not learned. The weights are
+    shared with `model`.
+    """
+    other = skeleton({**model.spec, **settings})
+    return _filled(other, model.state_dict()).train(model.training)
+
+
+def _filled(model: LanguageModel, weights: Mapping[str, Tensor]) -> LanguageModel:
+    """A `skeleton` with these weights in it."""
+    model.load_state_dict(weights, assign=True)
     if model.tied:
-        wider.unembed.weight = wider.embed.weight
-    return wider.train(model.training)
+        model.unembed.weight = model.embed.weight
+    return model
 
 
 def rebuild(spec: Mapping[str, Any]) -> LanguageModel:

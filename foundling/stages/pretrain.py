@@ -28,6 +28,8 @@ from foundling.training.loop import Seam, untouched
 logger = logging.getLogger(__name__)
 
 CONTEXT = 256
+STRETCHES = ("rope_theta", "rope_scaling", "window", "full_layers", "window_rope_theta")
+"""Settings of a model that shape no weight: a run from a parent may change them."""
 
 
 class PretrainTraining(TrainingSettings):
@@ -54,11 +56,13 @@ class PretrainConfig(StageConfig):
 
     context: int | None = Field(None, gt=1)
     """Tokens in a row: the longest context that the model learns to use. None: 256, or as many as
-    the parent reads."""
+    the parent reads. More than that takes another `model.rope_theta` or `model.rope_scaling`."""
     data: str | None = None
     """A folder that `foundling data prepare` wrote."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """The rung and its settings; the parent's where there is one."""
+    """The rung and its settings. From a parent it has the parent's; what of them is given must be
+    the same, or shape no weight: dropout, rope_theta, rope_scaling, window, full_layers,
+    window_rope_theta."""
     training: PretrainTraining = PretrainTraining()
     validation: PretrainValidation = PretrainValidation()
 
@@ -93,10 +97,15 @@ def _origin(config: PretrainConfig, out: Path, resume: bool) -> Origin:
         )
     spec = parent.load().spec
     settings = _settings_of(spec, config.model)
+    context = _context_of(spec, settings, config.context)
     return Origin(
-        lambda: parent.load(dropout=settings.get("dropout", 0.0)),
+        lambda: models.with_settings(
+            parent.load(dropout=settings.get("dropout", 0.0)),
+            **settings,
+            context=max(context, spec["context"]),
+        ),
         tokenizer,
-        config.context or spec["context"],
+        context,
         parent,
     )
 
@@ -118,22 +127,48 @@ def _parent(config: PretrainConfig, out: Path, resume: bool) -> Parent | None:
 
 
 def _settings_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parent's settings, whose dropout alone may be another.
+    """The parent's settings with those given, which shape no weight.
 
     Raises:
         ConfigError: `given` asks for a model of another shape.
     """
     settings = {key: value for key, value in spec.items() if key not in ("vocab_size", "context")}
-    if not given:
-        return settings
-    asked = models.rung_settings(given).resolved().values()
+    asked = models.rung_settings({**settings, **given}).resolved().values()
+    asked |= {"family": settings["family"]} if "family" in settings else {}
+    free = ("dropout", *STRETCHES)
     for key in sorted(asked.keys() | settings.keys()):
-        if key not in ("dropout", "family") and asked.get(key) != settings.get(key):
+        if key not in free and asked.get(key) != settings.get(key):
             raise ConfigError(
                 f"model.{key} = {asked.get(key)}: the parent has {settings.get(key)}; a run from "
-                "a parent has its shape, so leave [model] out."
+                f"a parent has its shape. Leave it out; only {', '.join(free)} may be others."
             )
-    return {**asked, "family": settings.get("family")}
+    return asked
+
+
+def _context_of(spec: Mapping[str, Any], settings: Mapping[str, Any], given: int | None) -> int:
+    """The tokens of a row, more than the parent reads only where its positions reach further.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    known: int = spec["context"]
+    if given is None or given <= known:
+        return given or known
+    positions = settings.get("positions", "rope" if "rope_theta" in settings else None)
+    if positions == "learned":
+        raise ConfigError(
+            f"context = {given}: the parent reads at most {known} tokens, for it has learned a "
+            "vector for each position and none beyond; only rotary positions can be stretched."
+        )
+    if positions == "rope" and all(settings.get(key) == spec.get(key) for key in STRETCHES[:2]):
+        raise ConfigError(
+            f"context = {given}: the parent reads at most {known} tokens; say how its rotary "
+            f"positions reach further, by model.rope_theta (it has {spec['rope_theta']:g}) or by "
+            f"model.rope_scaling, such as --set model.rope_scaling.type=yarn --set "
+            f"model.rope_scaling.factor={given / known:g} --set "
+            f"model.rope_scaling.original_context={known}."
+        )
+    return given
 
 
 def _store(config: PretrainConfig) -> TokenStore:
