@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError
-from foundling.models.attention import MaskAndAngles, SelfAttention, attention_scores
+from foundling.models.attending import Parts, attention_scores
+from foundling.models.attention import MaskAndAngles, SelfAttention
 from foundling.models.language_model import LanguageModel
 
 SUMMARIES = ("mean", "max", "rollout")
@@ -102,7 +103,8 @@ def _weights(
         time = scores.shape[1]
         mask = torch.ones(time, time, dtype=torch.bool, device=scores.device).tril()
     else:
-        mask = layout.mask[0, 0]
+        mask = layout.mask.whole() if isinstance(layout.mask, Parts) else layout.mask
+        mask = mask[0, 0]
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 

@@ -1,16 +1,16 @@
 """Self-attention: each token takes a learned weighted average of those before it."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from foundling.base.config import Section
+from foundling.models.attending import Mask, attend, mask_of
 from foundling.models.batch import BatchView
 from foundling.models.positions import rotate
 from foundling.models.rope import Rope
@@ -43,57 +43,17 @@ class KeyValueCache:
         self.values[layer][:, :, self.length : stop] = values
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
 
-    def mask(
-        self, view: BatchView, window: int | None
-    ) -> Bool[Tensor, "#batch 1 time total"] | None:
-        """Who of the new tokens may attend to whom; None: all that came before."""
-        return causal_mask(view, window, self.length)
+    def mask(self, view: BatchView, window: int | None) -> Mask:
+        """Who of the new tokens may attend to whom."""
+        return mask_of(view, window, self.length)
 
 
 @dataclass(frozen=True)
 class MaskAndAngles:
     """Who may attend to whom in a layer, and the angles of its queries and keys."""
 
-    mask: Bool[Tensor, "#batch 1 time total"] | None
-    """None: plainly causal, every row one document, no window."""
+    mask: Mask
     rotary: Rotary | None
-
-
-def causal_mask(
-    view: BatchView, window: int | None, seen: int
-) -> Bool[Tensor, "#batch 1 time total"] | None:
-    """Who may attend to whom, behind `seen` tokens of a stream; None: all that came before."""
-    time = view.positions.shape[1]
-    one_document = view.documents is None and view.seen_until is None
-    if seen == 0 and one_document and (window is None or window >= time):
-        return None
-    device = view.positions.device
-    query = torch.arange(seen, seen + time, device=device)[:, None]
-    key = torch.arange(seen + time, device=device)[None, :]
-    mask = key <= query
-    if window is not None and view.seen_until is None:
-        mask = mask & (key > query - window)
-    mask = mask[None, None]
-    if view.seen_until is not None:
-        mask = mask & _by_branch(view, window, seen)[:, None]
-    elif view.documents is not None:
-        assert seen == 0, "a stream is one document"
-        same = view.documents[:, :, None] == view.documents[:, None, :]
-        mask = mask & same[:, None]
-    return mask
-
-
-def _by_branch(view: BatchView, window: int | None, seen: int) -> Bool[Tensor, "batch time total"]:
-    """Who may see whom of a tree behind `seen` tokens; the window is measured along the branch."""
-    until, positions = view.seen_until, view.positions
-    assert until is not None
-    time = torch.arange(until.shape[1], device=until.device)
-    allowed = F.pad(until[:, None, :] > time[:, None], (seen, 0), value=True)
-    if window is not None:
-        before = torch.arange(seen, device=until.device).expand(len(until), seen)
-        reached = torch.cat((before, positions), dim=1)
-        allowed = allowed & (reached[:, None, :] > positions[:, :, None] - window)
-    return allowed
 
 
 def pick(
@@ -132,82 +92,6 @@ class Norm(nn.Module):
 def make_norm(dim: int, kind: str, eps: float, unit_offset: bool = False) -> nn.Module:
     """A norm by its name; `none` leaves the vectors as they are."""
     return nn.Identity() if kind == "none" else Norm(dim, kind, eps, unit_offset)
-
-
-def attend(
-    query: Float[Tensor, "batch heads time head_dim"],
-    key: Float[Tensor, "batch heads total head_dim"],
-    value: Float[Tensor, "batch heads total head_dim"],
-    mask: Bool[Tensor, "#batch 1 time total"] | None,
-    *,
-    scale: float | None = None,
-    softcap: float | None = None,
-) -> Float[Tensor, "batch heads time head_dim"]:
-    """softmax(scale · q·k) · v; plainly causal where there is no mask; see `attention_scores`.
-
-    `scale` is 1 / √head_dim where none is given. The queries are the last of the keys' tokens,
-    and no mask shows a query a later key.
-    """
-    trains = torch.is_grad_enabled() and query.requires_grad
-    small_bf16 = query.dtype == torch.bfloat16 and key.shape[2] <= 1024
-    if softcap is not None or (trains and small_bf16 and query.device.type == "cpu"):
-        return _attend_by_products(query, key, value, mask, scale, softcap)
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale
-    )
-
-
-BLOCK = 128
-"""Queries worked at a time: few enough to leave out most later keys, enough for fast products."""
-
-
-def _attend_by_products(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scale: float | None = None,
-    softcap: float | None = None,
-) -> Tensor:
-    """The same by plain matrix products, a block of queries with the keys up to its end at a time.
-
-    Measured on 2 cores with AVX512-BF16, (64, 6, 256, 64), forward and backward: torch's CPU flash
-    kernel 513 ms, this one 134 ms; in fp32 both take 200 ms, so there the kernel stays. A soft-cap
-    has no kernel.
-    """
-    batch, heads, time, head_dim = query.shape
-    scale = 1 / math.sqrt(head_dim) if scale is None else scale
-    before = key.shape[2] - time
-    # Three axes: of four, every product would copy its slices.
-    queries, keys, values = (x.flatten(0, 1) for x in (query, key, value))
-    mixed = []
-    for start in range(0, time, BLOCK):
-        stop = min(start + BLOCK, time)
-        seen = before + stop
-        products = torch.bmm(queries[:, start:stop], keys[:, :seen].transpose(1, 2))
-        scores = attention_scores(products, scale, softcap)
-        scores = scores.view(batch, heads, stop - start, seen)
-        allowed = (
-            torch.ones(stop - start, seen, dtype=torch.bool, device=query.device).tril(
-                before + start
-            )
-            if mask is None
-            else mask[:, :, start:stop, :seen]
-        )
-        weights = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1).to(value.dtype)
-        mixed.append(torch.bmm(weights.flatten(0, 1), values[:, :seen]))
-    return torch.cat(mixed, dim=1).view(batch, heads, time, head_dim)
-
-
-def attention_scores(
-    products: Float[Tensor, "*n time total"], scale: float, softcap: float | None
-) -> Float[Tensor, "*n time total"]:
-    """scale · q·k in fp32 at least, or c · tanh(scale · q·k / c) with a soft-cap c.
-
-    Source: Gemma team 2024, Gemma 2, section 2 (soft-capping).
-    """
-    scores = products.to(torch.promote_types(products.dtype, torch.float32)) * scale
-    return scores if softcap is None else (scores / softcap).tanh() * softcap
 
 
 class SelfAttention(nn.Module):
@@ -347,7 +231,7 @@ class Attention(nn.Module):
         state: KeyValueCache | None = None,
         indices: Int[Tensor, " indices"] | None = None,
     ) -> Float[Tensor, "batch time dim"] | Float[Tensor, "indices dim"]:
-        mask = causal_mask(view, None, 0) if state is None else state.mask(view, None)
+        mask = mask_of(view, None, 0) if state is None else state.mask(view, None)
         layout = MaskAndAngles(mask, self.rope.angles(view))
         mixed = self.attention(self.attention_norm(x), layout, state, indices=indices)
         x = mixed + (x if indices is None else pick(x, indices))

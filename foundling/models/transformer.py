@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from foundling.base.config import Section
+from foundling.models.attending import mask_of
 from foundling.models.attention import (
     KeyValueCache,
     MaskAndAngles,
     SelfAttention,
-    causal_mask,
     make_norm,
 )
 from foundling.models.batch import BatchView
@@ -304,7 +304,7 @@ class Transformer(nn.Module):
     def _layouts(self, view: BatchView, state: KeyValueCache | None) -> list[MaskAndAngles]:
         """Each layer's; masks and angles are worked out once for all layers that share them."""
         masks = {
-            window: causal_mask(view, window, 0) if state is None else state.mask(view, window)
+            window: mask_of(view, window, 0) if state is None else state.mask(view, window)
             for window in dict.fromkeys(self.windows)
         }
         angles = [rope.angles(view) if rope is not None else None for rope in self.ropes]

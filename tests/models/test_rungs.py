@@ -7,7 +7,7 @@ import torch
 
 from foundling import models
 from foundling.base.config import ConfigError
-from foundling.models.attention import _attend_by_products, attend
+from foundling.models.attending import _attend_by_products, attend
 from foundling.models.transformer import TransformerSettings
 
 VOCAB = 19
