@@ -37,6 +37,9 @@ class Planted:
         most = self.max_characters
         return [most is None or len(text(prompt)) + len(after) <= most for prompt, after in pairs]
 
+    def token_ends(self, text: str) -> list[int]:
+        return [word.end() for word in re.finditer(r"\S+", text)]
+
     def read(self, text: str) -> TextScore:
         words = list(re.finditer(r"\S+", text))
         nats = [-self.log_prob("", word.group()) for word in words]

@@ -145,6 +145,9 @@ class ModelScorer:
         has_mark = tokenizer.begin_name is not None
         return tokenizer.begin_of_text if has_mark else tokenizer.end_of_text
 
+    def token_ends(self, text: str) -> list[int]:
+        return [stop for _, stop in self.tokenizer.encode_with_offsets(text)[1]]
+
     def read(self, text: str) -> TextScore:
         """Windows of the model's context, or of WINDOW tokens, that overlap by half."""
         ids, offsets = self.tokenizer.encode_with_offsets(text)

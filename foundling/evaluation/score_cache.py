@@ -87,6 +87,9 @@ class Remembered:
     def fits(self, pairs: Sequence[Pair]) -> list[bool]:
         return self.scorer.fits(pairs)
 
+    def token_ends(self, text: str) -> list[int]:
+        return self.scorer.token_ends(text)
+
     def read(self, text: str) -> TextScore:
         def ask(some: Sequence[str]) -> list[Any]:
             return [vars(self.scorer.read(text)) for text in some]

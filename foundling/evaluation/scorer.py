@@ -93,6 +93,13 @@ class Scorer(Protocol):
         """Which pairs `score` can answer."""
         ...
 
+    def token_ends(self, text: str) -> list[int]:
+        """Before which character each token of a text ends; nothing is computed.
+
+        Raises ConfigError: it holds a character without a token.
+        """
+        ...
+
     def read(self, text: str) -> TextScore:
         """A text of any length. Raises ConfigError: it holds a character without a token."""
         ...

@@ -1,0 +1,1 @@
+"""Long context: the loss by position, and what is found again far back."""
