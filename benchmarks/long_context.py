@@ -138,11 +138,11 @@ def proof(arguments: argparse.Namespace) -> dict[str, Any]:
         out=out / "evaluation",
         probes=["long_context"],
         device="cpu",
-        limit=arguments.pieces,
         long_context={
             "texts": [str(data / "novels_heldout")],
             "lengths": list(arguments.lengths),
             "items": arguments.items,
+            "pieces": arguments.pieces,
         },
     ).results
     result = summary(found, {str(folder): name for name, folder in models.items()})
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200, help="of the base, 4,096 tokens each")
     parser.add_argument("--long-steps", type=int, default=128, help="8,192 tokens each")
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 1024, 4096, LONG])
-    parser.add_argument("--pieces", type=int, help="of each novel, in which the loss is read")
+    parser.add_argument("--pieces", type=int, default=100, help="of each novel, at most")
     parser.add_argument("--items", type=int, default=4, help="needles and copies at each place")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--until", choices=("base", *CHANGES), help="train to there alone")

@@ -25,7 +25,7 @@ from foundling.evaluation.probes.long_context.haystacks import (
 from foundling.evaluation.scorer import Scorer
 from foundling.hamlet import text as village_text
 
-VILLAGE_CHARACTERS, VILLAGE_SEED = 400_000, 7
+VILLAGE_CHARACTERS, VILLAGE_SEED = 200_000, 7
 DEPTH = "depth, as a share of the text"
 
 
@@ -51,6 +51,8 @@ class LongContext(Section):
     """Long texts, as files or folders of .txt; none: new text of the village."""
     lengths: tuple[Annotated[int, Field(gt=127)], ...] = (256, 1024)
     """Tokens of a text; lengths beyond the model's context are left out, and noted."""
+    pieces: int = Field(16, gt=0)
+    """Of each text, in which the loss is read, drawn by the seed; --limit may make them fewer."""
     depths: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     items: int = Field(4, gt=0)
     """Texts of each length in which something is hidden, the same at every depth."""
@@ -70,7 +72,7 @@ class LongContext(Section):
             else:
                 lengths.append(length)
         for document in documents if lengths else ():
-            _by_position(findings, scorer, document, lengths[-1], setting)
+            self._by_position(findings, scorer, document, lengths[-1], setting)
         for length in lengths:
             self._recall(findings, scorer, straw, length, setting)
         return findings
@@ -108,6 +110,44 @@ class LongContext(Section):
             found["needle"][depth] = {one.item.id: one.is_right() for one in chosen}
             found["copy"][depth] = _copied(scorer, text, place, names)
         _report_recall(findings, length, found)
+
+    def _by_position(
+        self, findings: Findings, scorer: Scorer, document: Document, length: int, setting: Setting
+    ) -> None:
+        """Read a text in pieces of `length` tokens that do not overlap."""
+        pieces = list(_pieces(scorer, document.content, length))
+        if not pieces:
+            findings.notes.append(f"not measured: {document.key}: shorter than {length:,} tokens")
+            return
+        most = min(self.pieces, setting.limit or self.pieces)
+        kept = setting.limited(pieces, document.key, most)
+        findings.left_out(
+            len(pieces) - len(kept), len(pieces), f"pieces of {document.key}", "drawn by the seed"
+        )
+        scores = [scorer.read(piece) for piece in kept]
+        length = min(length, *(score.window for score in scores), *(len(s.nats) for s in scores))
+        bits = np.array([score.nats[:length] for score in scores]) / math.log(2)
+        points = tuple(_point(at, list(means)) for at, means in by_position(bits))
+        findings.curves.append(
+            Curve(
+                "Loss by position", document.key, points, "position in the text", "bits per token"
+            )
+        )
+        sizes = [len(p[: s.ends[length - 1]].encode()) - len(p[: s.ends[length // 2 - 1]].encode())
+                 for p, s in zip(kept, scores, strict=True)]  # fmt: skip
+        ids = [f"{document.key}/{index}" for index in range(len(kept))]
+        findings.metrics.append(
+            Metric(
+                f"{document.key}.far",
+                f"{document.key}: bits per byte behind {length // 2:,} tokens or more",
+                dict(zip(ids, bits[:, length // 2 :].sum(1) / np.array(sizes), strict=True)),
+                weights=dict(zip(ids, map(float, sizes), strict=True)),
+                good="low",
+                unit="number",
+                headline=True,
+                note=f"the later halves of {len(kept):,} pieces of {length:,} tokens",
+            )
+        )
 
 
 def _copied(scorer: Scorer, text: str, place: Place, names: Sequence[str]) -> dict[str, float]:
@@ -148,40 +188,6 @@ def _report_recall(
                 note="mean over all depths; the items at different depths share text and secret",
             )
         )
-
-
-def _by_position(
-    findings: Findings, scorer: Scorer, document: Document, length: int, setting: Setting
-) -> None:
-    """Read a text in pieces of `length` tokens that do not overlap."""
-    pieces = list(_pieces(scorer, document.content, length))
-    if not pieces:
-        findings.notes.append(f"not measured: {document.key}: shorter than {length:,} tokens")
-        return
-    kept = setting.limited(pieces, document.key)
-    findings.left_out(len(pieces) - len(kept), len(pieces), f"pieces of {document.key}", "by limit")
-    scores = [scorer.read(piece) for piece in kept]
-    length = min(length, *(score.window for score in scores), *(len(s.nats) for s in scores))
-    bits = np.array([score.nats[:length] for score in scores]) / math.log(2)
-    points = tuple(_point(at, list(means)) for at, means in by_position(bits))
-    findings.curves.append(
-        Curve("Loss by position", document.key, points, "position in the text", "bits per token")
-    )
-    sizes = [len(p[: s.ends[length - 1]].encode()) - len(p[: s.ends[length // 2 - 1]].encode())
-             for p, s in zip(kept, scores, strict=True)]  # fmt: skip
-    ids = [f"{document.key}/{index}" for index in range(len(kept))]
-    findings.metrics.append(
-        Metric(
-            f"{document.key}.far",
-            f"{document.key}: bits per byte behind {length // 2:,} tokens or more",
-            dict(zip(ids, bits[:, length // 2 :].sum(1) / np.array(sizes), strict=True)),
-            weights=dict(zip(ids, map(float, sizes), strict=True)),
-            good="low",
-            unit="number",
-            headline=True,
-            note=f"the later halves of {len(kept):,} pieces of {length:,} tokens",
-        )
-    )
 
 
 def _pieces(scorer: Scorer, content: str, length: int) -> Iterator[str]:
