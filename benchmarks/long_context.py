@@ -36,10 +36,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "base": {"rope_theta": BASE},
 }
 NAMES = {
-    "before": "before, positions as they were",
-    "before_yarn": "before, YaRN untrained",
-    "after_yarn": "after, YaRN",
-    "after_base": f"after, base {BASE:,.0f}",
+    "before": "before",
+    "before_yarn": "YaRN, untrained",
+    "after_yarn": "YaRN",
+    "after_base": f"base {BASE:,.0f}",
 }
 
 
@@ -87,15 +87,17 @@ def continue_run(parent: Path, store: Path, kind: str, out: Path, steps: int, th
     )  # fmt: skip
 
 
-def train(values: Mapping[str, Any], out: Path) -> None:
+def train(values: dict[str, Any], out: Path) -> None:
+    """Do the run, or what is left of it."""
+    from foundling.runs.run import Run
     from foundling.stages.pretrain import PretrainConfig, pretrain
 
-    done = out / "report.html"
-    if not done.exists():
-        resume = (out / "config.toml").exists()
-        config = PretrainConfig.parse({k: v for k, v in values.items() if not resume or
-                                       k != "parent"})  # fmt: skip
-        pretrain(config, out, resume=resume)
+    resume = (out / "config.toml").exists()
+    done = Run.open(out).records()["validation"][-1]["step"] if resume else 0
+    if done < values["training"]["steps"]:
+        if resume:
+            values = {**values, "parent": None}
+        pretrain(PretrainConfig.parse(values), out, resume=resume)
 
 
 def untrained(run: Path, change: Mapping[str, Any], folder: Path) -> Path:
