@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from foundling.base.sharded import is_sharded
 from foundling.models.language_model import LanguageModel
 
 SPREAD = 0.1
@@ -57,7 +58,9 @@ class _WithRows(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "vocab dim"]:
-        return self.learned.put_into(self.frozen) if self.learned.enabled else self.frozen
+        """With the learned rows; a sharded matrix as it lies, for these are put into whole ones."""
+        reads_whole = self.learned.enabled and not is_sharded(self.frozen)
+        return self.learned.put_into(self.frozen) if reads_whole else self.frozen
 
 
 class EmbeddingWithRows(_WithRows):
