@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, Section
+from foundling.base.sharded import like
 from foundling.models.language_model import LanguageModel
 from foundling.models.token_rows import TokenRows, learn_rows, merge_rows, rows_of
 
@@ -215,7 +216,7 @@ def load_adapter_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
                 "adapter settings that it was made with."
             )
     for name, tensor in tensors.items():
-        ours[name].copy_(tensor)
+        ours[name].copy_(like(tensor, ours[name]))
 
 
 def plain_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from foundling.base.config import ConfigError, load_json
 from foundling.base.precision import hold
+from foundling.base.sharded import like, whole
 from foundling.models import layouts, materialise, skeleton, weight_files
 from foundling.models.adapters import merged_weight, plain_weights
 from foundling.models.language_model import LanguageModel
@@ -41,27 +43,52 @@ def save(
     Raises:
         ConfigError: the matrices under the adapters are quantised, and not whole any more.
     """
+    found = contents(model, token_ids, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weight_files.write(folder, found.sizes, found.make, shard_bytes)
+    found.write_config(folder)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files of a model hold."""
+
+    sizes: Mapping[str, int]
+    """Bytes of each tensor by name."""
+    make: Callable[[str], Tensor]
+    """Gives the tensor of a name, whole; of a sharded model, to all processes that ask for it."""
+    config: Mapping[str, Any]
+
+    def write_config(self, folder: Path) -> None:
+        content = json.dumps(self.config, indent=2) + "\n"
+        (folder / "config.json").write_text(content, "utf-8")
+
+
+def contents(model: LanguageModel, token_ids: Mapping[str, Any] | None, folder: Path) -> Contents:
+    """What `save` writes.
+
+    Raises:
+        ConfigError: as `save`.
+    """
     if bits := bits_of(model):
         raise ConfigError(
             f"{folder}: the model's matrices are kept in {bits}, too coarse to be written as its "
             "weights; save the adapter, and merge it into the model that it stands on."
         )
-    folder.mkdir(parents=True, exist_ok=True)
     model_type, ours = layouts.layout_for(model.spec), _parameters(model)
     names = {name.theirs: name for name in _names(model_type, model)}
 
     def made(theirs: str) -> Tensor:
-        return names[theirs].join([merged_weight(model, part) for part in names[theirs].ours])
+        parts = names[theirs].ours
+        return names[theirs].join([whole(merged_weight(model, part)) for part in parts])
 
     sizes = {theirs: sum(ours[part].nbytes for part in name.ours) for theirs, name in names.items()}
-    weight_files.write(folder, sizes, made, shard_bytes)
     config: dict[str, Any] = {"model_type": "foundling"}
     if model_type is not None:
         ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         dtype = str(model.embed.weight.dtype).removeprefix("torch.")
         config = {**layouts.write_config(model_type, model.spec), **ids, "dtype": dtype}
-    config |= {**(token_ids or {}), "foundling": model.spec}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    return Contents(sizes, made, config | {**(token_ids or {}), "foundling": model.spec})
 
 
 def load(folder: Path, dtype: torch.dtype | None = torch.float32) -> LanguageModel:
@@ -135,7 +162,7 @@ def load_weights(
         for name, tensor in zip(names, tensors, strict=True):
             rows = [len(ours[part]) for part in name.ours]
             for part, piece in zip(name.ours, name.split(tensor, rows), strict=True):
-                ours[part].copy_(piece)
+                ours[part].copy_(like(piece, ours[part]))
     except (SafetensorError, OSError) as error:
         raise _unreadable(folder, error) from None
 

@@ -79,14 +79,7 @@ def write(
         sizes: bytes of each tensor by name.
         make: gives the tensor of a name, when its file is written.
     """
-    shards: list[list[str]] = [[]]
-    room = limit
-    for name, size in sizes.items():
-        if size > room and shards[-1]:
-            shards.append([])
-            room = limit
-        shards[-1].append(name)
-        room -= size
+    shards = split(sizes, limit)
     weight_map: dict[str, str] = {}
     with TemporaryDirectory(dir=folder, prefix=".weights-") as partial:
         for number, names in enumerate(shards, 1):
@@ -103,6 +96,19 @@ def write(
         durable.replace(folder / INDEX, (json.dumps(index, indent=2) + "\n").encode())
     for file in {WEIGHTS, *(path.name for path in folder.glob(SHARDS))} - {*weight_map.values()}:
         (folder / file).unlink(missing_ok=True)
+
+
+def split(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """The names of the tensors that each file of at most `limit` bytes holds, in order."""
+    shards: list[list[str]] = [[]]
+    room = limit
+    for name, size in sizes.items():
+        if size > room and shards[-1]:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
 
 
 def files(folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, Section
+from foundling.base.group import ALONE, Group
+from foundling.base.sharded_files import writer_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +27,16 @@ class CheckpointSettings(Section):
 
     every: int = Field(200, gt=0)
     """Steps between checkpoints; one is always written at the end and when interrupted."""
+    asynchronous: bool | None = None
+    """Write from a copy in memory while training goes on; None: where several processes train."""
     keep_last: int = Field(2, gt=0)
     keep_best: bool = True
     """Keep the one with the lowest validation loss."""
     keep_every: int | None = Field(None, gt=0)
     """Keep those whose step is a multiple of this for good; None: none."""
+    store: str | None = None
+    """Keep a copy of the run below this URL (s3://bucket/folder, or another that fsspec opens):
+    each checkpoint as soon as it is committed, by the same policy."""
 
 
 class BrokenCheckpoint(Exception):
@@ -61,13 +68,14 @@ class Checkpoint:
         )
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def verify(self) -> None:
-        """Read every file and compare it with its hash.
+    def verify(self, group: Group = ALONE) -> None:
+        """Read every file, each process of a group its share, and compare it with its hash.
 
         Raises:
             BrokenCheckpoint: names the first file that is missing or differs.
         """
-        for name, expected in self.facts["files"].items():
+        files = sorted(self.facts["files"].items())
+        for name, expected in files[group.rank :: group.size]:
             try:
                 found = _sha256(self.path / name)
             except OSError as error:
@@ -77,46 +85,72 @@ class Checkpoint:
 
 
 def commit(
-    folder: Path, step: int, write: Callable[[Path], None], facts: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    write: Callable[[Path], None],
+    facts: Mapping[str, Any],
+    group: Group = ALONE,
 ) -> Checkpoint:
     """Write the checkpoint of `step` by `write(path)`, completely or not at all.
 
     Everything goes to a temporary name and onto the disk, the marker with the hashes last; then
     the folder gets its name. A failure leaves nothing behind and older checkpoints as they were.
+    Each process of a group writes and hashes its own files, and the first one commits them all.
 
     Raises:
-        OSError: the disk is full or broken.
+        OSError: the disk is full or broken; on all processes, if it is so for one.
     """
     final = folder / _name(step)
     temporary = folder / f".{final.name}.tmp"
-    _remove(temporary)
-    try:
+
+    def begin() -> None:
+        _remove(temporary)
         temporary.mkdir(parents=True)
+
+    def written() -> dict[str, str]:
         try:
             write(temporary)
         except SafetensorError as error:  # how safetensors says that the disk is full
             raise OSError(str(error)) from error
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        for path in files:
-            durable.sync(path)
-        hashes = {path.relative_to(temporary).as_posix(): _sha256(path) for path in files}
+        return _hashed(temporary, group)
+
+    try:
+        group.first(begin)
+        hashes: dict[str, str] = {}
+        for part in group.gathered(group.together(written)):
+            hashes |= part
         facts = {"step": step, **facts, "files": hashes}
-        (temporary / MARKER).write_text(json.dumps(facts, indent=2), "utf-8")
-        durable.sync(temporary / MARKER)
-        for path in [*temporary.rglob("*"), temporary]:
-            if path.is_dir():
-                durable.sync(path)
-        if final.exists():  # the broken or superseded one of the same step
-            old = folder / f".{final.name}.old"
-            _remove(old)
-            final.rename(old)
-        temporary.rename(final)
-        durable.sync(folder)
-        _remove(folder / f".{final.name}.old")
+        group.first(lambda: _publish(temporary, final, facts))
     except BaseException:
-        _remove(temporary)
+        if group.rank == 0:
+            _remove(temporary)
         raise
     return Checkpoint(final, step, dict(facts))
+
+
+def _hashed(folder: Path, group: Group) -> dict[str, str]:
+    """Force the files that this process wrote onto the disk; their hashes by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    mine = [path for path in files if writer_of(path.name, group.size) == group.rank]
+    for path in mine:
+        durable.sync(path)
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in mine}
+
+
+def _publish(temporary: Path, final: Path, facts: Mapping[str, Any]) -> None:
+    """Write the marker, and give the folder its name."""
+    (temporary / MARKER).write_text(json.dumps(facts, indent=2), "utf-8")
+    durable.sync(temporary / MARKER)
+    for path in [*temporary.rglob("*"), temporary]:
+        if path.is_dir():
+            durable.sync(path)
+    old = final.with_name(f".{final.name}.old")
+    if final.exists():  # the broken or superseded one of the same step
+        _remove(old)
+        final.rename(old)
+    temporary.rename(final)
+    durable.sync(final.parent)
+    _remove(old)
 
 
 def committed(folder: Path) -> list[Checkpoint]:
@@ -125,32 +159,45 @@ def committed(folder: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def newest_whole(folder: Path, up_to: int | None = None) -> Checkpoint | None:
-    """The newest checkpoint (up to a step) that verifies; newer broken ones are logged."""
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        if up_to is not None and path.name > _name(up_to):
+def newest_whole(
+    folder: Path, up_to: int | None = None, group: Group = ALONE
+) -> Checkpoint | None:
+    """The newest checkpoint (up to a step) that verifies; newer broken ones are logged.
+
+    The processes of a group share the work and find the same one.
+    """
+    for name in group.gathered(sorted(path.name for path in folder.glob("step-*")))[0][::-1]:
+        if up_to is not None and name > _name(up_to):
             continue
         try:
-            return open_whole(path)
+            return open_whole(folder / name, group)
         except BrokenCheckpoint as error:
             logger.warning(f"broken checkpoint: {error}; going back to the one before it.")
     return None
 
 
-def open_whole(path: Path) -> Checkpoint:
-    """One checkpoint, verified.
+def open_whole(path: Path, group: Group = ALONE) -> Checkpoint:
+    """One checkpoint, verified; by each process of a group in part.
 
     Raises:
         BrokenCheckpoint: it has no readable marker, or a file differs from its hash.
     """
-    checkpoint = _read(path)
+    checkpoint, fault = _read(path), ""
     if checkpoint is None:
-        raise BrokenCheckpoint(f"{path / MARKER}: missing or not readable")
-    checkpoint.verify()
+        fault = f"{path / MARKER}: missing or not readable"
+    else:
+        try:
+            checkpoint.verify(group)
+        except BrokenCheckpoint as error:
+            fault = str(error)
+    for found in group.gathered(fault):
+        if found:
+            raise BrokenCheckpoint(found)
+    assert checkpoint is not None
     return checkpoint
 
 
-def recover(folder: Path) -> Checkpoint | None:
+def recover(folder: Path, group: Group = ALONE) -> Checkpoint | None:
     """Clean up after a crash and return the newest whole checkpoint, to resume from.
 
     What a crash left half done is finished or removed. A broken checkpoint is renamed
@@ -159,24 +206,34 @@ def recover(folder: Path) -> Checkpoint | None:
     Raises:
         ConfigError: there are checkpoints, and none is whole.
     """
+    group.first(lambda: _tidy(folder))
+    whole = newest_whole(folder, group=group)
+    found = [path for path in folder.glob("step-*") if whole is None or path.name > whole.path.name]
+    newer = group.gathered(found)[0]
+    if newer and whole is None:
+        raise ConfigError(
+            f"{folder}: every checkpoint is broken, so there is nothing to resume from; the "
+            "metrics are untouched. Start a new run."
+        )
+    group.first(lambda: _put_aside(newer))
+    return whole
+
+
+def _tidy(folder: Path) -> None:
+    """Finish or remove what a crash left half done."""
     for old in folder.glob(".step-*.old"):
         final = folder / old.name[1 : -len(".old")]
         if not final.exists():
             old.rename(final)
     for path in folder.glob(".step-*"):
         _remove(path)
-    whole = newest_whole(folder)
-    newer = [p for p in folder.glob("step-*") if whole is None or p.name > whole.path.name]
-    if newer and whole is None:
-        raise ConfigError(
-            f"{folder}: every checkpoint is broken, so there is nothing to resume from; the "
-            "metrics are untouched. Start a new run."
-        )
-    for path in newer:
-        broken = folder / f"broken-{path.name}"
+
+
+def _put_aside(checkpoints: Iterable[Path]) -> None:
+    for path in checkpoints:
+        broken = path.with_name(f"broken-{path.name}")
         _remove(broken)
         path.rename(broken)
-    return whole
 
 
 def best(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
@@ -206,11 +263,21 @@ def drop_after(folder: Path, step: int) -> None:
 
 
 def prune(folder: Path, settings: CheckpointSettings, healthy_step: int | None = None) -> None:
-    """Delete the checkpoints that the policy does not keep.
+    """Delete the checkpoints that the policy does not keep."""
+    found = committed(folder)
+    kept = kept_steps(found, settings, healthy_step)
+    for checkpoint in found:
+        if checkpoint.step not in kept:
+            _delete(checkpoint)
+
+
+def kept_steps(
+    found: Sequence[Checkpoint], settings: CheckpointSettings, healthy_step: int | None = None
+) -> set[int]:
+    """Which of some checkpoints, oldest first, the policy keeps.
 
     The newest one up to `healthy_step` is kept in any case.
     """
-    found = committed(folder)
     kept = {c.step for c in found[-settings.keep_last :]}
     if healthy_step is not None:
         kept |= {c.step for c in [c for c in found if c.step <= healthy_step][-1:]}
@@ -219,9 +286,7 @@ def prune(folder: Path, settings: CheckpointSettings, healthy_step: int | None =
         kept.add(top.step)
     if settings.keep_every is not None:
         kept |= {c.step for c in found if c.step % settings.keep_every == 0}
-    for checkpoint in found:
-        if checkpoint.step not in kept:
-            _delete(checkpoint)
+    return kept
 
 
 def _name(step: int) -> str:

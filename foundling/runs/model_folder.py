@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from foundling.base import durable
+from foundling.base import durable, sharded_files
 from foundling.base.config import ConfigError, load_json
-from foundling.models import adapters, interchange, skeleton, widened
+from foundling.base.group import ALONE, Group
+from foundling.base.sharded import whole
+from foundling.models import adapters, interchange, skeleton, weight_files, widened
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.models.stored import StoredModel
@@ -29,6 +32,8 @@ MODEL_FILES = (
 )
 """What a model and its words are made of."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter.json", "adapter.safetensors"
+Write = Callable[[Path], None]
+"""Writes a folder."""
 BASE = "base"
 """The key of `adapter.json` that names the folder of the base, from the adapter's own."""
 
@@ -86,6 +91,42 @@ def token_ids(folder: Path) -> dict[str, Any]:
     return {name: config[name] for name in names if config.get(name) is not None}
 
 
+def staged_model(
+    model: LanguageModel, tokenizer: Tokenizer, ids: Mapping[str, Any], group: Group
+) -> Write:
+    """What `save_model` would write now: copied into memory, and written when it is called.
+
+    The processes of a group share the files of the model, each of which holds whole tensors. All of
+    them have to call this, and what it gives.
+    """
+    contents = interchange.contents(model, {**tokenizer.mark_ids(), **ids}, Path("model"))
+    limit = min(weight_files.SHARD_BYTES, -(-sum(contents.sizes.values()) // group.size))
+    files: dict[str, int] = {}
+    mine: dict[str, Tensor] = {}
+    for number, names in enumerate(weight_files.split(contents.sizes, limit), 1):
+        for name in names:
+            files[name] = number
+            tensor = contents.make(name)
+            if (number - 1) % group.size == group.rank:
+                mine[name] = tensor.detach().to("cpu", copy=True)
+
+    def write_rest(folder: Path) -> None:
+        contents.write_config(folder)
+        tokenizer.save(folder)
+
+    def write(folder: Path) -> None:
+        if group.size == 1:
+            folder.mkdir()
+            weight_files.write(
+                folder, contents.sizes, mine.__getitem__, weight_files.SHARD_BYTES
+            )
+        else:
+            sharded_files.write_whole(mine, folder, group, files)
+        group.first(lambda: write_rest(folder))
+
+    return write
+
+
 def save_adapter(
     model: LanguageModel,
     tokenizer: Tokenizer,
@@ -100,7 +141,21 @@ def save_adapter(
         base: the base's folder, as seen from `folder`.
         named: its fingerprint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    staged_adapter(model, tokenizer, settings, base, named, ALONE)(folder)
+
+
+def staged_adapter(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    settings: AdapterSettings,
+    base: Path,
+    named: str,
+    group: Group,
+) -> Write:
+    """What `save_adapter` would write now: copied into memory, and written when it is called.
+
+    The first process of a group writes it; all of them have to call this, and what it gives.
+    """
     facts = {
         BASE: base.as_posix(),
         "base_fingerprint": named,
@@ -108,10 +163,18 @@ def save_adapter(
         "vocab_size": model.vocab_size,
         "tokens": adapters.learned_tokens(model),
     }
-    state = {name: tensor.contiguous() for name, tensor in adapters.adapter_state(model).items()}
-    save_file(state, folder / ADAPTER_WEIGHTS)
-    (folder / ADAPTER).write_bytes(_json(facts, indent=2))
-    tokenizer.save(folder)
+    state = {
+        name: whole(tensor).to("cpu", copy=True).contiguous()
+        for name, tensor in adapters.adapter_state(model).items()
+    }
+
+    def write(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(state, folder / ADAPTER_WEIGHTS)
+        (folder / ADAPTER).write_bytes(_json(facts, indent=2))
+        tokenizer.save(folder)
+
+    return lambda folder: group.first(lambda: write(folder))
 
 
 def load_adapter_weights(model: LanguageModel, folder: Path) -> None:

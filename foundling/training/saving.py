@@ -1,0 +1,71 @@
+"""When a checkpoint is written: at once, or from a copy while training goes on."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foundling.base.group import ALONE, Group
+from foundling.runs import checkpoint as checkpoints
+from foundling.runs.checkpoint import CheckpointSettings
+from foundling.training.state import TrainingState
+
+
+class Saver:
+    """Writes checkpoints of a state into a folder, one at a time, and deletes older ones.
+
+    Args:
+        group: of its own, since its thread works beside the one that trains.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        folder: Path,
+        settings: CheckpointSettings,
+        group: Group = ALONE,
+    ) -> None:
+        self.state, self.folder, self.settings, self.group = state, folder, settings, group
+        beside = settings.asynchronous
+        self.is_asynchronous = group.size > 1 if beside is None else beside
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, facts: Mapping[str, Any], healthy_step: int | None = None) -> None:
+        """Write the state as it is now; all processes have to call this at the same step.
+
+        Args:
+            healthy_step: the newest checkpoint up to this step is kept in any case.
+
+        Raises:
+            OSError: this one could not be written, or the one before it.
+        """
+        self.settle()
+        write = self.state.stage(self.group, copy=self.is_asynchronous)
+        work = partial(self._write, self.state.progress.step, write, dict(facts), healthy_step)
+        if self.is_asynchronous:
+            self._pending = self._thread.submit(work)
+        else:
+            work()
+
+    def settle(self) -> None:
+        """Wait until what is being written is committed.
+
+        Raises:
+            OSError: it could not be written; the same on all processes.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        facts: Mapping[str, Any],
+        healthy_step: int | None,
+    ) -> None:
+        checkpoints.commit(self.folder, step, write, facts, self.group)
+        prune = partial(checkpoints.prune, self.folder, self.settings, healthy_step)
+        self.group.first(prune)
