@@ -21,10 +21,11 @@ class Group:
     """None: this process alone."""
 
     @classmethod
-    def of_all(cls, timeout: timedelta | None = None) -> "Group":
+    def of_all(cls, timeout_seconds: float) -> "Group":
         """A new one of all processes, which all of them have to make; gloo carries it."""
         if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
             return ALONE
+        timeout = timedelta(seconds=timeout_seconds)
         return cls(dist.new_group(backend="gloo", timeout=timeout))
 
     @property

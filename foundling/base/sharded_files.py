@@ -6,8 +6,7 @@ tensors it holds, and where in the whole of each its part lies. Nothing is pickl
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,31 +77,24 @@ def read(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Each process reads for itself, and nothing more than its parts.
     """
-    from torch.distributed.checkpoint import load
+    from torch.distributed.checkpoint.state_dict_loader import load
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     if tensors:
-        with _as_one_process():
+        with warnings.catch_warnings():
+            # It supposes that one process alone is a mistake.
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             load(dict(tensors), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
 
 
 def _save(tensors: Mapping[str, Tensor], writer: "HuggingFaceStorageWriter", group: Group) -> None:
-    from torch.distributed.checkpoint import save
+    from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.checkpoint.api import CheckpointException
 
     try:
-        with _as_one_process():
-            save(dict(tensors), storage_writer=writer, process_group=group.handle)
+        save(dict(tensors), storage_writer=writer, process_group=group.handle)
     except CheckpointException as error:
         for rank, (cause, _) in sorted(error.failures.items()):
             if isinstance(cause, OSError | SafetensorError):
                 raise OSError(f"rank {rank}: {cause}") from error
         raise
-
-
-@contextmanager
-def _as_one_process() -> Iterator[None]:
-    """Without the warning that this may be a mistake."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield

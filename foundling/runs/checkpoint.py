@@ -159,9 +159,7 @@ def committed(folder: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def newest_whole(
-    folder: Path, up_to: int | None = None, group: Group = ALONE
-) -> Checkpoint | None:
+def newest_whole(folder: Path, up_to: int | None = None, group: Group = ALONE) -> Checkpoint | None:
     """The newest checkpoint (up to a step) that verifies; newer broken ones are logged.
 
     The processes of a group share the work and find the same one.

@@ -117,9 +117,7 @@ def staged_model(
     def write(folder: Path) -> None:
         if group.size == 1:
             folder.mkdir()
-            weight_files.write(
-                folder, contents.sizes, mine.__getitem__, weight_files.SHARD_BYTES
-            )
+            weight_files.write(folder, contents.sizes, mine.__getitem__, weight_files.SHARD_BYTES)
         else:
             sharded_files.write_whole(mine, folder, group, files)
         group.first(lambda: write_rest(folder))

@@ -46,9 +46,9 @@ class StoredRun:
         return found
 
     def fetch(self, folder: Path) -> None:
-        """Make `folder` the run as it is stored, with its newest two whole checkpoints and its best.
+        """Make `folder` the run as it is stored, with its newest whole checkpoints and its best.
 
-        The second is what the guard may go back to.
+        Two of the newest, so that the guard has one to go back to.
 
         Raises:
             ConfigError: checkpoints are stored, and none is whole.

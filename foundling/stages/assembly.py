@@ -14,6 +14,7 @@ import torch
 from foundling import __version__
 from foundling.base import durable, ranks, runtime
 from foundling.base.config import ConfigError, dump_toml
+from foundling.base.group import Group
 from foundling.base.ranks import is_first, on_first
 from foundling.models.adapters import learned_tokens
 from foundling.runs import checkpoint
@@ -27,6 +28,7 @@ from foundling.training.loop import Loop, Pace, Seam, untouched
 from foundling.training.optimizers import Optimizer
 from foundling.training.progress import ProgressLine
 from foundling.training.rewind import Healer, TrainingStopped, acts_of, finish
+from foundling.training.saving import Saver
 from foundling.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -69,19 +71,15 @@ def run_stage(
     ranks.barrier()
     say_warmup(config.schedule, job.steps)
     with _alone(run):
-        found = None
+        found, group = None, Group.of_all(config.distributed.timeout_seconds)
         if resume:
             for message in finish(run, config.amendments):
                 logger.warning(message)
-
-            def recovered() -> checkpoint.Checkpoint | None:
-                found = checkpoint.recover(run.checkpoints)
-                if found is not None:
-                    check_steps(run, config, found.step)
+            found = checkpoint.recover(run.checkpoints, group)
+            if found is not None:
+                check_steps(run, config, found.step)
+            if is_first():
                 durable.replace(run.folder / "config.toml", settings.encode())
-                return found
-
-            found = on_first(recovered)
         model.to(machine.device)
         if config.training.compile:
             # Models trained before in this process must not use up the number of graphs, and
@@ -98,12 +96,12 @@ def run_stage(
                 config.optimizer,
                 sums_gradients=config.training.micro_batch_size is not None,
             ),
-            collect_model=job.origin.collect,
-            save_model=job.origin.save,
+            stage_model=lambda group, copy: job.origin.stage(group, copy=copy),
             load_model=job.origin.load,
             restart_model=job.origin.restart,
             guard=guard,
         )
+        saver = Saver(state, run, config.checkpoint, group)
         if found is not None:
             state.read(found)
         with observers(config.followers, run, state.progress.step, job.steps) as told:
@@ -115,7 +113,10 @@ def run_stage(
             healer = None
             if guard is not None:
                 canary = job.canary()
-                healer = Healer(guard, state, run, job.data, canary, observe, config.amendments)
+                healer = Healer(
+                    guard, state, run, job.data, canary, observe, config.amendments,
+                    settle=saver.settle,
+                )  # fmt: skip
             if not resume:
                 stage.begin(job)
             loop = Loop(
@@ -131,7 +132,7 @@ def run_stage(
                     patience=config.validation.patience,
                     stop_below=config.validation.stop_below,
                 ),
-                checkpointing=config.checkpoint,
+                saver=saver,
                 run=run,
                 seed=config.seed,
                 device=machine.device,

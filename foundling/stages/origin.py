@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 
 from foundling.base.config import ConfigError
+from foundling.base.group import Group
 from foundling.base.precision import hold
-from foundling.base.ranks import is_first
-from foundling.base.sharded import is_sharded, like, whole
+from foundling.base.sharded import like
 from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
 from foundling.models.quantised import quantise
 from foundling.objectives.reference import DisabledAdapter, FrozenModel
-from foundling.runs.model_folder import load_adapter_weights, save_adapter, save_model, token_ids
+from foundling.runs.model_folder import (
+    Write,
+    load_adapter_weights,
+    save_model,
+    staged_adapter,
+    staged_model,
+    token_ids,
+)
 from foundling.runs.run import Run
 from foundling.stages.machine import Machine
 from foundling.stages.parent import FOLDER, Parent
@@ -69,52 +76,33 @@ class Origin:
 
     def load(self, folder: Path) -> None:
         """Fill the model from the `model` folder of a checkpoint."""
-        model = self.model
-        if any(map(is_sharded, model.parameters())):
-            model = self.build()
-            self._cast(model)
         if self.adapter is not None:
-            load_adapter_weights(model, folder)
+            load_adapter_weights(self.model, folder)
         else:
-            interchange.load_weights(model, folder)
-        if model is not self.model:
-            self._fill(model)
+            interchange.load_weights(self.model, folder)
 
     def restart(self) -> None:
         """Give the model the weights that it began with."""
         fresh = self.build()
         self._cast(fresh)
-        self._fill(fresh)
-
-    def _fill(self, model: LanguageModel) -> None:
-        """Take over the values of a model that is whole."""
         with torch.no_grad():
-            for mine, theirs in zip(_tensors(self.model), _tensors(model), strict=True):
+            for mine, theirs in zip(_tensors(self.model), _tensors(fresh), strict=True):
                 mine.copy_(like(theirs, mine))
 
-    def collect(self) -> None:
-        """Get all of a sharded model together on the first process; every one calls it."""
-        if not any(map(is_sharded, self.model.parameters())):
-            self._whole = self.model
-            return
-        self._whole = self.model
-        if is_first():
-            self._whole = self.build()
-            self._cast(self._whole)
-        with torch.no_grad():
-            for mine, theirs in zip(_tensors(self.model), _tensors(self._whole), strict=True):
-                value = whole(mine)
-                if is_first():
-                    theirs.copy_(value)
+    def stage(self, group: Group, *, copy: bool) -> Write:
+        """What writes the model into a checkpoint; of one with adapters these alone.
 
-    def save(self, folder: Path) -> None:
-        """Write the model that was collected into a checkpoint; of one with adapters these."""
-        if self.adapter is None:
-            save_model(self._whole, self.tokenizer, folder, self.token_ids)
-        else:
+        Args:
+            group: the processes that write it together, of which each has to call this.
+            copy: as the model is now, whatever it becomes until then.
+        """
+        if self.adapter is not None:
             assert self.parent is not None, "adapters stand on a parent"
             named = self.parent.facts["fingerprint"]
-            save_adapter(self._whole, self.tokenizer, folder, self.adapter, BASE, named)
+            return staged_adapter(self.model, self.tokenizer, self.adapter, BASE, named, group)
+        if copy or group.size > 1:
+            return staged_model(self.model, self.tokenizer, self.token_ids, group)
+        return lambda folder: save_model(self.model, self.tokenizer, folder, self.token_ids)
 
     @contextmanager
     def untuned(

@@ -15,13 +15,13 @@ from foundling.base.runtime import seed_everything
 from foundling.models.batch import Data, passes_over
 from foundling.objectives.contract import Objective
 from foundling.runs import checkpoint as checkpoints
-from foundling.runs.checkpoint import CheckpointSettings
 from foundling.runs.run import Run
 from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Signals, Update
 from foundling.training.interrupt import Interrupt, Interrupted
 from foundling.training.rewind import Healer, TrainingStopped
+from foundling.training.saving import Saver
 from foundling.training.schedules import ScheduleSettings, rate_share
 from foundling.training.state import Progress, TrainingState
 
@@ -68,7 +68,7 @@ class Loop:
     data: Data
     schedule: ScheduleSettings
     pace: Pace
-    checkpointing: CheckpointSettings
+    saver: Saver
     run: Run
     seed: int
     device: torch.device
@@ -114,8 +114,10 @@ class Loop:
     def _train_or_save(self, interrupt: Interrupt) -> None:
         try:
             self._train(interrupt)
+            self.saver.settle()
         except Interrupted:
             self._save()
+            self.saver.settle()
             raise
         except TrainingStopped:
             if self.healer:
@@ -143,8 +145,8 @@ class Loop:
             if loss is not None and (before is None or loss < before):
                 best, self.progress.best_loss_nats = True, loss
                 self.progress.best_step = step
-        wanted = best and self.checkpointing.keep_best
-        if wanted or self._done() or step % self.checkpointing.every == 0:
+        wanted = best and self.saver.settings.keep_best
+        if wanted or self._done() or step % self.saver.settings.every == 0:
             self._save()
 
     def _done(self) -> bool:
@@ -301,23 +303,19 @@ class Loop:
 
     def _save_healthy(self) -> None:
         """Keep the state that the guard went back to when it stopped, and none that came after."""
+        self.saver.settle()
         if self.progress.step or not on_first(lambda: checkpoints.committed(self.run.checkpoints)):
             self._save()
+            self.saver.settle()
             on_first(lambda: checkpoints.drop_after(self.run.checkpoints, self.progress.step))
 
     def _save(self) -> None:
         if defect := self.state.defect():
             self._went_bad(defect)
             return
-        self.state.collect()
-        on_first(self._commit)
-
-    def _commit(self) -> None:
         self.progress.metrics_bytes = self.run.sync_metrics()
         validated = self.progress.validated_step == self.progress.step
         loss = self.progress.validation_loss_nats if validated else None
-        facts = {"validation_loss_nats": loss}
-        checkpoints.commit(self.run.checkpoints, self.progress.step, self.state.write, facts)
         step = self.progress.step
         healthy = self.healer.guard.oldest_needed(step) if self.healer else None
-        checkpoints.prune(self.run.checkpoints, self.checkpointing, healthy)
+        self.saver.save({"validation_loss_nats": loss}, healthy)

@@ -48,6 +48,8 @@ class Healer:
     observe: Callable[[Mapping[str, Any]], None] = lambda record: None
     initial: Amendments = field(default_factory=Amendments)
     """What the run was told to leave out from the start."""
+    settle: Callable[[], None] = lambda: None
+    """Waits until no checkpoint is being written."""
     snapshots: deque[Snapshot] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,7 @@ class Healer:
         self._act(self.guard.damaged(self.state.progress.step, reason))
 
     def _act(self, verdict: Verdict, attempt: Attempt | None = None) -> None:
+        self.settle()
         step = self.state.progress.step
         intent: dict[str, Any] = {"act": verdict.kind, "step": step, **self._plan(verdict)}
         intent["message"] += f": {verdict.reason}"

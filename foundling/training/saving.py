@@ -9,11 +9,12 @@ from typing import Any
 from foundling.base.group import ALONE, Group
 from foundling.runs import checkpoint as checkpoints
 from foundling.runs.checkpoint import CheckpointSettings
+from foundling.runs.run import Run
 from foundling.training.state import TrainingState
 
 
 class Saver:
-    """Writes checkpoints of a state into a folder, one at a time, and deletes older ones.
+    """Writes checkpoints of a state into its run, one at a time, and deletes older ones.
 
     Args:
         group: of its own, since its thread works beside the one that trains.
@@ -22,11 +23,11 @@ class Saver:
     def __init__(
         self,
         state: TrainingState,
-        folder: Path,
+        run: Run,
         settings: CheckpointSettings,
         group: Group = ALONE,
     ) -> None:
-        self.state, self.folder, self.settings, self.group = state, folder, settings, group
+        self.state, self.run, self.settings, self.group = state, run, settings, group
         beside = settings.asynchronous
         self.is_asynchronous = group.size > 1 if beside is None else beside
         self._thread = ThreadPoolExecutor(1, "checkpoint")
@@ -66,6 +67,6 @@ class Saver:
         facts: Mapping[str, Any],
         healthy_step: int | None,
     ) -> None:
-        checkpoints.commit(self.folder, step, write, facts, self.group)
-        prune = partial(checkpoints.prune, self.folder, self.settings, healthy_step)
+        checkpoints.commit(self.run.checkpoints, step, write, facts, self.group)
+        prune = partial(checkpoints.prune, self.run.checkpoints, self.settings, healthy_step)
         self.group.first(prune)

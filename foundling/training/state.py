@@ -12,13 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foundling.base import sharded_files
+from foundling.base.group import Group
 from foundling.base.ranks import largest_over_ranks
-from foundling.base.sharded import local, whole
+from foundling.base.sharded import is_sharded, local
 from foundling.models.language_model import LanguageModel
 from foundling.runs.checkpoint import Checkpoint
 from foundling.training.guard.guard import Guard
 from foundling.training.optimizers import Optimizer
 
+OPTIMIZER = "optimizer.safetensors"
 GROWTH = 100.0
 """A weight this many times the largest of the last measured state is damage, not learning."""
 
@@ -56,9 +59,8 @@ class TrainingState:
 
     model: LanguageModel
     optimizer: Optimizer
-    collect_model: Callable[[], None]
-    """Gets all of a sharded model together for `save_model`; every process calls it."""
-    save_model: Callable[[Path], None]
+    stage_model: Callable[[Group, bool], Callable[[Path], None]]
+    """Gives what writes the model into a folder; with True, as the model is now."""
     load_model: Callable[[Path], None]
     restart_model: Callable[[], None]
     """Gives the model the weights that it began with."""
@@ -74,26 +76,42 @@ class TrainingState:
         """Remember the largest weight of this state, by which later ones are judged."""
         self.largest_weight = self._largest_weight()
 
-    def collect(self) -> None:
-        """Get together what is sharded, before the first process writes it."""
-        self.measure()
-        self.collect_model()
-        self._collected = {name: whole(value) for name, value in self.optimizer.state().items()}
+    def stage(self, group: Group, *, copy: bool) -> Callable[[Path], None]:
+        """What writes this state into the folder of a checkpoint.
 
-    def write(self, folder: Path) -> None:
-        """What was collected, into the folder of a checkpoint."""
-        self.save_model(folder / "model")
-        state = folder / "state"
-        state.mkdir()
-        save_file(self._collected, state / "optimizer.safetensors")
-        (state / "progress.json").write_text(json.dumps(vars(self.progress)), "utf-8")
+        Args:
+            group: the processes that write it together, of which each has to call this.
+            copy: as it is now, whatever it becomes until then.
+        """
+        self.measure()
+        write_model = self.stage_model(group, copy)
+        tensors = self.optimizer.state()
+        if copy:
+            tensors = _copied(tensors)
+        values = {"progress": vars(self.progress)}
         if self.guard is not None:
-            (state / "guard.json").write_text(json.dumps(self.guard.state()), "utf-8")
+            values["guard"] = self.guard.state()
+        contents = {f"{name}.json": json.dumps(value) for name, value in values.items()}
+
+        def write_rest(state: Path) -> None:
+            state.mkdir(exist_ok=True)
+            if group.size == 1:
+                save_file(tensors, state / OPTIMIZER)
+            for name, content in contents.items():
+                (state / name).write_text(content, "utf-8")
+
+        def write(folder: Path) -> None:
+            write_model(folder / "model")
+            if group.size > 1:
+                sharded_files.write(tensors, folder / "state", group)
+            group.first(lambda: write_rest(folder / "state"))
+
+        return write
 
     def read(self, checkpoint: Checkpoint) -> None:
-        """From a checkpoint."""
+        """From a checkpoint, however many processes wrote it."""
         self.load_model(checkpoint.model)
-        self.optimizer.load_state(load_file(checkpoint.state / "optimizer.safetensors"))
+        self.optimizer.load_state(self._optimizer_state(checkpoint.state))
         progress = json.loads((checkpoint.state / "progress.json").read_text("utf-8"))
         self.progress = Progress(**progress)
         self.measure()
@@ -101,6 +119,21 @@ class TrainingState:
             self.guard.reset()
             if (file := checkpoint.state / "guard.json").exists():
                 self.guard.load_state(json.loads(file.read_text("utf-8")))
+
+    def _optimizer_state(self, folder: Path) -> dict[str, Tensor]:
+        """The optimizer's state in the folder of a checkpoint, sharded as the parameters are."""
+        parameters = {name: parameter for parameter, name in self.optimizer.names.items()}
+        if (folder / OPTIMIZER).exists() and not any(map(is_sharded, parameters.values())):
+            return load_file(folder / OPTIMIZER)
+        tensors = {}
+        for name, (shape, dtype) in sharded_files.kinds(folder).items():
+            parameter = parameters.get(name.split("/")[1])
+            if parameter is not None and is_sharded(parameter) and parameter.shape == shape:
+                tensors[name] = torch.empty_like(parameter.detach(), dtype=dtype)
+            else:
+                tensors[name] = torch.empty(shape, dtype=dtype)
+        sharded_files.read(tensors, folder)
+        return tensors
 
     def snapshot(self) -> Snapshot:
         """A copy in the host's memory."""

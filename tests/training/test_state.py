@@ -23,8 +23,7 @@ def test_a_parent_is_read_again_only_where_its_frozen_weights_are_damaged(packed
     state = TrainingState(
         model,
         Optimizer(model, OptimizerSettings()),
-        collect_model=lambda: None,
-        save_model=lambda folder: None,
+        stage_model=lambda group, copy: lambda folder: None,
         load_model=lambda folder: None,
         restart_model=lambda: restarts.append(1),
         guard=Guard(GuardSettings()),
