@@ -77,8 +77,8 @@ def read(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
     Each process reads for itself, and nothing more than its parts.
     """
-    from torch.distributed.checkpoint.state_dict_loader import load
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     if tensors:
         with warnings.catch_warnings():
@@ -88,8 +88,8 @@ def read(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def _save(tensors: Mapping[str, Tensor], writer: "HuggingFaceStorageWriter", group: Group) -> None:
-    from torch.distributed.checkpoint.state_dict_saver import save
     from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     try:
         save(dict(tensors), storage_writer=writer, process_group=group.handle)
