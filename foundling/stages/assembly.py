@@ -21,7 +21,7 @@ from foundling.runs import checkpoint
 from foundling.runs.run import Run, WatchedRun
 from foundling.stages.job import Batches, Config, Job, Stage
 from foundling.stages.observers import observers, report, require_followers
-from foundling.stages.resuming import check_steps, require_same, resumed, say_warmup
+from foundling.stages.resuming import check_steps, require_same, require_store, resumed, say_warmup
 from foundling.training.guard.guard import Guard
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop, Pace, Seam, untouched
@@ -52,6 +52,7 @@ def run_stage(
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
     ranks.start(config.distributed.timeout_seconds)
+    on_first(lambda: require_store(config.checkpoint.store, out, resume=resume))
     if resume:
         require_same(Run.open(out), stage.name, config.parent)
     job = Job(stage, config, out, resume=resume)

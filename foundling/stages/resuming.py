@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from foundling.base.config import ConfigError, flatten, load_toml
+from foundling.base.ranks import on_first
 from foundling.runs import checkpoint
 from foundling.runs.model_folder import fingerprint
-from foundling.runs.run import Run, find_model
+from foundling.runs.run import Run, find_model, is_run
+from foundling.runs.stored_run import StoredRun
 from foundling.stages.settings import StageConfig
 from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
 
@@ -55,6 +57,49 @@ def require_same(run: Run, stage: str, parent: str | None) -> None:
             f'parent = "{parent}": the run in {run.folder} was started from '
             f"{kept['source'] or 'scratch'}, and a resumed run keeps its parent; give none, or "
             "start a new run."
+        )
+
+
+def found_run(out: Path, store: str | None) -> bool:
+    """Whether there is a run to resume: in `out`, or in its store, from where it is fetched.
+
+    Raises:
+        ConfigError: nothing opens the store, or all its checkpoints are broken.
+        OSError: the store cannot be reached.
+    """
+
+    def found() -> bool:
+        if not is_run(out) and store is not None:
+            stored = StoredRun(store)
+            if stored.exists():
+                logger.info(f"fetching the run from {store}")
+                stored.fetch(out)
+        return is_run(out)
+
+    return on_first(found)
+
+
+def require_store(store: str | None, out: Path, *, resume: bool) -> None:
+    """Raise ConfigError where a store holds another run, or is ahead of the one that is resumed.
+
+    What the store holds would be overwritten.
+    """
+    if store is None:
+        return
+    stored = StoredRun(store)
+    if not resume:
+        if stored.exists():
+            raise ConfigError(
+                f"checkpoint.store = {store}: holds a run; continue it with --resume or "
+                "--resume-if-exists, or give another place."
+            )
+        return
+    here = max((found.step for found in checkpoint.committed(out / "checkpoints")), default=0)
+    there = max(stored.checkpoints(), default=0)
+    if there > here:
+        raise ConfigError(
+            f"checkpoint.store = {store}: has done {there} steps, and the run in {out} {here}; "
+            "move that away, and the run is fetched from the store."
         )
 
 

@@ -114,10 +114,10 @@ class Loop:
     def _train_or_save(self, interrupt: Interrupt) -> None:
         try:
             self._train(interrupt)
-            self.saver.settle()
+            self.saver.finish()
         except Interrupted:
             self._save()
-            self.saver.settle()
+            self.saver.finish()
             raise
         except TrainingStopped:
             if self.healer:

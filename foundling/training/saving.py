@@ -1,5 +1,6 @@
 """When a checkpoint is written: at once, or from a copy while training goes on."""
 
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -10,7 +11,10 @@ from foundling.base.group import ALONE, Group
 from foundling.runs import checkpoint as checkpoints
 from foundling.runs.checkpoint import CheckpointSettings
 from foundling.runs.run import Run
+from foundling.runs.stored_run import StoredRun
 from foundling.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
 
 
 class Saver:
@@ -32,6 +36,8 @@ class Saver:
         self.is_asynchronous = group.size > 1 if beside is None else beside
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
+        self._stored = None if settings.store is None else StoredRun(settings.store)
+        self._not_stored: OSError | None = None
 
     def save(self, facts: Mapping[str, Any], healthy_step: int | None = None) -> None:
         """Write the state as it is now; all processes have to call this at the same step.
@@ -60,6 +66,21 @@ class Saver:
         if pending is not None:
             pending.result()
 
+    def finish(self) -> None:
+        """Wait until all is committed and stored, the end of the run.
+
+        Raises:
+            OSError: it could not be written or stored; the same on all processes.
+        """
+        self.settle()
+        if self._not_stored is not None:
+            raise self._not_stored
+
+    def store_drawings(self) -> None:
+        """Store the report and the plots; the first process calls this."""
+        if self._stored is not None:
+            self._stored.finish(self.run)
+
     def _write(
         self,
         step: int,
@@ -70,3 +91,12 @@ class Saver:
         checkpoints.commit(self.run.checkpoints, step, write, facts, self.group)
         prune = partial(checkpoints.prune, self.run.checkpoints, self.settings, healthy_step)
         self.group.first(prune)
+        if self._stored is None:
+            return
+        try:
+            self._stored.update(self.run, self.settings, healthy_step, self.group)
+            self._not_stored = None
+        except OSError as error:
+            # The checkpoint is on the disk: training goes on, and the next one stores both.
+            self._not_stored = error
+            logger.warning(f"step {step}: not stored: {error}; the next checkpoint tries again.")
