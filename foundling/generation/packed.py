@@ -64,6 +64,8 @@ class PackedModel:
         """
         model, weight = _weights_of(model)
         context = model.context
+        # The largest matrices first, while there is least beside them.
+        head, embed = _vocabulary(model, weight, "int8" if format == "int4" else format)
         layers = []
         if isinstance(context, Transformer):
             for index, block in enumerate(context.blocks):
@@ -74,7 +76,6 @@ class PackedModel:
         else:
             assert isinstance(context, Attention)
             layers.append(_layer(weight, "context.", context, context.rope, None, format))
-        head, embed = _vocabulary(model, weight, "int8" if format == "int4" else format)
         return cls(model, tuple(layers), head, embed)
 
     @staticmethod

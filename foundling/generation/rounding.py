@@ -10,6 +10,7 @@ from foundling.data.store import TokenStore
 from foundling.generation.engine import Engine
 from foundling.generation.request import Request
 from foundling.generation.runners import StateRunner
+from foundling.generation.settings import EngineSettings
 from foundling.hamlet import text as village_text
 from foundling.runs.model_folder import open_stored
 from foundling.runs.run import Run, is_run
@@ -50,9 +51,10 @@ def measure_rounding(engine: Engine, folder: Path) -> RoundingLoss:
         tokens = tokenizer.encode(village_text(4 * TOKENS, seed=0, split="validation"))
         text = "text of the village (the run's own is not there)"
     tokens = tokens[:TOKENS]
-    after = _bits_per_byte(Engine(engine.model, tokenizer, runner=engine.runner), tokens)
+    alone = EngineSettings(max_batch=1)  # the logits of one piece are in memory at once
+    after = _bits_per_byte(Engine(engine.model, tokenizer, alone, runner=engine.runner), tokens)
     with open_stored(folder).reading() as model:
-        before = _bits_per_byte(Engine(model, tokenizer, runner=StateRunner(model)), tokens)
+        before = _bits_per_byte(Engine(model, tokenizer, alone, runner=StateRunner(model)), tokens)
     return RoundingLoss(before, after, f"{len(tokens):,} tokens of {text}")
 
 

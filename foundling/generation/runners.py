@@ -81,6 +81,8 @@ class StateRunner:
             hidden = self._model.hidden(tokens, state=state)
             if span.num_logits:
                 rows.append(self._model.logits(hidden[0, -span.num_logits :]).float().cpu())
+        if len(rows) == 1:  # without a copy
+            return rows[0]
         return torch.cat(rows) if rows else torch.empty(0, self._model.vocab_size)
 
     def forget(self, sequence: int) -> None:
