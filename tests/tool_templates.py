@@ -58,6 +58,31 @@ _XML = (
 {%- for key in call.arguments %}{{- '<p=' + key + '>' ~ call.arguments[key] }}{%- endfor %}
 {{- '</function>' }}{%- endfor %}"""
 )
+_ELEMENTS = (
+    _LOOP
+    + """{%- if m.content or not loop.first %}{{- '\\n' }}{%- endif %}
+{{- '<call>\\n<function=' + call.name + '>\\n' }}
+{%- for key in call.arguments %}{%- set value = call.arguments[key] %}
+{{- '<argument=' + key + '>\\n' }}
+{{- value if value is string else value | tojson }}
+{{- '\\n</argument>\\n' }}{%- endfor %}
+{{- '</function>\\n</call>' }}{%- endfor %}"""
+)
+_ATTRIBUTES = (
+    _LOOP
+    + """{{- '<do what="' + call.name + '">' }}
+{%- for key in call.arguments %}{%- set value = call.arguments[key] %}
+{{- '<with name="' + key + '">' + (value if value is string else value | tojson) + '</with>' }}
+{%- endfor %}{{- '</do>' }}{%- endfor %}"""
+)
+_PYTHON = """{%- if m.tool_calls %}{{- '[' }}
+{%- for call in m.tool_calls %}{%- set call = call.function %}
+{{- call.name + '(' }}
+{%- for key in call.arguments %}{{- key + '=' + call.arguments[key] | tojson }}
+{%- if not loop.last %}{{- ', ' }}{%- endif %}{%- endfor %}
+{{- ')' }}{%- if not loop.last %}{{- ', ' }}{%- endif %}{%- endfor %}
+{{- ']' }}{%- endif %}"""
+_BEGUN_PYTHON = _PYTHON.replace("'['", "'<|run|>['").replace("']'", "']<|ran|>'")
 
 
 def _family(
@@ -82,4 +107,11 @@ TOOLS = {
     "named": _family(_turns(_NAMED), special=("[CALLS]", "[ARGS]")),
 }
 """Those whose calls can be read."""
+SPELLED = {
+    "elements": _family(_turns(_ELEMENTS, _THOUGHTS)),
+    "attributes": _family(_turns(_ATTRIBUTES)),
+    "python": _family(_turns(_PYTHON)),
+    "begun python": _family(_turns(_BEGUN_PYTHON), special=("<|run|>", "<|ran|>")),
+}
+"""Those whose calls are XML or Python."""
 UNREADABLE = _family(_turns(_XML))

@@ -3,12 +3,14 @@
 import json
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from foundling.serving.spelled_arguments import SpelledArguments
 from foundling.text.call_format import CallFormat, ThoughtFormat
 from foundling.text.chat import ToolCall
+from foundling.text.matching import behind, skipped
 
 Kind = Literal["text", "reasoning", "call"]
 
@@ -69,6 +71,7 @@ class AnswerReader:
         calls: how calls are written; None: the answer makes none.
         tools: the names of the tools.
         thoughts: how thoughts are written; None: there are none.
+        schemas: of the tools' arguments, by name.
         shown: the special tokens among what stands around them.
         is_thinking: the answer begins within a thought.
     """
@@ -79,6 +82,7 @@ class AnswerReader:
         tools: Collection[str] = (),
         thoughts: ThoughtFormat | None = None,
         *,
+        schemas: Mapping[str, Any] | None = None,
         shown: frozenset[int] = frozenset(),
         is_thinking: bool = False,
     ) -> None:
@@ -86,6 +90,8 @@ class AnswerReader:
         self._format, self._tools, self._thoughts = calls, tools, thoughts
         self._marker = ([*calls.opening.split(), ""] if calls else [""])[0]
         self._is_bare = calls is not None and not self._marker
+        self._schemas = schemas or {}
+        self._spelled: SpelledArguments | None = None
         self._kept = ""  # what is not certain yet
         self._seen = ""  # of what may be a call: what stands before that
         self._head = CallHead(0, "", "")
@@ -176,7 +182,7 @@ class AnswerReader:
     def _read_open(self, is_last: bool) -> Iterator[Delta]:
         """What stands between the marker and the call itself."""
         assert self._format is not None
-        at = _skipped(self._kept, self._format.opening.strip()[len(self._marker) :])
+        at = skipped(self._kept, self._format.opening.strip()[len(self._marker) :])
         if at is not None and at >= 0:
             self._seen += self._kept[:at]
             self._kept, self._state = self._kept[at:], "call"
@@ -211,13 +217,21 @@ class AnswerReader:
         assert self._format is not None
         may_come = False
         for name in self._tools:
-            behind = _behind(body, name + self._format.middle)
-            if behind is not None and behind.startswith("{"):
-                yield self._called(name, behind)
+            rest = behind(body, name + self._format.middle)
+            if rest and (begun := self._begun(name, rest)):
+                yield self._called(name, rest)
                 return
-            may_come |= behind == ""
+            may_come |= rest == "" or (bool(rest) and begun is None)
         if is_last or not may_come:
             yield from self._back_to_text()
+
+    def _begun(self, name: str, rest: str) -> bool | None:
+        """Whether the arguments of a tool begin here; None: not certain."""
+        assert self._format is not None
+        if self._format.spelling is None:
+            return rest.startswith("{")
+        self._spelled = SpelledArguments(self._format, self._schemas.get(name, {}))
+        return self._spelled.begin(rest)
 
     def _called(self, name: str, rest: str) -> Delta:
         self._head = CallHead(self.num_calls, f"call_{secrets.token_hex(12)}", name)
@@ -226,6 +240,13 @@ class AnswerReader:
         return Delta("call", "", self._head)
 
     def _read_arguments(self, is_last: bool) -> Iterator[Delta]:
+        if self._spelled is not None:
+            piece, self._kept = self._spelled.read(self._kept)
+            if piece:
+                yield Delta("call", piece, self._head)
+            if self._spelled.has_ended:
+                self._state = "close"
+            return
         end = self._value.find(self._kept)
         piece = self._kept[:end]
         if piece:
@@ -248,8 +269,8 @@ class AnswerReader:
         """What stands between two calls, or behind the last one."""
         assert self._format is not None
         following = self._format.following
-        next_one = -1 if following is None else _skipped(self._kept, following)
-        closed = _skipped(self._kept, self._format.closing)
+        next_one = -1 if following is None else skipped(self._kept, following)
+        closed = skipped(self._kept, self._format.closing)
         if next_one is not None and next_one >= 0:
             self._seen, self._kept = self._kept[:next_one], self._kept[next_one:]
             self._state = "call"
@@ -326,25 +347,3 @@ def _certain(text: str, marker: str, is_last: bool) -> tuple[str, str]:
     held = next((n for n in lengths if text.endswith(marker[:n])), 0)
     cut = len(text[: len(text) - held].rstrip())
     return text[:cut], text[cut:]
-
-
-def _skipped(text: str, expected: str) -> int | None:
-    """Where the expected text ends, whatever white space there is; None: not yet; -1: another."""
-    at = 0
-    for character in "".join(expected.split()):
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at == len(text):
-            return None
-        if text[at] != character:
-            return -1
-        at += 1
-    return at
-
-
-def _behind(text: str, expected: str) -> str | None:
-    """What follows the expected text; empty where it may still come; None: another text."""
-    at = _skipped(text, expected)
-    if at is None:
-        return ""
-    return text[at:].lstrip() if at >= 0 else None

@@ -12,6 +12,7 @@ from typing import Any
 from foundling.base.config import ConfigError
 from foundling.generation.grammar import Grammar
 from foundling.serving.answer_reader import AnswerReader
+from foundling.serving.spelled_arguments import choices_of, kinds_of
 from foundling.text.call_format import (
     ID,
     SHORT,
@@ -22,10 +23,15 @@ from foundling.text.call_format import (
     thought_format,
 )
 from foundling.text.chat import Message, Tools
+from foundling.text.spelled_calls import Spelling
 from foundling.text.tokenizer import Tokenizer
 
 CHOICES = ("none", "auto", "required")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
+_TEXT_KEYS = {
+    *("type", "description", "title", "default", "examples", "minLength", "maxLength"),
+    *("$defs", "definitions"),
+}
 _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -72,6 +78,7 @@ def answer_readers(tokenizer: Tokenizer, tools: Tools, choice: str) -> Callable[
         calls,
         _names(tools),
         thoughts,
+        schemas={tool["function"]["name"]: _schema(tool["function"]) for tool in tools},
         shown=shown_ids(tokenizer, calls, thoughts),
         is_thinking=begins_in_thought(tokenizer),
     )
@@ -191,20 +198,76 @@ class _Rules:
         for number, (tool, is_bound) in enumerate(tools):
             function = tool["function"]
             name = self._literal(function["name"] + form.middle)
-            arguments = self.json(_parameters(function, is_bound), form.separators)
+            schema = _parameters(function, is_bound)
+            if form.spelling is None:
+                arguments = self.json(schema, form.separators)
+            else:
+                arguments = self._spelled(form.spelling, f"call_{number}", schema, is_bound)
             self._rules.append(f"call_{number}: {name} {arguments}")
         self._rules.append(f"call: {' | '.join(f'call_{n}' for n in range(len(tools)))}")
         more = ""
         if parallel and form.between is not None:
             more = f"({self._literal(form.between)} call)*"
-        marker = _marker(form)
+        marker = self._marker(form)
         behind = self._literal(form.before[len(marker) :])
         self._rules.append(f"rest: {behind} call {more} {self._literal(form.after)}")
         self._rules.append(f"calls: {self._literal(marker)} rest")
 
+    def _spelled(
+        self, spelling: Spelling, name: str, schema: Mapping[str, Any], is_bound: bool
+    ) -> str:
+        """The arguments of a call that are no JSON object, in the order of the schema.
+
+        Raises:
+            ConfigError: the schema must be followed, and this form cannot say what it asks for.
+        """
+        known, needed = schema.get("properties") or {}, schema.get("required") or ()
+        shared = {part: schema[part] for part in ("$defs", "definitions") if part in schema}
+        count = len(known)
+        self._rules += [f'{name}_more_{count}: ""', f'{name}_first_{count}: ""']
+        for index, (key, own) in reversed(list(enumerate(known.items()))):
+            if spelling.is_python and not key.isidentifier():
+                raise ConfigError(
+                    f'tools: the parameter "{key}" is no name in Python, as which '
+                    "this model's chat template writes the arguments of calls; call it otherwise."
+                )
+            item, more = f"{name}_{index}", f"{name}_more_{index + 1}"
+            own = {**(own if isinstance(own, Mapping) else {}), **shared}
+            value = self._spelled_value(spelling, item, own, is_bound)
+            opens = self._literal(spelling.opens + key + spelling.equals)
+            self._rules.append(f"{item}: {opens} {value}")
+            left_out = key not in needed
+            without = [f" | {name}_{kind}_{index + 1}" * left_out for kind in ("more", "first")]
+            separator = self._literal(spelling.separator)
+            self._rules.append(f"{name}_more_{index}: {separator} {item} {more}{without[0]}")
+            self._rules.append(f"{name}_first_{index}: {item} {more}{without[1]}")
+        return f"{name}_first_0"
+
+    def _spelled_value(
+        self, spelling: Spelling, name: str, schema: Mapping[str, Any], is_bound: bool
+    ) -> str:
+        """A value, and what closes it."""
+        closes = spelling.closes
+        if spelling.is_python or kinds_of(schema) != {"string"}:
+            return f"{self.json(schema, (', ', ': '))} {self._literal(closes)}"
+        if choices := choices_of(schema):
+            said = " | ".join(self._literal(str(choice)) for choice in choices)
+            return f"({said}) {self._literal(closes)}"
+        if is_bound and (more := set(schema) - _TEXT_KEYS):
+            raise ConfigError(
+                f'tools: "{sorted(more)[0]}" of a text cannot be followed in the form '
+                "in which this model's chat template writes calls; leave it out."
+            )
+        most = schema.get("maxLength", "")
+        text = f"(?s:.{{{schema.get('minLength', 0)},{most}}})"
+        if self._names.search(closes):  # special tokens are no characters of a text
+            return f"/{text}/ {self._literal(closes)}"
+        self._rules.append(f"{name}_text[lazy]: /{text}{_in_regex(closes)}/")
+        return f"{name}_text"
+
     def free_or_calls(self, form: CallFormat) -> list[str]:
         """Any text without a call, or one that ends with calls."""
-        marker = _marker(form)
+        marker = self._marker(form)
         if marker in self._special:
             return ["/(?s:.*)/", "/(?s:.*)/ calls"]
         if not marker:
@@ -212,6 +275,12 @@ class _Rules:
             return ["FREE", "calls"]
         self._rules.append(f"FREE: ~/(?s:.*{_in_regex(marker)}.*)/ & /(?s:.*)/")
         return ["FREE", f"{self._until('free', marker)} rest"]
+
+    def _marker(self, form: CallFormat) -> str:
+        """The special token or the word that opens calls; empty where they have none."""
+        word = next(iter(form.opening.split()), "")
+        token = self._names.match(word)
+        return token[0] if token else word
 
     def _until(self, rule: str, end: str) -> str:
         """Any text up to the first `end`, and this."""
@@ -234,13 +303,18 @@ class _Rules:
         return [ids.join(pieces)] if text else []
 
 
+def _schema(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a function's arguments, as it was given."""
+    return {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
+
+
 def _parameters(function: Mapping[str, Any], is_bound: bool) -> Mapping[str, Any]:
     """The schema of a function's arguments; any object where that need not and cannot be followed.
 
     Raises:
         ConfigError: it must be followed, and cannot be.
     """
-    schema = {"type": "object", **(function.get("parameters") or _NO_PARAMETERS)}
+    schema = _schema(function)
     try:
         Grammar.json_schema(schema)
     except ConfigError as error:
@@ -250,14 +324,9 @@ def _parameters(function: Mapping[str, Any], is_bound: bool) -> Mapping[str, Any
     return schema
 
 
-def _marker(form: CallFormat) -> str:
-    """The first word of what opens calls; empty where they have none."""
-    return next(iter(form.opening.split()), "")
-
-
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
 def _in_regex(text: str) -> str:
-    return re.escape(text).replace("/", r"\/")
+    return re.escape(text).replace("/", r"\/").replace("\n", "n")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundling.base.config import ConfigError
+from foundling.text.spelled_calls import Spelling, spelled_call
 from foundling.text.tokenizer import Tokenizer
 
 ID = "\ue000"
@@ -47,6 +48,8 @@ class CallFormat:
     """Between the items of the arguments' JSON, and between key and value."""
     has_short_ids: bool = False
     """The template takes no ids but short ones."""
+    spelling: Spelling | None = None
+    """How the arguments are spelled where they are no JSON object."""
 
     @property
     def is_wrapped(self) -> bool:
@@ -91,7 +94,7 @@ def call_format(tokenizer: Tokenizer) -> CallFormat:
 
     Raises:
         ConfigError: there is no template, it takes no tools, or it writes calls in a form other
-            than a name and a JSON object of arguments.
+            than a name and a JSON object of arguments, XML, or Python.
     """
     template = tokenizer.template
     if template is None:
@@ -102,10 +105,13 @@ def call_format(tokenizer: Tokenizer) -> CallFormat:
     ids = ["a1b2c3d4e", "f5g6h7i8j"] if short else ["call_a1b2c3d4e", "call_f5g6h7i8j"]
     one = _answered(tokenizer, [_call(ids[0])])
     found = None if one is None else _pieces(one, ids)
+    if found is None and one is not None and (spelled := _spelled(tokenizer, one, ids)) is not None:
+        return spelled
     if found is None or len(found) != 1:
         raise ConfigError(
-            f'the chat template "{template.name}" does not write calls of tools as a name and a '
-            "JSON object of arguments, so that they cannot be read from an answer."
+            f'the chat template "{template.name}" writes calls of tools neither as a name and a '
+            "JSON object of arguments, nor as XML or in Python, so that they cannot be read "
+            "from an answer."
         )
     ((before, middle, raw),), after = found.calls, found.rest
     two = _answered(tokenizer, [_call(id) for id in ids])
@@ -149,6 +155,7 @@ def shown_ids(
 ) -> frozenset[int]:
     """The special tokens around calls and thoughts, by which these are found in an answer."""
     texts = [calls.before, calls.middle, calls.between or "", calls.after] if calls else []
+    texts += calls.spelling.texts if calls and calls.spelling else ()
     texts += [thoughts.opens, thoughts.closes] if thoughts else []
     found = {id for id in tokenizer.special_ids if any(tokenizer.name_of(id) in t for t in texts)}
     return frozenset(found - set(tokenizer.stop_ids))
@@ -168,8 +175,24 @@ class _Pieces:
         return len(self.calls)
 
 
-def _call(id: str) -> dict[str, Any]:
-    return {"type": "function", "id": id, "function": {"name": _NAME, "arguments": _ARGUMENTS}}
+def _call(id: str, arguments: Mapping[str, Any] = _ARGUMENTS) -> dict[str, Any]:
+    return {"type": "function", "id": id, "function": {"name": _NAME, "arguments": arguments}}
+
+
+def _spelled(tokenizer: Tokenizer, one: str, ids: Sequence[str]) -> CallFormat | None:
+    """The form of calls whose arguments are no JSON object, where it is known."""
+    bare = _answered(tokenizer, [_call(ids[0], {})])
+    found = bare and spelled_call(bare.strip(), one.strip(), _NAME, _ARGUMENTS)
+    if not found:
+        return None
+    unit = one.strip().removeprefix(found.before).removesuffix(found.after)
+    two = _answered(tokenizer, [_call(id) for id in ids])
+    parts = [] if two is None else two.strip().split(unit)
+    is_both = len(parts) == 3 and (parts[0], parts[2]) == (found.before, found.after)
+    return CallFormat(
+        found.before, found.middle, parts[1] if is_both else None, found.after, (", ", ": "),
+        spelling=found.spelling,
+    )  # fmt: skip
 
 
 def _answered(tokenizer: Tokenizer, calls: Sequence[Mapping[str, Any]]) -> str | None:

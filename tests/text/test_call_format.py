@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from chat_templates import FAMILIES, write
-from tool_templates import TOOLS, UNREADABLE
+from tool_templates import SPELLED, TOOLS, UNREADABLE
 
 from foundling.base.config import ConfigError
 from foundling.text.call_format import begins_in_thought, call_format, shown_ids, thought_format
@@ -60,6 +60,37 @@ def test_special_tokens_around_calls_are_shown(tmp_path: Path) -> None:
     tokenizer = tokenizer_of("fenced", tmp_path)
     shown = shown_ids(tokenizer, call_format(tokenizer), thought_format(tokenizer))
     assert {tokenizer.name_of(id) for id in shown} == set(TOOLS["fenced"].tokens[3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "middle", "spelled", "following", "closing"),
+    [
+        (
+            "elements", ">\n", ("<argument=", ">\n", "\n</argument>\n", ""),
+            "</function>\n</call>\n<call>\n<function=", "</function>\n</call>",
+        ),
+        (
+            "attributes", '">', ('<with name="', '">', "</with>", ""),
+            '</do><do what="', "</do>",
+        ),
+        ("python", "(", ("", "=", "", ", "), "), ", ")]"),
+        ("begun python", "(", ("", "=", "", ", "), "), ", ")]<|ran|>"),
+    ],
+)  # fmt: skip
+def test_arguments_may_be_xml_or_python(
+    name: str,
+    middle: str,
+    spelled: tuple[str, ...],
+    following: str,
+    closing: str,
+    tmp_path: Path,
+) -> None:
+    form = call_format(Tokenizer.load(write(tmp_path, SPELLED[name])))
+    assert form.spelling is not None
+    assert (form.middle, form.spelling.texts) == (middle, spelled)
+    assert (form.following, form.closing) == (following, closing)
+    assert form.spelling.is_python == ("python" in name)
+    assert not form.is_wrapped
 
 
 def test_templates_that_write_no_such_calls_are_refused(tmp_path: Path) -> None:
