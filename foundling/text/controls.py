@@ -121,8 +121,14 @@ class Controls:
         """None if what stands between special tokens becomes one of them."""
         border = re.compile(f"{marks.token}(\\d+){marks.token}")
         split = [border.split(text) for text in texts]  # text, number, text, ..., number, text
-        between = [part for parts in split for part in parts[::2] if part]
-        encodings = iter(self._backend.encode_batch(between, add_special_tokens=False))
+        # What a template writes in every conversation is encoded once.
+        between = list({part: None for parts in split for part in parts[::2] if part})
+        encoded: dict[str, Encoded] = {}
+        encodings = self._backend.encode_batch(between, add_special_tokens=False)
+        for part, encoding in zip(between, encodings, strict=True):
+            if not self.ids.isdisjoint(encoding.ids):
+                return None
+            encoded[part] = Encoded(encoding.ids, [start for start, _ in encoding.offsets])
         found = []
         for parts in split:
             ids: list[int] = []
@@ -134,11 +140,9 @@ class Controls:
                     starts.append(at)
                     at += len(part) + 2
                 elif part:
-                    encoding = next(encodings)
-                    if not self.ids.isdisjoint(encoding.ids):
-                        return None
-                    ids += encoding.ids
-                    starts += [at + start for start, _ in encoding.offsets]
+                    own = encoded[part]
+                    ids += own.ids
+                    starts += [at + start for start in own.starts]
                     at += len(part)
             found.append(Encoded(ids, starts))
         return found
