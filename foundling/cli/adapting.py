@@ -30,6 +30,10 @@ SHORTHANDS = (
         "taken.",
         "TEXT", list[str], read=lambda flag, texts: [text.replace("\\n", "\n") for text in texts],
     ),
+    Shorthand(
+        "--chat/--no-chat", "chat",
+        "Examples are turns of the model's own chat template (default: plain text).", kind=bool,
+    ),
     Shorthand("--limit", "task.limit", "The most test items.", "N", int),
     Shorthand("--seeds", "seeds", "Draws and orders of the examples.", "N", int),
     Shorthand("--shots", "shots", "Examples in the prompt.", "0,1,2,...", read=numbers),

@@ -9,7 +9,7 @@ from random import Random
 
 from foundling.base.config import ConfigError
 from foundling.evaluation.choices import By, Choice, Chosen, choose, ways_of
-from foundling.evaluation.scorer import Pair, Scorer, Writing
+from foundling.evaluation.scorer import Pair, Question, Scorer, Writing
 from foundling.evaluation.tasks import Example, Task, key_of
 from foundling.hamlet.chance import pick
 
@@ -70,8 +70,9 @@ class ShotTask:
     """Items of one kind.
 
     `has_own_pools`: each item brings examples of its own, in an order; `is_written`: the answer is
-    what the model writes to the end of the line; `is_given`: the user named the task; `notes`: what
-    was left out of the file, in words.
+    what the model writes to the end of the line; `is_given`: the user named the task; `in_turns`:
+    examples and items are turns of a conversation; `notes`: what was left out of the file, in
+    words.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ShotTask:
     has_own_pools: bool = False
     is_written: bool = False
     is_given: bool = False
+    in_turns: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -94,7 +96,7 @@ class ShotTask:
         return min(sum(shot.key != item.shot.key for shot in item.pool) for item in self.items)
 
 
-def shot_task(task: Task, separator: str = SEPARATOR) -> ShotTask:
+def shot_task(task: Task, separator: str = SEPARATOR, *, in_turns: bool = False) -> ShotTask:
     """Texts with labels, or with short answers, as items behind examples."""
     pool = tuple(shot_of(task, example) for example in task.train)
     items = tuple(
@@ -102,7 +104,10 @@ def shot_task(task: Task, separator: str = SEPARATOR) -> ShotTask:
         for number, example in enumerate(task.test)
     )
     written = task.labels is None
-    return ShotTask(task.name, task.name, items, separator, is_written=written, notes=task.notes)
+    return ShotTask(
+        task.name, task.name, items, separator,
+        is_written=written, in_turns=in_turns, notes=task.notes,
+    )  # fmt: skip
 
 
 def shot_of(task: Task, example: Example) -> Shot:
@@ -162,9 +167,7 @@ class Learner:
         found: list[Choice | None] = [None] * len(shots)
         left, skip, num_shortened = list(range(len(shots))), 0, 0
         while left:
-            choices = [
-                _behind(self.task.items[n], shots[n][skip:], self.task.separator) for n in left
-            ]
+            choices = [_behind(self.task.items[n], shots[n][skip:], self.task) for n in left]
             fits = self._fits(choices)
             for n, choice in compress(zip(left, choices, strict=True), fits):
                 found[n] = choice
@@ -228,14 +231,36 @@ class Learner:
         return max(lengths.items(), key=lambda length: length[1], default=("", 0))
 
 
-def _behind(item: Asked, shots: Sequence[Shot], separator: str) -> Choice:
-    front = item.opening + "".join(shot.text + separator for shot in shots)
-    shot = item.shot
-    return Choice(
-        item.id,
-        tuple((front + prompt, after) for prompt, after in shot.pairs),
-        shot.gold,
-        neutral=tuple((front + prompt, after) for prompt, after in shot.neutral),
+def _behind(item: Asked, shots: Sequence[Shot], task: ShotTask) -> Choice:
+    put = _in_turns if task.in_turns else _in_text
+    pairs, neutral = (
+        put(item, shots, pairs, task) for pairs in (item.shot.pairs, item.shot.neutral)
+    )
+    return Choice(item.id, pairs, item.shot.gold, neutral=neutral)
+
+
+def _in_text(
+    item: Asked, shots: Sequence[Shot], pairs: Sequence[tuple[str, str]], task: ShotTask
+) -> tuple[Pair, ...]:
+    front = item.opening + "".join(shot.text + task.separator for shot in shots)
+    return tuple((front + prompt, after) for prompt, after in pairs)
+
+
+def _in_turns(
+    item: Asked, shots: Sequence[Shot], pairs: Sequence[tuple[str, str]], task: ShotTask
+) -> tuple[Pair, ...]:
+    """What is asked is a user's turn, and what follows the assistant's, without the spaces between.
+
+    What stands before all examples begins the first turn.
+    """
+    turns = [shot.pairs[shot.gold] for shot in shots]
+    before = [(prompt.strip(), after.strip()) for prompt, after in turns]
+    opening = item.opening
+    if before and opening:
+        before[0], opening = (opening + before[0][0], before[0][1]), ""
+    return tuple(
+        (Question(opening + prompt.strip(), tuple(before)), after.strip())
+        for prompt, after in pairs
     )
 
 

@@ -215,7 +215,10 @@ class ModelScorer:
         return [None if pair is None or _length(pair) > most else pair for pair in found]
 
     def _turn(self, question: Question) -> list[int]:
-        return render_prompt((Message("user", question.text),), self.tokenizer)
+        messages = []
+        for asked, answer in question.before:
+            messages += [Message("user", asked), Message("assistant", answer)]
+        return render_prompt([*messages, Message("user", question.text)], self.tokenizer)
 
     def _request(self, prompt: Prompt, writing: Writing, room: float) -> Request | None:
         if not self.tokenizer.knows(in_plain(prompt)):

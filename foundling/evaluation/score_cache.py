@@ -135,4 +135,6 @@ class Remembered:
 
 
 def _spelled(prompt: Prompt) -> list[str]:
-    return ["question", prompt.text] if isinstance(prompt, Question) else ["text", prompt]
+    if isinstance(prompt, Question):
+        return ["question", prompt.text, *(part for turn in prompt.before for part in turn)]
+    return ["text", prompt]

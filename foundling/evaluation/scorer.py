@@ -15,10 +15,13 @@ class Question:
     """
 
     text: str
+    before: tuple[tuple[str, str], ...] = ()
+    """Earlier questions with their answers, such as examples."""
 
     @property
     def plain(self) -> str:
-        return f"Q: {self.text}\nA:"
+        earlier = "".join(f"Q: {asked}\nA: {answer}\n\n" for asked, answer in self.before)
+        return f"{earlier}Q: {self.text}\nA:"
 
 
 Prompt = str | Question

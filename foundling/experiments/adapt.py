@@ -75,6 +75,8 @@ class AdaptConfig(Section):
     seed: int = Field(1, ge=0, lt=2**63)
     device: str = "auto"
     precision: str = "auto"
+    chat: bool = False
+    """Whether each example is two turns of a conversation, by the model's own chat template."""
     tune: TuneSettings = TuneSettings()
 
     @model_validator(mode="after")
@@ -185,8 +187,9 @@ class _Bench:
         self.parent, self.machine, self.config, self.out = parent, machine, config, out
         self.model, self.max_context = model.to(machine.device), model.max_context
         self.scorer = ModelScorer(
-            self.model, parent.tokenizer(), str(parent.folder), "", precision=machine.precision
-        )
+            self.model, parent.tokenizer().dated(), str(parent.folder), "",
+            chats=config.chat, precision=machine.precision,
+        )  # fmt: skip
         self.tried = try_templates(task, templates, self.scorer) if len(templates) > 1 else []
         for one in self.tried:
             logger.info(
@@ -197,12 +200,14 @@ class _Bench:
             best = max(self.tried, key=lambda one: one["accuracy"])
             task = replace(task, template=Template(best["template"]))
         self.task, self.longest = fitting(task, self.scorer)
-        self.learner = Learner(self.scorer, shot_task(self.task))
+        self.learner = Learner(self.scorer, shot_task(self.task, in_turns=config.chat))
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that a measurement depends on."""
         settings = self.config.values()
+        if not self.config.chat:  # as folders say that were written before there was a choice
+            del settings["chat"]
         settings |= {
             "device": self.machine.device.type,
             "precision": str(self.machine.precision).removeprefix("torch."),
@@ -338,7 +343,7 @@ class _Bench:
             "data": {
                 "files": [learned],
                 "validation": [self._write(files / "watched.jsonl", examples[:WATCHED])],
-                "style": "plain",
+                "style": "chat" if self.config.chat else "plain",
                 "packing": False,
             },
             "anchor": {"strength": tune.anchor},
@@ -371,6 +376,8 @@ class _Bench:
             {"prompt": template.prompt(e.text), "completion": template.completion(e.answer)}
             for e in examples
         )
+        if self.config.chat:
+            rows = ({key: text.strip() for key, text in row.items()} for row in rows)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         durable.replace(path, "".join(lines).encode())
         return str(path.resolve())

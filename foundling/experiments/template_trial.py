@@ -7,6 +7,7 @@ from typing import Any
 from foundling.base.config import ConfigError
 from foundling.evaluation.few_shot import Learner, Prompts, shot_of, shot_task
 from foundling.evaluation.model_scorer import ModelScorer
+from foundling.evaluation.scorer import Pair, Question
 from foundling.evaluation.tasks import Task, Template, without
 
 TRIALS, TRIAL_SHOTS = 64, 8
@@ -35,7 +36,7 @@ def try_templates(
     found = []
     for template in templates:
         trial, _ = fitting(replace(task, template=template, train=shots, test=asked), scorer)
-        learner = Learner(scorer, shot_task(trial))
+        learner = Learner(scorer, shot_task(trial, in_turns=scorer.chats))
         before = [shot_of(trial, example) for example in trial.train]
         right = right_by_way(learner, learner.behind([before] * len(trial.test)))["in_context"]
         found.append(
@@ -55,7 +56,12 @@ def fitting(task: Task, scorer: ModelScorer) -> tuple[Task, int]:
     answers = task.labels or sorted({example.answer for example in every})
     ends = scorer.encode([("", put.completion(answer)) for answer in answers])
     most = max(len(answer) for _, answer in ends) + 1  # and the end of the text
-    pairs = scorer.encode([(put.prompt(e.text), put.completion(e.answer)) for e in every])
+    texts: list[Pair] = [(put.prompt(e.text), put.completion(e.answer)) for e in every]
+    if scorer.chats:
+        texts = [
+            (Question(put.prompt(e.text).strip()), put.completion(e.answer).strip()) for e in every
+        ]
+    pairs = scorer.encode(texts)
     of = {e: len(front) + most for e, (front, _) in zip(every, pairs, strict=True)}
     bound = scorer.model.max_context or max(of.values())
     long = {example for example, length in of.items() if length > bound}

@@ -1,6 +1,7 @@
 """The few-shot learner: scores against an oracle, planted scorers, calibration by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,10 +22,12 @@ from foundling.evaluation.few_shot import (
     shot_task,
 )
 from foundling.evaluation.model_scorer import ModelScorer
-from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.score_cache import _spelled
+from foundling.evaluation.scorer import Question, Scorer
 from foundling.evaluation.tasks import Example, Task
 from foundling.models.batch import BatchView
 from foundling.models.language_model import LanguageModel, State
+from foundling.text.chat import Message, render_prompt
 from foundling.text.tokenizer import Tokenizer
 
 TEXTS = ["a fine film", "a dull film", "what a bore", "we laughed and laughed"]
@@ -217,3 +220,53 @@ def test_answers_are_compared_as_people_read_them() -> None:
     assert normalised(' "The  Baker." ') == normalised("the baker") == "the baker"
     assert normalised("-5") != normalised("5")
     assert normalised("?") == "?"
+
+
+def test_examples_may_be_turns_of_the_models_own_template(
+    model: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    scorer = ModelScorer(model, tokenizer, "m", "", chats=True)
+    task = shot_task(asking("a fine film"), in_turns=True)
+    learner = Learner(scorer, task)
+    (item,) = learner.behind([shots_of(TASK.train[:2])]).items
+    assert item is not None
+    turns = [
+        Message("user", "film 0\nAnswer:"),
+        Message("assistant", "bad"),
+        Message("user", "film 1\nAnswer:"),
+        Message("assistant", "good"),
+        Message("user", "a fine film\nAnswer:"),
+    ]
+    pairs = scorer.encode(item.pairs)
+    assert [prompt for prompt, _ in pairs] == [render_prompt(turns, tokenizer)] * 2
+    assert [tokenizer.decode(answer) for _, answer in pairs] == ["bad", "good"]
+    neutral = scorer.encode(item.neutral)[0][0]
+    assert neutral == render_prompt([*turns[:-1], Message("user", "N/A\nAnswer:")], tokenizer)
+    with torch.inference_mode():
+        logits = model.logits(model.hidden(torch.tensor([[*pairs[1][0], *pairs[1][1]]])))[0]
+    log_probs, front = logits.log_softmax(-1), len(pairs[1][0])
+    expected = sum(
+        float(log_probs[front + place - 1, token]) for place, token in enumerate(pairs[1][1])
+    )
+    (chosen,) = learner.ask([item]).chosen
+    assert chosen.scores["sum"][1] == pytest.approx(expected, abs=1e-4)
+    asked = item.pairs[0][0]
+    assert isinstance(asked, Question)
+    assert asked.plain == (
+        "Q: film 0\nAnswer:\nA: bad\n\nQ: film 1\nAnswer:\nA: good\n\nQ: a fine film\nAnswer:\nA:"
+    )
+    opened = replace(task, items=(replace(task.items[0], opening="Films:\n"),))
+    for shots, place in ((shots_of(TASK.train[:1]), 0), ([], -1)):
+        (item,) = Learner(scorer, opened).behind([shots]).items
+        assert item is not None
+        prompt = tokenizer.decode(scorer.encode(item.pairs)[0][0])
+        assert prompt.count("Films:") == 1
+        assert "Films:\n" + ("film 0" if place == 0 else "a fine film") in prompt
+
+
+def test_answers_behind_other_examples_are_kept_apart() -> None:
+    spelled = {
+        tuple(_spelled(one))
+        for one in (Question("a"), Question("a", (("b", "c"),)), Question("a", (("b", "d"),)), "a")
+    }
+    assert len(spelled) == 4

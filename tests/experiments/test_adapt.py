@@ -242,6 +242,29 @@ def test_short_answers_from_the_command_line(
     assert "report:" in captured.err
 
 
+def test_a_task_may_be_put_in_turns(
+    parent: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": one.text, "answer": one.answer} for one in map(example, range(40))]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["adapt", parent, "--task", tmp_path / "t.jsonl", "--labels", "yes=yes,no=no"]
+    command += ["--template", "{text} {answer}", "--template", "{text}? {answer}", "--json"]
+    command += ["--limit", 4, "--seeds", 1, "--shots", "0,1", "--sizes", 4, "--keep-runs"]
+    command += ["--set", "device=cpu", "--set", 'ways=["in_context","full"]']
+    command += ["--set", "tune.steps=2", "--out"]
+
+    def run(*options: object) -> tuple[int, str]:
+        code = cli.exit_code(lambda: cli.app([str(one) for one in (*command, *options)]))
+        return code, capsys.readouterr().err
+
+    assert run(tmp_path / "out", "--chat")[0] == 0
+    assert read_adapt(tmp_path / "out")["curves"].keys() == {"in_context", "calibrated", "full"}
+    tuned = tmp_path / "out" / "runs" / "full-4-1"
+    assert 'style = "chat"' in (tuned / "config.toml").read_text()
+    code, said = run(tmp_path / "out")
+    assert (code, "another chat" in said or "chat" in said) == (2, True)
+
+
 def test_the_task_is_a_section_of_the_settings(tmp_path: Path) -> None:
     rows = "".join(f"film {i},{i % 2}\n" for i in range(30))
     (tmp_path / "films.csv").write_text("text,label\n" + rows)

@@ -51,8 +51,7 @@ class InContext(Section):
         "what the examples teach: the same ones with labels drawn by chance, and examples of "
         "another task. In a game of names the rule must be learned from the examples; in a "
         "register they only show which of several known relations is meant, and in other tasks "
-        "often only the form (Pan et al. 2023 part the two). All is asked in plain text, not in "
-        "turns."
+        "often only the form (Pan et al. 2023 part the two)."
     )
 
     tasks: tuple[Path, ...] = ()
@@ -63,6 +62,9 @@ class InContext(Section):
     """Numbers of examples in the prompt."""
     draws: int = Field(3, gt=0)
     """Draws of the examples, where all items share them."""
+    chat: bool = False
+    """Whether a model that is asked in turns reads each example as two of them, by its own chat
+    template; all others read plain text in any case."""
 
     @model_validator(mode="after")
     def _has_tasks(self) -> "InContext":
@@ -77,7 +79,8 @@ class InContext(Section):
     def run(self, scorer: Scorer, setting: Setting) -> Findings:
         """Raises ConfigError where a task's file is broken."""
         findings = Findings()
-        tasks = self._read(setting, findings)
+        in_turns = self.chat and scorer.chats
+        tasks = [replace(task, in_turns=in_turns) for task in self._read(setting, findings)]
         for index, task in enumerate(tasks):
             others = _others(tasks, index, min(task.most_shots, max(self.shots)))
             curves = shot_curves(
@@ -91,7 +94,12 @@ class InContext(Section):
         findings.notes.append(
             f"Where all items share their examples, {self.draws} draws of them in {ORDERS} "
             "orders each; a game and a register have their own, in two orders. Intervals draw "
-            "examples and items anew; differences between models hold for these draws."
+            "examples and items anew; differences between models hold for these draws. "
+            + (
+                "Examples and items are turns of a conversation, by the model's chat template."
+                if in_turns
+                else "All is asked in plain text, not in turns."
+            )
         )
         return findings
 
