@@ -149,6 +149,8 @@ def train(
     entry, folder = stages[stage], Path(out)
     if resume and parent is not None:
         raise ConfigError("resume: the run keeps the parent that it has; give none.")
+    if resume and config is not None:
+        raise ConfigError("resume keeps the run's own settings; give no config.")
     given_config = Path(config) if isinstance(config, str | os.PathLike) else config
     given = {"--from": parent, "--data": data}
     flags: dict[str, Any] = {}

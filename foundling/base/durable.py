@@ -33,13 +33,17 @@ def replace(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Lock a file or folder, at most until the process ends; yields whether it was free."""
+def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Lock a file or folder, at most until the process ends; yields whether it was free.
+
+    Args:
+        wait: until it is.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         is_free = True
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             is_free = False
         yield is_free

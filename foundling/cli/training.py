@@ -33,6 +33,13 @@ Restarts = Annotated[
         "--max-restarts", min=0, help="How often --nproc starts them again after a crash."
     ),
 ]
+ResumeIfExists = Annotated[
+    bool,
+    typer.Option(
+        "--resume-if-exists",
+        help="Resume the run in --out, or in its checkpoint.store, if there is one; else start it.",
+    ),
+]
 
 
 def _train(
@@ -42,6 +49,7 @@ def _train(
     *,
     given: Mapping[Shorthand, Any],
     resume: Resume = False,
+    resume_if_exists: ResumeIfExists = False,
     sweep: Sweep = None,
     nproc: Processes = None,
     max_restarts: Restarts = 0,
@@ -52,22 +60,27 @@ def _train(
     from foundling.base.config import ConfigError
     from foundling.runs.run import is_run
     from foundling.stages.assembly import run_stage
+    from foundling.stages.resuming import found_run
     from foundling.stages.settings import settings_of_run
 
     if sweep is not None and resume and config is None:
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
     if max_restarts and nproc is None:
         raise ConfigError("--max-restarts: give --nproc N, the processes that it starts again.")
-    if launching.restarted() and is_run(out) and sweep is None:
-        config, resume = None, True
-        given = {flag: value for flag, value in given.items() if flag is not PARENT}
+    if resume_if_exists and (resume or sweep is not None):
+        raise ConfigError("--resume-if-exists: give it without --resume and --sweep.")
     continues = resume and sweep is None
-    parent = PARENT in given
-    if entry.needs_config and config is None and not continues and not parent:
+    if continues and PARENT in given:
+        raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
+    if continues and config is not None:
+        raise ConfigError("--resume keeps the run's own settings; give no CONFIG.")
+    again = resume_if_exists or (launching.restarted() and sweep is None)
+    if again or (continues and not is_run(out)):
+        asked = settings_of_run(config, out, settings_by(given), settings)
+        continues = resume = found_run(out, asked) or resume
+    if entry.needs_config and config is None and not continues and PARENT not in given:
         raise ConfigError("CONFIG: give a TOML file, --from RUN or --resume.")
     values = settings_of_run(config, out, settings_by(given), settings, resume=continues)
-    if continues and parent:
-        raise ConfigError("--resume: the run keeps the parent that it has; give no --from.")
     stage = entry.load()
     parsed = stage.config.parse(values)
     if nproc is not None and not launching.is_launched():

@@ -1,5 +1,6 @@
 """The manifest of a token store; its presence is the commit."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +71,12 @@ class Manifest(Section):
     @property
     def splits(self) -> dict[SplitName, SplitManifest]:
         return {"train": self.train, "validation": self.validation}
+
+    @property
+    def files(self) -> list[FileEntry]:
+        """All that a store holds beside its manifest."""
+        splits = [[*split.shards, split.documents] for split in self.splits.values()]
+        return [*self.tokenizer_files, *itertools.chain(*splits)]
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foundling.base.object_store import is_url
+from foundling.data import remote_store
 from foundling.data.manifest import (
     MANIFEST,
     SPLITS,
@@ -92,11 +94,14 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: Path | str) -> "TokenStore":
-        """Map a store.
+        """Map a store; that of a URL (`s3://bucket/folder`) once it is in the cache.
 
         Raises:
             StoreError: the folder is not a store, is unfinished, or lacks a part.
+            OSError: the URL cannot be reached.
         """
+        if is_url(path):
+            path = remote_store.fetched(str(path))
         path = Path(path)
         if not path.is_dir():
             raise StoreError(f"{path}: no such folder; `foundling data prepare` makes one.")
@@ -133,10 +138,7 @@ class TokenStore:
         Raises:
             StoreError: a file differs from the manifest.
         """
-        entries = [*self.manifest.tokenizer_files]
-        for split in self.manifest.splits.values():
-            entries += [*split.shards, split.documents]
-        for entry in entries:
+        for entry in self.manifest.files:
             file = self.path / entry.name
             if not file.is_file():
                 raise StoreError(f"{file}: missing.")

@@ -102,7 +102,7 @@ def _row(rung: str, run: Run) -> dict[str, Any]:
 
 
 def _write(out: Path, config: PretrainConfig, rows: list[dict[str, Any]]) -> None:
-    store = TokenStore.open(Path(str(config.data)))
+    store = TokenStore.open(str(config.data))
     data = {
         "name": Path(str(config.data)).name,
         "tokens": store.manifest.train.num_tokens,

@@ -99,7 +99,9 @@ def _entry(name: str, help: str, **more: Any) -> Entry:
     return Entry(help, point, **more)
 
 
-_STORE = Shorthand("--data", "data", "A folder that `data prepare` wrote.", "DIR", read=absolute)
+_STORE = Shorthand(
+    "--data", "data", "A folder that `data prepare` wrote, or its URL.", "DIR", read=absolute
+)
 
 STAGES: Mapping[str, Entry] = {
     entry.name: entry

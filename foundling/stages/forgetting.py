@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from foundling.base.config import ConfigError
+from foundling.base.object_store import is_url
 from foundling.data.store import TokenStore
 from foundling.data.text import validation_batches
 from foundling.metrics.perplexity import measure
@@ -24,7 +25,7 @@ def resolved(settings: ForgettingSettings, parent: Parent | None) -> ForgettingS
     """With the store that the parent learned from, if it is still there."""
     if settings.data is not None or parent is None or parent.pretraining_data is None:
         return settings
-    if not Path(parent.pretraining_data).is_dir():
+    if not (is_url(parent.pretraining_data) or Path(parent.pretraining_data).is_dir()):
         logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
         return settings
     return settings.model_copy(update={"data": parent.pretraining_data})
@@ -50,7 +51,7 @@ class Forgetting:
             self.store()
 
     def store(self) -> TokenStore:
-        store = TokenStore.open(Path(str(self.settings.data)))
+        store = TokenStore.open(str(self.settings.data))
         if store.manifest.tokenizer_fingerprint != self.tokenizer.fingerprint:
             raise ConfigError(
                 f"forgetting.data = {self.settings.data}: its tokens are of another tokenizer than "

@@ -174,7 +174,7 @@ def _context_of(spec: Mapping[str, Any], settings: Mapping[str, Any], given: int
 def _store(config: PretrainConfig) -> TokenStore:
     if config.data is None:
         raise ConfigError("data: give --data DIR, a folder that `foundling data prepare` wrote.")
-    return TokenStore.open(Path(config.data))
+    return TokenStore.open(config.data)
 
 
 def _read(job: Job[PretrainConfig, TextData]) -> tuple[TokenStore, TokenStore]:

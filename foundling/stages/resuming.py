@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundling.base import ranks
 from foundling.base.config import ConfigError, flatten, load_toml
-from foundling.base.ranks import on_first
 from foundling.runs import checkpoint
+from foundling.runs.checkpoint import CheckpointSettings
 from foundling.runs.model_folder import fingerprint
 from foundling.runs.run import Run, find_model, is_run
 from foundling.runs.stored_run import StoredRun
 from foundling.stages.settings import StageConfig
 from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
+from foundling.training.sharding import DistributedSettings
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +62,19 @@ def require_same(run: Run, stage: str, parent: str | None) -> None:
         )
 
 
-def found_run(out: Path, store: str | None) -> bool:
+def found_run(out: Path, values: Mapping[str, Any]) -> bool:
     """Whether there is a run to resume: in `out`, or in its store, from where it is fetched.
 
+    Args:
+        values: the settings that were given; of these, the store and how long processes wait.
+
     Raises:
-        ConfigError: nothing opens the store, or all its checkpoints are broken.
+        ConfigError: they are wrong, nothing opens the store, or all its checkpoints are broken.
         OSError: the store cannot be reached.
     """
+    store = CheckpointSettings.parse(values.get("checkpoint", {}), "checkpoint").store
+    shared = DistributedSettings.parse(values.get("distributed", {}), "distributed")
+    ranks.start(shared.timeout_seconds)
 
     def found() -> bool:
         if not is_run(out) and store is not None:
@@ -76,7 +84,7 @@ def found_run(out: Path, store: str | None) -> bool:
                 stored.fetch(out)
         return is_run(out)
 
-    return on_first(found)
+    return ranks.on_first(found)
 
 
 def require_store(store: str | None, out: Path, *, resume: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from foundling.base.config import Assignments, ConfigError, Section, load_toml, override
+from foundling.base.config import Assignments, ConfigError, Section, flatten, load_toml, override
 from foundling.data.columns import Columns
 from foundling.data.rendering import OnLong, SpecialTokens, Style
 from foundling.data.repair import Repairs
@@ -223,18 +223,22 @@ def settings_of_run(
     flags: Mapping[str, Any],
     assignments: Assignments,
     *,
-    resume: bool,
+    resume: bool = False,
 ) -> dict[str, Any]:
-    """The values of a config, or of the run to resume in `out`; then `flags`, then `assignments`.
+    """The values of a config, then `flags`, then `assignments`.
+
+    Args:
+        resume: they are set over the settings of the run in `out`, the config's too.
 
     Raises:
         ConfigError: there is nothing to resume, or the file is missing or no TOML.
     """
-    if resume:
-        if config is not None:
-            raise ConfigError("--resume keeps the run's own settings; give no CONFIG.")
-        config = out / "config.toml"
-        if not config.is_file():
-            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
     values = load_toml(config) if isinstance(config, Path) else config or {}
+    if resume:
+        if not (out / "config.toml").is_file():
+            raise ConfigError(f"{out}: not a run, so there is nothing to resume.")
+        kept = load_toml(out / "config.toml")
+        if "epochs" in values.get("training", {}):
+            kept.get("training", {}).pop("steps", None)  # which followed from them
+        values = override(kept, dict(flatten(values)))
     return overridden(override(values, flags), assignments)

@@ -1,0 +1,148 @@
+"""A run whose machine is gone is resumed on an empty one, by the same command line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from foundling import cli
+from foundling.base.config import ConfigError, dump_toml
+from foundling.base.object_store import ObjectStore
+from foundling.data.manifest import StoreError
+from foundling.data.store import TokenStore
+from foundling.runs import checkpoint
+from foundling.runs.stored_run import StoredRun
+from foundling.stages.pretrain import PretrainConfig, pretrain
+from foundling.training.interrupt import Interrupted
+from foundling.training.loop import Loop
+from foundling.training.rewind import TrainingStopped
+
+CLOCKS = ("seconds", "tokens_per_second", "matrix_rate_fraction")
+
+
+@pytest.fixture
+def url() -> str:
+    return f"memory://{uuid4().hex}"
+
+
+def call(*arguments: object) -> int:
+    return cli.exit_code(lambda: cli.app([str(argument) for argument in arguments]))
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, object]], str]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    records = [{k: v for k, v in line.items() if k not in CLOCKS} for line in lines]
+    return records, checkpoint.committed(folder / "checkpoints")[-1].fingerprint
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Loop._step
+
+    def stepping(self: Loop) -> object:
+        if self.progress.step == step:
+            raise Interrupted
+        return original(self)
+
+    monkeypatch.setattr(Loop, "_step", stepping)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_same_command_line_resumes_by_itself(
+    asynchronous: bool,
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = pretrain(tiny(), tmp_path / "whole").folder
+    options = (f"checkpoint.store={url}", f"checkpoint.asynchronous={str(asynchronous).lower()}")
+    (tmp_path / "run.toml").write_text(dump_toml(tiny(*options).values()))
+    run = tmp_path / "run"
+    command = ("pretrain", tmp_path / "run.toml", "--out", run, "--resume-if-exists")
+    for step in (2, 7):
+        with monkeypatch.context() as patch:
+            stop_at(step, patch)
+            assert call(*command) == 130
+        shutil.rmtree(run)  # the machine is gone
+    assert call(*command) == 0
+    assert outcome(run) == outcome(whole)
+    assert call(*command) == 0  # it has ended: nothing is left to do
+    assert outcome(run) == outcome(whole)
+    shutil.rmtree(run)
+    assert call("pretrain", "--resume", "--out", run, "--set", f"checkpoint.store={url}") == 0
+    assert outcome(run) == outcome(whole)
+
+
+def test_another_config_is_refused_and_what_is_free_is_taken(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run = tmp_path / "run.toml", tmp_path / "run"
+    command = ("pretrain", file, "--out", run, "--resume-if-exists")
+    file.write_text(dump_toml(tiny("training.steps=4").values()))
+    assert call(*command) == 0
+    file.write_text(dump_toml(tiny("training.steps=6").values()))
+    assert call(*command) == 0
+    assert outcome(run)[0][-1]["step"] == 6
+    file.write_text(dump_toml(tiny("training.steps=6", "model.dim=32").values()))
+    capsys.readouterr()
+    assert call(*command) == 2
+    assert "model.dim = 32: the run in" in capsys.readouterr().err
+    assert call(*command, "--resume") == 2
+
+
+def test_a_store_with_a_run_is_never_overwritten(
+    tiny: Callable[..., PretrainConfig], tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = f"checkpoint.store={url}"
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        with pytest.raises(Interrupted):
+            pretrain(tiny(stored), tmp_path / "run")
+    with pytest.raises(ConfigError, match="holds a run; continue it with --resume"):
+        pretrain(tiny(stored), tmp_path / "new")
+    StoredRun(url).fetch(tmp_path / "elsewhere")
+    pretrain(tiny(stored), tmp_path / "elsewhere", resume=True)
+    with pytest.raises(ConfigError, match=r"has done 12 steps, and the run in .* 5"):
+        pretrain(tiny(stored), tmp_path / "run", resume=True)
+
+
+def test_a_store_out_of_reach_does_not_stop_training_and_is_told_at_the_end(
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[str],
+) -> None:
+    whole = pretrain(tiny(), tmp_path / "whole").folder
+
+    def away(self: ObjectStore, file: Path, name: str) -> None:
+        raise ConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "upload", away)
+        with pytest.raises(TrainingStopped, match="away"):
+            pretrain(tiny(f"checkpoint.store={url}"), tmp_path / "run")
+    assert any("the next checkpoint tries again" in line for line in said)
+    assert outcome(tmp_path / "run") == outcome(whole)
+
+
+def test_a_token_store_is_fetched_once_and_verified(
+    village: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remote = ObjectStore(url)
+    with pytest.raises(StoreError, match="no token store"):
+        TokenStore.open(url)
+    for path in (path for path in village.rglob("*") if path.is_file()):
+        remote.upload(path, path.relative_to(village).as_posix())
+    remote.write("train-00000.bin", b"rotten")
+    with pytest.raises(StoreError, match=r"train-00000.bin: damaged"):
+        TokenStore.open(url)
+    remote.upload(village / "train-00000.bin", "train-00000.bin")
+    store = TokenStore.open(url)
+    assert store.fingerprint == TokenStore.open(village).fingerprint
+    remote.delete(["train-00000.bin"])
+    assert TokenStore.open(url).path == store.path
