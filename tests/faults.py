@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
+from foundling.base.ranks import rank
+from foundling.base.sharded import local
 from foundling.training.state import TrainingState
 
 
@@ -46,7 +47,7 @@ class FaultPlan:
         return value
 
     def _is_due(self, fault: Fault, step: int, samples: Sequence[int]) -> bool:
-        if fault.rank is not None and fault.rank != dist.get_rank():
+        if fault.rank is not None and fault.rank != rank():
             return False
         if not fault.sticky and any(hit is fault for _, hit in self.hits):
             return False
@@ -100,8 +101,9 @@ CONSTANTS = {"nan": float("nan"), "inf": float("inf")}
 
 
 def _damage(tensor: torch.Tensor, fault: Fault) -> None:
+    """Damage a tensor, or this rank's part of it."""
     with torch.no_grad():
-        flat = tensor.view(-1)
+        flat = local(tensor).view(-1)
         if fault.kind == "flip":  # the highest bit of the exponent
             place = int(flat.abs().argmax())
             flat[place : place + 1].view(torch.int32).bitwise_xor_(1 << 30)

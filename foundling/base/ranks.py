@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 
@@ -32,8 +34,20 @@ def start(timeout_seconds: float = 1800.0) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+    timeout = timedelta(seconds=timeout_seconds)
+    store, number, count = next(rendezvous("env://", timeout=timeout))
+    # torchrun keeps one store over all its starts, and processes would find where those of the
+    # start before listened.
+    start_count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = PrefixStore(f"start {start_count}", store)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     atexit.register(dist.destroy_process_group)
+
+
+def store() -> dist.Store:
+    """Where processes leave each other words; a connection of its own, for a thread of its own."""
+    copy: dist.Store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
+    return copy
 
 
 def world() -> int:

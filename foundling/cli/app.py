@@ -155,6 +155,7 @@ def _outcome(run: Callable[[], object]) -> tuple[int, str | None]:
         from foundling.preferences.client import HttpError
         from foundling.training.interrupt import Interrupted
         from foundling.training.rewind import TrainingStopped
+        from foundling.training.watchdog import ProcessFailed
 
         if isinstance(error, HttpError):
             return 2, f"error: {error}"
@@ -162,6 +163,8 @@ def _outcome(run: Callable[[], object]) -> tuple[int, str | None]:
             return INTERRUPTED, "interrupted; everything is saved. Resume with --resume."
         if isinstance(error, TrainingStopped):
             return 3, f"training stopped itself: {error}"
+        if isinstance(error, ProcessFailed):
+            return 1, f"error: {error}; this process ends with it."
         raise
     return 0, None
 

@@ -21,10 +21,11 @@ from foundling.runs.records import (
     is_number,
     merge_events,
     read_records,
+    straggler_in_words,
     undone,
 )
 
-MAX_SAMPLES, MAX_EVENTS = 30, 200  # on the page; the files keep all
+MAX_SAMPLES, MAX_EVENTS, MAX_STRAGGLERS = 30, 200, 20  # on the page; the files keep all
 RECENT = 200  # training records that today's speed is the median of
 Records = Sequence[Mapping[str, Any]]
 
@@ -61,12 +62,19 @@ def write_run_report(run_dir: Path) -> Path:
         of_pairs="preferred" in figures,
         samples=samples[:MAX_SAMPLES],
         samples_left_out=max(0, len(samples) - MAX_SAMPLES),
+        stragglers=_stragglers(records),
         deeds=guard_story.deeds(events),
         events=guard_story.told(events)[::-1][:MAX_EVENTS],
         events_left_out=max(0, len(events) - MAX_EVENTS),
         config=_sections(config),
         lineage=dict(flatten(manifest)),
     )
+
+
+def _stragglers(records: Records) -> list[str]:
+    """Which processes the others waited for; the latest first."""
+    found = [record for record in records if record.get("split") == "straggler"]
+    return [straggler_in_words(record) for record in found[: -MAX_STRAGGLERS - 1 : -1]]
 
 
 def _loss(

@@ -130,6 +130,15 @@ def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {words[kind][count != 1]}" for kind, count in counts.items())
 
 
+def straggler_in_words(record: Mapping[str, Any]) -> str:
+    """Which process the others waited for, and for how much of the time."""
+    return (
+        f"step {record['step']:,}: process {record['process']} is slow at {record['what']}, "
+        f"{record['times_usual']:.2g} times the usual time; the others waited "
+        f"{record['share_lost']:.0%} of theirs"
+    )
+
+
 def samples_left_out(events: Iterable[Mapping[str, Any]]) -> int:
     """How many samples the guard took out of the training for good."""
     return intervals.size(intervals.union(e["skipped"] for e in events if "skipped" in e))

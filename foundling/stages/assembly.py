@@ -30,6 +30,7 @@ from foundling.training.progress import ProgressLine
 from foundling.training.rewind import Healer, TrainingStopped, acts_of, finish
 from foundling.training.saving import Saver
 from foundling.training.state import TrainingState
+from foundling.training.watchdog import LONGEST, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def run_stage(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
-    ranks.start(config.distributed.timeout_seconds)
+    ranks.start(LONGEST * config.distributed.timeout_seconds)
     on_first(lambda: require_store(config.checkpoint.store, out, resume=resume))
     if resume:
         require_same(Run.open(out), stage.name, config.parent)
@@ -148,7 +149,8 @@ def run_stage(
                 begin_pass=partial(job.sharding.begin_pass, model),
             )
             try:
-                loop.train()
+                with Watchdog(loop.pulse, config.distributed.timeout_seconds):
+                    loop.train()
                 if loop.progress.step < job.steps:
                     best = loop.progress.best_loss_nats
                     is_low = best is not None and best < config.validation.stop_below
@@ -159,8 +161,10 @@ def run_stage(
                         f"{loop.progress.best_step}"
                     )
             except (TrainingStopped, Interrupted):
-                with suppress(OSError):  # a full disk is no reason to hide why it stopped
-                    on_first(lambda: report(config.followers, run.folder))
+                # The others may have ended. And a full disk is no reason to hide why it stopped.
+                with suppress(OSError):
+                    if is_first():
+                        report(config.followers, run.folder)
                 raise
     on_first(lambda: report(config.followers, run.folder))
     return run

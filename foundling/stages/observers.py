@@ -8,6 +8,7 @@ from pathlib import Path
 
 from foundling.base.config import Section, load_toml
 from foundling.base.ranks import is_first
+from foundling.runs.records import straggler_in_words
 from foundling.runs.run import Run
 from foundling.training.followers import (
     FollowerThread,
@@ -107,6 +108,8 @@ def describe(record: Record) -> Sequence[str]:
     """A validation, a sample record or an act of the guard in words."""
     if record["split"] == "event":
         return [f"guard, step {record['step']:,}: {record['message']}"]
+    if record["split"] == "straggler":
+        return [straggler_in_words(record)]
     if record["split"] == "samples":
         return [f"  {sample['prompt']}▸{sample['text']}" for sample in record["samples"]]
     of = "pair" if "num_pairs" in record else "token"

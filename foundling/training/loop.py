@@ -20,10 +20,12 @@ from foundling.training.amendments import Amendments
 from foundling.training.attempt import Attempt
 from foundling.training.guard.guard import Signals, Update
 from foundling.training.interrupt import Interrupt, Interrupted
+from foundling.training.pulse import Pulse
 from foundling.training.rewind import Healer, TrainingStopped
 from foundling.training.saving import Saver
 from foundling.training.schedules import ScheduleSettings, rate_share
 from foundling.training.state import Progress, TrainingState
+from foundling.training.stragglers import Stragglers
 
 Record = Mapping[str, Any]
 Seam = Callable[[str, int, Sequence[int], Any], Any]
@@ -83,9 +85,11 @@ class Loop:
     seam: Seam = untouched
     begin_pass: Callable[[bool], None] = lambda is_last: None
     """Told before each forward and backward pass whether it is the last one of its step."""
+    pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
         self.optimizer = self.state.optimizer
+        self.stragglers = Stragglers(self.pulse, self.device)
 
     @property
     def progress(self) -> Progress:
@@ -131,6 +135,8 @@ class Loop:
             record = self._step()
             if record is not None:
                 self._record(record)
+                if straggler := self.stragglers.look(self.progress.step):
+                    self._record(straggler)
             if agreed(interrupt.requested):
                 raise Interrupted
             if record is not None:
@@ -166,8 +172,13 @@ class Loop:
 
     def _validate(self, interrupt: Interrupt) -> bool:
         """False: the validation showed a damaged model, and the run went back."""
+
+        def interrupted() -> bool:
+            self.pulse.at("validation")
+            return agreed(interrupt.requested)
+
         records = []
-        for record in self.validate(lambda: agreed(interrupt.requested)):
+        for record in self.validate(interrupted):
             if record["split"] == "validation":
                 (loss_nats,) = largest_over_ranks(record["loss_nats"])
                 if not math.isfinite(loss_nats):
@@ -190,6 +201,7 @@ class Loop:
         """One update; None: the guard left the batch out, or went back."""
         started = time.perf_counter()
         step, share = self.progress.step, self._rate_share()
+        self.pulse.at("state", step)
         self.seam("state", step, self._samples(step), self.state)
         if self.healer is None:
             attempt = self._attempt(step, share)
@@ -238,6 +250,7 @@ class Loop:
 
     def _update(self, step: int, share: float) -> Update:
         """Make the update, and say how large it was."""
+        self.pulse.at("update")
         norm, weights = largest_over_ranks(*self.optimizer.step_measured())
         scheduled = self._scheduled_share(step)
         relative = norm / weights if weights else 0.0
@@ -256,6 +269,7 @@ class Loop:
 
     def _attempt(self, step: int, share: float) -> Attempt:
         """Forward and backward over the step's batch, always the same for the same state."""
+        self.pulse.at("data")
         samples = self._samples(step)
         # Processes draw differently; the first as one alone does.
         seed_everything(self.seed, "step", step, *([ranks.rank()] if ranks.rank() else []))
@@ -268,6 +282,7 @@ class Loop:
         row_losses, means = [], []
         passes = passes_over(batch, self.pace.micro_batch_size)
         for number, (place, rows) in enumerate(passes, 1):
+            self.pulse.at("passes")
             part = rows.to(self.device)
             self.begin_pass(number == len(passes))
             with autocast(self.device, self.precision):
@@ -281,11 +296,13 @@ class Loop:
             if place:
                 row_losses.append(loss.rows / counts)
                 means.append(loss.total.detach() / counts.sum())
+        self.pulse.at("waiting")
         mine, each = ranks.share(len(batch)), [0.0] * len(batch)
         each[mine.start : mine.stop] = torch.cat(row_losses).tolist() if row_losses else []
         figures = sum_over_ranks(*[value.item() for value in sums.values()], *each)
         total, count, *metrics = figures[: len(sums)]
         largest = torch.stack(means).max().item() if means else -math.inf
+        self.pulse.at("gradients")
         self.seam("gradient", step, samples, self.state.model)
         norm = self.optimizer.finish_gradients(count)
         return Attempt(
@@ -310,6 +327,7 @@ class Loop:
             on_first(lambda: checkpoints.drop_after(self.run.checkpoints, self.progress.step))
 
     def _save(self) -> None:
+        self.pulse.at("checkpoint")
         if defect := self.state.defect():
             self._went_bad(defect)
             return

@@ -29,8 +29,9 @@ class DistributedSettings(Section):
     cpu_offload: bool = False
     """Keep the shards and the optimizer in the host's memory, for models that the GPUs cannot
     hold."""
-    timeout_seconds: float = Field(1800.0, gt=0)
-    """A process that waits longer than this for another ends, and the run with it."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """How long any part of a step may take, the first step three times as long; else the process
+    is taken for hanging: the watchdog says which it is, and all end."""
 
     @model_validator(mode="after")
     def _used(self) -> "DistributedSettings":

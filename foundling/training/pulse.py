@@ -1,0 +1,48 @@
+"""Where a run's process is, phase by phase, and how long each phase took."""
+
+import time
+from collections import defaultdict
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Where a process is; those of one run pass the same places in the same order."""
+
+    number: int
+    """How many places it has passed."""
+    step: int
+    phase: str
+    since: float
+    """On this process's monotonic clock, in seconds."""
+
+
+class Pulse:
+    """Told of each phase as it begins; cheap, and read by other threads."""
+
+    def __init__(self) -> None:
+        self.place = Place(0, 0, "start", time.monotonic())
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        """How long the phases took since `taken` was called last."""
+        self.first_step: int | None = None
+
+    def at(self, phase: str, step: int | None = None) -> None:
+        """A phase begins."""
+        now, before = time.monotonic(), self.place
+        self.seconds[before.phase] += now - before.since
+        step = before.step if step is None else step
+        if self.first_step is None and phase != "start":
+            self.first_step = step
+        self.place = Place(before.number + 1, step, phase, now)
+
+    def idle_seconds(self) -> float:
+        """How long this phase has lasted."""
+        return time.monotonic() - self.place.since
+
+    def is_first_step(self) -> bool:
+        """Whether the first step since the start is not over: it also compiles."""
+        return self.first_step in (None, self.place.step)
+
+    def taken(self) -> dict[str, float]:
+        """The seconds of each phase, which begin from zero again."""
+        seconds, self.seconds = self.seconds, defaultdict(float)
+        return seconds

@@ -1,0 +1,111 @@
+"""What breaks on one of several processes is answered by all of them alike."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from breaking import End, run_with_faults
+from faults import Fault, FaultPlan
+from test_resume import weights_of
+
+from foundling.runs.run import Run
+from foundling.stages.pretrain import PretrainConfig, pretrain
+
+Make = Callable[..., PretrainConfig]
+SETTINGS = (
+    "training.steps=30",
+    "training.batch_size=5",  # of which process 1 has three rows
+    "validation.prompts=[]",
+    "validation.every=15",
+    "model.dropout=0",
+    "checkpoint.every=10",
+    "checkpoint.keep_last=9",
+    "guard.snapshot_every=5",
+    "guard.healthy_after=5",
+    "guard.canary_every=10",
+)
+FULL = 'distributed.shard="full"'
+TRANSIENT = {
+    "loss": Fault("loss", "nan", step=8, rank=1),
+    "gradient": Fault("gradient", "inf", step=14, rank=1),
+    "spike": Fault("gradient", "scale", step=25, factor=1e6, rank=1),
+    "weights": Fault("parameter", "nan", step=20, rank=1),
+}
+OPTIMIZER = Fault("optimizer", "nan", step=22, rank=1)
+POISON = Fault("batch", "corrupt", samples=range(118, 120), sticky=True)
+"""The last rows of a batch, which process 1 reads."""
+
+
+def acts_of(folder: Path) -> list[tuple[Any, ...]]:
+    events = Run(folder).events()
+    assert all(event["done"] for event in events)
+    return [(event["kind"], event["step"], event.get("skipped")) for event in events]
+
+
+@pytest.mark.distributed
+def test_a_fault_on_one_process_is_answered_as_one_process_would(
+    tiny: Make, tmp_path: Path
+) -> None:
+    plain, full = tiny(*SETTINGS), tiny(*SETTINGS, FULL)
+    stops = tiny(*SETTINGS, FULL, "guard.max_rewinds=0")
+    works: list[Any] = [
+        (config.values(), tmp_path / f"{name} {how}", faults)
+        for how, config in (("none", plain), ("full", full))
+        for name, faults in (
+            ("clean", []),
+            ("transient", [*TRANSIENT.values()]),
+            ("poison", [POISON]),
+        )
+    ]
+    works.append((full.values(), tmp_path / "optimizer full", [OPTIMIZER]))
+    works.append((stops.values(), tmp_path / "stops", [TRANSIENT["weights"]]))
+    done = run_with_faults(2, works, tmp_path)
+    assert done.returncode == 0, done.stderr
+    alone = {
+        "transient": [
+            Fault(f.site, f.kind, step=f.step, factor=f.factor) for f in TRANSIENT.values()
+        ],
+        "poison": [POISON],
+        "optimizer": [Fault("optimizer", "nan", step=22)],
+    }
+    for name, faults in alone.items():
+        pretrain(plain, tmp_path / name, seam=FaultPlan(faults))
+        for how in ("none", "full"):
+            if (together := tmp_path / f"{name} {how}").exists():
+                assert acts_of(together) == acts_of(tmp_path / name)
+    for how in ("none", "full"):
+        assert weights_of(tmp_path / f"transient {how}") == weights_of(tmp_path / f"clean {how}")
+    assert weights_of(tmp_path / "optimizer full") == weights_of(tmp_path / "clean full")
+    assert [act[0] for act in acts_of(tmp_path / "stops")] == ["stop"]
+    assert "stopped: step 20" in done.stdout
+
+
+@pytest.mark.distributed
+def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
+    tiny: Make, tmp_path: Path
+) -> None:
+    config = tiny(*SETTINGS, FULL, "distributed.timeout_seconds=3", "checkpoint.every=5")
+    ends = [
+        End("kill", step=7, rank=1, start=0),
+        End("hang", step=13, rank=0, start=1),
+        End("disk", step=18, rank=1, start=2),
+        End("memory", step=22, rank=0, start=3),
+    ]
+    works = [(config.values(), tmp_path / "harmed", ends)]
+    done = run_with_faults(2, works, tmp_path, restarts=4)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
+    assert "no progress" in said
+    assert "process 0, 3 seconds at step 13 (data)" in said
+    assert "process 1 failed at step 18: TrainingStopped: step 18: the disk cannot be read" in said
+    assert "process 0 failed at step 22: RuntimeError: out of memory" in said
+    assert "most recent call first" in said  # the stacks
+    clean = run_with_faults(2, [(config.values(), tmp_path / "clean", [])], tmp_path)
+    assert clean.returncode == 0, clean.stderr
+    assert weights_of(tmp_path / "harmed") == weights_of(tmp_path / "clean")
+    losses = [
+        [(r["step"], r["loss_nats"]) for r in Run(tmp_path / name).records()["train"]]
+        for name in ("harmed", "clean")
+    ]
+    assert losses[0] == losses[1]
