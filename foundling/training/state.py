@@ -20,6 +20,7 @@ from foundling.models.language_model import LanguageModel
 from foundling.runs.checkpoint import Checkpoint
 from foundling.training.guard.guard import Guard
 from foundling.training.optimizers import Optimizer
+from foundling.training.shards import sharded_like
 
 OPTIMIZER = "optimizer.safetensors"
 GROWTH = 100.0
@@ -47,7 +48,6 @@ class Snapshot:
     progress: Progress
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    """Of both, this rank's parts."""
     guard: dict[str, Any]
     nbytes: int
     """On the rank where it takes most: all ranks keep the same steps."""
@@ -149,7 +149,7 @@ class TrainingState:
     def restore(self, snapshot: Snapshot) -> None:
         assert self.guard is not None, "only the guard goes back"
         for name, value in self._changing().items():
-            local(value).copy_(snapshot.model[name])
+            local(value).copy_(local(snapshot.model[name]))
         self.optimizer.load_state(snapshot.optimizer)
         self.guard.load_state(snapshot.guard)
         self.progress = Progress(**vars(snapshot.progress))
@@ -220,4 +220,8 @@ class TrainingState:
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: local(tensor).detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    """In the host's memory; what is sharded stays so."""
+    return {
+        name: sharded_like(tensor, local(tensor).detach().to("cpu", copy=True))
+        for name, tensor in tensors.items()
+    }
