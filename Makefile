@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format slow docs clean
+.PHONY: demo test check format slow test-distributed docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Foundling needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -15,10 +15,13 @@ demo: .venv/installed
 	$(BIN)/foundling demo --out demo $(if $(FULL),--full)
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not distributed"
 
 slow: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not distributed"
+
+test-distributed: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m distributed
 
 .venv/docs-installed: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -1,0 +1,110 @@
+"""One process and several give the same losses: all rungs and stages, replicated and sharded."""
+
+from pathlib import Path
+
+import pytest
+from several import Settings, Work, metrics, run_in, train
+
+from foundling.models import RUNGS
+
+SHARDS = ("none", "full")
+
+
+def test_two_processes_train_as_one(
+    pretraining: Settings, tuning: Settings, tmp_path: Path
+) -> None:
+    """A few steps, in one launch."""
+    short = ("training.steps=2", "validation.every=2", "validation.max_tokens=300")
+    alone: list[Work] = []
+    for number, rung in enumerate(RUNGS):
+        values = pretraining(rung, *short, f"distributed.shard={SHARDS[number % 2]}")
+        alone.append(("pretrain", values, tmp_path / "one" / rung, False))
+    tuned = ("training.steps=2", "validation.every=2", "distributed.shard=full")
+    for stage, more in (
+        ("sft", ["anchor.strength=0.5"]),
+        ("dpo", ["validation.kl_prompts=0"]),
+    ):
+        values = tuning(stage, tmp_path / "one" / "transformer", *tuned, *more)
+        alone.append((stage, values, tmp_path / "one" / stage, False))
+    compare(2, alone, tmp_path)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("shard", SHARDS)
+def test_all_stages_of_all_rungs_for_two_hundred_steps(
+    shard: str, pretraining: Settings, tuning: Settings, tmp_path: Path
+) -> None:
+    long = ("training.steps=200", "validation.every=100", f"distributed.shard={shard}")
+    few = ("validation.kl_prompts=0",)
+    alone: list[Work] = []
+    for rung in RUNGS:
+        parent = tmp_path / "one" / rung
+        values = pretraining(rung, *long, "checkpoint.every=200")
+        alone.append(("pretrain", values, parent, False))
+        for stage, more in (("sft", ("anchor.strength=0.5",)), ("dpo", few)):
+            values = tuning(stage, parent, *long, *more)
+            alone.append((stage, values, tmp_path / "one" / f"{rung}-{stage}", False))
+    compare(2, alone, tmp_path)
+
+
+@pytest.mark.distributed
+def test_three_processes_share_five_rows_in_every_way(
+    pretraining: Settings, tuning: Settings, tmp_path: Path
+) -> None:
+    """Some make a pass without rows; adapters, stored references, accumulation, recomputation."""
+    short = ("training.steps=6", "validation.every=3")
+    parent = train("pretrain", pretraining("transformer", *short), tmp_path / "parent")
+    adapter = ("adapter.rank=2", "adapter.dropout=0.0")
+    variants = {
+        "stored": ("sft", "full", 'anchor.reference="stored"'),
+        "recomputed": ("sft", "full", "training.checkpoint_activations=true"),
+        "pass": ("sft", "full", "distributed.gather=pass"),
+        "step": ("sft", "full", "distributed.gather=step"),
+        "adapted": ("sft", "full", *adapter),
+        "replicated": ("sft", "none", *adapter),
+        "frozen": ("sft", "full", 'freeze=["embed.*", "context.blocks.0.*"]'),
+        "live": ("dpo", "full", *adapter, "reference.kind=live"),
+        "labelled": ("kto", "none"),
+    }
+    alone: list[Work] = []
+    for name, (stage, shard, *more) in variants.items():
+        values = tuning(stage, parent, *short, f"distributed.shard={shard}", *more)
+        alone.append((stage, values, tmp_path / "one" / name, False))
+    untied = pretraining("transformer", *short, "model.tied=false", "distributed.shard=full")
+    alone.append(("pretrain", untied, tmp_path / "one" / "untied", False))
+    compare(3, alone, tmp_path)
+
+
+@pytest.mark.distributed
+def test_four_processes_are_two_sharded_replicas(pretraining: Settings, tmp_path: Path) -> None:
+    short = ("training.steps=6", "validation.every=3", "training.micro_batch_size=1")
+    hybrid = ("distributed.shard=hybrid", "distributed.replicas=2")
+    values = pretraining("transformer", *short, *hybrid)
+    compare(4, [("pretrain", values, tmp_path / "one" / "hybrid", False)], tmp_path)
+
+
+def compare(processes: int, alone: list[Work], scratch: Path) -> None:
+    """Train in this process, then in several, and compare."""
+    for stage, values, out, _ in alone:
+        train(stage, values, out)
+    together = [
+        (stage, values, scratch / "several" / out.name, again)
+        for stage, values, out, again in alone
+    ]
+    run_in(processes, together, scratch)
+    for (*_, one, _), (*_, several, _) in zip(alone, together, strict=True):
+        assert_same(one, several)
+
+
+def assert_same(one: Path, several: Path) -> None:
+    """The same records, with losses that differ by no more than a millionth."""
+    expected, found = metrics(one), metrics(several)
+    assert len(found) == len(expected)
+    for alone, shared in zip(expected, found, strict=True):
+        where = f"{several.name}, step {alone['step']}"
+        assert (shared["split"], shared["step"]) == (alone["split"], alone["step"]), where
+        assert shared["loss_nats"] == pytest.approx(alone["loss_nats"], rel=1e-6), where
+        if alone["split"] == "train":
+            assert shared["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-4), where
+        if alone.get("kl_nats") is not None:
+            assert shared["kl_nats"] == pytest.approx(alone["kl_nats"], rel=1e-3, abs=1e-6), where
