@@ -66,7 +66,9 @@ def launch(processes: int, max_restarts: int) -> int:
         raise ConfigError(
             "--nproc: a launcher has started several processes already; leave out one of the two."
         )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in logging.root.manager.loggerDict:  # each has a level of its own
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     with tempfile.TemporaryDirectory() as folder:
         ended = Path(folder) / "ended"
