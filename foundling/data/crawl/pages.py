@@ -73,6 +73,8 @@ class Pages(PipelineStep):
         with fsspec.open(file, "rb", compression=compression) as stream:
             try:
                 for record in ArchiveIterator(stream):
+                    if record.format != "warc":  # warcio takes a line of five words for ARC
+                        raise _Fault("not a WARC file")
                     empty = False
                     if (document := self._page(file, record)) is not None:
                         yield document

@@ -32,18 +32,24 @@ def facts(config: CrawlConfig) -> dict[str, Any]:
         ConfigError: a file is missing.
     """
     files = found(config.inputs)
-    beside = [config.url.domains, config.url.urls]
+    beside = {"url.domains": [config.url.domains], "url.urls": [config.url.urls]}
     if config.language.enabled:
-        beside.append(str(model_file(config.language.model)))
+        beside["language.model"] = [str(model_file(config.language.model))]
     if config.contamination.files:
-        beside += expand(config.contamination.files, (*TEXT_ENDINGS, *ROW_READERS))[0]
+        items, _ = expand(config.contamination.files, (*TEXT_ENDINGS, *ROW_READERS))
+        beside["contamination.files"] = list(items)
     settings = dict(flatten(config.values()))
     num_bytes = sum(about["bytes"] for about in files.values())
     auto = min(len(files), max(_FEW_TASKS, -(-num_bytes // _TASK_BYTES)))
     return {
         "settings": {key: settings[key] for key in settings if not key.startswith(FREE)},
         "files": files,
-        "beside": {file: _state(file) for file in beside if file},
+        "beside": {
+            file: _state(setting, file)
+            for setting, given in beside.items()
+            for file in given
+            if file
+        },
         "versions": {
             "foundling": foundling.__version__,
             **{name: version(name) for name in _PACKAGES},
@@ -52,11 +58,12 @@ def facts(config: CrawlConfig) -> dict[str, Any]:
     }
 
 
-def _state(file: str) -> list[int]:
+def _state(setting: str, file: str) -> list[int]:
     try:
         stat = Path(file).stat()
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}.") from None
+        reason = (error.strerror or str(error)).lower().removesuffix(" or directory")
+        raise ConfigError(f"{setting} = {file}: {reason}.") from None
     return [stat.st_size, stat.st_mtime_ns]
 
 

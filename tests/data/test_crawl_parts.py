@@ -1,0 +1,124 @@
+"""The parts of the crawl that are ours: encodings, masks, items, settings."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("datatrove", reason='pip install "foundling[web]"')
+
+from foundling.base.config import ConfigError
+from foundling.data.crawl.contamination import Index, items
+from foundling.data.crawl.crawl import crawl
+from foundling.data.crawl.decoding import decoded
+from foundling.data.crawl.personal_data import Masker
+from foundling.data.crawl.settings import ContaminationSection, CrawlConfig, PersonalDataSection
+
+UMLAUTS = "Die Bäume trugen süße Äpfel, und die Kinder pflückten sie alle an einem Tag."
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        (UMLAUTS.encode(), None),
+        (UMLAUTS.encode(), "text/html; charset=no-such-thing"),
+        (UMLAUTS.encode("latin-1"), "text/html; charset=ISO-8859-1"),
+        (UMLAUTS.encode("latin-1"), 'text/html; charset="windows-1252"'),
+        (UMLAUTS.encode("utf-16"), None),
+        (b"\xef\xbb\xbf" + UMLAUTS.encode(), "text/html; charset=iso-8859-1"),
+        (UMLAUTS.encode("cp1252"), None),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_has(raw: bytes, content_type: str | None) -> None:
+    assert decoded(raw, content_type) == UMLAUTS
+
+
+def test_a_meta_element_names_the_encoding() -> None:
+    page = f'<html><head><meta charset="shift_jis"></head><body>{"猫が好き"}</body></html>'
+    assert decoded(page.encode("shift_jis")) == page
+
+
+def test_what_claims_latin_1_is_read_as_browsers_do() -> None:
+    assert decoded(b"It\x92s \x93so\x94", "text/html; charset=latin-1") == "It’s “so”"
+
+
+@pytest.mark.parametrize(
+    ("text", "masked", "counts"),
+    [
+        ("a.b+c@mail.example.org.", "email@example.com.", {"emails": 1}),
+        ("email@example.com", "email@example.com", {}),
+        ("from 8.8.4.4, not 10.0.0.1", "from 192.0.2.1, not 10.0.0.1", {"ip_addresses": 1}),
+        ("at 2a00:1450:4001:80b::200e now", "at 2001:db8::1 now", {"ip_addresses": 1}),
+        ("at 12:30:45 std::vector ::1", "at 12:30:45 std::vector ::1", {}),
+        ("call (650) 253-0000!", "call +1-202-555-0100!", {"phone_numbers": 1}),
+        ("call +49 30 901820", "call +1-202-555-0100", {"phone_numbers": 1}),
+        ("in 1984, 3.14159 of 100,000,000", "in 1984, 3.14159 of 100,000,000", {}),
+    ],
+)
+def test_personal_data_is_masked(text: str, masked: str, counts: dict[str, int]) -> None:
+    mask = Masker(PersonalDataSection())
+    assert mask(text) == (masked, counts)
+    assert mask(masked) == (masked, {})
+
+
+def test_what_is_switched_off_is_not_masked() -> None:
+    of = PersonalDataSection(emails=False, ip_addresses=False, phone_numbers=False)
+    text = "a@b.org 8.8.8.8 +1 650-253-0000"
+    assert Masker(of)(text) == (text, {})
+
+
+def test_each_choice_of_an_item_is_a_text_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(json.dumps({"query": "a b", "choices": ["c", "d"], "gold": 0}))
+    assert [texts for _, texts in items([str(file)])] == [["a b c", "a b d"]]
+
+
+def test_an_item_is_found_by_any_of_its_passages(tmp_path: Path) -> None:
+    words = [f"word{n}" for n in range(20)]
+    (tmp_path / "items.jsonl").write_text(
+        json.dumps({"context": " ".join(words[:15]), "continuation": " ".join(words[15:])})
+    )
+    (tmp_path / "text.txt").write_text(
+        "One two three.\n\nFour five six seven eight nine ten eleven."
+    )
+    files = (str(tmp_path / "items.jsonl"), str(tmp_path / "text.txt"))
+    index = Index(ContaminationSection(files=files))
+    assert (index.num_items, index.num_short) == (3, 1)
+    for start in range(8):  # 13 of 20 words, across the border between context and continuation
+        found = index.find("Then: " + ", ".join(words[start : start + 13]).upper() + "!")
+        assert found == (f"{files[0]}:1", " ".join(words[start : start + 13]))
+    assert index.find(" ".join(words[:12])) is None
+    assert index.find("Four five, six seven eight nine ten eleven?") == (
+        f"{files[1]}#2", "four five six seven eight nine ten eleven",
+    )  # fmt: skip
+    assert index.find("One two three.") is None
+
+
+def test_english_stop_words_are_of_english() -> None:
+    with pytest.raises(ConfigError, match="stop_words are English"):
+        CrawlConfig.parse({"inputs": ["x"], "language": {"code": "de"}})
+    CrawlConfig.parse(
+        {"inputs": ["x"], "language": {"code": "de"}, "gopher_quality": {"stop_words": ["der"]}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"language": {"model": "none.bin"}}, "language.model = none.bin: no such file"),
+        ({"language": {"code": "xx-no"}, "gopher_quality": {"enabled": False}}, "language.code"),
+        ({"personal_data": {"phone_region": "XX"}}, "phone_region = XX: no such region"),
+        ({"contamination": {"files": ["none.jsonl"]}}, "none.jsonl: no such file"),
+        ({"url": {"domains": "none.txt"}}, "url.domains = none.txt: no such file"),
+        ({"inputs": ["none.warc"]}, "none.warc: no such file"),
+    ],
+)
+def test_faults_are_found_before_anything_is_read(
+    tmp_path: Path, settings: dict[str, object], message: str
+) -> None:
+    (tmp_path / "a.html").write_text("<p>Hello.</p>")
+    config = CrawlConfig.parse({"inputs": [str(tmp_path / "a.html")], **settings})
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        crawl(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
