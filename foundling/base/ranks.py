@@ -60,6 +60,11 @@ def rank() -> int:
     return dist.get_rank() if _several() else 0
 
 
+def on_this_machine() -> int:
+    """How many of the processes run on this machine; all of them where the launcher did not say."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size())) if _joined() else 1
+
+
 def is_first() -> bool:
     """Whether this is the process that writes and reports."""
     return rank() == 0
@@ -139,9 +144,11 @@ def on_first(work: Callable[[], T]) -> T:
 
 
 def _several() -> bool:
-    return (
-        not _alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    )
+    return not _alone and _joined()
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _picklable(error: Exception) -> Exception:

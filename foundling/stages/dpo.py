@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from foundling.base.config import ConfigError, Section
+from foundling.base.ranks import on_first
 from foundling.data.conversations import SourcedPair
 from foundling.data.encoded_pairs import EncodedPairs
 from foundling.data.pairs import PreferenceData
@@ -160,7 +162,8 @@ def read_preferences(
         found, lines = found + some, lines + report.lines()
     kept, prefix = dict[str, str](), "" if split == "train" else "validation-"
     for number, place in enumerate((file for file in files if is_database(file)), 1):
-        votes = Votes.read(place, who=data.who, without=data.without)
+        # One process reads: votes may arrive meanwhile.
+        votes = on_first(partial(Votes.read, place, who=data.who, without=data.without))
         name = f"{prefix}votes-{number}.jsonl"
         kept[place], job.kept[name] = str((job.out / name).resolve()), votes.write
         job.facts.setdefault("votes", []).append(votes.name)

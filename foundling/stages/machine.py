@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 import torch
 from torch import nn
 
-from foundling.base import runtime
+from foundling.base import ranks, runtime
 from foundling.base.config import ConfigError
 from foundling.base.precision import PRECISIONS, pick_precision
 from foundling.base.ranks import on_first
@@ -71,12 +71,15 @@ def tokens_at_once(model: nn.Module, device: torch.device) -> int:
     """How many tokens may be worked at a time, so that what is kept for the gradient fits.
 
     That is about what goes into and comes out of each matrix, in fp32; it may take a sixth of the
-    memory, beside weights, gradients and other programs.
+    memory, beside weights, gradients and other programs; processes share that of a machine.
     """
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     # The last one is the head, whose losses are worked out chunk by chunk.
     kept = 4 * sum(module.in_features + module.out_features for module in linears[:-1])
-    return int(runtime.memory_bytes(device) * MEMORY_SHARE / max(kept, 1))
+    memory = runtime.memory_bytes(device) * MEMORY_SHARE
+    if device.type == "cpu":
+        memory /= ranks.on_this_machine()
+    return int(memory / max(kept, 1))
 
 
 def with_precision(config: Config, precision: str) -> Config:

@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from foundling.base import ranks
 from foundling.base.config import ConfigError
+from foundling.base.ranks import on_first
 from foundling.data.packing import Indices, pack
 from foundling.data.prompt_split import Prompted, split_by_prompt
 from foundling.stages.machine import tokens_at_once
@@ -57,8 +59,8 @@ def fit_rows(job: "Job[Any, Any]", lengths: Indices, longest: int) -> int:
     row_length = _row_length(job, lengths, longest)
     training = job.config.training
     if training.micro_batch_size is None and not job.resume:
-        rows = max(1, tokens_at_once(job.model, job.machine.device) // row_length)
-        if rows < training.batch_size:
+        rows = on_first(lambda: max(1, tokens_at_once(job.model, job.machine.device) // row_length))
+        if rows < -(-training.batch_size // ranks.world()):
             logger.info(
                 f"{rows} rows are worked at a time, for memory (training.micro_batch_size)."
             )

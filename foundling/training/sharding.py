@@ -1,6 +1,5 @@
 """How a model lies on several processes: replicated, sharded, or sharded within replicas."""
 
-import os
 from typing import Any, Literal
 
 import torch
@@ -72,8 +71,7 @@ class Sharding:
         self, settings: DistributedSettings, device: torch.device, precision: torch.dtype
     ) -> None:
         self.settings, self.device, self.precision = settings, device, precision
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world()))
-        self.replicas, self.shards = settings.shape(ranks.world(), local)
+        self.replicas, self.shards = settings.shape(ranks.world(), ranks.on_this_machine())
         if settings.cpu_offload and device.type == "cpu":
             raise ConfigError(
                 "distributed.cpu_offload: the run is on the CPU already; leave it out."

@@ -30,20 +30,28 @@ def test_two_processes_train_as_one(
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("shard", SHARDS)
 def test_all_stages_of_all_rungs_for_two_hundred_steps(
-    shard: str, pretraining: Settings, tuning: Settings, tmp_path: Path
+    pretraining: Settings, tuning: Settings, tmp_path: Path
 ) -> None:
-    long = ("training.steps=200", "validation.every=100", f"distributed.shard={shard}")
-    few = ("validation.kl_prompts=0",)
+    """Replicated or sharded in turn, the transformer both ways."""
+    long = ("training.steps=200", "validation.every=100", "checkpoint.every=200")
+    stages = {
+        "pretrain": ("validation.max_tokens=300",),
+        "sft": ("anchor.strength=0.5",),
+        "dpo": ("validation.kl_prompts=0",),
+    }
     alone: list[Work] = []
-    for rung in RUNGS:
-        parent = tmp_path / "one" / rung
-        values = pretraining(rung, *long, "checkpoint.every=200")
-        alone.append(("pretrain", values, parent, False))
-        for stage, more in (("sft", ("anchor.strength=0.5",)), ("dpo", few)):
-            values = tuning(stage, parent, *long, *more)
-            alone.append((stage, values, tmp_path / "one" / f"{rung}-{stage}", False))
+    for number, rung in enumerate(RUNGS):
+        parent = tmp_path / "one" / f"{rung}-pretrain-{SHARDS[number % 2]}"
+        for place, (stage, more) in enumerate(stages.items(), number):
+            for shard in SHARDS if rung == "transformer" else SHARDS[place % 2 :][:1]:
+                given = (*long, *more, f"distributed.shard={shard}")
+                values = (
+                    pretraining(rung, *given)
+                    if stage == "pretrain"
+                    else tuning(stage, parent, *given)
+                )
+                alone.append((stage, values, parent.with_name(f"{rung}-{stage}-{shard}"), False))
     compare(2, alone, tmp_path)
 
 
