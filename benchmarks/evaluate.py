@@ -14,12 +14,10 @@ same medians. If any two log-likelihoods are further apart than TOLERANCE, the b
 
 import argparse
 import json
-import logging
 import os
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -27,16 +25,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from harness import BATCH_SIZES, Found, Pairs, ours, peer, peer_name, teller
 from pretrain import machine
 
 FILE = "bench/piqa.jsonl"
 VOCAB, CONTEXT, LAYERS, HEADS, DIM, MLP_DIM = 16384, 2048, 8, 8, 512, 1376
-BATCH_SIZES = (1, 8, 32)
 SHOTS, SEED = 5, 1
 TOLERANCE = 1e-4
 """Of a log-likelihood in nats; or two steps of fp32, in which the peer adds up, where more."""
-Pairs = list[tuple[str, str]]
-Found = list[tuple[float, bool]]
 Item = tuple[str, tuple[str, ...], int]
 """A prompt, its continuations, and which is right."""
 
@@ -111,54 +107,13 @@ def make_model(texts: Sequence[str], folder: Path) -> int:
     return model.num_parameters()
 
 
-# ---------------------------------------------------------------------- the two
-
-
-def ours(folder: Path) -> Callable[[Pairs], Found]:
-    """What `foundling evaluate` asks."""
-    from foundling.base import runtime
-    from foundling.evaluation.model_scorer import load_scorer
-
-    runtime.keep_memory()
-    scorer = load_scorer(str(folder), device="cpu", chats=False)
-
-    def answer(pairs: Pairs) -> Found:
-        found = scorer.score(pairs)
-        if None in found:
-            sys.exit(f"a pair is longer than the context of {CONTEXT} tokens")
-        return [(one.log_prob, one.is_greedy) for one in found if one is not None]
-
-    return answer
-
-
-def peer(folder: Path) -> Callable[[Pairs, int], Found]:
-    """HFLM, given a batch size; it begins texts with the begin mark, as ours does."""
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    model = HFLM(
-        pretrained=str(folder),
-        device="cpu",
-        dtype="float32",
-        add_bos_token=True,
-        max_length=CONTEXT,
-    )
-
-    def answer(pairs: Pairs, batch_size: int) -> Found:
-        model.batch_size_per_gpu = batch_size
-        asked = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
-        found: Found = model.loglikelihood(asked, disable_tqdm=True)
-        return found
-
-    return answer
-
-
 # ---------------------------------------------------------------------- in turn
 
 
 def compare(folder: Path, asked: dict[str, Pairs], rounds: int, say: Callable[[str], None]) -> Any:
     """Pairs a second of both at each work, and how far apart their answers are."""
-    mine, theirs = ours(folder), peer(folder)
+    mine = ours(folder)
+    theirs = peer(folder, add_bos_token=True, max_length=CONTEXT)  # it begins texts as ours does
     variants: dict[str, Callable[[Pairs], Found]] = {"ours": mine}
     for size in BATCH_SIZES:
         variants[f"batch size {size}"] = lambda pairs, size=size: theirs(pairs, size)
@@ -203,17 +158,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.items, arguments.rounds = 4, 1
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    try:
-        import lm_eval
-        import transformers
-    except ImportError as error:
-        parser.error(
-            f"{error.name} is not installed; pip install 'foundling[lm-eval]' {error.name}"
-        )
-    transformers.utils.logging.disable_progress_bar()
+    name_of_peer = peer_name(parser)
     root = None if arguments.data_root is None else Path(arguments.data_root)
     items = read(root)
     asked = works(items, arguments.items)
@@ -223,12 +168,9 @@ def main() -> None:
         facts = {"parameters": make_model(texts, folder), "context": CONTEXT}
         facts |= {"items": "the village's questions" if root is None else FILE}
         facts |= {"pairs": {work: len(pairs) for work, pairs in asked.items()}}
-        say = (lambda text: None) if arguments.json else (lambda text: print(text, file=sys.stderr))
-        figures = compare(folder, asked, arguments.rounds, say)
+        figures = compare(folder, asked, arguments.rounds, teller(arguments))
     figures = {"name": "evaluate", "unit": "log-likelihoods/s", **figures}
-    figures["peer_name"] = (
-        f"HFLM (lm_eval {lm_eval.__version__}, transformers {transformers.__version__})"
-    )
+    figures["peer_name"] = name_of_peer
     print(json.dumps({**figures, "work": facts, "machine": machine()}))
     worst = max(d for each in figures["difference"].values() for d in each.values())
     if not worst < 1:

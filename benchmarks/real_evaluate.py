@@ -12,26 +12,22 @@ further from these than TOLERANCE, or where a choice differs that fp32 does not 
 
 import argparse
 import json
-import logging
 import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness import BATCH_SIZES, Found, peer, peer_name, teller
 from pretrain import machine
 
 TASKS = ("copa", "piqa", "lambada_openai", "hellaswag", "arc_easy", "winogrande")
-BATCH_SIZES = (1, 8, 32)
 TOLERANCE = 1e-4
 OPEN = 1e-3
 """Two choices that are nearer than this in nats may be taken in either order in fp32."""
 EXACT, SEED = 6, 1
-Pairs = Sequence[tuple[str, str]]
-Found = list[tuple[float, bool]]
 
 
 class Task:
@@ -85,21 +81,6 @@ class Task:
         return count
 
 
-def peer(folder: Path, dtype: str) -> Callable[[Pairs, int], Found]:
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    model = HFLM(pretrained=str(folder), device="cpu", dtype=dtype)
-
-    def answer(pairs: Pairs, batch_size: int) -> Found:
-        model.batch_size_per_gpu = batch_size
-        asked = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
-        found: Found = model.loglikelihood(asked, disable_tqdm=True)
-        return found
-
-    return answer
-
-
 def compare(folder: Path, tasks: dict[str, Task], say: Callable[[str], None]) -> dict[str, Any]:
     from foundling.base import runtime
     from foundling.evaluation.model_scorer import load_scorer
@@ -145,25 +126,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data_root is None:
         parser.error("give --data-root, a folder with bench/copa.jsonl and others")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    try:
-        import lm_eval
-        import transformers
-    except ImportError as error:
-        parser.error(
-            f"{error.name} is not installed; pip install 'foundling[lm-eval]' {error.name}"
-        )
-    transformers.utils.logging.disable_progress_bar()
+    name_of_peer = peer_name(parser)
     number = 4 if arguments.quick else arguments.items
     files = {name: Path(arguments.data_root) / "bench" / f"{name}.jsonl" for name in TASKS}
     tasks = {name: Task(file, number) for name, file in files.items() if file.is_file()}
-    say = (lambda text: None) if arguments.json else (lambda text: print(text, file=sys.stderr))
     figures = {"name": "real_evaluate", "unit": "tokens/s",
-               **compare(arguments.real_model, tasks, say),
-               "peer_name": f"HFLM (lm_eval {lm_eval.__version__}, transformers "
-               f"{transformers.__version__})", "machine": machine()}  # fmt: skip
+               **compare(arguments.real_model, tasks, teller(arguments)),
+               "peer_name": name_of_peer, "machine": machine()}  # fmt: skip
     print(json.dumps(figures))
     worst = max(task["difference"] for task in figures["tasks"].values())
     others = sum(task["other_choices"] for task in figures["tasks"].values())
