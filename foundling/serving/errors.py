@@ -129,5 +129,7 @@ def _param(message: str) -> str | None:
 
 def _sentence(detail: str) -> str:
     """`Not Found` and the like, as Starlette says them, as a sentence."""
+    if detail == HTTPStatus.NOT_FOUND.phrase:
+        return "There is nothing at this path; the interfaces are below /v1."
     known = {status.phrase for status in HTTPStatus}
     return f"{detail}." if detail in known else detail

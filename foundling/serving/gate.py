@@ -15,6 +15,8 @@ from foundling.serving.service import Service
 
 logger = logging.getLogger("foundling.serving.requests")
 
+UNTOLD = ("begun", "is_gone", "generates")
+"""What the log does not tell of a record."""
 OPEN = ("/", "/health", "/favicon.ico")
 FILES = ("/assets/",)
 """What needs no key: a browser opens the page, which asks for the key, without one."""
@@ -99,14 +101,16 @@ class Journal:
         facts = {"method": scope["method"], "path": scope["path"], "status": status}
         facts["seconds"] = round(seconds, 4)
         if record.model:
-            facts |= {
-                key: value for key, value in vars(record).items() if key not in ("begun", "is_gone")
-            }
+            facts |= {key: value for key, value in vars(record).items() if key not in UNTOLD}
         level = logging.DEBUG if scope["path"] in OPEN else logging.INFO
         words = f"{scope['method']} {quote(scope['path'])} {status} {seconds:.2f}s"
         if record.model:
+            words += f" {record.model}"
+        if record.prompt_tokens or record.generates:
+            words += f": {record.prompt_tokens} tokens read"
+        if record.generates:
             words += (
-                f" {record.model}: {record.prompt_tokens} tokens read ({record.cached_tokens} "
-                f"cached), {record.completion_tokens} written, {record.finish or 'unfinished'}"
+                f" ({record.cached_tokens} cached), {record.completion_tokens} written, "
+                f"{record.finish or 'unfinished'}"
             )
         logger.log(level, words, extra={"request": facts})

@@ -63,7 +63,7 @@ class Generation:
             QueueFull: too many wait.
         """
         made = cls(service, served, record)
-        record.model = served.name
+        record.model, record.generates = served.name, True
         try:
             await asyncio.to_thread(made._submit, requests)
         except BaseException:

@@ -22,6 +22,8 @@ class Record:
     cached_tokens: int = 0
     completion_tokens: int = 0
     first_token_seconds: float | None = None
+    generates: bool = False
+    """Whether the answer is generated, not worked out otherwise."""
     finish: str | None = None
     stream: bool = False
     is_gone: bool = False
