@@ -38,11 +38,11 @@ def renaming(rows: Iterable[Row], columns: Mapping[str, str]) -> Callable[[Row],
     Raises:
         ConfigError: none of `rows` has one of these columns.
     """
-    held = list(dict.fromkeys(name for _, row in rows for name in row))
+    known = list(dict.fromkeys(name for _, row in rows for name in row))
     for ours, theirs in columns.items():
-        if theirs not in held:
+        if theirs not in known:
             raise ConfigError(
-                f'columns: {ours} = "{theirs}": no such column {suggest(theirs, held)}'
+                f'columns: {ours} = "{theirs}": no such column {suggest(theirs, known)}'
             )
 
     def renamed(row: Row) -> Row:

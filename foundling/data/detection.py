@@ -42,11 +42,12 @@ def detect(rows: Sequence[Row], kinds: Collection[Kind], advice: str = "") -> st
         fitting = [n for n in fitting if FORMATS[n].fits(columns, exactly=True)] or fitting
     if len(fitting or wanted) == 1:
         return (fitting or wanted)[0]
-    held = ", ".join(columns) or "none"
+    listed = ", ".join(columns) or "none"
     if fitting:
         raise SourceError(
             "several formats",
-            f"{where}: the columns ({held}) fit several formats ({', '.join(fitting)}); name one.",
+            f"{where}: the columns ({listed}) fit several formats ({', '.join(fitting)}); "
+            "name one.",
         )
     raise SourceError("unknown format", f"{where}: {_why_none(columns, by_columns, kinds, advice)}")
 
@@ -59,11 +60,11 @@ def _why_none(
             "without a column prompt, chosen and rejected must be lists of messages, or dialogues "
             "with \\n\\nHuman: and \\n\\nAssistant: in them; they are neither."
         )
-    held = ", ".join(columns) or "none"
+    listed = ", ".join(columns) or "none"
     others = [name for name in by_columns if FORMATS[name].kind not in (*kinds, "prompts")]
     if others:
         return (
-            f"the columns ({held}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
+            f"the columns ({listed}) are those of {FORMATS[others[0]].kind} ({others[0]}), not of "
             f"{' or '.join(kinds)}.{advice}"
         )
     if columns == ["text"]:
@@ -73,4 +74,4 @@ def _why_none(
         for name, format in FORMATS.items()
         if format.kind in kinds
     )
-    return f"the columns ({held}) fit no known format ({known}).{advice}"
+    return f"the columns ({listed}) fit no known format ({known}).{advice}"

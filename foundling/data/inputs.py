@@ -64,9 +64,10 @@ def _expand(given: str, ignored: Counter[str], endings: tuple[str, ...]) -> list
             )
     others.update(Path(name).suffix or "no suffix" for name in set(names) - set(files))
     if not files:
-        held = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
+        counts = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items())) or "nothing"
         raise SourceError(
-            "no text", f"{given}: no file of a kind that is read ({kinds(endings)}); found {held}."
+            "no text",
+            f"{given}: no file of a kind that is read ({kinds(endings)}); found {counts}.",
         )
     ignored.update(others)
     return files

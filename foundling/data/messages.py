@@ -143,8 +143,8 @@ def message_of(item: Any, where: str) -> Message:
     calls = () if plain else _calls(values, where)
     missing = [name for name in (role_name, content_name) if name not in values]
     if role is None or (missing and not calls):
-        held = ", ".join(values) or "nothing"
-        raise RowError("not messages", f'{where} has no "{missing[0]}"; it has: {held}.')
+        keys = ", ".join(values) or "nothing"
+        raise RowError("not messages", f'{where} has no "{missing[0]}"; it has: {keys}.')
     content = values.get(content_name, "")
     if str(said).lower() in _CALLING:
         calls, content = (*calls, *calls_of(content, where)), ""
@@ -169,8 +169,8 @@ def written(message: Message) -> dict[str, Any]:
 
 
 def _calls(values: Values, where: str) -> tuple[ToolCall, ...]:
-    held = [name for name in _CALLS if values.get(name) not in EMPTY]
-    return tuple(call for name in held for call in calls_of(values[name], where))
+    filled = [name for name in _CALLS if values.get(name) not in EMPTY]
+    return tuple(call for name in filled for call in calls_of(values[name], where))
 
 
 def _of_others(
@@ -190,10 +190,10 @@ def _of_others(
 
 
 def _reasoning(values: Values, where: str) -> str:
-    held = {text for name in _REASONING if (text := _text_at(values, name, where)).strip()}
-    if len(held) > 1:
+    texts = {text for name in _REASONING if (text := _text_at(values, name, where)).strip()}
+    if len(texts) > 1:
         raise RowError("reasoning", f"{where}: {', '.join(_REASONING)} say different things.")
-    return held.pop() if held else ""
+    return texts.pop() if texts else ""
 
 
 def _text_at(values: Values, name: str, where: str) -> str:

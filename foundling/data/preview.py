@@ -107,8 +107,8 @@ def html(rows: Sequence[ShownRow], *, title: str, notes: Sequence[str] = ()) -> 
 
 def meanings(rows: Sequence[ShownRow]) -> dict[Shown, str]:
     """What the kinds of tokens in the rows are."""
-    held = {token.kind for row in rows for token in row.tokens}
-    return {kind: meaning for kind, meaning in MEANINGS.items() if kind in held}
+    kinds = {token.kind for row in rows for token in row.tokens}
+    return {kind: meaning for kind, meaning in MEANINGS.items() if kind in kinds}
 
 
 def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
@@ -143,9 +143,9 @@ def _row(examples: Examples, tokenizer: Tokenizer, index: int) -> ShownRow:
     )
 
 
-def _legend(held: Mapping[Shown, str]) -> Text:
+def _legend(kinds: Mapping[Shown, str]) -> Text:
     legend = Text()
-    for kind, meaning in held.items():
+    for kind, meaning in kinds.items():
         legend.append(meaning, style=_style(kind, learned=False)).append("   ")
     legend.append("learned", style="bold underline").append("   ")
     return legend.append("masked: read, but not learned", style="dim")

@@ -88,8 +88,8 @@ class Rendering:
     ) -> Iterator[tuple[SourcedConversation, list[Rendered] | SourceError]]:
         """Every conversation with what `of` makes of it."""
         for start in range(0, len(conversations), BATCH):
-            some = conversations[start : start + BATCH]
-            yield from zip(some, self.of(some), strict=True)
+            batch = conversations[start : start + BATCH]
+            yield from zip(batch, self.of(batch), strict=True)
 
     def again(self, given: SourcedConversation) -> Rendered:
         """A conversation that is one example.
@@ -121,10 +121,10 @@ class Rendering:
     def _plain(self, given: SourcedConversation) -> list[Rendered] | SourceError:
         roles, more = [m.role for m in given.messages], beyond_text(given.messages, given.tools)
         if roles != ["user", "assistant"] or more:
-            held = more or ", ".join(roles)
+            other = more or ", ".join(roles)
             return _fault(
                 given,
-                f'style = "plain" takes one prompt and one completion, not {held}; use "chat".',
+                f'style = "plain" takes one prompt and one completion, not {other}; use "chat".',
             )
         prompt, completion = (message.content for message in given.messages)
         parse = self.special_tokens == "parse"

@@ -155,9 +155,9 @@ def candidates(schema: Schema) -> tuple[str, ...]:
     """The ends of the contexts, from the first word in which they differ."""
     words = [context.split() for context in schema.contexts]
     same = 0
-    while len({tuple(some[: same + 1]) for some in words}) == 1:
+    while len({tuple(context[: same + 1]) for context in words}) == 1:
         same += 1
-    return tuple(" ".join(some[same:]) for some in words)
+    return tuple(" ".join(context[same:]) for context in words)
 
 
 def twins(schemas: Sequence[Schema]) -> list[list[int]]:

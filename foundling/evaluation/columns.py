@@ -18,8 +18,8 @@ def read_columns(path: Path, names: Sequence[str] = ()) -> list[tuple[str, dict[
     for where, row in Rows([path]):
         for name in names:
             if name not in row:
-                held = ", ".join(filter(None, row)) or "none"
-                raise ConfigError(f'{where}: no column "{name}"; it has: {held}.')
+                columns = ", ".join(filter(None, row)) or "none"
+                raise ConfigError(f'{where}: no column "{name}"; it has: {columns}.')
         rows.append((where, row))
     return rows
 

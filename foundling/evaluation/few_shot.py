@@ -160,8 +160,8 @@ class Learner:
         Raises:
             ConfigError: an item is itself among its examples.
         """
-        for item, some in zip(self.task.items, shots, strict=True):
-            if item.shot.key in {shot.key for shot in some}:
+        for item, examples in zip(self.task.items, shots, strict=True):
+            if item.shot.key in {shot.key for shot in examples}:
                 text = item.shot.pairs[0][0][:60]
                 raise ConfigError(f'"{text}": to be asked, and among the examples of its prompt.')
         found: list[Choice | None] = [None] * len(shots)

@@ -157,11 +157,11 @@ def look_up(
     nats, greedy = [], []
     at_once = max(1, LOGITS // model.vocab_size)
     for start in range(0, len(targets), at_once):
-        some = torch.from_numpy(targets[start : start + at_once]).to(hidden.device)[:, None]
+        wanted = torch.from_numpy(targets[start : start + at_once]).to(hidden.device)[:, None]
         part = hidden[start : start + at_once].to(model.unembed.weight.dtype)
         logits = model.logits(part)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        chosen = logits.gather(1, some)[:, 0]
+        chosen = logits.gather(1, wanted)[:, 0]
         log_probs = chosen - logits.logsumexp(1)
         check_finite(log_probs)
         nats.append(log_probs.double().cpu().numpy())

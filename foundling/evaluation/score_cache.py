@@ -36,10 +36,10 @@ class ScoreCache:
         """The answers that are known."""
         found: dict[str, Any] = {}
         for start in range(0, len(keys), 500):
-            some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
+            batch = keys[start : start + 500]
+            marks = ",".join("?" * len(batch))
             query = f"SELECT key, answer FROM answers WHERE key IN ({marks})"
-            found.update((k, json.loads(a)) for k, a in self._connection.execute(query, some))
+            found.update((k, json.loads(a)) for k, a in self._connection.execute(query, batch))
         return found
 
     def put(self, answers: Sequence[tuple[str, Any]]) -> None:
@@ -76,9 +76,9 @@ class Remembered:
         self.name, self.fingerprint, self.chats = scorer.name, scorer.fingerprint, scorer.chats
 
     def score(self, pairs: Sequence[Pair]) -> list[Scored | None]:
-        def ask(some: Sequence[Pair]) -> list[Any]:
+        def ask(batch: Sequence[Pair]) -> list[Any]:
             return [None if s is None else [s.log_prob, s.num_tokens, s.is_greedy]
-                    for s in self.scorer.score(some)]  # fmt: skip
+                    for s in self.scorer.score(batch)]  # fmt: skip
 
         keys = [self._key("score", _spelled(prompt), after) for prompt, after in pairs]
         found = self._all(keys, pairs, ask, AT_ONCE)
@@ -91,14 +91,14 @@ class Remembered:
         return self.scorer.token_ends(text)
 
     def read(self, text: str) -> TextScore:
-        def ask(some: Sequence[str]) -> list[Any]:
-            return [vars(self.scorer.read(text)) for text in some]
+        def ask(texts: Sequence[str]) -> list[Any]:
+            return [vars(self.scorer.read(text)) for text in texts]
 
         return TextScore(**self._all([self._key("read", text)], [text], ask, 1)[0])
 
     def generate(self, prompts: Sequence[Prompt], writing: Writing) -> list[list[str] | None]:
-        def ask(some: Sequence[Prompt]) -> list[Any]:
-            return list(self.scorer.generate(some, writing))
+        def ask(batch: Sequence[Prompt]) -> list[Any]:
+            return list(self.scorer.generate(batch, writing))
 
         way = [writing.max_tokens, writing.num_samples, writing.sampling.values(), writing.stop]
         keys = [self._key("generate", _spelled(prompt), way) for prompt in prompts]
@@ -125,12 +125,12 @@ class Remembered:
         self.tell(len(missing), 0)
         todo = list(missing.items())
         for start in range(0, len(todo), at_once):
-            some = todo[start : start + at_once]
-            answers = ask([request for _, request in some])
-            new = [(key, answer) for (key, _), answer in zip(some, answers, strict=True)]
+            batch = todo[start : start + at_once]
+            answers = ask([request for _, request in batch])
+            new = [(key, answer) for (key, _), answer in zip(batch, answers, strict=True)]
             self.cache.put(new)
             known.update(new)
-            self.tell(0, len(some))
+            self.tell(0, len(batch))
         return [known[key] for key in keys]
 
 

@@ -90,11 +90,11 @@ class BlockPool:
 
     def hold(self, blocks: Iterable[int]) -> int:
         """Hold blocks that were found; how many of them nobody held before."""
-        held = len(self._holders)
+        before = len(self._holders)
         for block in blocks:
             self._holders[block] += 1
             self._idle.pop(block, None)
-        return len(self._holders) - held
+        return len(self._holders) - before
 
     def publish(self, block: int, key: Key) -> None:
         """Let a full block be found, unless an equal one is."""

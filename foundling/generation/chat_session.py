@@ -189,5 +189,5 @@ def load(sessions: Sequence[ChatSession], path: Path) -> None:
         wanted = " or ".join(map(str, dict.fromkeys((1, len(sessions)))))
         raise ConfigError(f"{path}: holds {len(found)} conversations; give a file with {wanted}.")
     for place, session in enumerate(sessions):
-        held = found[place % len(found)]
-        session.messages, session.tools = held.messages, held.tools
+        loaded = found[place % len(found)]
+        session.messages, session.tools = loaded.messages, loaded.tools

@@ -56,19 +56,19 @@ class Limits:
 
     def _fitting(self, request: Request, budget: int) -> int:
         """The tokens of a budget that the cache has room for, where no number was asked for."""
-        held = self.cache_tokens
-        if held is None:
+        capacity = self.cache_tokens
+        if capacity is None:
             return budget
         prompt, bound = len(request.prompt), self.max_context
         if request.max_tokens is None and not request.slide:
-            budget = max(1, min(budget, held + 1 - prompt))
+            budget = max(1, min(budget, capacity + 1 - prompt))
         needed = prompt + max(0, budget - 1)
         if bound is not None:
             needed = min(needed, bound)
-        if needed > held:
+        if needed > capacity:
             raise ConfigError(
                 f"the prompt has {prompt} tokens and {budget} are to be made: more than the "
-                f"cache's {held}; ask for fewer, or give more cache_bytes."
+                f"cache's {capacity}; ask for fewer, or give more cache_bytes."
             )
         return budget
 

@@ -185,7 +185,7 @@ def _read_rows(
         return None
     dim = model.embed.weight.shape[1]
     if (
-        not all(isinstance(some, list) and sorted(some) == sorted(first) for some in lists)
+        not all(isinstance(tokens, list) and sorted(tokens) == sorted(first) for tokens in lists)
         or not all(type(id) is int and 0 <= id < model.vocab_size for id in first)
         or "embed" not in rows
         or any(list(tensor.shape) != [len(first), dim] for tensor in rows.values())

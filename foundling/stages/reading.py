@@ -97,11 +97,11 @@ def _row_length(job: "Job[Any, Any]", lengths: Indices, longest: int) -> int:
             f"rows have {row_length:,} tokens, not {before:,}: with longer ones a "
             "step would be more than one epoch (data.row_length)."
         )
-    if (held := rows(row_length)) < batch_size:
+    if (num_rows := rows(row_length)) < batch_size:
         logger.warning(
-            f"training.batch_size = {batch_size}: an epoch has only {held} rows, so a step takes "
-            f"{held}."
+            f"training.batch_size = {batch_size}: an epoch has only {num_rows} rows, so a step "
+            f"takes {num_rows}."
         )
-        training = config.training.model_copy(update={"batch_size": held})
+        training = config.training.model_copy(update={"batch_size": num_rows})
         job.config = config.model_copy(update={"training": training})
     return row_length

@@ -60,8 +60,8 @@ def half_a_pair(where: str, text: str, error: UnicodeEncodeError) -> SourceError
 
 
 def no_field(where: str, name: str, there: Sequence[str]) -> SourceError:
-    held = ", ".join(map(str, there)) or "none"
+    fields = ", ".join(map(str, there)) or "none"
     return SourceError(
         "missing field",
-        f'{where}: no field "{name}"; it has: {held}. Name the right one by --text-field.',
+        f'{where}: no field "{name}"; it has: {fields}. Name the right one by --text-field.',
     )

@@ -94,9 +94,9 @@ def negations(scorer: Scorer, facts: Sequence[AskedFact], findings: Findings) ->
     for asked in facts:
         id = asked.fact.id
         pair = [found.get(f"{id}/true"), found.get(f"{id}/false")]
-        held = [one.drawn()[TRUE] for one in pair if one is not None]
-        if asked.fact.relation in ONE_VALUE and len(held) == 2:
-            values.add(id, id, held[0] * held[1], 1 / 4)
+        beliefs = [one.drawn()[TRUE] for one in pair if one is not None]
+        if asked.fact.relation in ONE_VALUE and len(beliefs) == 2:
+            values.add(id, id, beliefs[0] * beliefs[1], 1 / 4)
     both.report(
         findings,
         "negation.village.contradiction",

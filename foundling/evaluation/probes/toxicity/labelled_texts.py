@@ -38,8 +38,8 @@ def read_labelled(path: Path) -> list[Labelled]:
     Raises:
         ConfigError: the file cannot be read, lacks a column, or has a label that is not known.
     """
-    held = read_columns(path)[0][1]
-    text, label = next((pair for pair in _COLUMNS if pair[0] in held), _COLUMNS[0])
+    columns = read_columns(path)[0][1]
+    text, label = next((pair for pair in _COLUMNS if pair[0] in columns), _COLUMNS[0])
     return [
         Labelled(
             text_in(where, row, text),
