@@ -46,7 +46,7 @@ NAMES = {
 def common(threads: int) -> dict[str, Any]:
     return {
         "training": {"threads": threads},
-        "validation": {"prompts": [], "max_tokens": 2**16},
+        "validation": {"prompts": [], "max_tokens": 2**15},
     }
 
 
@@ -80,7 +80,7 @@ def continue_run(parent: Path, store: Path, kind: str, out: Path, steps: int, th
             "training": {**shared["training"], "steps": steps, "batch_size": 1},
             "optimizer": {"learning_rate": 1e-3, "muon_learning_rate": 1.5e-3},
             "schedule": {"warmup_steps": 4, "decay_share": 0.7},
-            "validation": {**shared["validation"], "every": max(1, steps // 2), "batch_size": 1},
+            "validation": {**shared["validation"], "every": steps, "batch_size": 1},
             "checkpoint": {"every": max(1, steps // 8)},
         },
         out,
@@ -140,11 +140,13 @@ def proof(arguments: argparse.Namespace) -> dict[str, Any]:
         out=out / "evaluation",
         probes=["long_context"],
         device="cpu",
+        precision=arguments.precision,
         long_context={
             "texts": [str(data / "novels_heldout")],
             "lengths": list(arguments.lengths),
             "items": arguments.items,
             "pieces": arguments.pieces,
+            "depths": arguments.depths,
         },
     ).results
     result = summary(found, {str(folder): name for name, folder in models.items()})
@@ -192,7 +194,7 @@ def draw(result: Mapping[str, Any], stem: Path) -> None:
 
 
 STEP = """
-import json, resource, sys, time, torch
+import json, sys, time, torch
 from foundling import models
 from foundling.models.batch import TokenBatch
 from foundling.objectives import Pretrain
@@ -207,12 +209,13 @@ tokens = torch.randint(8192, (1, time_))
 places, each = torch.arange(time_)[None], -(-time_ // documents)
 batch = TokenBatch(tokens, tokens, places % each, places // each if documents > 1 else None)
 step = lambda: Pretrain(0.0)(model, batch).total.backward()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not getrusage's: that of a child begins with the most that its parent held.
+most = lambda: int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
+before = most()
 step()
 start = time.perf_counter()
 step()
-print(json.dumps({"mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
-                  "seconds": time.perf_counter() - start}))
+print(json.dumps({"mib": (most() - before) / 1024, "seconds": time.perf_counter() - start}))
 """
 
 
@@ -245,6 +248,8 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[256, 1024, 4096, LONG])
     parser.add_argument("--pieces", type=int, default=100, help="of each novel, at most")
     parser.add_argument("--items", type=int, default=4, help="needles and copies at each place")
+    parser.add_argument("--depths", type=float, nargs="+", default=[0.0, 0.25, 0.5, 0.75, 1.0])
+    parser.add_argument("--precision", default="fp32", help="of the evaluation")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--until", choices=("base", *CHANGES), help="train to there alone")
     parser.add_argument("--memory", action="store_true")
