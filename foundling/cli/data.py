@@ -65,6 +65,14 @@ def data_prepare(
     licence: Annotated[str | None, typer.Option(help="A note for the manifest.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split by --validation-fraction.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the token store in --out.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that encode; 0: none but this one (default: one a core where there is "
+            "much text). The result is the same.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn text into a tokenizer and memory-mapped token shards."""
@@ -95,6 +103,7 @@ def data_prepare(
             licence=licence,
             seed=seed,
             overwrite=overwrite,
+            workers=workers,
             progress=progress,
         )
     values = report.values()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from foundling.base.intervals import Intervals, kept
+from foundling.data.mixed_text import MixedText
 from foundling.data.supervised import SupervisedData
 from foundling.data.text import TextData
 from foundling.models.batch import ANCHOR, IGNORE, TokenBatch
@@ -20,7 +21,7 @@ class AnchoredData:
     5 6 7 of answers again, and so on.
     """
 
-    def __init__(self, answers: SupervisedData, text: TextData) -> None:
+    def __init__(self, answers: SupervisedData, text: TextData | MixedText) -> None:
         assert answers.packing, "rows are as long as the context"
         assert answers.context == text.context
         self.answers, self.text = answers, text

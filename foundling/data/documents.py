@@ -101,13 +101,6 @@ def cut(strings: Iterable[str], size: int = PIECE_CHARACTERS) -> Iterator[str]:
         yield buffer[start:]
 
 
-def begins_word(before: str, text: str) -> bool:
-    """Whether `text`, which follows on `before`, begins with a line or with the space of a word."""
-    if before.endswith("\n"):
-        return not text[:1].isspace()
-    return text.startswith(" ") and not (before[-1:].isspace() or text[1:2].isspace())
-
-
 def _border(text: str, low: int, high: int) -> int:
     at = high
     while (at := text.rfind("\n", low, at)) >= 0:

@@ -1,34 +1,38 @@
 """Turns the pieces of documents into tokens in a store."""
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from foundling.base.config import ConfigError
-from foundling.data.document_split import Piece
-from foundling.data.documents import begins_word
+from foundling.data.document_split import CONTEXT_CHARACTERS, Piece
+from foundling.data.encoders import Encoder, Window
 from foundling.data.store_writer import StoreWriter
 from foundling.text.tokenizer import Tokenizer
+from foundling.text.word_cuts import WordCuts
 
 BATCH_CHARACTERS = 1 << 20  # encoded at once; not by the number of cores, so as not to depend on it
 
 log = logging.getLogger(__name__)
 
 Batch = list[Piece]
-Ids = list[list[int]]
 
 
-def encode(pieces: Iterable[Piece], tokenizer: Tokenizer, writer: StoreWriter) -> bool:
+def encode(
+    pieces: Iterable[Piece], tokenizer: Tokenizer, writer: StoreWriter, encoder: Encoder
+) -> bool:
     """Write every piece; whether all sampled texts came back from their tokens.
 
     The tokens of a document's pieces, one after the other, are those of the whole document.
     """
     lossless = True
-    for number, (batch, ids) in enumerate(_encoded(pieces, tokenizer)):
-        _write(batch, ids, tokenizer, writer)
-        if lossless and (number < 8 or number % 64 == 0):
-            samples = zip(batch[:16], ids, strict=False)
-            changed = (p.source for p, tokens in samples if not _comes_back(p, tokens, tokenizer))
+    for number, (batch, tokens) in enumerate(_encoded(pieces, tokenizer, encoder)):
+        _write(batch, tokens, tokenizer, writer)
+        # Often at first, seldom later: decoding takes much longer than encoding.
+        if lossless and (number.bit_count() < 2 or number % 64 == 0):
+            samples = zip(batch[:8], tokens, strict=False)
+            changed = (p.source for p, raw in samples if not _comes_back(p, raw, tokenizer, writer))
             if source := next(changed, None):
                 lossless = False
                 log.warning(
@@ -39,17 +43,33 @@ def encode(pieces: Iterable[Piece], tokenizer: Tokenizer, writer: StoreWriter) -
     return lossless
 
 
-def _encoded(pieces: Iterable[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Batch, Ids]]:
-    """Each batch with its tokens; one is encoded while the next is read."""
-    pending: tuple[Batch, Future[Ids]] | None = None
-    with ThreadPoolExecutor(1) as pool:
+def _encoded(
+    pieces: Iterable[Piece], tokenizer: Tokenizer, encoder: Encoder
+) -> Iterator[tuple[Batch, list[bytes]]]:
+    """Each batch with its tokens, in order; some are encoded while the next ones are read."""
+    pending: deque[tuple[Batch, Future[list[bytes]]]] = deque()
+    with ThreadPoolExecutor(encoder.at_once) as pool:
         for batch in _batches(pieces):
-            following = batch, pool.submit(_encode_batch, batch, tokenizer)
-            if pending is not None:
-                yield pending[0], pending[1].result()
-            pending = following
-        if pending is not None:
-            yield pending[0], pending[1].result()
+            windows = [_window(piece, tokenizer.word_cuts) for piece in batch]
+            pending.append((batch, pool.submit(encoder.encode, windows)))
+            if len(pending) > encoder.at_once:
+                yield _finished(*pending.popleft(), tokenizer)
+        while pending:
+            yield _finished(*pending.popleft(), tokenizer)
+
+
+def _finished(
+    batch: Batch, future: Future[list[bytes]], tokenizer: Tokenizer
+) -> tuple[Batch, list[bytes]]:
+    try:
+        return batch, future.result()
+    except ConfigError:
+        for piece in batch:
+            try:
+                tokenizer.encode(piece.text)
+            except ConfigError as error:
+                raise ConfigError(f"{piece.source}: {error}") from None
+        raise
 
 
 def _batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
@@ -65,39 +85,33 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[Batch]:
         yield batch
 
 
-def _encode_batch(batch: Batch, tokenizer: Tokenizer) -> Ids:
-    try:
-        return tokenizer.encode_within([_window(piece, tokenizer) for piece in batch])
-    except ConfigError:
-        for piece in batch:
-            try:
-                tokenizer.encode(piece.text)
-            except ConfigError as error:
-                raise ConfigError(f"{piece.source}: {error}") from None
-        raise
+def _window(piece: Piece, cuts: WordCuts | None) -> Window:
+    """The piece between what its tokens may depend on.
+
+    Where a text can be cut it is the text from the first such place in the piece to the first one
+    in the next piece, between nothing.
+    """
+    if cuts is None:
+        return piece.before, piece.text, piece.after
+    low = 0 if piece.begins else cuts.first(piece.before, piece.text[:CONTEXT_CHARACTERS])
+    high = 0 if piece.ends else cuts.first(piece.text, piece.after)
+    before = piece.before if low is None else ""
+    after = piece.after if high is None else ""
+    return before, piece.text[low or 0 :] + piece.after[: high or 0], after
 
 
-def _window(piece: Piece, tokenizer: Tokenizer) -> tuple[str, str, str]:
-    """The piece between what its tokens may depend on."""
-    joints = ((piece.before, piece.text), (piece.text, piece.after))
-    if tokenizer.splits_at_words and all(begins_word(*joint) for joint in joints if all(joint)):
-        return "", piece.text, ""
-    return piece.before, piece.text, piece.after
-
-
-def _write(batch: Batch, ids: Ids, tokenizer: Tokenizer, writer: StoreWriter) -> None:
-    begin = tokenizer.begin_ids
-    end = [tokenizer.end_of_text]
-    for piece, tokens in zip(batch, ids, strict=True):
+def _write(batch: Batch, tokens: list[bytes], tokenizer: Tokenizer, writer: StoreWriter) -> None:
+    begin, end = writer.packed(tokenizer.begin_ids), writer.packed([tokenizer.end_of_text])
+    for piece, raw in zip(batch, tokens, strict=True):
         split = writer.split(piece.split)
         if piece.begins:
             split.start_document()
-            tokens = begin + tokens
-        split.extend(tokens + end if piece.ends else tokens, num_bytes=len(piece.text.encode()))
+            raw = begin + raw
+        split.write(raw + end if piece.ends else raw, num_bytes=len(piece.text.encode()))
 
 
-def _comes_back(piece: Piece, tokens: list[int], tokenizer: Tokenizer) -> bool:
-    text = tokenizer.decode(tokens, continues=not piece.begins)
+def _comes_back(piece: Piece, raw: bytes, tokenizer: Tokenizer, writer: StoreWriter) -> bool:
+    text = tokenizer.decode(writer.unpacked(raw), continues=not piece.begins)
     if piece.begins and piece.ends:
         return text == piece.text
     # Where no word begins, a token may reach over the border, and even part a character.

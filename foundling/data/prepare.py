@@ -2,10 +2,12 @@
 
 import errno
 import logging
+import os
 import platform
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +19,8 @@ import foundling
 from foundling.base.config import ConfigError
 from foundling.data.document_split import SplitPlan
 from foundling.data.encode import encode
-from foundling.data.manifest import Manifest, SourceEntry, SplitName
+from foundling.data.encoders import Encoder, EncoderProcesses, LocalEncoder
+from foundling.data.manifest import TOKENIZER, Manifest, SourceEntry, SplitName
 from foundling.data.progress import Progress, watched
 from foundling.data.sources import Newlines, OnError, Sources
 from foundling.data.store_writer import SHARD_TOKENS, StoreWriter
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 VALIDATION_FRACTION = 0.01
 VOCAB_SIZE = 8192
 SAMPLE_BYTES = 200_000_000  # the most text that a tokenizer is trained on
+MUCH_TEXT = 16_000_000  # bytes of input from which on processes of their own encode it
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def prepare(
     licence: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
+    workers: int | None = None,
     shard_tokens: int = SHARD_TOKENS,
     progress: Progress | None = None,
 ) -> PrepareReport:
@@ -103,6 +108,8 @@ def prepare(
             the end of each file, which must be one document.
         on_error: "skip" counts unreadable documents and leaves them out; "stop"
             lists the files at fault.
+        workers: processes that encode; 0: this one does; None: as many as there are cores, where
+            there is much text. The result is the same, byte for byte.
 
     Raises:
         ConfigError: the input or a setting is at fault, or the disk is full; `out` is untouched.
@@ -149,7 +156,8 @@ def prepare(
                 vocabulary = _tokenizer(tokenizer, vocab_size, plan, spool, progress)
                 writer.start(vocabulary)
                 pieces = watched(plan.pieces(), "tokens", plan.read, progress)
-                lossless = encode(pieces, vocabulary, writer)
+                with _encoder(vocabulary, writer, plan, workers) as encoder:
+                    lossless = encode(pieces, vocabulary, writer, encoder)
             manifest = writer.commit(
                 lossless=lossless,
                 duplicates=plan.duplicates,
@@ -197,6 +205,21 @@ def _tokenizer(
             f"{vocab_size:,}",
         )
     return trained
+
+
+@contextmanager
+def _encoder(
+    tokenizer: Tokenizer, writer: StoreWriter, plan: SplitPlan, workers: int | None
+) -> Iterator[Encoder]:
+    dtype = writer.file_dtype
+    if workers is None:
+        size = plan.read()[1]
+        workers = (os.cpu_count() or 1) if size is None or size >= MUCH_TEXT else 0
+    if not workers:
+        yield LocalEncoder(tokenizer, dtype)
+        return
+    with EncoderProcesses(writer.folder / TOKENIZER, dtype, workers) as processes:
+        yield processes
 
 
 def _fraction(

@@ -95,6 +95,19 @@ class StoreWriter:
     def split(self, name: SplitName) -> "SplitWriter":
         return self._splits[name]
 
+    @property
+    def file_dtype(self) -> str:
+        """How a token lies in a file."""
+        return np.dtype(self.dtype).newbyteorder("<").str
+
+    def packed(self, ids: Sequence[int]) -> bytes:
+        """Tokens as they lie in a file."""
+        return np.asarray(ids, self.file_dtype).tobytes()
+
+    def unpacked(self, raw: bytes) -> list[int]:
+        ids: list[int] = np.frombuffer(raw, self.file_dtype).tolist()
+        return ids
+
     def commit(self, **about: Any) -> Manifest:
         """Write the manifest, then rename the folder to its final name.
 
@@ -163,7 +176,11 @@ class SplitWriter:
         self.num_documents += 1
 
     def extend(self, tokens: Sequence[int] | npt.NDArray[np.int64], num_bytes: int = 0) -> None:
-        raw = memoryview(np.asarray(tokens, dtype=self._dtype).tobytes())
+        self.write(np.asarray(tokens, dtype=self._dtype).tobytes(), num_bytes)
+
+    def write(self, packed: bytes, num_bytes: int = 0) -> None:
+        """Append tokens as they lie in a file; `num_bytes` of text."""
+        raw = memoryview(packed)
         self._hash.update(raw)
         self.num_bytes += num_bytes
         width = self._dtype.itemsize

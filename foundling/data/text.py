@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from foundling.base.config import ConfigError
 from foundling.base.intervals import Intervals, kept
-from foundling.base.runtime import derive_seed
+from foundling.data.row_order import RowOrder
 from foundling.data.store import TokenSplit
 from foundling.models.batch import IGNORE, TokenBatch
 
@@ -36,13 +37,13 @@ class TextData:
     ) -> None:
         self.split, self.context, self.batch_size, self.seed = split, context, batch_size, seed
         self.decode = decode
-        # The last target needs one token more; an offset of up to a row may be cut off.
-        self.rows_per_epoch = (split.num_tokens - 1) // context - 1
+        self.rows_per_epoch = rows_per_epoch(split.num_tokens, context)
         if self.rows_per_epoch < 1:
             raise ConfigError(
                 f"context = {context}: the training split has only {split.num_tokens} tokens; it "
                 f"needs at least {2 * context + 1}. Give more text or a shorter context."
             )
+        self._order = RowOrder(self.rows_per_epoch, context, seed)
         identity = f"{split.fingerprint}/{context}/{batch_size}/{seed}"
         self.fingerprint = hashlib.sha256(identity.encode()).hexdigest()
 
@@ -64,10 +65,13 @@ class TextData:
 
     def start_of(self, sample: int) -> int:
         """Where in the token stream a sample begins."""
-        epoch, row = divmod(sample, self.rows_per_epoch)
-        offset = derive_seed(self.seed, "offset", epoch) % self.context
-        key = derive_seed(self.seed, "order", epoch)
-        return offset + self.context * _permute(row, self.rows_per_epoch, key)
+        return self._order.start_of(sample)
+
+
+def rows_per_epoch(num_tokens: int, context: int) -> int:
+    """Rows of `context` tokens in an epoch; below 1 the text is too short."""
+    # The last target needs one token more; an offset of up to a row may be cut off.
+    return (num_tokens - 1) // context - 1
 
 
 def validation_batches(
@@ -83,56 +87,49 @@ def validation_batches(
         yield rows_at(split, starts[first : first + batch_size], context, stop=stop)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a row begins in the tokens of a split."""
+
+    split: TokenSplit
+    start: int
+    length: int | None = None
+    """Tokens after which the row is cut: what comes next is a document of its own."""
+
+
 def rows_at(
     split: TokenSplit, starts: list[int], context: int, stop: int | None = None
 ) -> TokenBatch:
-    """The rows of `context` tokens that begin at `starts`; beyond `stop` there are no targets.
+    """The rows of `context` tokens that begin at `starts`; beyond `stop` there are no targets."""
+    return rows_of([Place(split, start) for start in starts], context, stop)
 
-    The token after a document's last one begins another document and is no target.
+
+def rows_of(places: Sequence[Place], context: int, stop: int | None = None) -> TokenBatch:
+    """The rows of `context` tokens that begin at these places; beyond `stop` there are no targets.
+
+    The token after a document's last one begins another document and is no target. That after a
+    cut is one: it is predicted from its piece alone.
     """
-    limit = split.num_tokens if stop is None else stop
-    tokens = np.zeros((len(starts), context), dtype=np.int64)
-    targets = np.full((len(starts), context), IGNORE, dtype=np.int64)
-    positions = np.tile(np.arange(context), (len(starts), 1))
-    documents = np.zeros((len(starts), context), dtype=np.int64)
-    for row, start in enumerate(starts):
-        piece = split.read(start, min(start + context + 1, limit))
-        tokens[row, : min(len(piece), context)] = piece[:context]
-        targets[row, : len(piece) - 1] = piece[1:]
-        for border in split.document_starts(start + 1, start + len(piece)) - start:
-            targets[row, border - 1] = IGNORE
-            if border < context:
-                positions[row, border:] = np.arange(context - border)
-                documents[row, border:] += 1
+    tokens = np.zeros((len(places), context), dtype=np.int64)
+    targets = np.full((len(places), context), IGNORE, dtype=np.int64)
+    positions = np.tile(np.arange(context), (len(places), 1))
+    documents = np.zeros((len(places), context), dtype=np.int64)
+    for row, place in enumerate(places):
+        split, start = place.split, place.start
+        limit = split.num_tokens if stop is None else stop
+        found = split.read(start, min(start + context + 1, limit))
+        tokens[row, : min(len(found), context)] = found[:context]
+        targets[row, : len(found) - 1] = found[1:]
+        borders = split.document_starts(start + 1, start + len(found)) - start
+        targets[row, borders - 1] = IGNORE
+        if place.length is not None:
+            borders = np.union1d(borders, np.arange(place.length, context, place.length))
+        for border in borders[borders < context]:
+            positions[row, border:] = np.arange(context - border)
+            documents[row, border:] += 1
     return TokenBatch(
         torch.from_numpy(tokens),
         torch.from_numpy(targets),
         torch.from_numpy(positions),
         torch.from_numpy(documents) if documents.any() else None,
     )
-
-
-def _permute(index: int, size: int, key: int) -> int:
-    """The image of `index` under a pseudo-random permutation of `range(size)`, without a table.
-
-    Four Feistel rounds over the next even power of two, walked until the result is in range.
-
-    Source: Black and Rogaway 2002, Ciphers with Arbitrary Finite Domains, section 4.
-    """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
-    while True:
-        left, right = index >> half, index & mask
-        for turn in range(4):
-            left, right = right, left ^ (_mix(right, key + turn) & mask)
-        index = left << half | right
-        if index < size:
-            return index
-
-
-def _mix(value: int, key: int) -> int:
-    """Scramble 64 bits. Source: Steele et al. 2014, SplitMix."""
-    z = (value + key * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return z ^ (z >> 31)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from foundling.data.manifest import MANIFEST
+from foundling.data.mixture import Mixture
 from foundling.data.store import TokenStore
 from foundling.hamlet import World
 from foundling.runs.run import Run, is_run
@@ -33,8 +34,8 @@ def has_read_village(folder: Path, tokenizer: Tokenizer) -> bool:
         text = manifest["data"] if pretrained else manifest.get("pretraining_data")
         if text is None:
             return False
-        if (Path(text) / MANIFEST).is_file():
-            return _tells_of_it(TokenStore.open(text))
+        if Path(text).is_file() or (Path(text) / MANIFEST).is_file():
+            return any(map(_tells_of_it, Mixture.open(text).stores.values()))
     return all(tokenizer.find(name) is not None for name in SPECIAL_TOKENS)
 
 

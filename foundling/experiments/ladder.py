@@ -9,7 +9,7 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
-from foundling.data.store import TokenStore
+from foundling.data.mixture import Mixture
 from foundling.models import RUNGS, rung_settings
 from foundling.reports.ladder_report import write_ladder_report
 from foundling.runs.records import best_validation
@@ -102,12 +102,12 @@ def _row(rung: str, run: Run) -> dict[str, Any]:
 
 
 def _write(out: Path, config: PretrainConfig, rows: list[dict[str, Any]]) -> None:
-    store = TokenStore.open(str(config.data))
+    manifests = [store.manifest for store in Mixture.open(str(config.data)).stores.values()]
     data = {
         "name": Path(str(config.data)).name,
-        "tokens": store.manifest.train.num_tokens,
-        "bytes": store.manifest.train.num_bytes,
-        "vocab_size": store.manifest.vocab_size,
+        "tokens": sum(manifest.train.num_tokens for manifest in manifests),
+        "bytes": sum(manifest.train.num_bytes for manifest in manifests),
+        "vocab_size": manifests[0].vocab_size,
     }
     content = json.dumps({"data": data, "rows": rows}, indent=2).encode()
     durable.replace(out / "ladder.json", content)

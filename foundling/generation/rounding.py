@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundling.base.config import ConfigError
-from foundling.data.store import TokenStore
+from foundling.data.mixture import Mixture
 from foundling.generation.engine import Engine
 from foundling.generation.request import Request
 from foundling.generation.runners import StateRunner
@@ -65,12 +65,12 @@ def _validation_tokens(folder: Path, tokenizer: Tokenizer) -> list[int] | None:
         return None
     manifest = Run.open(run).manifest
     place = manifest.get("data" if manifest["stage"] == "pretrain" else "pretraining_data")
-    if place is None or not Path(place).is_dir():
+    if place is None or not Path(place).exists():
         return None
-    store = TokenStore.open(place)
-    if store.manifest.tokenizer_fingerprint != tokenizer.fingerprint:
+    text = Mixture.open(place)
+    if text.tokenizer_fingerprint != tokenizer.fingerprint:
         return None
-    split = store.split("validation")
+    split = next(iter(text.stores.values())).split("validation")
     tokens: list[int] = split.read(0, min(TOKENS, split.num_tokens)).tolist()
     return tokens
 

@@ -1,7 +1,7 @@
 """How well a model predicts a text: nats per token, bits per byte, loss by position."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +29,34 @@ class Perplexity:
     count: int
     text_nats: float
     text_bytes: int | None
-    by_position: list[float | None]
-    """Mean nats of the targets at each position of a document; None where there was none."""
+    nats_by_position: list[float]
+    """The sums of the targets at each position of a document."""
+    counts_by_position: list[int]
+
+    @classmethod
+    def together(cls, parts: Sequence["Perplexity"]) -> "Perplexity":
+        """Of several texts as if they were one."""
+        text_bytes = [part.text_bytes for part in parts]
+        return cls(
+            nats=sum(part.nats for part in parts),
+            count=sum(part.count for part in parts),
+            text_nats=sum(part.text_nats for part in parts),
+            text_bytes=None if None in text_bytes else sum(filter(None, text_bytes)),
+            nats_by_position=[
+                sum(some) for some in zip(*(p.nats_by_position for p in parts), strict=True)
+            ],
+            counts_by_position=[
+                sum(some) for some in zip(*(p.counts_by_position for p in parts), strict=True)
+            ],
+        )
+
+    @property
+    def by_position(self) -> list[float | None]:
+        """Mean nats of the targets at each position; None where there was none."""
+        return [
+            total / count if count else None
+            for total, count in zip(self.nats_by_position, self.counts_by_position, strict=True)
+        ]
 
     @property
     def loss_nats(self) -> float:
@@ -90,10 +116,8 @@ def measure(
         count=int(counts.sum()),
         text_nats=text_nats,
         text_bytes=None if text_bytes is None else int(text_bytes),
-        by_position=[
-            total / count if count else None
-            for total, count in zip(by_place.tolist(), counts.tolist(), strict=True)
-        ],
+        nats_by_position=by_place.tolist(),
+        counts_by_position=[int(count) for count in counts.tolist()],
     )
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from foundling.base.config import load_json
 from foundling.reports.page import draw, existing, write_page
-from foundling.reports.run_plots import Curve, ladder_bars, ladder_curves, loss_by_position_plot
+from foundling.reports.run_plots import Curve, ladder_bars, loss_by_position_plot, validation_curves
 from foundling.reports.style import compact
 from foundling.runs.records import by_split, is_number, read_records
 
@@ -49,8 +49,8 @@ def write_ladder_report(folder: Path) -> Path:
     told = "; ".join(f"{name} {value:.3f}" for name, value in values.items())
     figures = {
         "ladder": (ladder_bars(values, unit), f"Loss by rung in {unit}: {told}."),
-        "ladder_curves": (
-            ladder_curves(curves, unit),
+        "validation_curves": (
+            validation_curves(curves, unit),
             f"Validation loss in {unit} against training tokens, one curve a rung.",
         ),
         "loss_by_position": (

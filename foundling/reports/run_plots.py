@@ -218,11 +218,15 @@ def ladder_bars(
     return figure
 
 
-def ladder_curves(
-    curves: Sequence[Curve], unit: str, *, title: str = "Validation loss by rung"
+def validation_curves(
+    curves: Sequence[Curve],
+    unit: str,
+    *,
+    title: str = "Validation loss by rung",
+    over: str = "tokens trained on",
 ) -> Figure:
-    """The validation curve of each rung against its number of training tokens."""
-    figure, axes = style.new_figure(title, "tokens trained on", unit, right=0.79)
+    """The validation curves of several rungs, or of several texts, against `over`."""
+    figure, axes = style.new_figure(title, over, unit, right=0.79)
     drawn = {curve.name: curve.finite() for curve in curves}
     drawn = {name: (x, y) for name, (x, y) in drawn.items() if len(x)}
     if not drawn:
@@ -244,7 +248,7 @@ def ladder_curves(
     axes.set_ylim(*style.padded(np.concatenate(shown)))
     if logarithmic:
         style.log_x(axes, float(every_x.min()), float(every_x.max()), base=10)
-        axes.set_xlabel("tokens trained on (log scale)")
+        axes.set_xlabel(f"{over} (log scale)")
     style.end_labels(axes, ends)
     return figure
 

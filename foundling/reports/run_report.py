@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from foundling.base.config import flatten, load_json, load_toml
 from foundling.reports import guard_story
 from foundling.reports.page import draw, duration, existing, write_page
-from foundling.reports.run_plots import Curve, learning_rate_plot, loss_by_position_plot, loss_plot
+from foundling.reports.run_plots import (
+    Curve,
+    learning_rate_plot,
+    loss_by_position_plot,
+    loss_plot,
+    validation_curves,
+)
 from foundling.reports.style import compact
 from foundling.reports.tuning_plots import changes_plot, drift_plot, preferred_plot
 from foundling.runs.records import (
@@ -48,6 +54,7 @@ def write_run_report(run_dir: Path) -> Path:
     figures = {
         "loss": _loss(train, validation, best, events, undone_curves),
         "learning_rate": (learning_rate_plot(_learning_rates(train)), "Learning rate by step."),
+        **_by_source(validation),
         **_by_position(validation),
         **_preferences(validation),
         **_drift(validation),
@@ -109,6 +116,27 @@ def _learning_rates(train: Records) -> list[Curve]:
     return [
         Curve.of(train, key, key.removeprefix("learning_rate").strip("_") or plain) for key in keys
     ]
+
+
+def _by_source(validation: Records) -> dict[str, tuple[Figure, str]]:
+    """The loss on the text of each source of a mixture, by step."""
+    known = [record for record in validation if record.get("by_source")]
+    if not known:
+        return {}
+    last = known[-1]["by_source"]
+    curves = [
+        Curve(
+            [record["step"] for record in known],
+            [record["by_source"].get(name, {}).get("loss_nats") for record in known],
+            name,
+        )
+        for name in last
+    ]
+    told = ", ".join(f"{name} {of['loss_nats']:.4f}" for name, of in last.items())
+    told = f"Validation loss by source at step {known[-1]['step']:,}: {told} nats per token."
+    title = "Validation loss by source"
+    figure = validation_curves(curves, "nats per token", title=title, over="step")
+    return {"loss_by_source": (figure, told)}
 
 
 def _by_position(validation: Records) -> dict[str, tuple[Figure, str]]:

@@ -100,8 +100,9 @@ def _entry(name: str, help: str, **more: Any) -> Entry:
 
 
 _STORE = Shorthand(
-    "--data", "data", "A folder that `data prepare` wrote, or its URL.", "DIR", read=absolute
-)
+    "--data", "data", "A folder that `data prepare` wrote, its URL, or the file of a mixture.",
+    "DIR|FILE", read=absolute,
+)  # fmt: skip
 
 STAGES: Mapping[str, Entry] = {
     entry.name: entry

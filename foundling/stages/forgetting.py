@@ -5,17 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from foundling.base.config import ConfigError
 from foundling.base.object_store import is_url
-from foundling.data.store import TokenStore
-from foundling.data.text import validation_batches
-from foundling.metrics.perplexity import measure
+from foundling.data.mixture import Mixture
+from foundling.metrics.perplexity import Perplexity
 from foundling.models.language_model import LanguageModel
 from foundling.stages.machine import Machine
 from foundling.stages.parent import Parent
 from foundling.stages.settings import ForgettingSettings
+from foundling.stages.text_loss import loss_by_source
 from foundling.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -25,7 +23,7 @@ def resolved(settings: ForgettingSettings, parent: Parent | None) -> ForgettingS
     """With the store that the parent learned from, if it is still there."""
     if settings.data is not None or parent is None or parent.pretraining_data is None:
         return settings
-    if not (is_url(parent.pretraining_data) or Path(parent.pretraining_data).is_dir()):
+    if not (is_url(parent.pretraining_data) or Path(parent.pretraining_data).exists()):
         logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
         return settings
     return settings.model_copy(update={"data": parent.pretraining_data})
@@ -48,35 +46,33 @@ class Forgetting:
 
     def __post_init__(self) -> None:
         if self.settings.data is not None:
-            self.store()
+            self.text()
 
-    def store(self) -> TokenStore:
-        store = TokenStore.open(str(self.settings.data))
-        if store.manifest.tokenizer_fingerprint != self.tokenizer.fingerprint:
+    def text(self) -> Mixture:
+        text = Mixture.open(str(self.settings.data))
+        if text.tokenizer_fingerprint != self.tokenizer.fingerprint:
             raise ConfigError(
                 f"forgetting.data = {self.settings.data}: its tokens are of another tokenizer than "
                 "the parent's; prepare it with the parent's tokenizer.json."
             )
-        return store
+        return text
 
     def measure(self, model: LanguageModel, check: Callable[[], None]) -> dict[str, float | None]:
         """The figures of a validation record; none where there is no text."""
         if self.settings.data is None:
             return {}
-        found = measure(
+        found = loss_by_source(
             model,
-            validation_batches(
-                self.store().split("validation"),
-                context=self.context,
-                batch_size=self.batch_size,
-                max_tokens=self.settings.max_tokens,
-            ),
-            token_bytes=torch.from_numpy(self.tokenizer.token_bytes),
-            device=self.machine.device,
-            precision=self.machine.precision,
+            self.text(),
+            self.tokenizer,
+            context=self.context,
+            batch_size=self.batch_size,
+            max_tokens=self.settings.max_tokens,
+            machine=self.machine,
             check=check,
         )
+        whole = Perplexity.together(list(found.values()))
         return {
-            "pretraining_loss_nats": found.loss_nats,
-            "pretraining_bits_per_byte": found.bits_per_byte,
+            "pretraining_loss_nats": whole.loss_nats,
+            "pretraining_bits_per_byte": whole.bits_per_byte,
         }

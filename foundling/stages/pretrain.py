@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from foundling import models
 from foundling.base import runtime
 from foundling.base.config import ConfigError
-from foundling.data.store import TokenStore
-from foundling.data.text import TextData, validation_batches
-from foundling.metrics.perplexity import measure
+from foundling.data.mixed_text import MixedText, text_data
+from foundling.data.mixture import Mixture
+from foundling.data.mixture_plan import MixturePlan
+from foundling.data.text import TextData, rows_per_epoch
+from foundling.metrics.perplexity import Perplexity
 from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
 from foundling.runs.run import Run
@@ -23,6 +24,7 @@ from foundling.stages.job import Check, Job, Stage
 from foundling.stages.origin import Origin
 from foundling.stages.parent import Parent
 from foundling.stages.settings import StageConfig, TrainingSettings, ValidationSettings
+from foundling.stages.text_loss import loss_by_source
 from foundling.training.loop import Seam, untouched
 
 logger = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class PretrainValidation(ValidationSettings):
     """When and on how much the model is validated, and what it writes then."""
 
     max_tokens: int | None = Field(None, gt=1)
-    """The validation split's first tokens; None: the whole split."""
+    """The validation split's first tokens, of a mixture those of each source; None: all."""
 
 
 class PretrainConfig(StageConfig):
@@ -58,7 +60,7 @@ class PretrainConfig(StageConfig):
     """Tokens in a row: the longest context that the model learns to use. None: 256, or as many as
     the parent reads. More than that takes another `model.rope_theta` or `model.rope_scaling`."""
     data: str | None = None
-    """A folder that `foundling data prepare` wrote."""
+    """A folder that `foundling data prepare` wrote, or the file of a mixture (.toml, .json)."""
     model: dict[str, Any] = Field(default_factory=dict)
     """The rung and its settings. From a parent it has the parent's; what of them is given must be
     the same, or shape no weight: dropout, rope_theta, rope_scaling, window, full_layers,
@@ -72,6 +74,9 @@ class PretrainConfig(StageConfig):
         return self.model_copy(update={"model": settings.resolved().values()})
 
 
+PretrainJob = Job[PretrainConfig, TextData | MixedText]
+
+
 def pretrain(
     config: PretrainConfig, out: Path, *, resume: bool = False, seam: Seam = untouched
 ) -> Run:
@@ -80,7 +85,7 @@ def pretrain(
 
 
 def _origin(config: PretrainConfig, out: Path, resume: bool) -> Origin:
-    tokenizer = _store(config).tokenizer()
+    tokenizer = _text(config).tokenizer()
     parent = _parent(config, out, resume)
     if parent is None:
         context = config.context or CONTEXT
@@ -171,56 +176,104 @@ def _context_of(spec: Mapping[str, Any], settings: Mapping[str, Any], given: int
     return given
 
 
-def _store(config: PretrainConfig) -> TokenStore:
+def _text(config: PretrainConfig) -> Mixture:
     if config.data is None:
-        raise ConfigError("data: give --data DIR, a folder that `foundling data prepare` wrote.")
-    return TokenStore.open(config.data)
+        raise ConfigError(
+            "data: give --data DIR, a folder that `foundling data prepare` wrote, or a mixture of "
+            "several (`foundling data mix`)."
+        )
+    return Mixture.open(config.data)
 
 
-def _read(job: Job[PretrainConfig, TextData]) -> tuple[TokenStore, TokenStore]:
-    store = _store(job.config)
-    return store, store
+def _read(job: PretrainJob) -> tuple[Mixture, Mixture]:
+    text = _text(job.config)
+    return text, text
 
 
 def _pack(
-    job: Job[PretrainConfig, TextData], learned: TokenStore, held_out: TokenStore
-) -> tuple[TextData, TokenStore]:
-    data = TextData(
-        learned.split("train"),
+    job: PretrainJob, learned: Mixture, held_out: Mixture
+) -> tuple[TextData | MixedText, Mixture]:
+    data = text_data(
+        learned,
         context=job.context,
         batch_size=job.config.training.batch_size,
         seed=job.config.seed,
+        num_samples=0 if learned.is_plain else _scheduled_samples(job, learned),
         decode=job.tokenizer.decode,
     )
     return data, held_out
 
 
-def _validate(job: Job[PretrainConfig, TextData], check: Check) -> dict[str, Any]:
-    settings, store = job.config.validation, job.validation
-    found = measure(
+def _scheduled_samples(job: PretrainJob, text: Mixture) -> int:
+    """Samples of the training that the mixture's stages are shares of: those planned at its start.
+
+    Raises:
+        ConfigError: a resumed run was started with another mixture.
+    """
+    training = job.config.training
+    rows = sum(
+        rows_per_epoch(store.manifest.train.num_tokens, job.context)
+        for store in text.stores.values()
+    )
+    planned = training.num_steps(rows) * training.batch_size
+    samples = planned
+    if job.resume:
+        before = Run.open(job.out).manifest.get("mixture")
+        if before is None or before["fingerprint"] != text.fingerprint:
+            raise ConfigError(
+                f"data = {job.config.data}: not the text that the run in {job.out} was started "
+                "with: a source, a weight or a stage is another. Give the same mixture, or start a "
+                "new run --from this one."
+            )
+        samples = before["samples"]
+    if planned != samples and text.is_scheduled:
+        logger.warning(
+            f"the mixture's stages were planned for {samples // training.batch_size:,} steps, and "
+            "keep their places: "
+            + (
+                "the steps after that have the weights of the last stage."
+                if planned > samples
+                else f"with {planned // training.batch_size:,} steps the last ones are left out."
+            )
+        )
+    for warning in MixturePlan.of(text, max(planned, 1), job.context).warnings:
+        logger.warning(warning)
+    job.facts["mixture"] = {
+        "fingerprint": text.fingerprint,
+        "samples": samples,
+        **text.values(),
+    }
+    return samples
+
+
+def _validate(job: PretrainJob, check: Check) -> dict[str, Any]:
+    settings, text = job.config.validation, job.validation
+    found = loss_by_source(
         job.model,
-        validation_batches(
-            store.split("validation"),
-            context=job.context,
-            batch_size=settings.batch_size,
-            max_tokens=settings.max_tokens,
-        ),
-        token_bytes=torch.from_numpy(job.tokenizer.token_bytes)
-        if store.manifest.lossless
-        else None,
-        device=job.machine.device,
-        precision=job.machine.precision,
+        text,
+        job.tokenizer,
+        context=job.context,
+        batch_size=settings.batch_size,
+        max_tokens=settings.max_tokens,
+        machine=job.machine,
         check=check,
     )
+    whole = Perplexity.together(list(found.values()))
+    figures = _figures(whole) | {"loss_by_position": whole.by_position}
+    if len(found) > 1:
+        figures["by_source"] = {name: _figures(of) for name, of in found.items()}
+    return figures
+
+
+def _figures(found: Perplexity) -> dict[str, Any]:
     return {
         "loss_nats": found.loss_nats,
         "bits_per_byte": found.bits_per_byte,
         "num_targets": found.count,
-        "loss_by_position": found.by_position,
     }
 
 
-def _resolve(job: Job[PretrainConfig, TextData]) -> PretrainConfig:
+def _resolve(job: PretrainJob) -> PretrainConfig:
     spec = job.model.spec.items()
     settings = {key: value for key, value in spec if key not in ("vocab_size", "context")}
     return job.config.model_copy(update={"model": settings})

@@ -10,9 +10,9 @@ from foundling.base.config import ConfigError, Section
 from foundling.data.anchored import AnchoredData
 from foundling.data.conversations import SourcedConversation
 from foundling.data.examples import Examples, LengthReport
+from foundling.data.mixed_text import text_data
 from foundling.data.reading import read_conversations
 from foundling.data.supervised import SupervisedData
-from foundling.data.text import TextData
 from foundling.metrics.answers import measure_answers
 from foundling.objectives import Sft
 from foundling.objectives.reference import StoredHidden, store_hidden, verify
@@ -160,8 +160,8 @@ def _with_text(job: SftJob) -> SupervisedData | AnchoredData:
         )
     if not job.config.data.packing:
         raise ConfigError("anchor.text_rows: stands beside packed rows; set data.packing.")
-    text = TextData(
-        job.forgetting.store().split("train"),
+    text = text_data(
+        job.forgetting.text(),
         context=job.train.context,
         batch_size=anchor.text_rows,
         seed=job.config.seed,

@@ -1,7 +1,7 @@
 """The vocabularies that Foundling makes: byte-level BPE, and characters."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
@@ -59,19 +59,6 @@ def check_vocab_size(size: int) -> None:
             f"--vocab-size {size}: byte-level BPE needs at least {least} (256 bytes and "
             f"{len(SPECIAL_TOKENS)} special tokens)."
         )
-
-
-def splits_at_words(settings: Mapping[str, Any]) -> bool:
-    """Whether a text that is cut where a word or a line begins keeps its tokens.
-
-    Args:
-        settings: the content of tokenizer.json.
-    """
-    return (
-        settings["pre_tokenizer"] == _settings(_word_splitter())
-        and settings["normalizer"] is None
-        and all(token["special"] for token in settings["added_tokens"])
-    )
 
 
 def beginning(name: str, id: int) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 
 from foundling.base.config import ConfigError
-from foundling.text.own_vocabularies import splits_at_words
 from foundling.text.spelling import Kind, Spelling, kind_of
 from foundling.text.stream_decoder import StreamDecoder
+from foundling.text.word_cuts import WordCuts, word_cuts
 
 
 class Vocabulary:
@@ -113,9 +113,9 @@ class Vocabulary:
             )
 
     @cached_property
-    def splits_at_words(self) -> bool:
-        """Whether a text that is cut where a word or a line begins keeps its tokens."""
-        return splits_at_words(self._json)
+    def word_cuts(self) -> WordCuts | None:
+        """Where a text can be cut and keeps its tokens; None where that is not known."""
+        return word_cuts(self._json)
 
     # ------------------------------------------------------------------ tokens to text
 

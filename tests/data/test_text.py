@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from foundling.base.config import ConfigError
+from foundling.data.row_order import permuted
 from foundling.data.store import TokenSplit, TokenStore
-from foundling.data.text import TextData, _permute, rows_at, validation_batches
+from foundling.data.text import TextData, rows_at, validation_batches
 from foundling.models.batch import IGNORE
 
 CONTEXT = 16
@@ -24,10 +25,10 @@ def data(split: TokenSplit, seed: int = 1, batch_size: int = 4) -> TextData:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1000])
 def test_the_order_is_a_permutation(size: int) -> None:
-    found = [_permute(place, size, key=123) for place in range(size)]
+    found = [permuted(place, size, key=123) for place in range(size)]
     assert sorted(found) == list(range(size))
     if size >= 64:
-        assert found != [_permute(place, size, key=124) for place in range(size)]
+        assert found != [permuted(place, size, key=124) for place in range(size)]
         moved = sum(abs(a - b) for a, b in enumerate(found)) / size
         assert moved == pytest.approx(size / 3, rel=0.25)  # that of a random permutation
 

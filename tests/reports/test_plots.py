@@ -15,12 +15,12 @@ from foundling.reports.run_plots import (
     Curve,
     downsample,
     ladder_bars,
-    ladder_curves,
     learning_rate_plot,
     loss_by_position_plot,
     loss_plot,
     smooth,
     smooth_positions,
+    validation_curves,
 )
 from foundling.reports.style import (
     colours,
@@ -183,7 +183,7 @@ def test_every_figure_draws_with_few_values(values: list[float | None]) -> None:
         learning_rate_plot([Curve(steps, values, "adamw"), Curve(steps, values, "muon")]),
         loss_by_position_plot({"a": known, "b": known}),
         ladder_bars({str(i): value for i, value in enumerate(known)}, "bits per byte"),
-        ladder_curves([Curve(steps, values, "a")], "nats per token"),
+        validation_curves([Curve(steps, values, "a")], "nats per token"),
     ]
     for figure in figures:
         figure.draw_without_rendering()
@@ -205,7 +205,9 @@ def test_each_bar_of_a_ladder_has_its_name_once(count: int) -> None:
 
 
 def test_a_curve_from_step_zero_fits_a_logarithmic_axis() -> None:
-    axes = ladder_curves([Curve([0, 10, 1000], [9, 5, 3], "transformer")], "nats per token").axes[0]
+    axes = validation_curves(
+        [Curve([0, 10, 1000], [9, 5, 3], "transformer")], "nats per token"
+    ).axes[0]
     assert axes.get_xscale() == "log"
     assert axes.get_xlim() == (10, 1000)
 
