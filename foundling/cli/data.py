@@ -24,7 +24,7 @@ def data_prepare(
         str,
         typer.Option(
             help="bytes (train a byte-level BPE), characters, or an existing one: a "
-            "tokenizer.json, its folder or a token store."
+            "tokenizer.json, its folder, a token store, a run, a model folder, hub:owner/name."
         ),
     ] = "bytes",
     vocab_size: Annotated[
@@ -69,8 +69,8 @@ def data_prepare(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that encode; 0: none but this one (default: one a core where there is "
-            "much text). The result is the same.",
+            help="Processes that encode; 0: none but this one (default: one a core for files "
+            "with much text). The result is the same.",
         ),
     ] = None,
     as_json: Json = False,

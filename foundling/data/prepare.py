@@ -102,14 +102,15 @@ def prepare(
 
     Args:
         inputs, text_field, separator, encoding, newlines: as `Sources` reads them.
-        tokenizer: "bytes" or "characters" to train one on this text, or the path of one.
+        tokenizer: "bytes" or "characters" to train one on this text, or the path of one: a file,
+            a folder, a token store, a run, `hub:owner/name`.
         validation: inputs of the validation split. In their place, `validation_fraction` (0.01
             by default) takes documents by a hash of their text and `seed`, and `validation_tail`
             the end of each file, which must be one document.
         on_error: "skip" counts unreadable documents and leaves them out; "stop"
             lists the files at fault.
         workers: processes that encode; 0: this one does; None: as many as there are cores, where
-            there is much text. The result is the same, byte for byte.
+            the inputs are files with much text. The result is the same, byte for byte.
 
     Raises:
         ConfigError: the input or a setting is at fault, or the disk is full; `out` is untouched.
@@ -183,7 +184,7 @@ def _tokenizer(
     given: str, vocab_size: int, plan: SplitPlan, folder: Path, progress: Progress | None
 ) -> Tokenizer:
     if given not in ("bytes", "characters"):
-        return Tokenizer.load(given)
+        return _existing(given)
     for sources in plan.inputs.values():
         if sources.read_once:
             raise ConfigError(
@@ -207,14 +208,23 @@ def _tokenizer(
     return trained
 
 
+def _existing(given: str) -> Tokenizer:
+    """The tokenizer of a file, a folder, a token store, a run or a model of the hub."""
+    in_model = any((Path(given) / name).exists() for name in ("checkpoints", "checkpoint.json"))
+    if not in_model and not given.startswith("hub:"):
+        return Tokenizer.load(given)
+    from foundling.runs.run import find_model  # imports torch
+
+    return Tokenizer.load(find_model(given))
+
+
 @contextmanager
 def _encoder(
     tokenizer: Tokenizer, writer: StoreWriter, plan: SplitPlan, workers: int | None
 ) -> Iterator[Encoder]:
     dtype = writer.file_dtype
     if workers is None:
-        size = plan.read()[1]
-        workers = (os.cpu_count() or 1) if size is None or size >= MUCH_TEXT else 0
+        workers = (os.cpu_count() or 1) if (plan.read()[1] or 0) >= MUCH_TEXT else 0
     if not workers:
         yield LocalEncoder(tokenizer, dtype)
         return
