@@ -138,8 +138,7 @@ def checked_state(shape: tuple[int, int]) -> dict[str, Any]:
     state = TrainingState(
         model,
         Optimizer(model, OptimizerSettings()),
-        collect_model=lambda: None,
-        save_model=lambda folder: None,
+        stage_model=lambda group, copy: lambda folder: None,
         load_model=lambda folder: None,
         restart_model=lambda: restarts.append(1),
         guard=Guard(GuardSettings()),
