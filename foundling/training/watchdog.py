@@ -9,6 +9,7 @@ others end with it.
 import faulthandler
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from typing import Self
 
 from foundling.base import ranks
 from foundling.base.process import INTERRUPTED
-from foundling.training.pulse import Pulse
+from foundling.training.pulse import Place, Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Watchdog:
         self._interval = min(2.0, limit / 10)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._stop_asked_at = float("inf")
+        self._stop_asked_at = math.inf
 
     def __enter__(self) -> Self:
         if ranks.world() > 1:
@@ -118,7 +119,12 @@ class Watchdog:
                 self._leave(f"{words}; this process ends with it", 1)
             if self._stop_was_asked():
                 self._stop_asked_at = min(self._stop_asked_at, time.monotonic())
-            if self.pulse.idle_seconds() > self._allowed():
+            place = self.pulse.place
+            allowed = allowed_seconds(
+                place, self.limit, is_first_step=self.pulse.is_first_step(),
+                stop_asked_at=self._stop_asked_at,
+            )  # fmt: skip
+            if time.monotonic() - place.since > allowed:
                 self._end()
 
     def _publish(self) -> None:
@@ -135,14 +141,6 @@ class Watchdog:
             return False
         return not {signal.SIGINT, signal.SIGTERM}.isdisjoint(numbers)
 
-    def _allowed(self) -> float:
-        """How long the phase may last in all."""
-        place = self.pulse.place
-        usual = self.limit * (FIRST_STEP if self.pulse.is_first_step() else 1)
-        if place.phase == "checkpoint":
-            return usual
-        return min(usual, max(0.0, self._stop_asked_at - place.since) + STOP_SECONDS)
-
     def _end(self) -> None:
         """Say who is behind, and end this process."""
         place, idle = self.pulse.place, self.pulse.idle_seconds()
@@ -155,7 +153,7 @@ class Watchdog:
         self._leave(
             f"no progress for {idle:.0f} seconds at step {place.step} ({place.phase}): {who}. "
             "The last checkpoint is intact",
-            HUNG if self._stop_asked_at == float("inf") else INTERRUPTED,
+            HUNG if self._stop_asked_at == math.inf else INTERRUPTED,
         )
 
     def _who_is_behind(self) -> str:
@@ -178,3 +176,17 @@ class Watchdog:
             handler.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def allowed_seconds(
+    place: Place, limit: float, *, is_first_step: bool, stop_asked_at: float = math.inf
+) -> float:
+    """How long the part of a step that began at `place` may last in all.
+
+    Args:
+        stop_asked_at: when a signal asked the run to stop, on the clock of `place`.
+    """
+    usual = limit * (FIRST_STEP if is_first_step else 1)
+    if place.phase == "checkpoint":
+        return limit * FIRST_STEP
+    return min(usual, max(0.0, stop_asked_at - place.since) + STOP_SECONDS)

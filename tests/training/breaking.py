@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +15,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from faults import Fault, FaultPlan
 
-HANG_SECONDS = 3600
+HANG_SECONDS, SLOW_SECONDS = 3600, 0.2
 
 
 @dataclass(frozen=True)
 class End:
-    """How a process ends at a step, in one start of the launch: kill, hang, disk or memory."""
+    """How a process ends at a step, in one start of the launch.
+
+    kill, hang, disk or memory; term: it is asked to stop; slow: it is slow from the step on.
+    """
 
     kind: str
     step: int
@@ -64,14 +68,21 @@ class Ends:
         from foundling.base import ranks
 
         for end in self.ends:
-            if (site, step, ranks.rank()) == ("batch", end.step, end.rank):
+            is_due = step == end.step or (end.kind == "slow" and step > end.step)
+            if is_due and (site, ranks.rank()) == ("batch", end.rank):
                 _end(end.kind)
         return value
 
 
 def _end(kind: str) -> None:
+    if kind == "slow":
+        time.sleep(SLOW_SECONDS)
+        return
+    if kind == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     if kind == "kill":
-        os.kill(os.getpid(), 9)
+        os.kill(os.getpid(), signal.SIGKILL)
     if kind == "hang":
         time.sleep(HANG_SECONDS)
     if kind == "disk":
@@ -83,6 +94,7 @@ def main(plan: Path) -> None:
     from foundling.cli.app import logging  # type: ignore[attr-defined]
     from foundling.runs.run import is_run
     from foundling.stages.pretrain import PretrainConfig, pretrain
+    from foundling.training.interrupt import Interrupted
     from foundling.training.rewind import TrainingStopped
 
     logging.getLogger("foundling").addHandler(logging.StreamHandler())
@@ -98,6 +110,8 @@ def main(plan: Path) -> None:
         folder = Path(out)
         try:
             pretrain(PretrainConfig.parse(values), folder, resume=is_run(folder), seam=both)
+        except Interrupted:
+            print(f"interrupted: {out}")
         except TrainingStopped as stopped:
             if not ends.ends:
                 print(f"stopped: {stopped}")

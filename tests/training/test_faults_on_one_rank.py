@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from breaking import End, run_with_faults
+from breaking import SLOW_SECONDS, End, run_with_faults
 from faults import Fault, FaultPlan
 from test_resume import weights_of
 
+from foundling.runs.records import read_records
 from foundling.runs.run import Run
 from foundling.stages.pretrain import PretrainConfig, pretrain
 
@@ -59,6 +60,10 @@ def test_a_fault_on_one_process_is_answered_as_one_process_would(
         )
     ]
     works.append((full.values(), tmp_path / "optimizer full", [OPTIMIZER]))
+    works.append((full.values(), tmp_path / "asked", [End("term", step=9, rank=1)]))
+    works.append((full.values(), tmp_path / "asked", []))
+    long = tiny(*SETTINGS, FULL, "training.steps=50", "validation.every=50")
+    works.append((long.values(), tmp_path / "slow", [End("slow", step=0, rank=1)]))
     works.append((stops.values(), tmp_path / "stops", [TRANSIENT["weights"]]))
     done = run_with_faults(2, works, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -79,6 +84,12 @@ def test_a_fault_on_one_process_is_answered_as_one_process_would(
     assert weights_of(tmp_path / "optimizer full") == weights_of(tmp_path / "clean full")
     assert [act[0] for act in acts_of(tmp_path / "stops")] == ["stop"]
     assert "stopped: step 20" in done.stdout
+    assert done.stdout.count("interrupted:") == 2, "one was asked, and both stopped"
+    assert weights_of(tmp_path / "asked") == weights_of(tmp_path / "clean full")
+    records = read_records(tmp_path / "slow" / "metrics.jsonl")
+    (straggler,) = [record for record in records if record["split"] == "straggler"]
+    assert (straggler["process"], straggler["what"]) == (1, "reading data")
+    assert straggler["seconds"]["data"][1] > 50 * SLOW_SECONDS > straggler["seconds"]["data"][0]
 
 
 @pytest.mark.distributed
