@@ -1,5 +1,7 @@
 """What breaks on one of several processes is answered by all of them alike."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import pytest
 from breaking import SLOW_SECONDS, End, run_with_faults
 from faults import Fault, FaultPlan
-from test_resume import weights_of
+from test_resume import num_steps, outcome, train_by_command, wait_for, weights_of
 
+from foundling.base.config import dump_toml
 from foundling.runs.records import read_records
 from foundling.runs.run import Run
 from foundling.stages.pretrain import PretrainConfig, pretrain
@@ -120,3 +123,32 @@ def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
         for name in ("harmed", "clean")
     ]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.distributed
+def test_a_command_whose_processes_are_killed_resumes_by_itself(tiny: Make, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(dump_toml(tiny(*SETTINGS, FULL, "training.steps=45").values()))
+    whole, harmed = tmp_path / "whole", tmp_path / "harmed"
+    several = ("--nproc", 2, "--max-restarts", 3)
+    _, errors = train_by_command(file, "--out", whole, *several).communicate(timeout=300)
+    assert whole.exists(), errors.decode()
+    process = train_by_command(file, "--out", harmed, *several)
+    for number, steps in enumerate((12, 28)):
+        wait_for(lambda steps=steps: num_steps(harmed) >= steps, process)
+        os.kill(worker(process.pid, number), signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+    assert errors.decode().count("resuming at step") == 2
+    assert outcome(harmed) == outcome(whole)
+
+
+def worker(launcher: int, rank: int) -> int:
+    """The process of this rank."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    (found,) = (
+        int(child)
+        for child in children
+        if f"\0RANK={rank}\0" in Path(f"/proc/{child}/environ").read_text()
+    )
+    return found
