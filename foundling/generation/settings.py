@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from foundling.base.config import ConfigError, Section
 from foundling.generation.kernels.weights import Format
@@ -41,6 +41,15 @@ class EngineSettings(Section):
     """A smaller model of the same tokenizer, whose guesses are checked several at once: a run, a
     checkpoint, a model folder, or hub:owner/name. What is generated is the same. Each engine
     has its own in memory, with `cache_bytes` for its keys and values too."""
+
+    @model_validator(mode="after")
+    def _is_rounded_once(self) -> "EngineSettings":
+        if self.quantize != "none" and self.precision != "fp32":
+            raise ValueError(
+                f"precision = {self.precision} and quantize = {self.quantize}: both say how the "
+                "weights are rounded; give one of them"
+            )
+        return self
 
     @property
     def format(self) -> Format:

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from foundling import models
+from foundling.base.config import ConfigError
 from foundling.generation.kernels.library import available, library
 from foundling.generation.kernels.weights import FORMATS
 from foundling.generation.packed import PackedModel
 from foundling.generation.packed_runner import PackedRunner
 from foundling.generation.runners import Span
+from foundling.generation.settings import EngineSettings
 from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.models.language_model import LanguageModel
 
@@ -191,6 +193,11 @@ def test_adapters_share_the_matrices_of_their_base(name: str, tokens: list[int])
     alone = PackedRunner(packed, cache_bytes=1 << 20, block_size=16)
     found = alone.forward([Span(0, text, 0, 40, [3, 1, 7])])
     torch.testing.assert_close(found, whole(base, text), atol=5e-5, rtol=2e-5)
+
+
+def test_weights_are_rounded_in_one_way() -> None:
+    with pytest.raises(ConfigError, match="precision = bf16 and quantize = int8"):
+        EngineSettings.parse({"precision": "bf16", "quantize": "int8"})
 
 
 def test_what_is_not_supported_is_said() -> None:
