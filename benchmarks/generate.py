@@ -127,12 +127,13 @@ def prompts(batch: int, number: int) -> list[list[int]]:
 
 
 def ours(folder: Path, variant: Variant, count: int) -> Any:
+    import torch
+
     from foundling.generation.engine import Engine, EngineSettings
+    from foundling.generation.loading import load_packed
     from foundling.generation.request import Request
     from foundling.generation.sampling import Sampling
-    from foundling.runs.run import load_model
 
-    model, tokenizer = load_model(folder / "model")
     settings = EngineSettings.parse(
         {
             "max_batch": variant.batch,
@@ -140,7 +141,8 @@ def ours(folder: Path, variant: Variant, count: int) -> Any:
             "quantize": variant.weights if variant.weights.startswith("int") else "none",
         }
     )
-    engine = Engine(model, tokenizer, settings)
+    loaded = load_packed(folder / "model", torch.device("cpu"), settings)
+    engine = Engine(*loaded, settings)
     greedy = Sampling(temperature=0)
 
     def generate(given: list[list[int]], new: int) -> list[list[int]]:

@@ -69,21 +69,18 @@ class ModelSource:
     draws = True
 
     def __init__(self, name: str, *, device: str = "auto", template: str | None = None) -> None:
-        from foundling.base.runtime import pick_device
-        from foundling.generation.engine import Engine
+        from foundling.generation.opening import open_engine
         from foundling.runs.model_folder import fingerprint
-        from foundling.runs.run import find_model, load_model
+        from foundling.runs.run import find_model
 
         folder = find_model(name)
-        model, tokenizer = load_model(folder)
+        self._engine = open_engine(folder, device=device, template=template)
         self.name, self.checkpoint = name.rstrip("/"), fingerprint(folder)
         if template is not None:
-            tokenizer = tokenizer.with_known_template(template)
-            chosen = tokenizer.template
+            chosen = self._engine.tokenizer.template
             assert chosen is not None, "one was given"
             digest = hashlib.sha256(chosen.source.encode()).hexdigest()
             self.checkpoint += f" template {digest[:16]}"
-        self._engine = Engine(model.to(pick_device(device)), tokenizer)
 
     def answer(self, prompt: Conversation, settings: Answering, seed: int) -> Answer:
         from foundling.generation.sampling import Sampling
