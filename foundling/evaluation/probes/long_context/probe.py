@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from foundling.base.config import ConfigError, Section
 from foundling.data.readers.source_file import read_text
-from foundling.evaluation.choices import Choice, answered, choose
+from foundling.evaluation.choices import By, Choice, answered, choose
 from foundling.evaluation.findings import Curve, Findings, Metric, Point
 from foundling.evaluation.probes.contract import Setting
 from foundling.evaluation.probes.long_context.haystacks import (
@@ -22,11 +22,12 @@ from foundling.evaluation.probes.long_context.haystacks import (
     needle_pairs,
     unreadable,
 )
-from foundling.evaluation.scorer import Scorer
+from foundling.evaluation.scorer import Pair, Scorer, said
 from foundling.hamlet import text as village_text
 
 VILLAGE_CHARACTERS, VILLAGE_SEED = 200_000, 7
 DEPTH = "depth, as a share of the text"
+WAY: By = "calibrated"
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class LongContext(Section):
     title: ClassVar = "Long context"
     about: ClassVar = (
         "What a model has of a long context. The loss by position falls as far as it uses what it "
-        "has read. A number in a sentence that is hidden in a text is to be told from three others "
-        "at its end, and a passage of words drawn by chance to be continued that was read before: "
-        "by depth, where 0 is the beginning, and by length in the model's own tokens."
+        "has read. A number that a sentence hidden in the text names is to be told from three "
+        "others: which one does the text make likelier than the question alone? A passage of words "
+        "drawn by chance is to be continued that was read before. Both by depth, where 0 is the "
+        "beginning, and by length in the model's own tokens."
     )
 
     texts: tuple[Path, ...] = ()
@@ -100,14 +102,19 @@ class LongContext(Section):
             names = draws(place, self.items, setting.seed)
             needles = {n: needle_pairs(scorer, text, place, n) for n in names}
             choices = [
-                Choice(f"{name} at {depth:g}", tuple(pairs), 0)
+                Choice(f"{name} at {depth:g}", tuple(pairs), 0, neutral=_alone(pairs))
                 for name, pairs in needles.items()
                 if pairs is not None
             ]
             chosen = choose(scorer, choices)
             findings.unread(chosen, names, f"needles of {length:,} tokens at depth {depth:g}")
-            findings.items += answered(f"needle, {length:,} tokens", chosen)
-            found["needle"][depth] = {one.item.id: one.is_right() for one in chosen}
+            findings.items += [
+                replace(item, chosen=one.best(WAY), outcome=one.is_right(WAY))
+                for one, item in zip(
+                    chosen, answered(f"needle, {length:,} tokens", chosen), strict=True
+                )
+            ]
+            found["needle"][depth] = {one.item.id: one.is_right(WAY) for one in chosen}
             found["copy"][depth] = _copied(scorer, text, place, names)
         _report_recall(findings, length, found)
 
@@ -148,6 +155,11 @@ class LongContext(Section):
                 note=f"the later halves of {len(kept):,} pieces of {length:,} tokens",
             )
         )
+
+
+def _alone(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The question without the text, to take away which number a model likes anyway."""
+    return tuple((said(prompt).rpartition("\n\n")[2], after) for prompt, after in pairs)
 
 
 def _copied(scorer: Scorer, text: str, place: Place, names: Sequence[str]) -> dict[str, float]:
