@@ -133,14 +133,14 @@ def _unescaped(text: str) -> str:
 
 @data_app.command("crawl")
 def data_crawl(
+    out: Out,
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Web pages (.warc, .wet, .html) and documents (.jsonl), either as .gz or .zst "
-            "too; folders, globs, URLs of object stores."
+            "too; folders, globs, URLs of object stores. Default: `inputs` of --config."
         ),
-    ],
-    out: Out,
+    ] = None,
     config: Config = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the crawl in --out, if there is one.")
@@ -156,7 +156,7 @@ def data_crawl(
     from foundling.data.crawl.settings import CrawlConfig
     from foundling.reports.crawl_report import write_crawl_report
 
-    values = settings_of(config, {"inputs": inputs}, settings)
+    values = settings_of(config, {"inputs": inputs} if inputs else {}, settings)
     found = crawl(
         CrawlConfig.parse(values),
         out,

@@ -8,12 +8,21 @@ import pytest
 
 pytest.importorskip("datatrove", reason='pip install "foundling[web]"')
 
+from datatrove.data import Document
+
 from foundling.base.config import ConfigError
 from foundling.data.crawl.contamination import Index, items
 from foundling.data.crawl.crawl import crawl
 from foundling.data.crawl.decoding import decoded
 from foundling.data.crawl.personal_data import Masker
-from foundling.data.crawl.settings import ContaminationSection, CrawlConfig, PersonalDataSection
+from foundling.data.crawl.quality import addresses
+from foundling.data.crawl.removed import Removed
+from foundling.data.crawl.settings import (
+    ContaminationSection,
+    CrawlConfig,
+    PersonalDataSection,
+    UrlSection,
+)
 
 UMLAUTS = "Die Bäume trugen süße Äpfel, und die Kinder pflückten sie alle an einem Tag."
 
@@ -93,6 +102,23 @@ def test_an_item_is_found_by_any_of_its_passages(tmp_path: Path) -> None:
         f"{files[1]}#2", "four five six seven eight nine ten eleven",
     )  # fmt: skip
     assert index.find("One two three.") is None
+
+
+# datatrove asks tldextract in the way of its version 5, which the extra keeps.
+@pytest.mark.filterwarnings("ignore:The 'registered_domain' property:DeprecationWarning")
+def test_pages_of_listed_domains_and_addresses_go(tmp_path: Path) -> None:
+    (tmp_path / "domains").write_text("# mine\nbad.co.uk\n")
+    (tmp_path / "urls").write_text("http://good.org/this\n")
+    of = UrlSection(domains=str(tmp_path / "domains"), urls=str(tmp_path / "urls"))
+    keeps = addresses(of, "en", Removed(tmp_path, 1, 1, str)).filter
+
+    def page(url: str) -> Document:
+        return Document(text="", id="1", metadata={"url": url} if url else {})
+
+    assert keeps(page("http://www.bad.co.uk/a")) == (False, "domain")
+    assert keeps(page("http://good.org/this")) == (False, "url")
+    assert keeps(page("http://good.org/that")) is True
+    assert keeps(page("")) is True
 
 
 def test_english_stop_words_are_of_english() -> None:

@@ -20,6 +20,7 @@ from foundling.data.rows import Rows
 
 # Lower case, no punctuation, as GPT-3's; a number stays the number it is.
 _SAME = TextNormConfig(norm_numbers=False)
+_NUMBER = re.compile(r"[#:]\d+$")  # of a row or a paragraph
 HASHES = HashConfig(hash_fc="sha1")  # datatrove's way to call xxhash fails since its version 4
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 
@@ -47,7 +48,7 @@ class Contamination(BaseFilter):
         self.exclusion_writer.keep(
             MATCHES, document.id, {"where": where(document), "item": item, "passage": passage}
         )
-        return False, item.rsplit("#", 1)[0].rsplit(":", 1)[0]
+        return False, _NUMBER.sub("", item)
 
     @cached_property
     def _index(self) -> "Index":

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from foundling.data.crawl.settings import RunSection
 from foundling.data.crawl.stages import LOGS, Stage
 
 log = logging.getLogger(__name__)
+
+PERIOD_SECONDS = 30.0  # between two lines about a stage
 
 
 def run(stages: Sequence[Stage], of: RunSection, out: Path) -> bool:
@@ -62,20 +65,42 @@ def _run_here(stage: Stage, of: RunSection, out: Path, which: str) -> None:
     tasks = "1 task" if stage.num_tasks == 1 else f"{stage.num_tasks} tasks"
     log.info(f"{which}: {stage.name}, {tasks}{done}")
     if left:
-        executor.run()
+        with _told(executor, stage.name):
+            executor.run()
 
 
 class _Quiet(LocalPipelineExecutor):
     """datatrove logs each step of each task on standard error; here its files hold that alone."""
 
     def run(self) -> Any:
-        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-            datatrove_logger.remove()
-            return super().run()
+        datatrove_logger.remove()
+        return super().run()
 
     def _launch_run_for_rank(self, *arguments: Any, **named: Any) -> Any:
         with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-            return super()._launch_run_for_rank(*arguments, **named)
+            try:
+                return super()._launch_run_for_rank(*arguments, **named)
+            finally:
+                datatrove_logger.remove()  # it was set up anew for the next task
+
+
+@contextmanager
+def _told(executor: PipelineExecutor, name: str) -> Iterator[None]:
+    """While entered, say from time to time how many tasks are done."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(PERIOD_SECONDS):
+            done = executor.world_size - len(executor.get_incomplete_ranks())
+            log.info(f"{name}: {done:,} of {executor.world_size:,} tasks")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _slurm(stage: Stage, of: RunSection, out: Path, before: Any) -> PipelineExecutor:

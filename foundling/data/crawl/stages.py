@@ -52,14 +52,13 @@ def stages(config: CrawlConfig, files: Sequence[str], num_tasks: int, out: Path)
     near = config.near_duplicates
     if near.enabled:
         of = minhash(near)
-        read = JsonlReader(str(work / "kept"))
         found += [
             Stage(
                 SIGNATURES,
                 num_tasks,
                 [
                     NotEmpty(work / "kept"),
-                    read,
+                    _reader(out),
                     MinhashDedupSignature(str(work / "signatures"), of, config.language.code),
                 ],
             ),
@@ -118,7 +117,7 @@ def _rules(config: CrawlConfig, files: Sequence[str], out: Path) -> list[Pipelin
 def _final(config: CrawlConfig, out: Path) -> list[PipelineStep]:
     steps: list[PipelineStep] = [
         NotEmpty(out / WORK / "kept"),
-        JsonlReader(str(out / WORK / "kept")),
+        _reader(out),
     ]
     if config.near_duplicates.enabled:
         steps.append(NearDuplicates(out / WORK / "clusters", removed(config, out, NEAR_DUPLICATES)))
@@ -191,6 +190,10 @@ class NotEmpty(PipelineStep):
         if not any(self.folder.glob("*.jsonl.gz")):
             raise ConfigError(f"{self.folder}: no document is left; nothing to continue with.")
         return data
+
+
+def _reader(out: Path) -> JsonlReader:
+    return JsonlReader(str(out / WORK / "kept"), add_file_path=False)
 
 
 def _writer(folder: Path) -> JsonlWriter:
