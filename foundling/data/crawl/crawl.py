@@ -9,6 +9,7 @@ from typing import Any
 
 from foundling.base import durable
 from foundling.base.config import ConfigError, load_json
+from foundling.data.crawl.layout import REPORT, STORE
 from foundling.data.crawl.settings import CrawlConfig
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ def crawl(
     # Only now: they import datatrove.
     from foundling.data.crawl import executors, record
     from foundling.data.crawl.checks import check
-    from foundling.data.crawl.finish import REPORT, Finish
-    from foundling.data.crawl.stages import STORE, Stage, stages
+    from foundling.data.crawl.finish import Finish
+    from foundling.data.crawl.stages import Stage, stages
 
     out = out.absolute()
     facts = record.facts(config)

@@ -13,8 +13,9 @@ from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.utils.logging import logger as datatrove_logger
 
 from foundling.base.config import ConfigError
+from foundling.data.crawl.layout import LOGS
 from foundling.data.crawl.settings import RunSection
-from foundling.data.crawl.stages import LOGS, Stage
+from foundling.data.crawl.stages import Stage
 
 log = logging.getLogger(__name__)
 

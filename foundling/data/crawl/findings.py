@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from foundling.data.crawl.contamination import MATCHES
-from foundling.data.crawl.removed import OTHER, examples
-from foundling.data.crawl.settings import CrawlConfig
-from foundling.data.crawl.stages import (
+from foundling.data.crawl.layout import (
     FINAL,
     LOGS,
+    MASKING,
     NEAR_DUPLICATES,
     REMOVED,
     RULES,
 )
+from foundling.data.crawl.removed import OTHER, examples
+from foundling.data.crawl.settings import CrawlConfig
 
 STEPS = {
     "url": "addresses",
@@ -36,19 +37,21 @@ def findings(
     """The report in plain types; the folder holds all that it is made from.
 
     Args:
-        steps_of: the names of each stage's steps.
+        steps_of: the names of each stage's steps, of all stages or of the rules alone.
     """
     by_stage = {name: _statistics(out / LOGS / name, of) for name, of in steps_of.items()}
     reading = by_stage[RULES][0][1]
     off = switched_off(config)
     on = [name for name, title in STEPS.items() if title not in off]
-    filters = [s for s in by_stage[RULES][1:-1] + by_stage[FINAL][2:-1] if s[0] != "personal data"]
-    masked = next((s for name, s in by_stage[FINAL] if name == "personal data"), {})
+    # All but the reader at the start and the writer at the end; of the last stage, the check too.
+    filters = by_stage[RULES][1:-1] + by_stage.get(FINAL, [])[2:-1]
+    masked = next((values for name, values in filters if name == MASKING), {})
+    removing = [values for name, values in filters if name != MASKING]
     steps = [
         _step(name, values, examples(out / REMOVED / name, config.report.examples))
-        for name, (_, values) in zip(on, filters, strict=True)
+        for name, values in zip(on, removing, strict=FINAL in by_stage)
     ]
-    written = by_stage[FINAL][-1][1]
+    written = by_stage[FINAL][-1][1] if FINAL in by_stage else {}
     return {
         "files": int(_total(reading, "files")),
         "pages": int(_total(reading, "pages")),

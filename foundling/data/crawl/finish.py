@@ -13,12 +13,9 @@ from datatrove.pipeline.base import PipelineStep
 from foundling.base import durable
 from foundling.base.config import ConfigError
 from foundling.data.crawl.findings import findings, no_documents
+from foundling.data.crawl.layout import DOCUMENTS, REMOVED, REPORT, STORE, WORK
 from foundling.data.crawl.settings import CrawlConfig
-from foundling.data.crawl.stages import DOCUMENTS, REMOVED, WORK
 from foundling.data.prepare import VOCAB_SIZE, prepare
-
-REPORT = "report.json"
-STORE = "store"
 
 WritePage = Callable[[Mapping[str, Any], Path], object]
 

@@ -10,6 +10,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.formatters.pii import PIIFormatter
 
+from foundling.data.crawl.layout import MASKING
 from foundling.data.crawl.settings import PersonalDataSection
 
 # Two or more groups of hexadecimal digits with colons; what is an address, ipaddress decides.
@@ -22,7 +23,7 @@ class PersonalData(PipelineStep):
     Phone numbers are those that are valid in their country, as libphonenumber knows them.
     """
 
-    type, name = "FORMAT", "personal data"
+    type, name = "FORMAT", MASKING
 
     def __init__(self, settings: PersonalDataSection) -> None:
         super().__init__()

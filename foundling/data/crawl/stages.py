@@ -19,21 +19,25 @@ from datatrove.pipeline.writers.jsonl import JsonlWriter
 from foundling.base.config import ConfigError
 from foundling.data.crawl.contamination import HASHES, Contamination
 from foundling.data.crawl.extraction import Extraction
+from foundling.data.crawl.findings import findings, no_documents
 from foundling.data.crawl.language import Language
+from foundling.data.crawl.layout import (
+    BUCKETS,
+    CLUSTERS,
+    DOCUMENTS,
+    FINAL,
+    KEPT,
+    NEAR_DUPLICATES,
+    REMOVED,
+    RULES,
+    SIGNATURES,
+    WORK,
+)
 from foundling.data.crawl.pages import Pages
 from foundling.data.crawl.personal_data import Masker, PersonalData
 from foundling.data.crawl.quality import FILTERS
 from foundling.data.crawl.removed import Removed
 from foundling.data.crawl.settings import CrawlConfig, NearDuplicatesSection
-
-DOCUMENTS = "documents"
-WORK = "work"  # what one stage leaves for the next
-LOGS = "logs"  # datatrove's, with its statistics and what is completed
-REMOVED = "removed"  # examples
-RULES, SIGNATURES, BUCKETS, CLUSTERS, FINAL, STORE = (
-    "rules", "signatures", "buckets", "clusters", "documents", "store",
-)  # fmt: skip
-NEAR_DUPLICATES = "near_duplicates"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def stages(config: CrawlConfig, files: Sequence[str], num_tasks: int, out: Path)
     """The stages in their order, but for the one that makes the store."""
     work = out / WORK
     found = [Stage(RULES, num_tasks, _rules(config, files, out))]
+    not_empty = NotEmpty(config, [step.name for step in found[0].steps], out)
     near = config.near_duplicates
     if near.enabled:
         of = minhash(near)
@@ -57,7 +62,7 @@ def stages(config: CrawlConfig, files: Sequence[str], num_tasks: int, out: Path)
                 SIGNATURES,
                 num_tasks,
                 [
-                    NotEmpty(work / "kept"),
+                    not_empty,
                     _reader(out),
                     MinhashDedupSignature(str(work / "signatures"), of, config.language.code),
                 ],
@@ -77,7 +82,7 @@ def stages(config: CrawlConfig, files: Sequence[str], num_tasks: int, out: Path)
                 ],
             ),
         ]
-    return [*found, Stage(FINAL, num_tasks, _final(config, out))]
+    return [*found, Stage(FINAL, num_tasks, [not_empty, *_final(config, out)])]
 
 
 def minhash(near: NearDuplicatesSection) -> MinhashConfig:
@@ -111,14 +116,11 @@ def _rules(config: CrawlConfig, files: Sequence[str], out: Path) -> list[Pipelin
     steps.append(Extraction(config.extraction, of("extraction")))
     if config.language.enabled:
         steps.append(Language(config.language, of("language")))
-    return [*steps, *made.values(), _writer(out / WORK / "kept")]
+    return [*steps, *made.values(), _writer(out / KEPT)]
 
 
 def _final(config: CrawlConfig, out: Path) -> list[PipelineStep]:
-    steps: list[PipelineStep] = [
-        NotEmpty(out / WORK / "kept"),
-        _reader(out),
-    ]
+    steps: list[PipelineStep] = [_reader(out)]
     if config.near_duplicates.enabled:
         steps.append(NearDuplicates(out / WORK / "clusters", removed(config, out, NEAR_DUPLICATES)))
     if config.contamination.files:
@@ -176,24 +178,25 @@ class _Pairs:
 
 
 class NotEmpty(PipelineStep):
-    """Stops where the stage before left nothing; datatrove would end with success."""
+    """Stops where the rules have left nothing; datatrove would end with success."""
 
     type, name = "CHECK", "something is left"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, config: CrawlConfig, rules: Sequence[str], out: Path) -> None:
         super().__init__()
-        self.folder = folder
+        self.config, self.rules, self.out = config, rules, out
 
     def run(
         self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
     ) -> DocumentsPipeline:
-        if not any(self.folder.glob("*.jsonl.gz")):
-            raise ConfigError(f"{self.folder}: no document is left; nothing to continue with.")
+        if not any((self.out / KEPT).glob("*.jsonl.gz")):
+            found = findings(self.config, {RULES: self.rules}, self.out)
+            raise ConfigError(f"{self.out}: {no_documents(found)}")
         return data
 
 
 def _reader(out: Path) -> JsonlReader:
-    return JsonlReader(str(out / WORK / "kept"), add_file_path=False)
+    return JsonlReader(str(out / KEPT), add_file_path=False)
 
 
 def _writer(folder: Path) -> JsonlWriter:
