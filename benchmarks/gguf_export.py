@@ -22,6 +22,8 @@ from typing import Any
 
 from pretrain import machine
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
 PROMPTS = (
     "The capital of France is",
     "Once upon a time there was a",
@@ -40,97 +42,24 @@ TEXTS = (
     *PROMPTS,
 )
 QUESTIONS = ("What is the capital of France?", "Name a colour.", "Who are you?")
-SIZES = {
-    "vocab_size": 320,
-    "max_position_embeddings": 256,
-    "hidden_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "intermediate_size": 96,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-YARN = {
-    "rope_type": "yarn",
-    "rope_theta": 10_000.0,
-    "factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-GEMMA = {"query_pre_attn_scalar": 16, "sliding_window": 16}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "llama, llama3 scaling": {"rope_parameters": LLAMA3},
-    "llama, untied with biases": {
-        "attention_bias": True,
-        "mlp_bias": True,
-        "tie_word_embeddings": False,
-    },
-    "mistral": {"sliding_window": None},
-    "qwen2": {},
-    "qwen2, yarn": {"rope_parameters": YARN},
-    "qwen3": {},
-    "smollm3": {"no_rope_layers": [1, 1, 1, 0]},
-    "gpt2": {"n_positions": 256, "n_embd": 64, "n_layer": 4, "n_head": 4},
-    "gpt_neox": {},
-    "gemma2": {**GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-    "gemma3_text": GEMMA,
-    "phi3": {"sliding_window": None, "original_max_position_embeddings": 256},
-    "phi3, longrope": {
-        "sliding_window": None,
-        "original_max_position_embeddings": 64,
-        "rope_parameters": {
-            "rope_type": "longrope",
-            "rope_theta": 10_000.0,
-            "short_factor": [1.0] * 8,
-            "long_factor": [1.0 + i / 4 for i in range(8)],
-        },
-    },
-    "olmo2": {},
-    "granite": {
-        "attention_multiplier": 0.2,
-        "embedding_multiplier": 3.0,
-        "residual_multiplier": 0.5,
-        "logits_scaling": 2.0,
-    },
-}
+CONTEXT = 256
 
 
 # ---------------------------------------------------------------------- what is asked
 
 
 def random_models(folder: Path) -> list[Path]:
-    """A small model with random weights of every architecture that both know."""
-    import torch
+    """A small model with random weights of every architecture that both know, as in the tests."""
+    from gguf_models import CONFIGS, make
 
-    from foundling.models import interchange, layouts, rebuild
-    from foundling.models.gguf_layouts import GGUF_LAYOUTS
     from foundling.text.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.train_bytes(TEXTS, SIZES["vocab_size"])
-    made = []
-    for name, config in FAMILIES.items():
-        model_type = name.partition(",")[0]
-        if model_type not in layouts.LAYOUTS or model_type not in GGUF_LAYOUTS:
-            print(f"{name}: not known, left out", file=sys.stderr)
-            continue
-        torch.manual_seed(1)
-        given = {**SIZES, "model_type": model_type, "vocab_size": tokenizer.vocab_size, **config}
-        model = rebuild(layouts.read_config(model_type, given))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-        path = folder / name.replace(", ", "-").replace(" ", "-")
-        interchange.save(model, path, tokenizer.mark_ids())
-        tokenizer.save(path)
-        made.append(path)
+    tokenizer, made = Tokenizer.train_bytes(TEXTS, 320), []
+    for name, config in CONFIGS.items():
+        length = "n_positions" if "n_positions" in config else "max_position_embeddings"
+        path = folder / name.replace(" ", "-")
+        sizes = {"vocab_size": tokenizer.vocab_size, length: CONTEXT}
+        made.append(make(path, {**config, **sizes}, tokenizer))
     return made
 
 
@@ -272,7 +201,7 @@ def measure(source: Path, kind: str, arguments: argparse.Namespace, folder: Path
         "questions": QUESTIONS[: arguments.chats],
         "num_tokens": arguments.tokens,
         "threads": arguments.threads,
-        "context": 256,
+        "context": CONTEXT,
     }
     mine = ours(back, asked)
     asked |= {"prompts": mine["prompts"], "stop": mine["stop"]}
