@@ -78,7 +78,7 @@ class Planned:
         ]
 
     def most_rows(self, number: int, room: float) -> int:
-        """The largest micro-batch that fits into `room` bytes in the layout of this number; 0: none.
+        """The largest micro-batch that fits into `room` bytes in this layout; 0: none does.
 
         A longer micro-batch takes more in a straight line, but where its worst moment is another
         one: what the line says is looked at, and the line drawn anew.

@@ -60,10 +60,11 @@ def _traced(subject: Subject, rows: int, passes: int, views: Sequence[Shares]) -
         batch, places = subject.batch(rows), _Places(optimizer.names, tally)
         gradients_of(optimizer.names, tally, places.ready)
         tally.forget()
-        for _ in range(min(passes, 2)):  # a third is like the second
-            places.begin()
-            supposed.count = subject.num_supervised(rows)
-            _pass(objective, model, batch, subject.precision)
+        if passes > 1:  # a later pass adds to the gradients of the first
+            _add_gradients(optimizer)
+            tally.mark([p.grad for p in optimizer.names if p.grad is not None], Kind.GRADIENTS)
+        supposed.count = subject.num_supervised(rows)
+        _pass(objective, model, batch, subject.precision)
         tally.phase = "update"
         optimizer.finish_gradients(1.0)
         if config.guard.enabled:
@@ -82,11 +83,8 @@ class _Places:
 
     def __init__(self, names: Mapping[Tensor, str], tally: Tally) -> None:
         self._tally, self._layers = tally, {p: _layer(name) for p, name in names.items()}
-        self.begin()
-
-    def begin(self) -> None:
-        self._tally.phase = "last"
         self._missing = Counter(self._layers.values())
+        tally.phase = "last"
 
     def ready(self, parameter: Tensor) -> None:
         """The gradient of a parameter is whole."""
@@ -110,9 +108,13 @@ def _pass(objective: Objective, model: object, batch: object, precision: torch.d
 
 def _fill(optimizer: Optimizer, tally: Tally) -> None:
     """Let the optimizer make its state, as after a first step."""
-    for parameter in optimizer.names:
-        dtype = parameter.grad_dtype or parameter.dtype
-        parameter.grad = torch.zeros_like(parameter, dtype=dtype)
+    _add_gradients(optimizer)
     optimizer.step()
     optimizer.zero_grad()
     tally.mark(optimizer.state().values(), Kind.OPTIMIZER)
+
+
+def _add_gradients(optimizer: Optimizer) -> None:
+    for parameter in optimizer.names:
+        dtype = parameter.grad_dtype or parameter.dtype
+        parameter.grad = torch.zeros_like(parameter, dtype=dtype)

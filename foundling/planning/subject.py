@@ -13,7 +13,8 @@ from foundling.base.config import ConfigError
 from foundling.base.precision import PRECISIONS, hold
 from foundling.data.store import TokenStore
 from foundling.models import adapters, interchange
-from foundling.models.batch import Batch, PreferenceBatch, TokenBatch
+from foundling.models.attending import LONG as LONGEST_MASK
+from foundling.models.batch import Batch, BatchView, PreferenceBatch, TokenBatch
 from foundling.models.language_model import LanguageModel
 from foundling.models.quantised import quantise
 from foundling.objectives import Dpo, Objective, Pretrain, Sft
@@ -88,16 +89,21 @@ class Subject:
         return isinstance(self.config, TunedConfig) and self.config.adapter is not None
 
     def batch(self, rows: int) -> Batch:
-        """Rows as the stage makes them, each with several documents."""
-        shape = rows, self.time
-        tokens = torch.zeros(shape, dtype=torch.int64)
+        """Rows as the stage makes them, each with several documents.
+
+        Long rows are of one document: no mask of several is held there, and memory is the same.
+        """
+        tokens = torch.zeros(rows, self.time, dtype=torch.int64)
+        is_long = self.time > LONGEST_MASK
         if not isinstance(self.config, DpoConfig):
-            return TokenBatch(tokens, tokens.clone(), tokens.clone(), tokens.clone())
+            documents = None if is_long else tokens.clone()
+            return TokenBatch(tokens, tokens.clone(), tokens.clone(), documents)
         shared = self.config.data.shared_prompts is not False
         until = tokens.clone() if shared else None
         pairs = torch.zeros(rows, max(1, self.time // 512), dtype=torch.int64)
         copies = (tokens.clone() for _ in range(4))
-        return PreferenceBatch(tokens, *copies, pairs, until)
+        kind = _LongPreferenceBatch if is_long else PreferenceBatch
+        return kind(tokens, *copies, pairs, until)
 
     def num_supervised(self, rows: int) -> int:
         """How many positions of so many rows are learned."""
@@ -135,6 +141,14 @@ class Subject:
         reference = models.rebuild(self.spec)
         hold(reference, self.precision)
         return FrozenModel(reference)
+
+
+class _LongPreferenceBatch(PreferenceBatch):
+    """One whose rows are read as one document each."""
+
+    @property
+    def view(self) -> BatchView:
+        return BatchView(self.positions)
 
 
 class _Stored:

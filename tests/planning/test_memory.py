@@ -1,18 +1,28 @@
 """What a step is said to take, beside the tensors that are alive in a real run."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from foundling import hamlet
+from foundling.base.config import override
+from foundling.data.reading import read_conversations
+from foundling.models.batch import IGNORE
 from foundling.planning.memory import Planned, layouts
+from foundling.planning.step import _traced, worst_moments
 from foundling.planning.subject import Subject, subject_of
 from foundling.planning.tally import Tally
 from foundling.stages.assembly import run_stage
+from foundling.stages.dpo import DPO, DpoConfig
 from foundling.stages.job import Stage
-from foundling.stages.pretrain import PRETRAIN, PretrainConfig
+from foundling.stages.pretrain import PRETRAIN, PretrainConfig, pretrain
 from foundling.stages.settings import StageConfig
+from foundling.stages.sft import SFT, SftConfig
 
 QUIET = (
     "training.steps=3",
@@ -25,20 +35,28 @@ QUIET = (
 (ALONE,) = layouts(1, 8)
 
 
-def measured(stage: Stage[Any, Any], config: StageConfig, out: Path) -> float:
-    """The most bytes of tensors that are alive in the second step of a run."""
-    peaks = []
+def measured(
+    stage: Stage[Any, Any], config: StageConfig, out: Path
+) -> tuple[float, torch.Size, float]:
+    """The most bytes of tensors that are alive in the second step of a run.
+
+    With the shape of its batch, and the share of it that is learned.
+    """
+    peaks, shapes, shares = [], [], []
 
     def seam(site: str, step: int, samples: Sequence[int], value: Any) -> Any:
         if site == "state" and step == 1:
             tally.forget()
         if site == "state" and step == 2:
             peaks.append(tally.peak)
+        if site == "batch" and step == 1:
+            shapes.append(value.targets.shape)
+            shares.append((value.targets != IGNORE).float().mean().item())
         return value
 
     with Tally() as tally:
         run_stage(stage, config, out, seam=seam)
-    return peaks[0]
+    return peaks[0], shapes[0], shares[0]
 
 
 def planned(subject: Subject, rows: int) -> float:
@@ -75,5 +93,98 @@ def test_a_pretraining_run_takes_what_was_planned(
         f"training.precision={precision}",
         f"training.checkpoint_activations={str(checkpoints).lower()}",
     )
-    real = measured(PRETRAIN, config, tmp_path / "run")
+    real, _, _ = measured(PRETRAIN, config, tmp_path / "run")
     assert planned(subject_of(config), rows) == pytest.approx(real, rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def parent(tiny: Callable[..., PretrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny("context=128", "model.dim=48", "training.steps=2", "validation.every=2")
+    return pretrain(config, tmp_path_factory.mktemp("parent") / "run").folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Conversations, and pairs of a good and a bad answer."""
+    folder = tmp_path_factory.mktemp("rows")
+    hamlet.write_instructions(folder / "train.jsonl", 150, seed=1)
+    found, _ = read_conversations([folder / "train.jsonl"])
+    single = [c.messages for c in found if [m.role for m in c.messages] == ["user", "assistant"]]
+    rows = [{"prompt": prompt.content, "chosen": answer.content, "rejected": "Ask someone else!"}
+            for prompt, answer in single]  # fmt: skip
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "train.jsonl", folder / "pairs.jsonl"
+
+
+def tuned(parent: Path, file: Path, *assignments: str) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "parent": str(parent),
+        "data": {"files": [str(file)], "on_long": "drop", "validation_fraction": 0.2},
+        "training": {"batch_size": 6, "micro_batch_size": 6, "precision": "fp32", "device": "cpu"},
+        "forgetting": {"max_tokens": 200},
+        "followers": {"report": False},
+    }
+    return override(base, (*QUIET, *assignments))
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        (),
+        pytest.param(("training.precision=bf16",), marks=pytest.mark.slow),
+        pytest.param(("anchor.strength=0.0",), marks=pytest.mark.slow),
+        pytest.param(("adapter.rank=4",), marks=pytest.mark.slow),
+        pytest.param(("anchor.reference=stored",), marks=pytest.mark.slow),
+    ],
+)
+def test_instruction_tuning_takes_what_was_planned(
+    parent: Path, files: tuple[Path, Path], tmp_path: Path, assignments: tuple[str, ...]
+) -> None:
+    config = SftConfig.parse(tuned(parent, files[0], *assignments))
+    real, (rows, time), share = measured(SFT, config, tmp_path / "run")
+    subject = replace(subject_of(config, supervised=share), time=time, batch_size=rows)
+    assert planned(subject, rows) == pytest.approx(real, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        (),
+        pytest.param(("training.precision=bf16",), marks=pytest.mark.slow),
+        pytest.param(("reference.kind=live",), marks=pytest.mark.slow),
+    ],
+)
+def test_preference_tuning_takes_what_was_planned(
+    parent: Path, files: tuple[Path, Path], tmp_path: Path, assignments: tuple[str, ...]
+) -> None:
+    more = ("validation.kl_prompts=1", "validation.kl_tokens=2")
+    config = DpoConfig.parse(tuned(parent, files[1], *more, *assignments))
+    real, (rows, time), share = measured(DPO, config, tmp_path / "run")
+    subject = replace(subject_of(config, supervised=share), time=time, batch_size=rows)
+    assert planned(subject, rows) == pytest.approx(real, rel=0.1)
+
+
+def test_a_deep_model_follows_from_shallow_ones() -> None:
+    """What two and three layers say of nine is what nine say."""
+    values = {"context": 32, "model": {"dim": 32, "num_layers": 9, "num_heads": 2},
+              "training": {"precision": "bf16", "batch_size": 8}}  # fmt: skip
+    subject = subject_of(PretrainConfig.parse(values), 300)
+    for one in (subject, replace(subject, checkpoints=True)):
+        deep, followed = (f(one, 4, 2, [{}]) for f in (_traced, worst_moments))
+        worst = [max(sum(moment.values()) for moment in peaks.values())
+                 for peaks in (deep, followed)]  # fmt: skip
+        assert worst[1] == pytest.approx(worst[0], rel=0.01)
+
+
+def test_the_largest_micro_batch_fits_and_one_row_more_does_not() -> None:
+    values = {"context": 32, "model": {"dim": 32, "num_layers": 2, "num_heads": 2},
+              "training": {"precision": "fp32", "batch_size": 64}}  # fmt: skip
+    ways = layouts(2, 8)
+    subject = subject_of(PretrainConfig.parse(values), 300)
+    found = Planned(subject, ways, 32)
+    for number in range(len(ways)):
+        room = found.at(11)[number].total
+        assert found.most_rows(number, room) == 11
+        assert found.most_rows(number, room - 1) == 10
+        assert found.most_rows(number, 1.0) == 0
+        assert found.most_rows(number, 1e12) == 32
