@@ -51,7 +51,9 @@ class ParametricLoss:
     beta: float
 
     def loss_nats(self, parameters: float, tokens: float) -> float:
-        return self.e + self.a / parameters**self.alpha + self.b / tokens**self.beta
+        size: float = self.a / parameters**self.alpha
+        data: float = self.b / tokens**self.beta
+        return self.e + size + data
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """The parameters and tokens of the lowest loss for so much work, counted as 6 N D.

@@ -103,7 +103,7 @@ def _layer(name: str) -> int | None:
 def _pass(objective: Objective, model: object, batch: object, precision: torch.dtype) -> None:
     with autocast(torch.device("cpu"), precision):
         loss = objective(model, batch)  # type: ignore[arg-type]
-    loss.total.backward()
+    torch.autograd.backward(loss.total)
 
 
 def _fill(optimizer: Optimizer, tally: Tally) -> None:

@@ -81,8 +81,9 @@ class Subject:
         config = self.config
         if isinstance(config, SftConfig):
             return config.anchor.strength > 0 and config.anchor.reference == "model"
-        is_dpo = isinstance(config, DpoConfig)
-        return is_dpo and config.dpo.has_reference and config.reference.kind == "live"
+        if isinstance(config, DpoConfig):
+            return config.dpo.has_reference and config.reference.kind == "live"
+        return False
 
     @property
     def adapts(self) -> bool:
@@ -101,9 +102,9 @@ class Subject:
         shared = self.config.data.shared_prompts is not False
         until = tokens.clone() if shared else None
         pairs = torch.zeros(rows, max(1, self.time // 512), dtype=torch.int64)
-        copies = (tokens.clone() for _ in range(4))
         kind = _LongPreferenceBatch if is_long else PreferenceBatch
-        return kind(tokens, *copies, pairs, until)
+        same = (tokens, tokens.clone(), tokens.clone(), tokens.clone(), tokens.clone())
+        return kind(*same, pairs, until)
 
     def num_supervised(self, rows: int) -> int:
         """How many positions of so many rows are learned."""

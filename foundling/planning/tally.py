@@ -35,7 +35,7 @@ Shares = Mapping[Kind, float]
 """The part of each kind that counts; 1 where none is named."""
 
 
-class Tally(TorchDispatchMode):
+class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While entered, follows every tensor that is made, real or fake, until its memory is freed.
 
     What an operation takes for itself and frees before it returns is not seen; nor is what an
@@ -47,7 +47,7 @@ class Tally(TorchDispatchMode):
     """
 
     def __init__(self, views: Sequence[Shares] = ({},), vocab_size: int = 0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.phase, self.vocab_size = "", vocab_size
         self.live = dict.fromkeys(Kind, 0)
         self.peaks: dict[tuple[str, int], dict[Kind, float]] = {}
@@ -130,7 +130,7 @@ def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-class Supposed(TorchDispatchMode):
+class Supposed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Answers what fake tensors cannot: numbers are 1, and a mask picks `count` places."""
 
     count = 1
@@ -154,7 +154,8 @@ def supposing(tally: Tally) -> Iterator[Supposed]:
     """Within, tensors have shapes and no memory, and what would be alive is counted."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes a second
 
-    with FakeTensorMode(allow_non_fake_inputs=True), Supposed() as supposed, tally:
+    supposed = Supposed()  # type: ignore[no-untyped-call]
+    with FakeTensorMode(allow_non_fake_inputs=True), supposed, tally:
         yield supposed
 
 
@@ -171,4 +172,5 @@ def gradients_of(
         tally.mark([parameter.grad], Kind.GRADIENTS)
         ready(parameter)
 
-    return [parameter.register_post_accumulate_grad_hook(hook) for parameter in parameters]
+    add: Callable[..., Any] = Tensor.register_post_accumulate_grad_hook
+    return [add(parameter, hook) for parameter in parameters]
