@@ -21,7 +21,9 @@ from typing import Self
 
 from foundling.base import ranks
 from foundling.base.process import INTERRUPTED
+from foundling.training.interrupt import Interrupted
 from foundling.training.pulse import Place, Pulse
+from foundling.training.rewind import TrainingStopped
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +77,14 @@ class Watchdog:
         if not self._thread.ident:
             return
         try:
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not _is_agreed(error):
                 self._tell(error)
         finally:
             self._ended.set()
             self._thread.join()
             faulthandler.cancel_dump_traceback_later()
-            signal.set_wakeup_fd(self._wakeup_before)
+            if self._hears:
+                signal.set_wakeup_fd(self._wakeup_before)
             os.close(self._signals)
             os.close(self._signalled)
 
@@ -105,7 +108,9 @@ class Watchdog:
         self._signals, self._signalled = os.pipe()
         os.set_blocking(self._signals, False)
         os.set_blocking(self._signalled, False)
-        self._wakeup_before = signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
+        self._hears = threading.current_thread() is threading.main_thread()
+        if self._hears:
+            self._wakeup_before = signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
@@ -176,6 +181,12 @@ class Watchdog:
             handler.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _is_agreed(error: Exception) -> bool:
+    """Whether all processes end so, each in its time: the first may still be saving."""
+    is_own = isinstance(error.__cause__, OSError)  # a disk that one of them cannot read
+    return isinstance(error, Interrupted) or (isinstance(error, TrainingStopped) and not is_own)
 
 
 def allowed_seconds(

@@ -126,20 +126,21 @@ def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
 
 
 @pytest.mark.distributed
-def test_a_command_whose_processes_are_killed_resumes_by_itself(tiny: Make, tmp_path: Path) -> None:
+def test_a_command_one_of_whose_processes_is_killed_resumes_by_itself(
+    tiny: Make, tmp_path: Path
+) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(dump_toml(tiny(*SETTINGS, FULL, "training.steps=45").values()))
+    file.write_text(dump_toml(tiny(*SETTINGS, FULL).values()))
     whole, harmed = tmp_path / "whole", tmp_path / "harmed"
     several = ("--nproc", 2, "--max-restarts", 3)
     _, errors = train_by_command(file, "--out", whole, *several).communicate(timeout=300)
     assert whole.exists(), errors.decode()
     process = train_by_command(file, "--out", harmed, *several)
-    for number, steps in enumerate((12, 28)):
-        wait_for(lambda steps=steps: num_steps(harmed) >= steps, process)
-        os.kill(worker(process.pid, number), signal.SIGKILL)
+    wait_for(lambda: num_steps(harmed) >= 12, process)
+    os.kill(worker(process.pid, rank=1), signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors.decode()
-    assert errors.decode().count("resuming at step") == 2
+    assert errors.decode().count("resuming at step") == 1
     assert outcome(harmed) == outcome(whole)
 
 

@@ -35,7 +35,8 @@ CLOCKS = {"seconds", "tokens_per_second", "matrix_rate_fraction"}
 def records_of(folder: Path) -> list[dict[str, Any]]:
     """The metrics, without what the clock says."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(x).items() if k not in CLOCKS} for x in lines]
+    records = [record for record in map(json.loads, lines) if record["split"] != "straggler"]
+    return [{k: v for k, v in record.items() if k not in CLOCKS} for record in records]
 
 
 def weights_of(folder: Path) -> dict[str, list[int]]:
