@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foundling.base.process import world_size
 from foundling.base.shorthand import Shorthand
 from foundling.cli import launching
 from foundling.cli.app import Json, Out, Resume, Set, SharedVerb, app, report_json, say
@@ -67,6 +68,8 @@ def _train(
         raise ConfigError("--sweep with --resume: give the same CONFIG and options again.")
     if max_restarts and nproc is None:
         raise ConfigError("--max-restarts: give --nproc N, the processes that it starts again.")
+    if sweep is not None and (nproc is not None or world_size() > 1):
+        raise ConfigError("--sweep: trains in one process; run each value by itself with --nproc.")
     if resume_if_exists and (resume or sweep is not None):
         raise ConfigError("--resume-if-exists: give it without --resume and --sweep.")
     continues = resume and sweep is None
