@@ -14,13 +14,13 @@ Work = tuple[str, Mapping[str, Any], Path, bool]
 """A stage's name, its settings, the run's folder, and whether it is resumed."""
 
 
-def run_in(processes: int, works: Sequence[Work], scratch: Path) -> None:
-    """Run the works in so many processes, which one launch starts."""
+def run_in(processes: int, works: Sequence[Work], scratch: Path, program: str = __file__) -> None:
+    """Run the works, by this program or another, in so many processes, which one launch starts."""
     plan = scratch / f"plan-{len(list(scratch.iterdir()))}.json"
     plan.write_text(json.dumps([(s, v, str(out), again) for s, v, out, again in works]))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     ended = subprocess.run(
-        [sys.executable, *launcher, __file__, str(plan)],
+        [sys.executable, *launcher, program, str(plan)],
         env=environment(),
         capture_output=True,
         text=True,

@@ -1,44 +1,24 @@
 """Checkpoints of several processes: whole or not at all, and resumed on any number of them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from several import Work, run_in
 
 from foundling import hamlet
+from foundling.base import sharded_files
 from foundling.runs import checkpoint
 from foundling.runs.run import load_model
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.stages.sft import SftConfig, sft
 
-PROGRAM = Path(__file__).with_name("saving.py")
+PROGRAM = str(Path(__file__).with_name("saving.py"))
 HALF = ("model.dropout=0.0", "checkpoint.every=6", "checkpoint.keep_every=6", "validation.every=12")
 """A run of 12 steps that keeps the checkpoint in the middle."""
-Work = tuple[str, dict[str, Any], Path, bool]
-
-
-def run_in(processes: int, works: Sequence[Work], scratch: Path) -> None:
-    """Do the works in so many processes, which one launch starts."""
-    plan = scratch / f"plan-{len(list(scratch.iterdir()))}.json"
-    plan.write_text(json.dumps([(name, v, str(out), again) for name, v, out, again in works]))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    path = os.pathsep.join(filter(None, sys.path))
-    ended = subprocess.run(
-        [sys.executable, *launcher, str(PROGRAM), str(plan)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
 
 
 def killed_after(step: int, run: Path, copy: Path) -> Path:
@@ -62,35 +42,39 @@ def check_like(run: Path, whole: Path) -> None:
     assert [x[2] for x in ours] == pytest.approx([x[2] for x in theirs], rel=0, abs=1e-6)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    last = checkpoint.committed(run / "checkpoints")[-1].path
-    files = sorted(last.rglob("*.safetensors"))
-    return {f"{f.name}/{name}": value for f in files for name, value in load_file(f).items()}
+def check_same(run: Path, whole: Path) -> None:
+    """Bit for bit."""
+    assert losses(run) == losses(whole)
+    ours, theirs = tensors(run), tensors(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    """All of the last checkpoint, whichever process wrote them."""
+    last, found = checkpoint.committed(run / "checkpoints")[-1], {}
+    for folder in (last.model, last.state):
+        kinds = sharded_files.kinds(folder).items()
+        found[folder.name] = {n: torch.empty(shape, dtype=kind) for n, (shape, kind) in kinds}
+        sharded_files.read(found[folder.name], folder)
+    return found["model"] | found["state"]
 
 
 def test_saved_on_two_resumed_on_one(tiny: Callable[..., PretrainConfig], tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     config = tiny(*HALF, "distributed.shard=full")
     run = tmp_path / "run"
-    works = [
+    works: list[Work] = [
         ("commit", {}, tmp_path / "commit", False),
         ("pretrain", config.values(), run, False),
     ]
-    run_in(2, works, tmp_path / "scratch")
+    run_in(2, works, tmp_path / "scratch", PROGRAM)
     half = killed_after(6, run, tmp_path / "half")
     pretrain(config, half, resume=True)
     check_like(half, run)
 
-    # A folder of a model like any other.
-    last = checkpoint.committed(run / "checkpoints")[-1]
-    assert len(list(last.model.glob("model-*.safetensors"))) > 1
-    ours, tokenizer = load_model(run)
-    theirs = AutoModelForCausalLM.from_pretrained(last.model)
-    ids = torch.tensor([tokenizer.encode("The baker")])
-    with torch.no_grad():
-        torch.testing.assert_close(
-            ours.logits(ours.eval()(ids)), theirs(ids).logits, rtol=0, atol=1e-5
-        )
+    model, tokenizer = load_model(run)  # a folder of a model like any other
+    assert model.vocab_size == tokenizer.vocab_size
 
 
 @pytest.mark.distributed
@@ -106,24 +90,32 @@ def test_resumed_on_any_number(
     }
     fresh: list[Work] = [("pretrain", v, tmp_path / name, False) for name, v in values.items()]
     full: Work = ("full disk", values["muon"], tmp_path / "full", False)
-    run_in(2, [*fresh, full], tmp_path / "scratch")
-    assert weights(tmp_path / "full").keys() == weights(tmp_path / "muon").keys()
-    check_like(tmp_path / "full", tmp_path / "muon")
+    run_in(2, [*fresh, full], tmp_path / "scratch", PROGRAM)
+    check_same(tmp_path / "full", tmp_path / "muon")
     alone = pretrain(PretrainConfig.parse(values["muon"]), tmp_path / "alone").folder
     check_like(alone, tmp_path / "muon")
+
+    last = checkpoint.committed(tmp_path / "muon" / "checkpoints")[-1]
+    assert len(list(last.model.glob("model-*.safetensors"))) > 1
+    ours, tokenizer = load_model(tmp_path / "muon")
+    from transformers import AutoModelForCausalLM  # takes seconds
+
+    theirs = AutoModelForCausalLM.from_pretrained(last.model)
+    ids = torch.tensor([tokenizer.encode("The baker")])
+    with torch.no_grad():
+        logits = ours.logits(ours.eval()(ids))
+        torch.testing.assert_close(logits, theirs(ids).logits, rtol=0, atol=1e-5)
 
     for number in (2, 3):
         works: list[Work] = []
         for name, v in {**values, "alone": values["muon"]}.items():
             half = killed_after(6, tmp_path / name, tmp_path / f"{name}-on-{number}")
             works.append(("pretrain", v, half, True))
-        run_in(number, works, tmp_path / "scratch")
+        run_in(number, works, tmp_path / "scratch", PROGRAM)
         for _, _, half, _ in works:
             check_like(half, tmp_path / Path(half).name.partition("-")[0])
     for name in values:
-        whole, again = weights(tmp_path / name), weights(tmp_path / f"{name}-on-2")
-        assert whole.keys() == again.keys()
-        assert all(torch.equal(whole[key], again[key]) for key in whole)
+        check_same(tmp_path / f"{name}-on-2", tmp_path / name)
 
 
 @pytest.mark.distributed
@@ -146,7 +138,7 @@ def test_adapters_are_saved_by_two_and_resumed_on_one(
         }
     )
     run = tmp_path / "run"
-    run_in(2, [("sft", config.values(), run, False)], tmp_path / "scratch")
+    run_in(2, [("sft", config.values(), run, False)], tmp_path / "scratch", PROGRAM)
     half = killed_after(6, run, tmp_path / "half")
     sft(config, half, resume=True)
     check_like(half, run)
