@@ -18,7 +18,7 @@ from foundling.base.group import Group
 from foundling.base.ranks import is_first, on_first
 from foundling.models.adapters import learned_tokens
 from foundling.runs import checkpoint
-from foundling.runs.run import Run, WatchedRun
+from foundling.runs.run import Run, WatchedRun, is_run
 from foundling.stages.job import Batches, Config, Job, Stage
 from foundling.stages.observers import observers, report, require_followers
 from foundling.stages.resuming import check_steps, require_same, require_store, resumed, say_warmup
@@ -68,6 +68,7 @@ def run_stage(
         return resumed(out, config, facts) if resume else Run.create(out, settings, facts, job.keep)
 
     run = on_first(opened)
+    _require_seen(run)
     if not is_first():
         run = WatchedRun(run.folder)
     ranks.barrier()
@@ -195,6 +196,16 @@ def _require_alike(facts: Mapping[str, Any]) -> None:
                     f"process {number} has another {name.replace('_', ' ')} than process 0: all "
                     "must read the same files; put them where every machine sees them."
                 )
+
+
+def _require_seen(run: Run) -> None:
+    """Raise ConfigError where a process does not see the run's folder, which all write."""
+    for number, seen in enumerate(ranks.gathered(is_run(run.folder))):
+        if not seen:
+            raise ConfigError(
+                f"{run.folder}: process {number} does not see this folder; give an --out on a file "
+                "system that all machines share."
+            )
 
 
 def _manifest(job: Job[Any, Any]) -> dict[str, Any]:

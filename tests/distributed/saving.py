@@ -107,12 +107,15 @@ def all_find_the_same(folder: Path, group: Group) -> None:
 
 
 def train_with_a_full_disk(values: dict[str, Any], out: Path) -> None:
-    """The checkpoint before is intact, and all processes stop."""
+    """All processes stop, and the checkpoints before are intact.
+
+    That of step 8 may still be being written when the disk is full at step 9.
+    """
     stage = STAGES["pretrain"].load()
     disk = full_disk(rank=1)
 
     def seam(site: str, step: int, samples: object, value: Any) -> Any:
-        if (site, step) == ("state", 7):
+        if (site, step) == ("state", 9):
             disk.__enter__()
         return value
 
@@ -121,7 +124,7 @@ def train_with_a_full_disk(values: dict[str, Any], out: Path) -> None:
     disk.__exit__(None, None, None)
     ranks.barrier()
     found = [one.step for one in checkpoint.committed(out / "checkpoints")]
-    assert found == [6], found
+    assert found in ([4], [4, 8]), found
     assert not list((out / "checkpoints").glob(".*"))
     ranks.barrier()
     run_stage(stage, stage.config.parse(values), out, resume=True)
