@@ -74,7 +74,7 @@ def run_stage(
     ranks.barrier()
     say_warmup(config.schedule, job.steps)
     with _alone(run):
-        found, group = None, Group.of_all(config.distributed.timeout_seconds)
+        found, group = None, Group.of_all(LONGEST * config.distributed.timeout_seconds)
         if resume:
             for message in finish(run, config.amendments):
                 logger.warning(message)

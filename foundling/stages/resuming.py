@@ -15,6 +15,7 @@ from foundling.runs.stored_run import StoredRun
 from foundling.stages.settings import StageConfig
 from foundling.training.schedules import ScheduleSettings, rate_share, warmup_steps
 from foundling.training.sharding import DistributedSettings
+from foundling.training.watchdog import LONGEST
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def found_run(out: Path, values: Mapping[str, Any]) -> bool:
     """
     store = CheckpointSettings.parse(values.get("checkpoint", {}), "checkpoint").store
     shared = DistributedSettings.parse(values.get("distributed", {}), "distributed")
-    ranks.start(shared.timeout_seconds)
+    ranks.start(LONGEST * shared.timeout_seconds)
 
     def found() -> bool:
         if not is_run(out) and store is not None:

@@ -90,6 +90,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.optimizer = self.state.optimizer
         self.stragglers = Stragglers(self.pulse, self.device)
+        self.saver.waiting = self.pulse.goes_on
 
     @property
     def progress(self) -> Progress:

@@ -21,6 +21,7 @@ class Pulse:
 
     def __init__(self) -> None:
         self.place = Place(0, 0, "start", time.monotonic())
+        self._began = self.place.since
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """How long the phases took since `taken` was called last."""
         self.first_step: int | None = None
@@ -28,11 +29,16 @@ class Pulse:
     def at(self, phase: str, step: int | None = None) -> None:
         """A phase begins."""
         now, before = time.monotonic(), self.place
-        self.seconds[before.phase] += now - before.since
+        self.seconds[before.phase] += now - self._began
+        self._began = now
         step = before.step if step is None else step
         if self.first_step is None and phase != "start":
             self.first_step = step
         self.place = Place(before.number + 1, step, phase, now)
+
+    def goes_on(self) -> None:
+        """The phase lasts long, and nothing hangs."""
+        self.place = self.place._replace(since=time.monotonic())
 
     def idle_seconds(self) -> float:
         """How long this phase has lasted."""

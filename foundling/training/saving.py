@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Saver:
         self.state, self.run, self.settings, self.group = state, run, settings, group
         beside = settings.asynchronous
         self.is_asynchronous = group.size > 1 if beside is None else beside
+        self.waiting: Callable[[], None] = lambda: None
+        """Called each second while a checkpoint is waited for."""
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
         self._stored = None if settings.store is None else StoredRun(settings.store)
@@ -51,10 +53,12 @@ class Saver:
         self.settle()
         write = self.state.stage(self.group, copy=self.is_asynchronous)
         work = partial(self._write, self.state.progress.step, write, dict(facts), healthy_step)
-        if self.is_asynchronous:
-            self._pending = self._thread.submit(work)
-        else:
+        if self.group.size == 1 and not self.is_asynchronous:
             work()
+            return
+        self._pending = self._thread.submit(work)
+        if not self.is_asynchronous:
+            self.settle()
 
     def settle(self) -> None:
         """Wait until what is being written is committed.
@@ -63,8 +67,11 @@ class Saver:
             OSError: it could not be written; the same on all processes.
         """
         pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if pending is None:
+            return
+        while wait([pending], timeout=1.0).not_done:
+            self.waiting()
+        pending.result()
 
     def finish(self) -> None:
         """Wait until all is committed and stored, the end of the run.
