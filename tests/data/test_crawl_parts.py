@@ -8,12 +8,16 @@ import pytest
 
 pytest.importorskip("datatrove", reason='pip install "foundling[web]"')
 
+import fsspec
 from datatrove.data import Document
+from web_pages import Warc, page
 
 from foundling.base.config import ConfigError
 from foundling.data.crawl.contamination import Index, items
 from foundling.data.crawl.crawl import crawl
 from foundling.data.crawl.decoding import decoded
+from foundling.data.crawl.inputs import found
+from foundling.data.crawl.pages import Pages
 from foundling.data.crawl.personal_data import Masker
 from foundling.data.crawl.quality import addresses
 from foundling.data.crawl.removed import Removed
@@ -21,6 +25,7 @@ from foundling.data.crawl.settings import (
     ContaminationSection,
     CrawlConfig,
     PersonalDataSection,
+    ReadingSection,
     UrlSection,
 )
 
@@ -104,6 +109,29 @@ def test_an_item_is_found_by_any_of_its_passages(tmp_path: Path) -> None:
     assert index.find("One two three.") is None
 
 
+def test_pages_of_an_object_store_are_read_by_url() -> None:
+    warc = Warc()
+    warc.add("http://a.example/1", page("One."))
+    system = fsspec.filesystem("memory")
+    system.pipe_file("/crawl/a.warc.gz", warc.raw)
+    system.pipe_file("/crawl/readme.txt", b"Not a page.")
+    files = found(["memory://crawl"])
+    assert [(file, about["bytes"]) for file, about in files.items()] == [
+        ("memory:///crawl/a.warc.gz", len(warc.raw))
+    ]
+    pages = list(Pages(list(files), ReadingSection()).run())
+    assert [one.metadata["url"] for one in pages] == ["http://a.example/1"]
+    with pytest.raises(ConfigError, match="no file that is read"):
+        found(["memory://crawl/readme.txt"])
+
+
+def test_a_file_at_fault_stops_the_crawl_where_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.warc").write_text("This is no WARC file.")
+    reading = ReadingSection(on_error="stop")
+    with pytest.raises(ConfigError, match="not a WARC file; --set reading"):
+        list(Pages([str(tmp_path / "a.warc")], reading).run())
+
+
 # datatrove asks tldextract in the way of its version 5, which the extra keeps.
 @pytest.mark.filterwarnings("ignore:The 'registered_domain' property:DeprecationWarning")
 def test_pages_of_listed_domains_and_addresses_go(tmp_path: Path) -> None:
@@ -112,13 +140,13 @@ def test_pages_of_listed_domains_and_addresses_go(tmp_path: Path) -> None:
     of = UrlSection(domains=str(tmp_path / "domains"), urls=str(tmp_path / "urls"))
     keeps = addresses(of, "en", Removed(tmp_path, 1, 1, str)).filter
 
-    def page(url: str) -> Document:
+    def at(url: str) -> Document:
         return Document(text="", id="1", metadata={"url": url} if url else {})
 
-    assert keeps(page("http://www.bad.co.uk/a")) == (False, "domain")
-    assert keeps(page("http://good.org/this")) == (False, "url")
-    assert keeps(page("http://good.org/that")) is True
-    assert keeps(page("")) is True
+    assert keeps(at("http://www.bad.co.uk/a")) == (False, "domain")
+    assert keeps(at("http://good.org/this")) == (False, "url")
+    assert keeps(at("http://good.org/that")) is True
+    assert keeps(at("")) is True
 
 
 def test_english_stop_words_are_of_english() -> None:
