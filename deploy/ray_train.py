@@ -1,6 +1,6 @@
 """Pretrain on a Ray cluster: the same command in a process of its own on each worker.
 
-    python deploy/ray_train.py --workers 16 -- pretrain run.toml --data s3://b/data --out s3://b/run
+    python deploy/ray_train.py --workers 16 -- pretrain run.toml --data s3://b/data --out /mnt/run
 
 Ray Train 2.43 or newer gives each worker its rank and address; the command joins them. A worker or
 a machine that fails ends the others, and Ray starts all of them again, which then resume.

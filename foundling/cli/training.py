@@ -70,6 +70,11 @@ def _train(
         raise ConfigError("--max-restarts: give --nproc N, the processes that it starts again.")
     if sweep is not None and (nproc is not None or world_size() > 1):
         raise ConfigError("--sweep: trains in one process; run each value by itself with --nproc.")
+    if ":/" in str(out):
+        raise ConfigError(
+            f"--out {out}: a run lies in a folder; give one, and a place for its copy by "
+            "--set checkpoint.store=URL."
+        )
     if resume_if_exists and (resume or sweep is not None):
         raise ConfigError("--resume-if-exists: give it without --resume and --sweep.")
     continues = resume and sweep is None

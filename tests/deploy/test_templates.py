@@ -159,7 +159,7 @@ def ray_script() -> Any:
 
 
 def ray() -> list[str]:
-    line = "pretrain run.toml --data s3://b/data --out s3://b/run"
+    line = "pretrain run.toml --data s3://b/data --out /mnt/run"
     script = ray_script()
     assert line in script.__doc__
     command = script.command_of(shlex.split(line))

@@ -96,6 +96,8 @@ def test_another_config_is_refused_and_what_is_free_is_taken(
     assert call(*command) == 2
     assert "model.dim = 32: the run in" in capsys.readouterr().err
     assert call(*command, "--resume") == 2
+    assert call("pretrain", file, "--out", "s3://bucket/run") == 2
+    assert "checkpoint.store" in capsys.readouterr().err
 
 
 def test_a_store_with_a_run_is_never_overwritten(
