@@ -3,7 +3,8 @@
 A small transformer with rotary positions learns novels in rows of 256 tokens, then of 8,192:
 once with YaRN, once with another base. Measured on whole held-out novels, before and after: loss
 by position, a number hidden in the text, a passage repeated (the probe long_context of `foundling
-evaluate`). "Before" is the same weights, with positions as they were and with YaRN untrained.
+evaluate`). "Before" is the same weights, with positions as they were and with YaRN untrained;
+and in windows of 256 tokens, than which a longer context has to be better.
 
     python benchmarks/long_context.py --data-root DIR --out DIR [--steps N] [--long-steps N]
     python benchmarks/long_context.py --memory
@@ -36,7 +37,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "base": {"rope_theta": BASE},
 }
 NAMES = {
-    "before": "before",
+    "windows": "before, 256 seen",
+    "before": "before, 8k seen",
     "before_yarn": "YaRN, untrained",
     "after_yarn": "YaRN",
     "after_base": f"base {BASE:,.0f}",
@@ -150,8 +152,26 @@ def proof(arguments: argparse.Namespace) -> dict[str, Any]:
         },
     ).results
     result = summary(found, {str(folder): name for name, folder in models.items()})
+    result["models"]["windows"] = {"loss_by_position": in_windows(base, data, arguments)}
     draw(result, out / "long_context")
     return result
+
+
+def in_windows(run: Path, data: Path, arguments: argparse.Namespace) -> dict[float, float]:
+    """The loss of the same pieces, read in windows of the short context that overlap by half."""
+    from foundling.evaluation.model_scorer import load_scorer
+    from foundling.evaluation.probes import Setting
+    from foundling.evaluation.probes.long_context.probe import by_position, pieces_of
+
+    scorer = load_scorer(str(run), device="cpu", precision=arguments.precision)
+    bits = [
+        np.array(scorer.read(piece).nats[: LONG - 1]) / np.log(2)
+        for file in sorted((data / "novels_heldout").glob("*.txt"))
+        for piece in Setting().limited(
+            list(pieces_of(scorer, file.read_text("utf-8"), LONG)), file.stem, arguments.pieces
+        )
+    ]
+    return {at: float(means.mean()) for at, means in by_position(np.array(bits))}
 
 
 def summary(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -181,12 +201,18 @@ def draw(result: Mapping[str, Any], stem: Path) -> None:
     figure, axes = style.new_figure(
         "Novels: from 256 to 8,192 tokens", "position in the text", "bits per token", right=0.72
     )
-    colours = dict(zip(NAMES, (style.GREY, style.SKY, style.BLUE, style.VERMILLION), strict=True))
+    colours = dict(
+        zip(NAMES, (style.GREY, style.PURPLE, style.SKY, style.BLUE, style.VERMILLION), strict=True)
+    )
     curves = {n: rows["loss_by_position"] for n, rows in result["models"].items()}
     style.log_x(axes, 4, LONG)
     shown = {n: [(float(x), y) for x, y in of.items() if float(x) >= 4] for n, of in curves.items()}
     for name, points in shown.items():
-        axes.plot(*zip(*points, strict=True), color=colours[name], marker="o", markersize=4)
+        dashes = style.DOTTED if name == "windows" else "solid"
+        axes.plot(
+            *zip(*points, strict=True), color=colours[name], linestyle=dashes, marker="o",
+            markersize=4,
+        )  # fmt: skip
     axes.axvline(SHORT, color=style.MUTED, linestyle=style.DOTTED, linewidth=1)
     ends = [(NAMES[n], points[-1][1], colours[n]) for n, points in shown.items()]
     style.end_labels(axes, ends)

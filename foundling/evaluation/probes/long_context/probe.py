@@ -122,7 +122,7 @@ class LongContext(Section):
         self, findings: Findings, scorer: Scorer, document: Document, length: int, setting: Setting
     ) -> None:
         """Read a text in pieces of `length` tokens that do not overlap."""
-        pieces = list(_pieces(scorer, document.content, length))
+        pieces = list(pieces_of(scorer, document.content, length))
         if not pieces:
             findings.notes.append(f"not measured: {document.key}: shorter than {length:,} tokens")
             return
@@ -202,8 +202,8 @@ def _report_recall(
         )
 
 
-def _pieces(scorer: Scorer, content: str, length: int) -> Iterator[str]:
-    """Cut where tokens end; what is left at the end is too short."""
+def pieces_of(scorer: Scorer, content: str, length: int) -> Iterator[str]:
+    """So many tokens each, side by side; what is left at the end is too short."""
     ends = scorer.token_ends(content)
     for stop in range(length - 1, len(ends), length):
         start = ends[stop - length] if stop >= length else 0
