@@ -107,7 +107,7 @@ class Speculation:
     """
 
     def __init__(self, guesser: Guesser) -> None:
-        self._guesser = guesser
+        self.guesser = guesser
         self._texts: dict[int, _Text] = {}
         self.guessed = self.accepted = 0
         """Tokens, of all texts."""
@@ -118,11 +118,11 @@ class Speculation:
         for sequence, bound in zip(sequences, most, strict=True):
             text = self._texts.setdefault(sequence.number, _Text(sequence))
             self._learn(text)
-            best = best_length(text.rate, len(sequences), self._guesser.cost)
+            best = best_length(text.rate, len(sequences), self.guesser.cost)
             if not best:
                 text.fade(FADING)
             lengths.append(min(best, bound))
-        drafts = self._guesser.guess(sequences, lengths)
+        drafts = self.guesser.guess(sequences, lengths)
         for sequence, draft in zip(sequences, drafts, strict=True):
             text = self._texts[sequence.number]
             text.known, text.draft = sequence.num_slid + len(sequence.tokens), draft
@@ -132,7 +132,7 @@ class Speculation:
         text = self._texts.pop(sequence, None)
         if text is not None:
             self._learn(text)
-        self._guesser.forget(sequence)
+        self.guesser.forget(sequence)
 
     def _learn(self, text: "_Text") -> None:
         self.guessed += len(text.draft)
@@ -270,7 +270,7 @@ class DraftModel:
                 "the draft model cannot take back what it has read; give a transformer."
             )
         self.cost = cost
-        self._runner, self._vocab_size, self._piece = runner, of.vocab_size, piece
+        self.runner, self._vocab_size, self._piece = runner, of.vocab_size, piece
         self._bound = max_context
         self._pool = BlockPool(runner.num_blocks, runner.block_size, keeps=False)
         self._texts: dict[int, _Read] = {}
@@ -285,7 +285,7 @@ class DraftModel:
         ended = set[int]()
         while active:
             spans = [self._span(one, drafts[one.number]) for one, _ in active]
-            rows = iter(self._runner.forward(spans)[:, : self._vocab_size])
+            rows = iter(self.runner.forward(spans)[:, : self._vocab_size])
             for (sequence, _), span in zip(active, spans, strict=True):
                 self._texts[sequence.number].tokens += span.tokens
                 if not span.num_logits:
@@ -331,7 +331,7 @@ class DraftModel:
         text = self._texts.pop(sequence, None)
         if text is not None:
             self._pool.release(text.blocks)
-        self._runner.forget(sequence)
+        self.runner.forget(sequence)
 
 
 class _Read:

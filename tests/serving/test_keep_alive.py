@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
-from fastapi.testclient import TestClient
+from live import running
 
 from foundling.serving.answering import KEEP_ALIVE, kept_alive
 
@@ -60,14 +62,20 @@ def test_an_error_comes_through_and_who_leaves_ends_what_is_awaited() -> None:
     asyncio.run(read())
 
 
-def test_a_stream_with_comments_says_the_same(
-    open_client: Callable[..., TestClient], long_model: Path
-) -> None:
-    client = open_client([long_model], keep_alive=1e-6)
-    whole = client.post("/v1/completions", json=LONG).json()["choices"][0]["text"]
-    streamed = client.post("/v1/completions", json={**LONG, "stream": True}).text
-    parts = streamed.split("\n\n")
-    assert KEEP_ALIVE.decode().strip() in parts
-    told = [part.removeprefix("data: ") for part in parts if part.startswith("data: ")]
-    assert told.pop() == "[DONE]"
-    assert "".join(json.loads(one)["choices"][0]["text"] for one in told) == whole
+def test_a_request_that_waits_is_sent_comments_and_then_its_answer(long_model: Path) -> None:
+    with running([long_model], keep_alive=1e-3) as live:
+        url = f"{live.base}/v1/completions"
+        whole = httpx2.post(url, json=LONG, timeout=60).json()["choices"][0]["text"]
+        live.settle()
+        with ExitStack() as held, httpx2.Client(timeout=60) as client:
+            held.enter_context(live.engine._stepping)  # nothing is read or written meanwhile
+            with client.stream("POST", url, json={**LONG, "stream": True}) as answer:
+                lines, told = answer.iter_lines(), list[str]()
+                while told.count(KEEP_ALIVE.decode().strip()) < 3:
+                    told.append(next(lines))
+                assert not any(line.startswith("data: ") for line in told)
+                held.close()
+                told += lines
+        found = [line.removeprefix("data: ") for line in told if line.startswith("data: ")]
+        assert found.pop() == "[DONE]"
+        assert "".join(json.loads(one)["choices"][0]["text"] for one in found) == whole

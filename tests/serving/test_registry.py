@@ -14,6 +14,7 @@ from tiny_models import save_tiny_adapter
 from foundling.base.config import ConfigError
 from foundling.generation.engine import Engine
 from foundling.generation.packed_runner import PackedRunner
+from foundling.generation.speculation import DraftModel
 from foundling.runs.model_folder import open_model
 from foundling.serving.errors import ApiError
 from foundling.serving.opening import opener
@@ -192,6 +193,42 @@ def test_adapters_of_one_base_share_it(tmp_path: Path, order: str) -> None:
         await registry.close()
 
     asyncio.run(use())
+
+
+def test_a_draft_model_is_in_memory_once(folders: list[Path]) -> None:
+    settings = ServingSettings.parse({"device": "cpu", "engine": {"draft": str(folders[2])}})
+
+    async def use() -> None:
+        sources = find_sources([str(one) for one in folders[:2]])
+        registry = Registry(sources, opener(settings))
+        drafts, texts = [], []
+        for name in "ab":
+            async with registry.use(name) as served:
+                engine = served.engine
+                texts.append(engine.generate("the miller", max_tokens=20, temperature=0))
+                speculation = engine._speculation
+                assert speculation is not None
+                assert isinstance(speculation.guesser, DraftModel)
+                drafts.append(speculation.guesser.runner)
+        await registry.close()
+        first, second = drafts
+        assert first is not second  # each has keys and values of its own
+        assert isinstance(first, PackedRunner)
+        assert isinstance(second, PackedRunner)
+        assert first.packed is second.packed
+        for name, text in zip("ab", texts, strict=True):
+            alone = Engine(open_model(folders["ab".index(name)]), sources[0].tokenizer)
+            assert text == alone.generate("the miller", max_tokens=20, temperature=0)
+
+    asyncio.run(use())
+
+
+def test_to_list_adapters_no_weights_are_read(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "base")
+    over = save_tiny_adapter(tmp_path / "over", base, 2)
+    (base / "model.safetensors").unlink()
+    [source] = find_sources([str(over)])
+    assert source.max_context == 64
 
 
 def test_a_model_opened_after_the_end_is_closed(folders: list[Path]) -> None:
