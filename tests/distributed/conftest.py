@@ -14,6 +14,7 @@ from foundling.data.reading import read_conversations
 
 TUNING: dict[str, Any] = {
     "seed": 5,
+    "context": 64,
     "data": {"on_long": "drop", "validation_fraction": 0.2},
     "training": {"batch_size": 5, "micro_batch_size": 2, "precision": "fp32", "device": "cpu"},
     "optimizer": {"learning_rate": 1e-3},
