@@ -65,14 +65,21 @@ class MixturePlan:
     sources: tuple[SourcePart, ...]
 
     @classmethod
-    def of(cls, mixture: Mixture, num_samples: int, context: int) -> "MixturePlan":
-        """Of a training of so many rows of `context` tokens."""
-        stretches = mixture.stretches(num_samples)
+    def of(
+        cls, mixture: Mixture, num_samples: int, context: int, scheduled: int | None = None
+    ) -> "MixturePlan":
+        """Of a training of so many rows of `context` tokens.
+
+        Args:
+            scheduled: rows that the stages are shares of, where they are others.
+        """
+        stretches = mixture.stretches(scheduled or num_samples)
+        stretches = [stretch for stretch in stretches if stretch.first < num_samples]
         turns = Turns([leg for stretch in stretches for leg in stretch.legs])
         held = [store.manifest.train.num_tokens for store in mixture.stores.values()]
         stages, before = [], [0] * len(held)
         for stretch in stretches:
-            stop = num_samples if stretch.stop is None else stretch.stop
+            stop = num_samples if stretch.stop is None else min(stretch.stop, num_samples)
             after = turns.counts(stop)
             given = [(b - a) * context for a, b in zip(before, after, strict=True)]
             parts = _parts(mixture.names, held, stretch.legs, turns.base, given)

@@ -236,7 +236,7 @@ def _scheduled_samples(job: PretrainJob, text: Mixture) -> int:
                 else f"with {planned // training.batch_size:,} steps the last ones are left out."
             )
         )
-    for warning in MixturePlan.of(text, max(planned, 1), job.context).warnings:
+    for warning in MixturePlan.of(text, planned, job.context, samples).warnings:
         logger.warning(warning)
     job.facts["mixture"] = {
         "fingerprint": text.fingerprint,

@@ -108,6 +108,28 @@ def test_stages_and_ramps_change_the_weights(make: Make) -> None:
     assert 0.75 < shares[-1] < 0.8
 
 
+def test_a_ramp_to_the_end_reaches_its_weights_there(make: Make) -> None:
+    halves = """
+[[stages]]
+until = 0.5
+weights = { village = 1 }
+[[stages]]
+until = 1
+ramp = true
+weights = { fables = 1 }
+"""
+    data = text(make(halves), samples=100)
+    assert sources(data, range(50)) == ["village"] * 50
+    assert data.turns.counts(100)[1] == pytest.approx(25, abs=1)
+    assert sources(data, range(100, 110)) == ["fables"] * 10
+    longer = MixturePlan.of(data.mixture, 150, CONTEXT, scheduled=100)
+    assert longer.sources[1].taken == pytest.approx(75 * CONTEXT, abs=CONTEXT)
+    shorter = MixturePlan.of(data.mixture, 40, CONTEXT, scheduled=100)
+    assert [stage.until for stage in shorter.stages] == [1]
+    for samples in (1, 2, 3):  # shorter than its stages
+        assert text(make(halves), samples=samples).batch(0).tokens.shape == (4, CONTEXT)
+
+
 def test_each_source_is_read_in_epochs_of_its_own(make: Make) -> None:
     data = text(make("", weights=(0.5, 0.5)))
     rows = data.texts[1].rows_per_epoch
