@@ -59,10 +59,10 @@ def _traced(subject: Subject, rows: int, passes: int, views: Sequence[Shares]) -
         _fill(optimizer, tally)
         batch, places = subject.batch(rows), _Places(optimizer.names, tally)
         gradients_of(optimizer.names, tally, places.ready)
-        tally.forget()
         if passes > 1:  # a later pass adds to the gradients of the first
             _add_gradients(optimizer)
             tally.mark([p.grad for p in optimizer.names if p.grad is not None], Kind.GRADIENTS)
+        tally.forget()
         supposed.count = subject.num_supervised(rows)
         _pass(objective, model, batch, subject.precision)
         tally.phase = "update"

@@ -220,3 +220,17 @@ def test_slurm_is_told_of_the_end_and_starts_again() -> None:
     assert not any(line.startswith("#SBATCH") for line in lines[first:]), (
         "Slurm stops reading there"
     )
+
+
+def test_the_commands_of_the_page_are_taken() -> None:
+    page = (DEPLOY.parent / "docs/scale.md").read_text("utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line]
+    assert len(lines) >= 6
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        assert name == "foundling"
+        group = typer.main.get_command(app)
+        while isinstance(group, typer.core.TyperGroup):
+            group = group.commands[arguments.pop(0)]
+        group.make_context(name, arguments)
