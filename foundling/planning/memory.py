@@ -135,7 +135,9 @@ def _worst(peaks: Peaks, number: int, shares: Shares, whole: tuple[float, float]
     for (phase, view), moment in peaks.items():
         if view == number:
             parts = {kind.value: size * shares.get(kind, 1.0) for kind, size in moment.items()}
-            extra = 0.0 if phase == "update" else whole[phase != "last"]
+            if phase == "update":  # what it works on is a part, too
+                parts[Kind.ACTIVATIONS.value] *= shares.get(Kind.WEIGHTS, 1.0)
+            extra = 0.0 if phase == "update" else whole[phase == "end"]
             found.append(Memory({**parts, GATHERED: extra}))
     return max(found, key=lambda memory: memory.total)
 

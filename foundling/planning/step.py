@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from foundling.base.precision import autocast
-from foundling.objectives import Objective
 from foundling.planning.subject import Subject
 from foundling.planning.tally import Kind, Moment, Shares, Tally, gradients_of, supposing
 from foundling.training.optimizers import Optimizer
@@ -64,7 +63,10 @@ def _traced(subject: Subject, rows: int, passes: int, views: Sequence[Shares]) -
             tally.mark([p.grad for p in optimizer.names if p.grad is not None], Kind.GRADIENTS)
         tally.forget()
         supposed.count = subject.num_supervised(rows)
-        _pass(objective, model, batch, subject.precision)
+        with autocast(torch.device("cpu"), subject.precision):
+            loss = objective(model, batch)
+        tally.phase = "last"
+        torch.autograd.backward(loss.total)
         tally.phase = "update"
         optimizer.finish_gradients(1.0)
         if config.guard.enabled:
@@ -77,14 +79,14 @@ def _traced(subject: Subject, rows: int, passes: int, views: Sequence[Shares]) -
 class _Places:
     """Names the phases of a pass, such that the worst moment of each moves with the layers.
 
-    `last`: forward, loss and the backward pass of the last layer, `middle`, `first`: the backward
-    pass of the others, `end`: what comes after all layers.
+    `forward`, with the loss; `last`: the backward pass up to the end of the last layer, `middle`,
+    `first`: that of the other layers, `end`: what comes after them.
     """
 
     def __init__(self, names: Mapping[Tensor, str], tally: Tally) -> None:
         self._tally, self._layers = tally, {p: _layer(name) for p, name in names.items()}
         self._missing = Counter(self._layers.values())
-        tally.phase = "last"
+        tally.phase = "forward"
 
     def ready(self, parameter: Tensor) -> None:
         """The gradient of a parameter is whole."""
@@ -98,12 +100,6 @@ def _layer(name: str) -> int | None:
     """The number of the layer that a parameter is in."""
     found = re.search(r"blocks\.(\d+)\.", name)
     return int(found[1]) if found else None
-
-
-def _pass(objective: Objective, model: object, batch: object, precision: torch.dtype) -> None:
-    with autocast(torch.device("cpu"), precision):
-        loss = objective(model, batch)  # type: ignore[arg-type]
-    torch.autograd.backward(loss.total)
 
 
 def _fill(optimizer: Optimizer, tally: Tally) -> None:
