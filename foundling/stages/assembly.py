@@ -167,7 +167,12 @@ def run_stage(
                     if is_first():
                         report(config.followers, run.folder)
                 raise
-    on_first(lambda: report(config.followers, run.folder))
+
+    def drawn() -> None:
+        report(config.followers, run.folder)
+        saver.store_drawings()
+
+    on_first(drawn)
     return run
 
 

@@ -24,6 +24,8 @@ FREE = (
     "training.steps",
     "training.threads",
     "training.device",
+    "training.micro_batch_size",
+    "training.checkpoint_activations",
     "distributed.",
     "validation.",
     "forgetting.",
@@ -34,7 +36,10 @@ FREE = (
     "guard.max_skips",
     "guard.max_rewinds",
 )
-"""Settings that a resumed run may change: they leave the steps already made as they were."""
+"""Settings that a resumed run may change: they leave the steps already made as they were.
+
+How the work is divided may change sums in their last bits.
+"""
 
 
 JUMP = 2.0

@@ -39,7 +39,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
         self._stored = None if settings.store is None else StoredRun(settings.store)
-        self._not_stored: OSError | None = None
+        self._healthy_step: int | None = None
 
     def save(self, facts: Mapping[str, Any], healthy_step: int | None = None) -> None:
         """Write the state as it is now; all processes have to call this at the same step.
@@ -80,13 +80,19 @@ class Saver:
             OSError: it could not be written or stored; the same on all processes.
         """
         self.settle()
-        if self._not_stored is not None:
-            raise self._not_stored
+        if self._stored is not None:
+            # Even where this process wrote none: an earlier one may have failed to store it.
+            self._pending = self._thread.submit(self._store)
+            self.settle()
 
     def store_drawings(self) -> None:
-        """Store the report and the plots; the first process calls this."""
-        if self._stored is not None:
+        """Store the report and the plots, or warn; the first process calls this."""
+        if self._stored is None:
+            return
+        try:
             self._stored.finish(self.run)
+        except OSError as error:
+            logger.warning(f"the report is not stored: {error}; resume with --resume to try again.")
 
     def _write(
         self,
@@ -95,15 +101,16 @@ class Saver:
         facts: Mapping[str, Any],
         healthy_step: int | None,
     ) -> None:
+        self._healthy_step = healthy_step
         checkpoints.commit(self.run.checkpoints, step, write, facts, self.group)
         prune = partial(checkpoints.prune, self.run.checkpoints, self.settings, healthy_step)
         self.group.first(prune)
-        if self._stored is None:
-            return
         try:
-            self._stored.update(self.run, self.settings, healthy_step, self.group)
-            self._not_stored = None
+            self._store()
         except OSError as error:
             # The checkpoint is on the disk: training goes on, and the next one stores both.
-            self._not_stored = error
             logger.warning(f"step {step}: not stored: {error}; the next checkpoint tries again.")
+
+    def _store(self) -> None:
+        if self._stored is not None:
+            self._stored.update(self.run, self.settings, self._healthy_step, self.group)

@@ -222,6 +222,20 @@ def test_slurm_is_told_of_the_end_and_starts_again() -> None:
     )
 
 
+def test_processes_have_time_to_save() -> None:
+    """torchrun kills them 30 seconds after SIGTERM unless it is told otherwise, pods likewise."""
+    shell, name = shell_of("slurm.sbatch"), "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    patience, notice = re.search(rf"{name}=(\d+)", shell), re.search(r"USR1@(\d+)", shell)
+    assert patience is not None
+    assert notice is not None
+    assert 60 < int(patience[1]) < int(notice[1])
+    pod = (DEPLOY / "kubernetes.yaml").read_text()
+    grace = re.search(r'terminationGracePeriodSeconds",\n#\s+"value": (\d+)', pod)
+    assert grace is not None
+    env = {one["name"]: one["value"] for one in read("kubernetes.yaml")["spec"]["trainer"]["env"]}
+    assert 60 < int(env[name]) < int(grace[1])
+
+
 def test_the_commands_of_the_page_are_taken() -> None:
     page = (DEPLOY.parent / "docs/scale.md").read_text("utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)

@@ -133,6 +133,9 @@ def test_a_store_out_of_reach_does_not_stop_training_and_is_told_at_the_end(
             pretrain(tiny(f"checkpoint.store={url}"), tmp_path / "run")
     assert any("the next checkpoint tries again" in line for line in said)
     assert outcome(tmp_path / "run") == outcome(whole)
+    pretrain(tiny(f"checkpoint.store={url}"), tmp_path / "run", resume=True)
+    StoredRun(url).fetch(tmp_path / "fetched")  # nothing was left to do but to store it
+    assert outcome(tmp_path / "fetched") == outcome(whole)
 
 
 def test_a_token_store_is_fetched_once_and_verified(
