@@ -12,31 +12,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
+from unicodedata import normalize
 
 MOST_BOUND = 16
 
 Lines = Literal["before", "after"]
 """Whether a text is cut before its line ends (where they follow on a word) or behind them."""
 
-_ALTERNATIVES = {
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+_NUMBERS = {r"\p{N}", r"\p{N}+", r"\p{N}{1,3}"}
+_REST = r"\s+(?!\S)"
+_BEHIND = r"\s*[\r\n]+"
+"""Takes all line ends of a row of white space at once, also where the text ends with them."""
+_NEEDED = {
     r"[^\r\n\p{L}\p{N}]?\p{L}+",
-    r"\p{N}",
-    r"\p{N}+",
-    r"\p{N}{1,3}",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*",
-    r"\s*[\r\n]+",
-    r"\s+(?!\S)",
+    _BEHIND,
+    _REST,
     r"\s+",
 }
+"""Take all text together with one for numbers. What no alternative takes stays in one piece."""
+_ALTERNATIVES = {r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", *_NUMBERS, *_NEEDED}
 """Of the expressions of GPT-4, Llama 3, Qwen 2 and 3, and Foundling's own.
 
 Source: their tokenizer.json. The expression of GPT-2 is that of the step ByteLevel.
 """
-_REST = r"\s+(?!\S)"
-_BEHIND = r"\s*[\r\n]+"
-"""Takes all line ends of a row of white space at once, also where the text ends with them."""
-
 
 _MARK = "\0"
 _SPACES = [*filter(str.isspace, map(chr, range(0x3001))), "▁"]
@@ -90,6 +89,13 @@ class WordCuts:
                 marked = marked.replace(f"{behind}{_MARK}{space}", behind + space)
         return marked.split(_MARK)
 
+    def keeps(self, text: str) -> bool:
+        """Whether it is never cut, whatever stands around it."""
+        words = self.words(text)
+        if words is None or len(list(filter(None, words))) > 1:
+            return False
+        return self.parts(text) == (text,)
+
 
 def word_cuts(settings: Mapping[str, Any]) -> WordCuts | None:
     """The cuts of a tokenizer, where it is of a kind that is known to keep its tokens.
@@ -100,27 +106,39 @@ def word_cuts(settings: Mapping[str, Any]) -> WordCuts | None:
     model, added = settings["model"], settings["added_tokens"]
     if model["type"] != "BPE" or model["dropout"] or model["continuing_subword_prefix"]:
         return None
+    # A special token that a text spells is text. A plain one is found before words are.
     plain = [token for token in added if not token["special"]]
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in plain):
         return None
-    if any(_joints(token["content"]) for token in plain):
+    cuts = _by_splitter(settings)
+    contents = {form for token in plain for form in _forms(token["content"])}
+    if cuts is None or any(_joints(text) or not cuts.keeps(text) for text in contents):
         return None
+    return cuts
+
+
+def _forms(content: str) -> tuple[str, str]:
+    """As an added token is given, and as a normalizer makes it before it is looked for."""
+    return content, normalize("NFC", content)
+
+
+def _by_splitter(settings: Mapping[str, Any]) -> WordCuts | None:
+    """The cuts between the words that a tokenizer makes, but for its added tokens."""
     normalizer, splitter = settings["normalizer"], settings["pre_tokenizer"]
     if normalizer == _SPACES_MARKED and splitter in (None, _AT_SPACES):
-        bound = {name[at] for name in model["vocab"] for at in _joints(name)}
+        names = settings["model"]["vocab"]
+        bound = {name[at] for name in names for at in _joints(name)}
         few = len(bound) <= MOST_BOUND
         return WordCuts("before", "".join(sorted(bound)), by_expression=False) if few else None
     if normalizer not in (None, {"type": "NFC"}) or splitter is None:
         return None
     steps = splitter["pretokenizers"] if splitter["type"] == "Sequence" else [splitter]
-    *splits, last = [step for step in steps if step["type"] != "Digits"]
-    if last["type"] != "ByteLevel" or last["add_prefix_space"]:
-        return None
-    if not splits:
-        return WordCuts("before") if last["use_regex"] else None
-    if last["use_regex"] or len(splits) > 1 or not _is_known(splits[0]):
-        return None
-    return WordCuts("after")
+    match [step for step in steps if step["type"] != "Digits"]:
+        case [{"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]:
+            return WordCuts("before")
+        case [split, {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}]:
+            return WordCuts("after") if _is_known(split) else None
+    return None
 
 
 _SPACES_MARKED = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
@@ -142,7 +160,7 @@ def _joints(name: str) -> list[int]:
 
 
 def _is_known(step: Mapping[str, Any]) -> bool:
-    """Whether a step splits by an expression all of whose alternatives are known."""
+    """Whether a step splits by an expression of known alternatives, which take all text."""
     if step["type"] != "Split" or step["behavior"] != "Isolated" or step["invert"]:
         return False
     rest = step["pattern"].get("Regex", "")
@@ -153,7 +171,8 @@ def _is_known(step: Mapping[str, Any]) -> bool:
             return False
         found.append(alternative)
         rest = rest[len(alternative) + 1 :]
-    return _BEHIND in found and found.index(_BEHIND) < found.index(_REST)
+    takes_all = _NEEDED.issubset(found) and not _NUMBERS.isdisjoint(found)
+    return takes_all and found.index(_BEHIND) < found.index(_REST)
 
 
 def _begins(pattern: str, alternative: str) -> bool:

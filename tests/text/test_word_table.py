@@ -50,12 +50,18 @@ def trained(split: pre_tokenizers.PreTokenizer | None, normalizer: object = None
     return backend
 
 
+def added(backend: Backend, *contents: str) -> Backend:
+    backend.add_tokens(list(contents))
+    return backend
+
+
 def split_by(pattern: str) -> pre_tokenizers.PreTokenizer:
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     steps = [pre_tokenizers.Split(Regex(pattern), "isolated"), byte_level]
     return pre_tokenizers.Sequence(steps)
 
 
+ADDED = ("<sep>", "The", "  ", "\n\n", " s", "->", "é", "12345")
 GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 DIGITS = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), GPT2])
 KINDS: dict[str, Callable[[], Vocabulary]] = {
@@ -65,12 +71,18 @@ KINDS: dict[str, Callable[[], Vocabulary]] = {
     "Llama 3": lambda: Vocabulary(trained(split_by(LLAMA3))),
     "Qwen 3": lambda: Vocabulary(trained(split_by(LLAMA3), normalizers.NFC())),
     "Gemma 3": lambda: Vocabulary(trained(None, normalizers.Replace(" ", "▁"))),
+    "GPT-2, added": lambda: Vocabulary(added(trained(GPT2), *ADDED, "\n<sep>")),
+    "Llama 3, added": lambda: Vocabulary(added(trained(split_by(LLAMA3)), *ADDED)),
+    "Qwen 3, added": lambda: Vocabulary(
+        added(trained(split_by(LLAMA3), normalizers.NFC()), *ADDED)
+    ),
 }
 BITS = st.sampled_from(
     [
         *(" ", " ", " ", "\n", "\n", "\t", "\r", "\r\n", "\u3000", "\x1c", "\x85", "\0", "▁"),
         *("word", "The", "cat", "A", "s", "ll", "don't", "'s", "'", "’", "12345", "3", "_"),
         *(",", ".", "...", "!", "”", "“", "—", "(", ">", "</"),
+        *("COVID-19", "user:", "\n<sep>", "<sep>", "a\u037e", "a;", "->"),
         *("é", "e\u0301", "\u0301", "東京", "🦉", "ﬁ"),
     ]
 )
@@ -133,9 +145,42 @@ def test_a_tokenizer_of_another_kind_is_not_cut(change: dict[str, object]) -> No
     assert encoded == np.asarray(vocabulary.encode(text), "<u2").tobytes()
 
 
+@pytest.mark.parametrize(
+    ("split", "content", "text"),
+    [
+        (GPT2, "COVID-19", "Of COVID-19 and"),
+        (GPT2, "user:", "The user: The cat"),
+        (split_by(LLAMA3), "COVID-19", "Of COVID-19 and"),
+        (split_by(LLAMA3), "\n<sep>", "The cat\n<sep> sat"),
+        (split_by(LLAMA3), "a b", "The a b c"),
+        (split_by(LLAMA3), "a\u037e", "The a; c"),  # the normal form of U+037E is a semicolon
+    ],
+)
+def test_a_tokenizer_with_an_added_token_that_cuts_would_break_is_not_cut(
+    split: pre_tokenizers.PreTokenizer, content: str, text: str
+) -> None:
+    vocabulary = Vocabulary(added(trained(split, normalizers.NFC()), content))
+    ids = vocabulary.encode(text)
+    assert vocabulary.vocab_size - 1 in ids
+    assert vocabulary.word_cuts is None
+    assert WordTable(vocabulary, "<u2").encode(text) == np.asarray(ids, "<u2").tobytes()
+
+
 def test_an_expression_that_is_not_known_is_not_cut() -> None:
-    for pattern in (r"\w+|\s+", LLAMA3.replace(r"\s*[\r\n]+|", ""), LLAMA3 + r"|a b"):
+    for pattern in (
+        *(r"\w+|\s+", LLAMA3.replace(r"\s*[\r\n]+|", ""), LLAMA3 + r"|a b"),
+        *(r"\s*[\r\n]+|\s+(?!\S)", LLAMA3.replace(r"\p{N}{1,3}|", "")),
+        *(LLAMA3.removesuffix(r"|\s+"), LLAMA3.replace(r"\s+(?!\S)|", "")),
+    ):
         assert Vocabulary(trained(split_by(pattern))).word_cuts is None
+
+
+def test_words_without_a_splitter_of_bytes_are_not_cut() -> None:
+    state = json.loads(trained(GPT2).to_str())
+    for steps in ([], [{"type": "Digits", "individual_digits": True}]):
+        splitter = {"type": "Sequence", "pretokenizers": steps}
+        changed = Backend.from_str(json.dumps({**state, "pre_tokenizer": splitter}))
+        assert Vocabulary(changed).word_cuts is None
 
 
 @pytest.mark.real
