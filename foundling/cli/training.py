@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foundling.base.process import world_size
-from foundling.base.shorthand import Shorthand
+from foundling.base.shorthand import Shorthand, absolute
 from foundling.cli import launching
 from foundling.cli.app import Json, Out, Resume, Set, SharedVerb, app, report_json, say
 from foundling.cli.shorthands import settings_by, with_shorthands
@@ -168,7 +168,10 @@ def add_package_verbs() -> None:
 
 @app.command()
 def ladder(
-    data: Annotated[Path, typer.Option(help="A folder that `data prepare` wrote.", metavar="DIR")],
+    data: Annotated[
+        str,
+        typer.Option(help="A folder that `data prepare` wrote, or a mixture.", metavar="DIR|FILE"),
+    ],
     out: Out,
     config: Annotated[
         Path | None, typer.Argument(help="A TOML file of the run that all rungs share.")
@@ -189,7 +192,7 @@ def ladder(
     from foundling.stages.settings import overridden
 
     values = {} if config is None else load_toml(config)
-    values = overridden({**values, "data": str(data.resolve())}, settings)
+    values = overridden({**values, "data": absolute("--data", data)}, settings)
     overrides: dict[str, list[str]] = {}
     for item in rung_settings or []:
         rung, colon, assignment = item.partition(":")

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from foundling.base.config import ConfigError, Section, load_json, load_toml
 from foundling.base.object_store import is_url
+from foundling.data.manifest import StoreError
 from foundling.data.store import TokenStore
 from foundling.data.turns import Leg
 from foundling.text.tokenizer import Tokenizer
@@ -126,19 +127,38 @@ class Mixture:
 
     @classmethod
     def open(cls, path: Path | str) -> "Mixture":
-        """The mixture that a file describes, or the token store of a folder.
+        """The mixture that a file describes, or the token store of a folder or a URL.
+
+        Args:
+            path: a URL as a string, since a path keeps only one of its slashes.
 
         Raises:
             ConfigError: it is neither, or the file is at fault.
+            OSError: a URL cannot be reached.
         """
-        path = Path(path)
-        if path.suffix not in FILES or path.is_dir():
+        is_store = is_url(path) or Path(path).suffix not in FILES or Path(path).is_dir()
+        if is_store:
             return cls(MixtureSettings(sources=(SourceSettings(data=str(path)),)))
+        path = Path(path)
         values = load_json(path) if path.suffix == ".json" else load_toml(path)
         try:
             return cls(MixtureSettings.parse(values), path.parent)
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
+            raise type(error)(f"{path}: {error}") from None
+
+    @classmethod
+    def find(cls, place: str) -> "Mixture | None":
+        """What a run read; None: its file or one of its stores is not there any more.
+
+        Raises:
+            ConfigError: the file is at fault.
+        """
+        if not is_url(place) and not Path(place).exists():
+            return None
+        try:
+            return cls.open(place)
+        except (StoreError, OSError):
+            return None
 
     @property
     def names(self) -> list[str]:

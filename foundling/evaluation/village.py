@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from foundling.data.manifest import MANIFEST
 from foundling.data.mixture import Mixture
 from foundling.data.store import TokenStore
 from foundling.hamlet import World
@@ -20,9 +19,9 @@ village, none in two plays, 43 novels and WikiText-2."""
 def has_read_village(folder: Path, tokenizer: Tokenizer) -> bool:
     """Whether the pretraining text of a model tells of the village.
 
-    A run names its text. Where that is gone, and for a model folder, which names none, it is
-    whether the tokenizer is one of Foundling's own; a run that began with a model of others has no
-    text of ours.
+    A run names its text. Where that or a part of it is gone, and for a model folder, which names
+    none, it is whether the tokenizer is one of Foundling's own; a run that began with a model of
+    others has no text of ours.
 
     Args:
         folder: what `find_model` gives.
@@ -34,8 +33,8 @@ def has_read_village(folder: Path, tokenizer: Tokenizer) -> bool:
         text = manifest["data"] if pretrained else manifest.get("pretraining_data")
         if text is None:
             return False
-        if Path(text).is_file() or (Path(text) / MANIFEST).is_file():
-            return any(map(_tells_of_it, Mixture.open(text).stores.values()))
+        if mixture := Mixture.find(text):
+            return any(map(_tells_of_it, mixture.stores.values()))
     return all(tokenizer.find(name) is not None for name in SPECIAL_TOKENS)
 
 

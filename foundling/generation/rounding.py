@@ -65,10 +65,8 @@ def _validation_tokens(folder: Path, tokenizer: Tokenizer) -> list[int] | None:
         return None
     manifest = Run.open(run).manifest
     place = manifest.get("data" if manifest["stage"] == "pretrain" else "pretraining_data")
-    if place is None or not Path(place).exists():
-        return None
-    text = Mixture.open(place)
-    if text.tokenizer_fingerprint != tokenizer.fingerprint:
+    text = None if place is None else Mixture.find(place)
+    if text is None or text.tokenizer_fingerprint != tokenizer.fingerprint:
         return None
     split = next(iter(text.stores.values())).split("validation")
     tokens: list[int] = split.read(0, min(TOKENS, split.num_tokens)).tolist()

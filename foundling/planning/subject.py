@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from foundling import models
 from foundling.base.config import ConfigError
 from foundling.base.precision import PRECISIONS, hold
-from foundling.data.store import TokenStore
+from foundling.data.mixture import Mixture
 from foundling.models import adapters, interchange
 from foundling.models.attending import LONG as LONGEST_MASK
 from foundling.models.batch import Batch, BatchView, PreferenceBatch, TokenBatch
@@ -215,6 +214,6 @@ def subject_of(
 def _vocab_size(config: PretrainConfig) -> int:
     if config.data is None:
         raise ConfigError(
-            "--vocab-size: give it, or --data DIR, a folder that `foundling data prepare` wrote."
+            "--vocab-size: give it, or --data DIR, a token store or a mixture of several."
         )
-    return TokenStore.open(Path(config.data)).tokenizer().vocab_size
+    return Mixture.open(config.data).tokenizer().vocab_size

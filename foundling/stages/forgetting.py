@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from foundling.base.config import ConfigError
 from foundling.base.object_store import is_url
@@ -23,8 +22,10 @@ def resolved(settings: ForgettingSettings, parent: Parent | None) -> ForgettingS
     """With the store that the parent learned from, if it is still there."""
     if settings.data is not None or parent is None or parent.pretraining_data is None:
         return settings
-    if not (is_url(parent.pretraining_data) or Path(parent.pretraining_data).exists()):
-        logger.warning(f"{parent.pretraining_data} is gone: forgetting is not measured.")
+    if not is_url(parent.pretraining_data) and Mixture.find(parent.pretraining_data) is None:
+        logger.warning(
+            f"{parent.pretraining_data} is gone, or a part of it: forgetting is not measured."
+        )
         return settings
     return settings.model_copy(update={"data": parent.pretraining_data})
 

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import torch
 
 from foundling import hamlet
 from foundling.base.config import ConfigError
+from foundling.base.object_store import ObjectStore
 from foundling.data.mixed_text import MixedText
 from foundling.data.mixture import Mixture, MixtureSettings
 from foundling.data.mixture_plan import MixturePlan
 from foundling.data.prepare import prepare
+from foundling.data.store import TokenStore
 from foundling.data.turns import Turns
 
 CONTEXT = 16
@@ -195,6 +198,32 @@ def test_a_file_at_fault_is_named_with_its_fault(make: Make, more: str, message:
     with pytest.raises(ConfigError, match=message) as error:
         Mixture.open(path)
     assert str(error.value).startswith(str(path))
+
+
+def test_a_store_is_read_by_its_url(make: Make, village: Path) -> None:
+    url = f"memory://{uuid4().hex}/village"
+    for file in filter(Path.is_file, village.rglob("*")):
+        ObjectStore(url).upload(file, str(file.relative_to(village)))
+    mixture = Mixture.open(url)
+    assert mixture.is_plain
+    assert mixture.fingerprint == TokenStore.open(village).fingerprint
+    path = make("")
+    path.write_text(path.read_text().replace(str(village), url))
+    assert Mixture.open(path).stores["village"].fingerprint == mixture.fingerprint
+    assert Mixture.find(url) is not None
+    assert Mixture.find(f"{url}/gone") is None
+
+
+def test_of_what_is_gone_in_part_nothing_is_found(make: Make, fables: Path) -> None:
+    path = make("")
+    assert Mixture.find(str(path)) is not None
+    saved = path.read_text()
+    path.write_text(saved.replace(str(fables), "/nowhere"))
+    assert Mixture.find(str(path)) is None
+    assert Mixture.find("/nowhere/mixture.toml") is None
+    path.write_text(saved.replace("0.7", "-1"))
+    with pytest.raises(ConfigError, match="weight"):
+        Mixture.find(str(path))
 
 
 def test_weights_too_small_and_pieces_that_do_not_fit_are_refused(make: Make) -> None:

@@ -251,6 +251,14 @@ def test_the_village_is_asked_of_those_who_read_of_it(
         run = pretrain(config, tmp_path / name).folder
         asked[name] = has_read_village(find_model(run), Tokenizer.load(find_model(run)))
     assert asked == {"village": True, "hens": False}
+    mixture = tmp_path / "mixture.toml"
+    mixture.write_text(f'[[sources]]\ndata = "{tmp_path / "moved"}"')
+    (tmp_path / "moved").symlink_to(village)
+    config = tiny("training.steps=1").model_copy(update={"data": str(mixture)})
+    model = find_model(pretrain(config, tmp_path / "mixed").folder)
+    (tmp_path / "moved").unlink()
+    assert has_read_village(model, tokenizer)  # its text is gone, and its tokenizer one of ours
+    assert not has_read_village(model, other)
     command = [tmp_path / "hens", "--probes", "common_sense,language_modelling", "--limit", 2,
                "--out", tmp_path / "out", "--json"]  # fmt: skip
     assert verb(*command) == 0

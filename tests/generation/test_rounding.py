@@ -55,6 +55,18 @@ def test_the_loss_by_rounding_is_told(
     assert loss.before == pytest.approx(nats / math.log(2) / count, abs=1e-5)
 
 
+def test_without_the_text_of_the_run_it_is_text_of_the_village(
+    tiny: Callable[..., PretrainConfig], village: Path, tmp_path: Path, said: list[str]
+) -> None:
+    (tmp_path / "mixture.toml").write_text('[[sources]]\ndata = "store"')
+    (tmp_path / "store").symlink_to(village)
+    pretrain(tiny("training.steps=1", f"data={tmp_path}/mixture.toml"), tmp_path / "run")
+    (tmp_path / "store").unlink()
+    said.clear()
+    open_engine(tmp_path / "run", settings=EngineSettings(quantize="int8"))
+    assert any("text of the village" in line for line in said)
+
+
 def test_without_a_run_it_is_text_of_the_village(tmp_path: Path, said: list[str]) -> None:
     tokenizer = Tokenizer.train_bytes(["the miller met the baker"], 300)
     model = models.build({"dim": 16, "num_layers": 1}, vocab_size=300, context=64)

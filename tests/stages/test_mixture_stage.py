@@ -82,6 +82,9 @@ def test_a_run_measures_each_source_and_resumes_only_with_its_mixture(
     child = tiny("training.steps=1", f"parent={run.folder}", "seed=5")
     after = pretrain(child, tmp_path / "child").records()["validation"][-1]
     assert after["pretraining_loss_nats"] > 0  # of all sources of the mixture
+    mixture.write_text('[[sources]]\ndata = "gone"')
+    pretrain(child, tmp_path / "later")
+    assert "mixture.toml is gone, or a part of it" in caplog.text
 
 
 def test_the_verb_writes_and_shows_a_mixture(
