@@ -46,8 +46,12 @@ def waited_for_end() -> bool:
 
 
 def restarted() -> bool:
-    """Whether this process stands in for one that crashed."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    """Whether this process stands in for one that `launch` started and that crashed.
+
+    The run that it finds is then one that this launch began or resumed. Another launcher repeats
+    refusals, too: what it finds may be any run.
+    """
+    return is_launched() and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def launch(processes: int, max_restarts: int) -> int:

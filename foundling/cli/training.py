@@ -59,9 +59,9 @@ def _train(
 ) -> None:
     from foundling.base import ranks
     from foundling.base.config import ConfigError
-    from foundling.runs.run import is_run
+    from foundling.runs.run import is_run, require_free
     from foundling.stages.assembly import run_stage
-    from foundling.stages.resuming import found_run
+    from foundling.stages.resuming import found_run, require_store
     from foundling.stages.settings import settings_of_run
 
     if sweep is not None and resume and config is None:
@@ -92,6 +92,9 @@ def _train(
     stage = entry.load()
     parsed = stage.config.parse(values)
     if nproc is not None and not launching.is_launched():
+        if not resume:
+            require_free(out)
+            require_store(parsed.checkpoint.store, out, resume=False)
         raise typer.Exit(launching.launch(nproc, max_restarts))
     if sweep is not None:
         _sweep(stage, parsed, out, sweep, resume, as_json)

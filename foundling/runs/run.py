@@ -47,11 +47,7 @@ class Run:
             ConfigError: the folder holds something already.
         """
         folder = folder.resolve()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = (
-                "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
-            )
-            raise ConfigError(f"{folder}: {what} give another --out.")
+        require_free(folder)
         # Made under a temporary name: a folder of the final name is always a complete run.
         temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
         (temporary / "checkpoints").mkdir(parents=True)
@@ -258,6 +254,14 @@ def find_runs(folder: Path) -> list[Run]:
     """Every run at or below a folder, by name."""
     folders = sorted(path.parent for path in folder.rglob("manifest.json"))
     return [Run(path) for path in folders if is_run(path) and not path.name.startswith(".")]
+
+
+def require_free(folder: Path) -> None:
+    """Raise ConfigError where a folder holds something already."""
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "holds a run; continue it with --resume or" if is_run(folder) else "is not empty;"
+        raise ConfigError(f"{folder}: {what} give another --out.")
 
 
 def is_run(folder: Path) -> bool:

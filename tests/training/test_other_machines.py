@@ -11,6 +11,7 @@ import pytest
 from foundling import cli
 from foundling.base.config import ConfigError, dump_toml
 from foundling.base.object_store import ObjectStore
+from foundling.cli import launching
 from foundling.data.manifest import StoreError
 from foundling.data.store import TokenStore
 from foundling.runs import checkpoint
@@ -98,6 +99,25 @@ def test_another_config_is_refused_and_what_is_free_is_taken(
     assert call(*command, "--resume") == 2
     assert call("pretrain", file, "--out", "s3://bucket/run") == 2
     assert "checkpoint.store" in capsys.readouterr().err
+
+
+def test_only_what_this_launch_began_is_resumed_by_itself(
+    tiny: Callable[..., PretrainConfig],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A launcher such as torchrun starts again what refused an older run, too."""
+    file, run = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text(dump_toml(tiny("training.steps=4").values()))
+    command = ("pretrain", file, "--out", run)
+    assert call(*command) == 0
+    assert call(*command, "--nproc", 2, "--max-restarts", 2) == 2
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert call(*command) == 2
+    assert capsys.readouterr().err.count("holds a run; continue it with --resume") == 2
+    monkeypatch.setenv(launching.ENDED, str(tmp_path / "ended"))  # as --nproc does
+    assert call(*command) == 0
 
 
 def test_a_store_with_a_run_is_never_overwritten(

@@ -389,6 +389,9 @@ def test_a_resumed_run_may_have_other_room_for_its_copies(
     shutil.copytree(uninterrupted, tmp_path / "run")
     run = pretrain(tiny("guard.snapshot_mb=0", "guard.snapshots=1"), tmp_path / "run", resume=True)
     assert outcome(run.folder) == outcome(uninterrupted)
+    divided = ("training.micro_batch_size=1", "training.checkpoint_activations=true")
+    pretrain(tiny(*divided), tmp_path / "run", resume=True)
+    assert "micro_batch_size = 1" in (run.folder / "config.toml").read_text()
 
 
 def test_a_prompt_that_cannot_be_encoded_is_refused_before_the_run_begins(
