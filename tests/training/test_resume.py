@@ -23,7 +23,7 @@ from foundling.base.config import ConfigError, dump_toml
 from foundling.data.prepare import prepare
 from foundling.runs import checkpoint
 from foundling.runs.run import Run, load_model
-from foundling.stages import pretrain as stage
+from foundling.stages import text_loss
 from foundling.stages.pretrain import PretrainConfig, pretrain
 from foundling.training.interrupt import Interrupted
 from foundling.training.loop import Loop
@@ -267,7 +267,7 @@ def test_a_validation_cut_short_is_recorded_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = stage.measure
+    original = text_loss.measure
 
     def measure_then_signal(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
@@ -275,7 +275,7 @@ def test_a_validation_cut_short_is_recorded_once(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "measure", measure_then_signal)
+        patch.setattr(text_loss, "measure", measure_then_signal)
         with pytest.raises(Interrupted):
             pretrain(tiny(), tmp_path / "run")
     pretrain(tiny(), tmp_path / "run", resume=True)
