@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
+from foundling.base.ranks import picklable
+
 Value = TypeVar("Value")
 
 
@@ -47,6 +49,8 @@ class Group:
     def together(self, act: Callable[[], Value]) -> Value:
         """What `act` gives on this rank, once it has succeeded on all.
 
+        Whatever it raises on one rank all raise.
+
         Raises:
             OSError: it raised one here, or on another rank, which is named.
         """
@@ -56,14 +60,16 @@ class Group:
         error = None
         try:
             done.append(act())
-        except OSError as failed:
+        except Exception as failed:
             error = failed
-        failures = self.gathered(error and (error.strerror or str(error)))
+        failures = self.gathered(error and picklable(error))
         if error is not None:
             raise error
-        for rank, message in enumerate(failures):
-            if message is not None:
-                raise OSError(f"rank {rank}: {message}")
+        for rank, failure in enumerate(failures):
+            if isinstance(failure, OSError):
+                raise OSError(f"rank {rank}: {failure.strerror or failure}")
+            if failure is not None:
+                raise failure
         return done[0]
 
     def first(self, act: Callable[[], None]) -> None:

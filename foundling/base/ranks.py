@@ -16,30 +16,40 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from foundling.base.config import ConfigError
+
 T = TypeVar("T")
 
 _alone = False
 """The first process works by itself, see `on_first`."""
 
 
-def start(timeout_seconds: float = 1800.0) -> None:
+def start(timeout_seconds: float = 1800.0, device: str = "auto") -> None:
     """Join the other processes, once; does nothing where a launcher started none.
 
     Tensors on the host are sent by gloo, those on a GPU by NCCL; each process of a machine takes
-    the GPU of its number. A process that waits longer than `timeout_seconds` for another ends.
+    the GPU of its number, unless `device` is "cpu". A process that waits longer than
+    `timeout_seconds` for another ends.
+
+    Raises:
+        ConfigError: the device is one GPU for all, or there are fewer GPUs than processes.
     """
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
     backend = "gloo"
-    if torch.cuda.is_available():
+    if device != "cpu":
+        _require_gpu_each(device)
+    if device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
     timeout = timedelta(seconds=timeout_seconds)
     store, number, count = next(rendezvous("env://", timeout=timeout))
-    # torchrun keeps one store over all its starts, and processes would find where those of the
-    # start before listened.
-    start_count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = PrefixStore(f"start {start_count}", store)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun keeps one store over all its starts, and processes would find where those of the
+        # start before listened. (Where it makes a new one each time, its agents need not have
+        # counted alike.)
+        start_count = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"start {start_count}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=timeout)
     atexit.register(dist.destroy_process_group)
 
@@ -133,7 +143,7 @@ def on_first(work: Callable[[], T]) -> T:
         try:
             outcome = [(work(), None)]
         except Exception as error:
-            outcome = [(None, _picklable(error))]
+            outcome = [(None, picklable(error))]
         finally:
             _alone = False
     dist.broadcast_object_list(outcome, src=0)
@@ -141,6 +151,26 @@ def on_first(work: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     return cast(T, value)
+
+
+def is_alone() -> bool:
+    """Whether this process works by itself while the others wait, see `on_first`."""
+    return _alone
+
+
+def _require_gpu_each(device: str) -> None:
+    if ":" in device:
+        raise ConfigError(
+            f'training.device = "{device}": each of several processes takes a GPU of its own; '
+            'give "cuda" or "auto".'
+        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if 0 < count < processes:
+        raise ConfigError(
+            f'training.device = "{device}": {processes} processes on a machine with {count} GPUs; '
+            f'start {count}, or set it to "cpu".'
+        )
 
 
 def _several() -> bool:
@@ -151,7 +181,8 @@ def _joined() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def _picklable(error: Exception) -> Exception:
+def picklable(error: Exception) -> Exception:
+    """The error as it can be sent: itself, or what it says."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

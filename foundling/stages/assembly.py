@@ -52,7 +52,7 @@ def run_stage(
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         TrainingStopped: training stopped itself; the last good checkpoint is intact.
     """
-    ranks.start(LONGEST * config.distributed.timeout_seconds)
+    ranks.start(LONGEST * config.distributed.timeout_seconds, config.training.device)
     on_first(lambda: require_store(config.checkpoint.store, out, resume=resume))
     if resume:
         require_same(Run.open(out), stage.name, config.parent)
@@ -83,7 +83,6 @@ def run_stage(
                 check_steps(run, config, found.step)
             if is_first():
                 durable.replace(run.folder / "config.toml", settings.encode())
-        model.to(machine.device)
         if config.training.compile:
             # Models trained before in this process must not use up the number of graphs, and
             # continuing uncompiled would be a silent fallback.
@@ -118,7 +117,7 @@ def run_stage(
                 canary = job.canary()
                 healer = Healer(
                     guard, state, run, job.data, canary, observe, config.amendments,
-                    settle=saver.settle,
+                    settle=saver.settle, group=group,
                 )  # fmt: skip
             if not resume:
                 stage.begin(job)

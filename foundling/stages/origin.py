@@ -10,7 +10,7 @@ from torch import Tensor
 from foundling.base.config import ConfigError
 from foundling.base.group import Group
 from foundling.base.precision import hold
-from foundling.base.sharded import like
+from foundling.base.sharded import like, sharded_modules
 from foundling.models import adapters, interchange
 from foundling.models.adapters import AdapterSettings
 from foundling.models.language_model import LanguageModel
@@ -113,8 +113,10 @@ class Origin:
         Under adapters it is the model itself, which has none as long as this lasts.
         """
         if self.adapter is not None:
+            if not sharded_modules(self.model):  # else its shards are where they belong
+                self.model.to(machine.device)
             with adapters.disabled(self.model):
-                yield self.model.to(machine.device)
+                yield self.model
         else:
             yield self._parents_model(machine, sharding)
 
@@ -130,8 +132,10 @@ class Origin:
         assert self.parent is not None, "only what has a parent has a reference"
         model = self.parent.load(self.tokenizer, dtype=None)
         hold(model, machine.precision)
-        model.to(machine.device).requires_grad_(False)
-        if sharding is not None:
+        model.requires_grad_(False)
+        if sharding is None:
+            model.to(machine.device)
+        else:
             sharding.shard(model)
         return model
 

@@ -72,7 +72,8 @@ def found_run(out: Path, values: Mapping[str, Any]) -> bool:
     """Whether there is a run to resume: in `out`, or in its store, from where it is fetched.
 
     Args:
-        values: the settings that were given; of these, the store and how long processes wait.
+        values: the settings that were given; of these, the store, the device and how long processes
+            wait.
 
     Raises:
         ConfigError: they are wrong, nothing opens the store, or all its checkpoints are broken.
@@ -80,7 +81,8 @@ def found_run(out: Path, values: Mapping[str, Any]) -> bool:
     """
     store = CheckpointSettings.parse(values.get("checkpoint", {}), "checkpoint").store
     shared = DistributedSettings.parse(values.get("distributed", {}), "distributed")
-    ranks.start(LONGEST * shared.timeout_seconds)
+    device = dict(values.get("training", {})).get("device", "auto")
+    ranks.start(LONGEST * shared.timeout_seconds, device)
 
     def found() -> bool:
         if not is_run(out) and store is not None:

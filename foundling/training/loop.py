@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,6 +92,8 @@ class Loop:
         self.optimizer = self.state.optimizer
         self.stragglers = Stragglers(self.pulse, self.device)
         self.saver.waiting = self.pulse.goes_on
+        if self.healer:
+            self.healer.restoring = partial(self.pulse.at, "checkpoint")
 
     @property
     def progress(self) -> Progress:
@@ -175,7 +178,10 @@ class Loop:
         """False: the validation showed a damaged model, and the run went back."""
 
         def interrupted() -> bool:
-            self.pulse.at("validation")
+            if ranks.is_alone():  # all pass the same places
+                self.pulse.goes_on()
+            else:
+                self.pulse.at("validation")
             return agreed(interrupt.requested)
 
         records = []
@@ -280,7 +286,7 @@ class Loop:
         self.optimizer.set_rate_share(share)
         self.state.model.train()
         sums: dict[str, torch.Tensor] = {}
-        row_losses, means = [], []
+        row_sums = []
         passes = passes_over(batch, self.pace.micro_batch_size)
         for number, (place, rows) in enumerate(passes, 1):
             self.pulse.at("passes")
@@ -293,27 +299,38 @@ class Loop:
             parts = {"total": loss.total, "count": loss.count, **loss.metrics}
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0) + value.detach().double()
-            counts = part.row_counts.clamp(min=1)
             if place:
-                row_losses.append(loss.rows / counts)
-                means.append(loss.total.detach() / counts.sum())
+                row_sums.append(loss.rows)
         self.pulse.at("waiting")
         mine, each = ranks.share(len(batch)), [0.0] * len(batch)
-        each[mine.start : mine.stop] = torch.cat(row_losses).tolist() if row_losses else []
+        each[mine.start : mine.stop] = torch.cat(row_sums).tolist() if row_sums else []
         figures = sum_over_ranks(*[value.item() for value in sums.values()], *each)
         total, count, *metrics = figures[: len(sums)]
-        largest = torch.stack(means).max().item() if means else -math.inf
+        losses, counts = figures[len(sums) :], batch.row_counts.clamp(min=1).tolist()
+        largest = self._largest_mean(losses, counts)
         self.pulse.at("gradients")
         self.seam("gradient", step, samples, self.state.model)
         norm = self.optimizer.finish_gradients(count)
         return Attempt(
             samples=samples,
-            row_losses=figures[len(sums) :],
+            row_losses=[loss / number for loss, number in zip(losses, counts, strict=True)],
             num_tokens=batch.tokens.numel(),
             loss_nats=total / count,
             metrics={name: value / count for name, value in zip([*sums][2:], metrics, strict=True)},
             signals=Signals(total / count, *largest_over_ranks(largest, norm)),
         )
+
+    def _largest_mean(self, losses: Sequence[float], counts: Sequence[int]) -> float:
+        """Of the micro-batches that one process would work, however many there are.
+
+        Args:
+            losses: of each row of the batch, summed.
+            counts: how many targets each row has.
+        """
+        size = self.pace.micro_batch_size or len(losses)
+        parts = [slice(first, first + size) for first in range(0, len(losses), size)]
+        means = [sum(losses[part]) / sum(counts[part]) for part in parts]
+        return torch.tensor(means).max().item()  # one that is not a number comes first
 
     def _record(self, record: Record) -> None:
         self.run.append(record)

@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -17,10 +18,15 @@ class Place(NamedTuple):
 
 
 class Pulse:
-    """Told of each phase as it begins; cheap, and read by other threads."""
+    """Told of each phase as it begins; cheap, and read by other threads.
 
-    def __init__(self) -> None:
-        self.place = Place(0, 0, "start", time.monotonic())
+    Args:
+        clock: gives seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.place = Place(0, 0, "start", clock())
         self._began = self.place.since
         self.seconds: defaultdict[str, float] = defaultdict(float)
         """How long the phases took since `taken` was called last."""
@@ -28,7 +34,7 @@ class Pulse:
 
     def at(self, phase: str, step: int | None = None) -> None:
         """A phase begins."""
-        now, before = time.monotonic(), self.place
+        now, before = self.clock(), self.place
         self.seconds[before.phase] += now - self._began
         self._began = now
         step = before.step if step is None else step
@@ -38,11 +44,11 @@ class Pulse:
 
     def goes_on(self) -> None:
         """The phase lasts long, and nothing hangs."""
-        self.place = self.place._replace(since=time.monotonic())
+        self.place = self.place._replace(since=self.clock())
 
     def idle_seconds(self) -> float:
         """How long this phase has lasted."""
-        return time.monotonic() - self.place.since
+        return self.clock() - self.place.since
 
     def is_first_step(self) -> bool:
         """Whether the first step since the start is not over: it also compiles."""

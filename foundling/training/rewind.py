@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from foundling.base import intervals
-from foundling.base.ranks import is_first, largest_over_ranks, on_first
+from foundling.base.group import ALONE, Group
+from foundling.base.ranks import is_first, largest_over_ranks
 from foundling.models.batch import Data
 from foundling.runs import checkpoint as checkpoints
 from foundling.runs.run import Run
@@ -50,6 +51,10 @@ class Healer:
     """What the run was told to leave out from the start."""
     settle: Callable[[], None] = lambda: None
     """Waits until no checkpoint is being written."""
+    group: Group = ALONE
+    """The processes, which share the reading of checkpoints."""
+    restoring: Callable[[], None] = lambda: None
+    """Told before a state is restored, which may be from disk and take long."""
     snapshots: deque[Snapshot] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -174,11 +179,12 @@ class Healer:
 
     def _restore(self, to: int) -> None:
         """Take up the newest state up to a step; the steps in between are then done again alike."""
+        self.restoring()
         seconds = self.state.progress.seconds
         self.state.reload_frozen()
         while self.snapshots and self.snapshots[-1].progress.step > to:
             self.snapshots.pop()
-        saved = on_first(lambda: checkpoints.newest_whole(self.run.checkpoints, up_to=to))
+        saved = checkpoints.newest_whole(self.run.checkpoints, to, self.group)
         if self.snapshots and (not saved or self.snapshots[-1].progress.step >= saved.step):
             self.state.restore(self.snapshots[-1])
         elif saved:

@@ -79,18 +79,20 @@ class Sharding:
         self._mesh: Any = None
 
     def shard(self, model: LanguageModel) -> None:
-        """Spread a model that learns, or one that is only read.
+        """Bring a model to the device and spread it: one that learns, or one that is only read.
 
-        Its blocks are gathered one by one; all else, tied weights among it, with the model.
+        Its blocks are gathered one by one; all else, tied weights among it, with the model. What is
+        sharded comes to the device block by block: no device ever holds the whole model.
         """
-        if ranks.world() == 1:
+        learns = any(parameter.requires_grad for parameter in model.parameters())
+        if self.shards == 1:
+            model.to(self.device)
+        if ranks.world() == 1 or (self.shards == 1 and not learns):
             return
         from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-        learns = any(parameter.requires_grad for parameter in model.parameters())
-        if self.shards == 1 and not learns:
-            return
-        keeps = self.gathers(model) != "layer"
+        # No backward pass lets go of what a model that is only read has gathered.
+        keeps = learns and self.gathers(model) != "layer"
         for block in [*getattr(model.context, "blocks", ()), model]:
             options = self._options(block)
             fully_shard(block, reshard_after_forward=block is not model and not keeps, **options)

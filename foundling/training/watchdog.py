@@ -19,6 +19,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+import torch.distributed as dist
+
 from foundling.base import ranks
 from foundling.base.process import INTERRUPTED
 from foundling.training.interrupt import Interrupted
@@ -99,7 +101,12 @@ class Watchdog:
             time.sleep(2 * self._interval)  # the other one comes first
         mine = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         words = f"process {ranks.rank()} failed at step {self.pulse.place.step}: {mine}"
-        first = self._store.compare_set(FAILED, "", words).decode()
+        try:
+            first = self._store.compare_set(FAILED, "", words).decode()
+        except dist.DistError:  # the store has gone with the process that kept it
+            return
+        if ranks.is_first():
+            time.sleep(2 * self._interval)  # it may keep the store, where the others read this
         if is_echo and first != words:
             raise ProcessFailed(first) from None
 
@@ -114,13 +121,14 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
+            words = ""
             try:
                 self._publish()
-                failed = self._threads_store.check([FAILED])
+                if self._threads_store.check([FAILED]):
+                    words = self._threads_store.get(FAILED).decode()
             except Exception:  # the store has gone with the process that kept it
-                failed = False
-            if failed and not self._ended.wait(5 * self._interval):
-                words = self._threads_store.get(FAILED).decode()
+                pass
+            if words and not self._ended.wait(5 * self._interval):
                 self._leave(f"{words}; this process ends with it", 1)
             if self._stop_was_asked():
                 self._stop_asked_at = min(self._stop_asked_at, time.monotonic())
@@ -134,7 +142,7 @@ class Watchdog:
 
     def _publish(self) -> None:
         place, idle = self.pulse.place, self.pulse.idle_seconds()
-        here = [place.number, place.step, place.phase, idle, time.time()]
+        here = [place.number, place.step, place.phase, idle, time.time(), ranks.is_alone()]
         self._threads_store.set(f"place {ranks.rank()}", json.dumps(here))
         # Where no thread of Python gets to run, C code ends the process.
         faulthandler.dump_traceback_later(LONGEST * self.limit, exit=True)
@@ -164,12 +172,14 @@ class Watchdog:
     def _who_is_behind(self) -> str:
         keys = [f"place {other}" for other in range(ranks.world())]
         places = [json.loads(value) for value in self._threads_store.multi_get(keys)]
-        least, now = min(number for number, *_ in places), time.time()
+        # One that works alone stays at a place where the others wait for it.
+        ways = [(number, not alone) for number, *_, alone in places]
+        least, now = min(ways), time.time()
         behind = [
             f"process {other}, {idle:.0f} seconds at step {step} ({phase})"
             + (f" and silent for {now - told:.0f}" if now - told > 5 * self._interval else "")
-            for other, (number, step, phase, idle, told) in enumerate(places)
-            if number == least
+            for other, (_, step, phase, idle, told, _) in enumerate(places)
+            if ways[other] == least
         ]
         if len(behind) == len(places):
             return "all processes are at the same place"

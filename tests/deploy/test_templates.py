@@ -216,6 +216,7 @@ def test_slurm_is_told_of_the_end_and_starts_again() -> None:
     assert re.fullmatch(r"B:USR1@\d+", options["signal"]), "to the script alone"
     assert "requeue" in options
     assert "trap again USR1" in lines
+    assert "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in lines, "nodes count restarts apart"
     first = next(number for number, line in enumerate(lines) if not line.startswith("#"))
     assert not any(line.startswith("#SBATCH") for line in lines[first:]), (
         "Slurm stops reading there"

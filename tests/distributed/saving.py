@@ -23,8 +23,10 @@ from foundling.runs import checkpoint
 from foundling.runs.checkpoint import BrokenCheckpoint
 from foundling.stages import STAGES
 from foundling.stages.assembly import run_stage
+from foundling.training.pulse import Pulse
 from foundling.training.rewind import TrainingStopped
 from foundling.training.state import _copied
+from foundling.training.watchdog import Watchdog
 
 
 @contextmanager
@@ -145,6 +147,26 @@ def copy_is_taken_first(folder: Path, group: Group) -> None:
     assert all(same(read[name], tensor) for name, tensor in before.items())
 
 
+def what_fails_on_one_fails_on_all(group: Group) -> None:
+    def act() -> None:
+        if group.rank == 1:
+            raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        group.together(act)
+
+
+def one_that_works_alone_is_named() -> None:
+    with Watchdog(Pulse(), limit=600.0) as watchdog:
+
+        def work() -> str:
+            watchdog._publish()
+            return watchdog._who_is_behind()
+
+        assert ranks.on_first(work).startswith("the others wait for process 0, ")
+        ranks.barrier()
+
+
 def main(plan: Path) -> None:
     ranks.start()
     group = Group.of_all(60.0)
@@ -153,6 +175,8 @@ def main(plan: Path) -> None:
             commit_fails_everywhere(Path(out), group)
             all_find_the_same(Path(out), group)
             copy_is_taken_first(Path(out) / "copied", group)
+            what_fails_on_one_fails_on_all(group)
+            one_that_works_alone_is_named()
         elif name == "full disk":
             train_with_a_full_disk(values, Path(out))
         else:

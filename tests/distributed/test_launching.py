@@ -1,6 +1,7 @@
 """Starting several processes: --nproc, its exit codes, Ctrl-C, and two machines under torchrun."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -31,10 +32,10 @@ def config(pretraining: Settings, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def start(*arguments: object) -> "subprocess.Popen[str]":
+def start(*arguments: object, **more: str) -> "subprocess.Popen[str]":
     command = [*PROGRAM, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, text=True)
+    pipe, variables = subprocess.PIPE, environment() | more
+    return subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_fault_of_the_input_is_said_once_and_not_tried_again(
@@ -75,9 +76,7 @@ def test_two_machines(pretraining: Settings, config: Callable[..., Path], tmp_pa
     """Two agents of torchrun, each with a process of its own."""
     short: tuple[str, ...] = ("training.steps=4", "validation.every=4", "distributed.shard=full")
     alone = train("pretrain", pretraining("transformer", *short), tmp_path / "alone")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     out, file = tmp_path / "out", config(*short)
     agents = [
         start(
@@ -91,3 +90,45 @@ def test_two_machines(pretraining: Settings, config: Callable[..., Path], tmp_pa
     assert [agent.returncode for agent in agents] == [0, 0], ended
     assert [bool(told) for told, _ in ended] == [True, False]
     assert_same(alone, out)
+
+
+def test_two_machines_meet_again_after_a_crash(config: Callable[..., Path], tmp_path: Path) -> None:
+    """The machine whose process was killed counts a restart; the other need not."""
+    endpoint, out = f"127.0.0.1:{free_port()}", tmp_path / "out"
+    file = config(
+        "training.steps=40", "validation.every=40", "checkpoint.every=5",
+        "distributed.shard=full", "distributed.timeout_seconds=20",
+    )  # fmt: skip
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    agents = [
+        start(
+            *("torch.distributed.run", "--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 3),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "two"),
+            *("--local-addr", "127.0.0.1"),
+            *("-m", "foundling", "pretrain", file, "--out", out, "--resume-if-exists"),
+            **fresh,
+        )
+        for _ in range(2)
+    ]
+    while not (out / "metrics.jsonl").exists() or len(metrics(out)) < 8:
+        assert agents[0].poll() is None, agents[0].communicate()
+        time.sleep(0.05)
+    (victim,) = children(agents[0].pid)
+    os.kill(victim, signal.SIGKILL)
+    ended: list[tuple[Any, Any]] = [agent.communicate(timeout=120) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], ended
+    assert "".join(errors for _, errors in ended).count("resuming at step") == 1
+    assert checkpoint.committed(out / "checkpoints")[-1].step == 40
+
+
+def children(process: int) -> list[int]:
+    """The processes that it started."""
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return list(map(int, listed))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port

@@ -1,5 +1,6 @@
 """One process and several give the same losses: all rungs and stages, replicated and sharded."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,17 @@ def compare(processes: int, alone: list[Work], scratch: Path) -> None:
         assert_same(one, several)
 
 
+def guarded(run: Path) -> list[float]:
+    """What the guard remembers of the largest micro-batches."""
+    last = sorted((run / "checkpoints").glob("step-*"))[-1]
+    state = json.loads((last / "state" / "guard.json").read_text())
+    values: list[float] = state["detector"]["streams"]["max_loss"]["values"]
+    return values
+
+
 def assert_same(one: Path, several: Path) -> None:
     """The same records, with losses that differ by no more than a millionth."""
+    assert guarded(several) == pytest.approx(guarded(one), rel=1e-5, abs=1e-6), several.name
     expected, found = metrics(one), metrics(several)
     assert len(found) == len(expected)
     for alone, shared in zip(expected, found, strict=True):

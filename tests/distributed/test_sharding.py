@@ -14,8 +14,10 @@ from foundling import models
 from foundling.base import ranks
 from foundling.base.config import ConfigError
 from foundling.base.precision import autocast
+from foundling.base.sharded import is_sharded
 from foundling.models.adapters import AdapterSettings, add_adapters
 from foundling.models.batch import TokenBatch, passes_over
+from foundling.models.language_model import LanguageModel
 from foundling.objectives import Pretrain
 from foundling.training.activations import checkpoint_activations
 from foundling.training.optimizers import Optimizer, OptimizerSettings
@@ -69,9 +71,27 @@ def _steps_of_a_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     found = {name: steps(**options) for name, options in VARIANTS.items()}
+    a_model_that_is_only_read_lets_go_of_its_blocks()
     if ranks.is_first():
         Path(folder, "steps.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
+
+
+def a_model_that_is_only_read_lets_go_of_its_blocks() -> None:
+    model = tiny_model().requires_grad_(False)
+    Sharding(DistributedSettings(shard="full"), CPU, torch.float32).shard(model)
+    with torch.no_grad():
+        model.hidden(torch.zeros(1, TIME, dtype=torch.long))
+    blocks: Any = model.context.blocks
+    assert all(is_sharded(parameter) for parameter in blocks.parameters())
+
+
+def tiny_model() -> LanguageModel:
+    return models.build(
+        {"rung": "transformer", "dim": 32, "num_layers": 2, "num_heads": 4},
+        vocab_size=64,
+        context=TIME,
+    )
 
 
 def steps(
@@ -83,11 +103,7 @@ def steps(
 ) -> tuple[Figures, dict[str, int]]:
     """Loss and gradient norm of three steps, row by row, and what the last one sent."""
     torch.manual_seed(0)
-    model = models.build(
-        {"rung": "transformer", "dim": 32, "num_layers": 2, "num_heads": 4},
-        vocab_size=64,
-        context=TIME,
-    )
+    model = tiny_model()
     if adapted:
         add_adapters(model, AdapterSettings(rank=2), seed=1)
     if recomputed:

@@ -1,6 +1,7 @@
 """What breaks on one of several processes is answered by all of them alike."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -92,14 +93,15 @@ def test_a_fault_on_one_process_is_answered_as_one_process_would(
     records = read_records(tmp_path / "slow" / "metrics.jsonl")
     (straggler,) = [record for record in records if record["split"] == "straggler"]
     assert (straggler["process"], straggler["what"]) == (1, "reading data")
-    assert straggler["seconds"]["data"][1] > 50 * SLOW_SECONDS > straggler["seconds"]["data"][0]
+    fast, slow = straggler["seconds"]["data"]
+    assert slow > max(50 * SLOW_SECONDS, fast)
 
 
 @pytest.mark.distributed
 def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
     tiny: Make, tmp_path: Path
 ) -> None:
-    config = tiny(*SETTINGS, FULL, "distributed.timeout_seconds=3", "checkpoint.every=5")
+    config = tiny(*SETTINGS, FULL, "distributed.timeout_seconds=8", "checkpoint.every=5")
     ends = [
         End("kill", step=7, rank=1, start=0),
         End("hang", step=13, rank=0, start=1),
@@ -107,11 +109,11 @@ def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
         End("memory", step=22, rank=0, start=3),
     ]
     works = [(config.values(), tmp_path / "harmed", ends)]
-    done = run_with_faults(2, works, tmp_path, restarts=4)
+    done = run_with_faults(2, works, tmp_path, restarts=5)
     assert done.returncode == 0, done.stderr
     said = done.stderr
     assert "no progress" in said
-    assert "process 0, 3 seconds at step 13 (data)" in said
+    assert re.search(r"process 0, \d+ seconds at step 13 \(data\)", said)
     assert "process 1 failed at step 18: TrainingStopped: step 18: the disk cannot be read" in said
     assert "process 0 failed at step 22: RuntimeError: out of memory" in said
     assert "most recent call first" in said  # the stacks

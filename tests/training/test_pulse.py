@@ -9,16 +9,18 @@ from foundling.training.watchdog import FIRST_STEP, STOP_SECONDS, Watchdog, allo
 
 
 def test_phases_are_counted_and_timed() -> None:
-    pulse = Pulse()
+    now = 100.0
+    pulse = Pulse(clock=lambda: now)
     pulse.at("data", step=7)
     assert pulse.is_first_step()
-    time.sleep(0.02)
+    now += 0.25
     pulse.at("passes")
     assert pulse.place[:3] == (2, 7, "passes")
     assert pulse.idle_seconds() < 0.02
     pulse.at("data", step=8)
     assert not pulse.is_first_step()
     taken = pulse.taken()
+    assert taken["data"] == 0.25
     assert taken["data"] >= 0.02 > taken["passes"] >= 0
     assert not pulse.taken()
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from faults import Fault, FaultPlan
 from test_resume import weights_of
 
-from foundling.base.ranks import largest_over_ranks, sum_over_ranks
+from foundling.base.config import ConfigError
+from foundling.base.ranks import largest_over_ranks, start, sum_over_ranks
 from foundling.stages.pretrain import PretrainConfig, pretrain
 
 NAN, INF = math.nan, math.inf
@@ -20,6 +22,17 @@ NAN, INF = math.nan, math.inf
 def test_one_process_keeps_its_figures() -> None:
     assert sum_over_ranks(1.5, 2.0) == [1.5, 2.0]
     assert largest_over_ranks(1.5, INF) == [1.5, INF]
+
+
+def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match='device = "cuda:0": each of several processes takes'):
+        start(device="cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="2 processes on a machine with 1 GPUs; start 1, or set"):
+        start()
 
 
 def _rank(rank: int, folder: str) -> None:
