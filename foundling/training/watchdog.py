@@ -61,7 +61,8 @@ class Watchdog:
         self._stop_asked_at = math.inf
 
     def __enter__(self) -> Self:
-        if ranks.world() > 1:
+        self._world = ranks.world()  # which is 1 while the first process works alone
+        if self._world > 1:
             self._store, self._threads_store = ranks.store(), ranks.store()
             self._threads_store.set_timeout(timedelta(seconds=30))
             self._hear_signals()
@@ -170,7 +171,7 @@ class Watchdog:
         )
 
     def _who_is_behind(self) -> str:
-        keys = [f"place {other}" for other in range(ranks.world())]
+        keys = [f"place {other}" for other in range(self._world)]
         places = [json.loads(value) for value in self._threads_store.multi_get(keys)]
         # One that works alone stays at a place where the others wait for it.
         ways = [(number, not alone) for number, *_, alone in places]
