@@ -18,7 +18,7 @@ def data_mix(
         list[str],
         typer.Argument(
             help="Token stores, each with its weight (DIR=0.7) or all without one (by their "
-            "size); or the file of a mixture to look at.",
+            "size); a URL will do for DIR; or the file of a mixture to look at.",
             metavar="DIR=WEIGHT...|FILE",
         ),
     ],
@@ -44,18 +44,17 @@ def data_mix(
             raise ConfigError(f"--out {out}: {sources[0]} is a mixture's file already.")
         mixture = Mixture.open(sources[0])
     else:
-        folder = Path() if out is None else out.parent
-        given = [_source(text, folder) for text in sources]
-        mixture = Mixture(MixtureSettings.parse({"sources": given}), folder)
-    if out is not None:
-        if out.suffix not in FILES:
-            raise ConfigError(f"--out {out}: must end in {' or '.join(FILES)}.")
-        durable.replace(out, _written(mixture.settings.values(), out.suffix).encode())
+        mixture = Mixture(MixtureSettings.parse({"sources": _sources(sources)}))
+    if out is not None and out.suffix not in FILES:
+        raise ConfigError(f"--out {out}: must end in {' or '.join(FILES)}.")
     if tokens is None:
         tokens = sum(store.manifest.train.num_tokens for store in mixture.stores.values())
     if not 1 < context <= tokens:
         raise ConfigError(f"--tokens {tokens}, --context {context}: must hold one row at least.")
     plan = MixturePlan.of(mixture, tokens // context, context)
+    if out is not None:
+        with durable.fresh(out) as partial:
+            partial.write_text(_written(mixture.settings.values(), out), "utf-8")
     _show(plan)
     for warning in plan.warnings:
         say(f"warning: {warning}")
@@ -64,29 +63,58 @@ def data_mix(
     report_json(plan.values(), as_json)
 
 
-def _source(text: str, folder: Path) -> dict[str, Any]:
-    """DIR=WEIGHT or DIR; the folder as seen from that of the file."""
+def _sources(texts: list[str]) -> list[dict[str, Any]]:
+    """Each DIR=WEIGHT or DIR, or a URL instead."""
+    from foundling.base.config import ConfigError
+    from foundling.base.object_store import is_url
+
+    weighed = [_weighed(text) for text in texts]
+    parts = [
+        tuple(filter(None, (data if is_url(data) else os.path.abspath(data)).split("/")))
+        for data, _ in weighed
+    ]
+    sources = []
+    for (data, weight), own in zip(weighed, parts, strict=True):
+        if parts.count(own) > 1:
+            raise ConfigError(f"{data}: is given twice; give it once.")
+        source: dict[str, Any] = {"data": data, "name": _name(own, parts)}
+        sources.append(source if weight is None else {**source, "weight": weight})
+    return sources
+
+
+def _weighed(text: str) -> tuple[str, float | None]:
+    """The place and its weight; a folder may have an equals sign in its name."""
     from foundling.base.config import ConfigError
 
     data, equals, weight = text.rpartition("=")
-    if not equals:
-        data = text
-    source: dict[str, Any] = {"data": os.path.relpath(data, folder), "name": Path(data).name}
-    if equals:
-        try:
-            source["weight"] = float(weight)
-        except ValueError:
-            raise ConfigError(f"{text}: expected DIR=WEIGHT, such as stores/news=0.7.") from None
-    return source
+    if not equals or Path(text).is_dir():
+        return text, None
+    try:
+        return data, float(weight)
+    except ValueError:
+        raise ConfigError(f"{text}: expected DIR=WEIGHT, such as stores/news=0.7.") from None
 
 
-def _written(values: dict[str, Any], suffix: str) -> str:
+def _name(own: tuple[str, ...], all_parts: list[tuple[str, ...]]) -> str:
+    """The last part of a place, after as many before it as tell it from all others."""
+    for count in range(1, len(own)):
+        if [parts[-count:] for parts in all_parts].count(own[-count:]) == 1:
+            return "/".join(own[-count:])
+    return "/".join(own)
+
+
+def _written(values: dict[str, Any], out: Path) -> str:
+    """A mixture's file; its folders as seen from there."""
     import json
 
     from foundling.base.config import dump_toml
+    from foundling.base.object_store import is_url
 
     sources = [{k: v for k, v in source.items() if v is not None} for source in values["sources"]]
-    if suffix == ".json":
+    for source in sources:
+        if not is_url(source["data"]):
+            source["data"] = os.path.relpath(source["data"], out.parent)
+    if out.suffix == ".json":
         return json.dumps({"sources": sources}, indent=2, ensure_ascii=False) + "\n"
     return "\n".join("[[sources]]\n" + dump_toml(source) for source in sources)
 

@@ -56,13 +56,8 @@ class MixedText:
             self.texts.append(text)
         self.rows_per_epoch = sum(text.rows_per_epoch for text in self.texts)
         """As many rows as all sources have together."""
+        mixture.check_context(context)
         self.stretches = mixture.stretches(num_samples)
-        for stretch in self.stretches:
-            if stretch.length is not None and context % stretch.length:
-                raise ConfigError(
-                    f"length = {stretch.length}: the context of {context} tokens is not a multiple "
-                    "of it."
-                )
         legs = [leg for stretch in self.stretches for leg in stretch.legs]
         self.turns = Turns(legs)
         self._firsts = [stretch.first for stretch in self.stretches]

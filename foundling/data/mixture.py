@@ -197,6 +197,19 @@ class Mixture:
         }
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    def check_context(self, context: int) -> None:
+        """Refuse rows that some stage cannot cut into pieces.
+
+        Raises:
+            ConfigError: their `context` tokens are no multiple of its length.
+        """
+        for stage in self.settings.stages:
+            if stage.length is not None and context % stage.length:
+                raise ConfigError(
+                    f"length = {stage.length}: the context of {context} tokens is not a multiple "
+                    "of it."
+                )
+
     def stretches(self, num_samples: int) -> list[Stretch]:
         """The stages of a training of so many samples; the last one never ends.
 

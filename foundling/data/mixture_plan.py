@@ -72,7 +72,11 @@ class MixturePlan:
 
         Args:
             scheduled: rows that the stages are shares of, where they are others.
+
+        Raises:
+            ConfigError: a stage cannot cut such rows, or a weight is too small to be kept.
         """
+        mixture.check_context(context)
         stretches = mixture.stretches(scheduled or num_samples)
         stretches = [stretch for stretch in stretches if stretch.first < num_samples]
         turns = Turns([leg for stretch in stretches for leg in stretch.legs])

@@ -1,13 +1,16 @@
 """Pretraining on a mixture: losses by source, resuming, and what is refused."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from foundling import cli, hamlet
 from foundling.base.config import ConfigError
+from foundling.base.object_store import ObjectStore
 from foundling.data.prepare import prepare
 from foundling.stages.pretrain import PretrainConfig, pretrain
 
@@ -91,9 +94,6 @@ def test_the_verb_writes_and_shows_a_mixture(
     village: Path, fables: Path, mixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "made.toml"
-    command = ("data", "mix", f"{village}=0.75", f"{fables}=0.25", "--out", out, "--json")
-    assert call(*command, "--tokens", 4096, "--context", 16) == 2
-    assert 'called "store"' in capsys.readouterr().err  # both folders have one name
     (tmp_path / "tales").symlink_to(fables)
     command = ("data", "mix", f"{village}=0.75", f"{tmp_path / 'tales'}=0.25", "--out", out)
     assert call(*command, "--tokens", 4096, "--context", 16, "--json") == 0
@@ -107,3 +107,40 @@ def test_the_verb_writes_and_shows_a_mixture(
     assert "warning: fables: is read" in said
     assert call("data", "mix", f"{village}=many") == 2
     assert "expected DIR=WEIGHT" in capsys.readouterr().err
+    assert call(*command) == 2
+    assert f"{out}: exists already" in capsys.readouterr().err
+    never = tmp_path / "never.toml"
+    assert call(*command[:-1], never, "--tokens", 4, "--context", 16) == 2
+    assert not never.exists()
+    assert call("data", "mix", mixture, "--tokens", 4096, "--context", 20) == 2
+    assert "length = 8: the context of 20 tokens" in capsys.readouterr().err
+
+
+def test_the_verb_names_sources_and_finds_their_weights(
+    village: Path,
+    fables: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"memory://{uuid4().hex}/lr=3"
+    for file in filter(Path.is_file, village.rglob("*")):
+        ObjectStore(url).upload(file, str(file.relative_to(village)))
+    for place, store in (("web/store", village), ("books/store", fables), ("lr=3", fables)):
+        Path(place).parent.mkdir(exist_ok=True)
+        Path(place).symlink_to(store)
+    command = ("data", "mix", "web/store=0.7", "books/store=0.2", f"{url}=0.1")
+    assert call(*command, "--out", "m/a.json", "--tokens", 4096, "--context", 16) == 0
+    written = json.loads(Path("m/a.json").read_text())["sources"]
+    assert written == [
+        {"data": "../web/store", "name": "web/store", "weight": 0.7},
+        {"data": "../books/store", "name": "books/store", "weight": 0.2},
+        {"data": url, "name": "lr=3", "weight": 0.1},
+    ]
+    assert call("data", "mix", "m/a.json") == 0
+    assert call("data", "mix", "lr=3", "web/store", "--out", "b.toml") == 0
+    found = tomllib.loads(Path("b.toml").read_text())["sources"]
+    assert found == [{"data": "lr=3", "name": "lr=3"}, {"data": "web/store", "name": "store"}]
+    assert call("data", "mix", "web/store=1", "web/../web/store=2") == 2
+    assert "is given twice" in capsys.readouterr().err
