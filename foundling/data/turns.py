@@ -104,17 +104,21 @@ class Turns:
         After the listed blocks the last `period` of them repeat themselves; 0: the leg is too
         short for that.
         """
-        if leg not in self._known:
-            leads, parts = [self._counts_at(leg)], self._legs[leg].parts
-            self._known[leg] = leads, 0
-            for number in range(self._last_alike(leg)):
-                after = self._block(leg, number).after
-                lead = tuple(c - (number + 1) * p for c, p in zip(after, parts, strict=True))
-                if lead in leads:
-                    self._known[leg] = leads, len(leads) - leads.index(lead)
-                    break
-                leads.append(lead)
+        # Each leg begins with what the one before it leaves: in order, so that none asks far back.
+        for missing in range(len(self._known), leg + 1):
+            self._learn(missing)
         return self._known[leg]
+
+    def _learn(self, leg: int) -> None:
+        leads, parts = [self._counts_at(leg)], self._legs[leg].parts
+        self._known[leg] = leads, 0
+        for number in range(self._last_alike(leg)):
+            after = self._block(leg, number).after
+            lead = tuple(c - (number + 1) * p for c, p in zip(after, parts, strict=True))
+            if lead in leads:
+                self._known[leg] = leads, len(leads) - leads.index(lead)
+                break
+            leads.append(lead)
 
     def _counts_at(self, leg: int) -> tuple[int, ...]:
         """How many samples each source has had before a leg."""

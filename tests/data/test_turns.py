@@ -59,3 +59,13 @@ def test_equal_shares_take_turns() -> None:
     assert [turns.turn(sample) for sample in (0, 1, 2, 3, 10**12)] == [
         (0, 0), (1, 0), (2, 0), (0, 1), (10**12 % 3, 10**12 // 3),
     ]  # fmt: skip
+
+
+def test_a_sample_is_found_behind_many_legs() -> None:
+    legs = [Leg(17 * number, (number % 5, 10 - number % 5)) for number in range(1000)]
+    cold, turns, had = Turns(legs), Turns(legs), [0, 0]
+    for sample in range(17 * 1000):
+        source, earlier = turns.turn(sample)
+        assert earlier == had[source]
+        had[source] += 1
+    assert cold.turn(17 * 1000 - 1) == (source, earlier)
