@@ -191,6 +191,7 @@ def test_slurm_runs_the_same_stages(web: Path, tmp_path: Path) -> None:
     assert submitted.returncode == 0, submitted.stderr + (tmp_path / "log").read_text()
     assert "when all jobs have ended" in submitted.stderr
     assert "--dependency=afterok:" in (tmp_path / "log.submitted").read_text()
+    assert len(json.loads((out / "jobs.json").read_text())) == 6  # five stages and the store
     subprocess.run(arguments(web, here, *settings), check=True)
     assert written(out) == written(here)
     assert (out / "report.html").is_file()

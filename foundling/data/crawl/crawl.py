@@ -40,19 +40,24 @@ def crawl(
     # Only now: they import datatrove.
     from foundling.data.crawl import executors, record
     from foundling.data.crawl.checks import check
-    from foundling.data.crawl.finish import Finish
+    from foundling.data.crawl.finish import Finish, remove_intermediate
     from foundling.data.crawl.stages import Stage, stages
 
     out = out.absolute()
     facts = record.facts(config)
     check(config)
-    record.begin(out, config, facts, resume=resume, overwrite=overwrite)
-    if (out / REPORT).is_file():
-        log.info(f"{out}: the crawl has ended already.")
-        return load_json(out / REPORT)
+    if not out.exists():
+        out.mkdir(parents=True, exist_ok=True)
     with durable.locked(out) as is_free:
         if not is_free:
             raise ConfigError(f"{out}: another process works on it; let it end.")
+        executors.refuse_queued(out)
+        record.begin(out, config, facts, resume=resume, overwrite=overwrite)
+        if (out / REPORT).is_file():
+            log.info(f"{out}: the crawl has ended already.")
+            found = load_json(out / REPORT)
+            remove_intermediate(found, out)
+            return found
         began = time.perf_counter()
         made = stages(config, list(facts["files"]), facts["tasks"], out)
         names = {stage.name: [step.name for step in stage.steps] for stage in made}

@@ -21,7 +21,7 @@ WritePage = Callable[[Mapping[str, Any], Path], object]
 
 
 class Finish(PipelineStep):
-    """Commits a crawl: `report.json` is written last.
+    """Commits a crawl: `report.json` is written once all else is.
 
     Args:
         steps: the names of each stage's steps.
@@ -54,11 +54,9 @@ class Finish(PipelineStep):
         found["settings"] = config.values()
         if self.write_page is not None:
             self.write_page(found, out)
-        if not config.run.keep_intermediate:
-            for name in (WORK, REMOVED):
-                shutil.rmtree(out / name, ignore_errors=True)
         text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
         durable.replace(out / REPORT, text.encode())
+        remove_intermediate(found, out)
 
     def _prepared(self) -> dict[str, Any]:
         of = self.config.store
@@ -73,3 +71,14 @@ class Finish(PipelineStep):
             overwrite=True,  # left by an attempt that was killed before the report
         )
         return report.values()
+
+
+def remove_intermediate(found: Mapping[str, Any], out: Path) -> None:
+    """Remove what the stages left for each other, once the report is written.
+
+    Args:
+        found: the report, whose settings may say to keep it.
+    """
+    if not found["settings"]["run"]["keep_intermediate"]:
+        for name in (WORK, REMOVED):
+            shutil.rmtree(out / name, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 DOCUMENTS = "documents"  # what is left, as JSONL
 STORE = "store"  # the same as tokens
-REPORT = "report.json"  # written last: the crawl has ended
+REPORT = "report.json"  # the crawl has ended
 WORK = "work"  # what one stage leaves for the next
+JOBS = "jobs.json"  # the ids of those submitted to Slurm
 KEPT = f"{WORK}/kept"  # documents that the rules have kept
 LOGS = "logs"  # datatrove's, with its statistics and what is completed
 REMOVED = "removed"  # examples
