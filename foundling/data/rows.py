@@ -29,11 +29,15 @@ class Rows:
 
     def read(self, drop: Callable[[SourceError], None] | None, advice: str = "") -> Iterator[Row]:
         """The rows that can be read; see `good_items`."""
-        files = ((size is None, self._found(name, size)) for name, size in self.sizes.items())
+        files = (
+            (size is None, rows_of(SourceFile(name, size))) for name, size in self.sizes.items()
+        )
         return good_items(files, drop, advice=advice)
 
-    def _found(self, name: str, size: int | None) -> Iterator[Row | SourceError]:
-        try:
-            yield from items_of(SourceFile(name, size), row_reader_of(name), "row")
-        except SourceError as error:  # the rest of the file cannot be read
-            yield error
+
+def rows_of(file: SourceFile) -> Iterator[Row | SourceError]:
+    """The rows of one file, and a `SourceError` in the place of one that is at fault."""
+    try:
+        yield from items_of(file, row_reader_of(file.name), "row")
+    except SourceError as error:  # the rest of the file cannot be read
+        yield error

@@ -1,7 +1,11 @@
 """The parts of the crawl that are ours: encodings, masks, items, settings."""
 
+import gzip
 import json
+import random
 import re
+import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 pytest.importorskip("datatrove", reason='pip install "foundling[web]"')
 
 import fsspec
+import zstandard
 from datatrove.data import Document
 from web_pages import Warc, page
 
@@ -123,6 +128,39 @@ def test_pages_of_an_object_store_are_read_by_url() -> None:
     assert [one.metadata["url"] for one in pages] == ["http://a.example/1"]
     with pytest.raises(ConfigError, match="no file that is read"):
         found(["memory://crawl/readme.txt"])
+
+
+def packed_zst(raw: bytes) -> bytes:
+    """Two frames, as a .warc.zst has one a record."""
+    pack = zstandard.ZstdCompressor(write_checksum=True).compress
+    return pack(raw[: len(raw) // 2]) + pack(raw[len(raw) // 2 :])
+
+
+@pytest.mark.parametrize("ending", [".warc", ".html", ".jsonl"])
+@pytest.mark.parametrize(("packing", "pack"), [(".gz", gzip.compress), (".zst", packed_zst)])
+def test_a_flipped_bit_costs_a_file_and_not_the_crawl(
+    tmp_path: Path, ending: str, packing: str, pack: Callable[[bytes], bytes]
+) -> None:
+    noise = random.Random(1)
+    long = page("".join(noise.choices(string.ascii_letters, k=100_000)))  # of several blocks
+    warc = Warc()
+    warc.add("http://a.example/1", long)
+    raw = {".html": long.encode(), ".jsonl": json.dumps({"text": long}).encode()}.get(ending)
+    if raw is None:
+        raw = gzip.decompress(warc.raw)
+    packed = bytearray(warc.raw if (ending, packing) == (".warc", ".gz") else pack(raw))
+    file = tmp_path / f"a{ending}{packing}"
+    file.write_bytes(packed)
+    [whole] = Pages([str(file)], ReadingSection()).run()
+    assert whole.text == long
+    for place in (3, len(packed) // 4, len(packed) // 2, len(packed) - 2):
+        flipped = bytearray(packed)
+        flipped[place] ^= 4
+        file.write_bytes(flipped)
+        pages = Pages([str(file)], ReadingSection())
+        assert not list(pages.run())
+        faults = [name for name in pages.stats.stats if name.startswith("file at fault: ")]
+        assert len(faults) == 1
 
 
 def test_a_file_at_fault_stops_the_crawl_where_that_is_asked_for(tmp_path: Path) -> None:

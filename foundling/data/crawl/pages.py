@@ -1,10 +1,15 @@
 """Reads WARC, WET, HTML and JSONL files: the first step of the pipeline."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
-from typing import Any
+import io
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO, Any
 
 import fsspec
+import zstandard
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
@@ -15,12 +20,15 @@ from foundling.base.config import ConfigError
 from foundling.data.crawl.decoding import decoded
 from foundling.data.crawl.inputs import HTML_ENDINGS, WARC_ENDINGS
 from foundling.data.crawl.settings import ReadingSection
-from foundling.data.readers.fields import text_in
-from foundling.data.rows import Rows
-from foundling.data.source_errors import SourceError
+from foundling.data.readers.fields import Row, text_in
+from foundling.data.readers.source_file import SourceFile, unpacked
+from foundling.data.rows import Rows, rows_of
+from foundling.data.source_errors import SourceError, good_items
 
 HTML, TEXT = "html", "text"
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
+# What reading may raise where bytes are missing or are not what they were.
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError)
 
 
 class Pages(PipelineStep):
@@ -68,27 +76,26 @@ class Pages(PipelineStep):
             yield from self._of_rows(file)
 
     def _of_warc(self, file: str) -> Iterator[Document]:
-        compression = "zstd" if file.lower().endswith(".zst") else None
         empty = True
-        with fsspec.open(file, "rb", compression=compression) as stream:
-            try:
-                for record in ArchiveIterator(stream):
+        try:
+            with fsspec.open(file, "rb") as packed:
+                for record in ArchiveIterator(_stream(file, packed)):
                     if record.format != "warc":  # warcio takes a line of five words for ARC
                         raise _Fault("not a WARC file")
                     empty = False
                     if (document := self._page(file, record)) is not None:
                         yield document
-            except ArchiveLoadFailed as error:
-                whole = "non-chunked gzip" in str(error)
-                raise _Fault(
-                    "one gzip stream, not one a record (`warcio recompress` repairs it)"
-                    if whole
-                    else "not a WARC file"
-                    if empty
-                    else "the rest is broken"
-                ) from None
-            except (OSError, EOFError, ValueError) as error:
-                raise _Fault(f"the rest is broken ({type(error).__name__})") from None
+        except ArchiveLoadFailed as error:
+            whole = "non-chunked gzip" in str(error)
+            raise _Fault(
+                "one gzip stream, not one a record (`warcio recompress` repairs it)"
+                if whole
+                else "not a WARC file"
+                if empty
+                else "the rest is broken"
+            ) from None
+        except (*_BROKEN, AttributeError) as error:  # the latter where warcio misses a header
+            raise _Fault(f"the rest is broken ({type(error).__name__})") from None
         if empty:
             raise _Fault("holds no record")
 
@@ -126,12 +133,10 @@ class Pages(PipelineStep):
         )
 
     def _of_html(self, file: str) -> Iterator[Document]:
-        suffix = PurePosixPath(file.lower()).suffix
-        packing = {".gz": "gzip", ".zst": "zstd"}.get(suffix)
         try:
-            with fsspec.open(file, "rb", compression=packing) as stream:
-                raw = stream.read()
-        except (EOFError, OSError, ValueError) as error:
+            with fsspec.open(file, "rb") as packed:
+                raw = b"".join(unpacked(file, packed))
+        except _BROKEN as error:
             raise _Fault(f"cut short or broken ({type(error).__name__})") from None
         text = decoded(raw)
         if text is None:
@@ -143,7 +148,7 @@ class Pages(PipelineStep):
         def drop(fault: SourceError) -> None:
             self._fault(file, fault.reason)
 
-        for where, row in Rows([file]).read(drop):
+        for where, row in self._rows(file, drop):
             try:
                 text = text_in(where, row, self.settings.text_field)
             except SourceError as error:
@@ -153,6 +158,20 @@ class Pages(PipelineStep):
             document = self._document(text, TEXT, str(row.get("id") or where), file, url, date)
             if document is not None:
                 yield document
+
+    def _rows(self, file: str, drop: Callable[[SourceError], None]) -> Iterator[Row]:
+        if "://" not in file:
+            yield from Rows([file]).read(drop)
+            return
+        with TemporaryDirectory() as folder:
+            kept = Path(folder) / PurePosixPath(file).name
+            try:
+                with fsspec.open(file, "rb") as remote, kept.open("wb") as local:
+                    shutil.copyfileobj(remote, local)
+            except OSError as error:
+                raise _Fault(f"cannot be read ({type(error).__name__})") from None
+            source = SourceFile(file, kept.stat().st_size, kept=kept)
+            yield from good_items([(False, rows_of(source))], drop)
 
     def _document(
         self, text: str, kind: str, name: str, file: str, url: object, date: object
@@ -167,3 +186,26 @@ class Pages(PipelineStep):
 
 class _Fault(Exception):
     """The rest of a file cannot be read."""
+
+
+class _Unpacked(io.RawIOBase):
+    """Chunks of bytes as a stream."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._chunks, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def _stream(file: str, packed: IO[bytes]) -> IO[bytes]:
+    """What warcio reads: it unpacks gzip itself, record by record."""
+    if not file.lower().endswith(".zst"):
+        return packed
+    return io.BufferedReader(_Unpacked(filter(None, unpacked(file, packed))))

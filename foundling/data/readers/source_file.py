@@ -47,7 +47,7 @@ class SourceFile:
         """The bytes of the file, unpacked when it is compressed."""
         try:
             with open(self.path, "rb") as raw:
-                for chunk in _unpacked(self.path, raw):
+                for chunk in unpacked(self.path, raw):
                     yield chunk
                     try:
                         self.bytes_read = raw.tell()
@@ -124,10 +124,15 @@ def read_text(file: str | Path) -> str:
     return "".join(SourceFile(str(file), None).strings())
 
 
-def _unpacked(name: str, raw: IO[bytes]) -> Iterator[bytes]:
+def unpacked(name: str, raw: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a stream, unpacked as the file's name says.
+
+    Raises:
+        EOFError, OSError, zlib.error, zstandard.ZstdError: it is corrupt or cut short.
+    """
     if name.lower().endswith(".gz"):
-        with gzip.GzipFile(fileobj=raw) as unpacked:
-            while chunk := unpacked.read(READ_BYTES):
+        with gzip.GzipFile(fileobj=raw) as stream:
+            while chunk := stream.read(READ_BYTES):
                 yield chunk
     elif name.lower().endswith(".zst"):
         yield from _zstd(raw)
