@@ -184,7 +184,7 @@ def _tokenizer(
     given: str, vocab_size: int, plan: SplitPlan, folder: Path, progress: Progress | None
 ) -> Tokenizer:
     if given not in ("bytes", "characters"):
-        return _existing(given)
+        return existing_tokenizer(given)
     for sources in plan.inputs.values():
         if sources.read_once:
             raise ConfigError(
@@ -208,8 +208,12 @@ def _tokenizer(
     return trained
 
 
-def _existing(given: str) -> Tokenizer:
-    """The tokenizer of a file, a folder, a token store, a run or a model of the hub."""
+def existing_tokenizer(given: str) -> Tokenizer:
+    """The tokenizer of a file, a folder, a token store, a run or a model of the hub.
+
+    Raises:
+        ConfigError: there is none.
+    """
     in_model = any((Path(given) / name).exists() for name in ("checkpoints", "checkpoint.json"))
     if not in_model and not given.startswith("hub:"):
         return Tokenizer.load(given)

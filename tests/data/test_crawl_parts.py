@@ -5,6 +5,7 @@ import json
 import random
 import re
 import string
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,14 +19,16 @@ from datatrove.data import Document
 from web_pages import Warc, page
 
 from foundling.base.config import ConfigError
-from foundling.data.crawl.contamination import Index, items
+from foundling.data.crawl import record
+from foundling.data.crawl.checks import check
+from foundling.data.crawl.contamination import Contamination, Index, items
 from foundling.data.crawl.crawl import crawl
 from foundling.data.crawl.decoding import decoded
 from foundling.data.crawl.inputs import found
 from foundling.data.crawl.pages import Pages
 from foundling.data.crawl.personal_data import Masker
 from foundling.data.crawl.quality import addresses
-from foundling.data.crawl.removed import Removed
+from foundling.data.crawl.removed import Removed, examples
 from foundling.data.crawl.settings import (
     ContaminationSection,
     CrawlConfig,
@@ -33,6 +36,7 @@ from foundling.data.crawl.settings import (
     ReadingSection,
     UrlSection,
 )
+from foundling.text.tokenizer import Tokenizer
 
 UMLAUTS = "Die Bäume trugen süße Äpfel, und die Kinder pflückten sie alle an einem Tag."
 
@@ -114,18 +118,67 @@ def test_an_item_is_found_by_any_of_its_passages(tmp_path: Path) -> None:
     assert index.find("One two three.") is None
 
 
-def test_pages_of_an_object_store_are_read_by_url() -> None:
+def test_an_id_beside_a_question_does_not_hide_it(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    question = "who brought the ninth lantern from the coast"
+    rows = [
+        {"id": "q 1", "question": question},
+        {"id": "an id of some words", "q": "what now then"},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    index = Index(ContaminationSection(files=(str(file),)))
+    assert index.find(f"Look: {question}?") == (f"{file}:1", question)
+    assert index.find("What now, then?") is None
+    named = Index(ContaminationSection(files=(str(file),), fields=("question", "q")))
+    assert (named.num_items, named.num_short) == (2, 1)
+    with pytest.raises(ConfigError, match=r"items\.jsonl:1: has none of contamination\.fields"):
+        Index(ContaminationSection(files=(str(file),), fields=("q",)))
+
+
+def test_examples_hold_no_personal_data_wherever_they_are_cut(tmp_path: Path) -> None:
+    mask = Masker(PersonalDataSection())
+    item = "write to clara smith village org and ask for the old boat"
+    (tmp_path / "items.txt").write_text(item)
+    removed = Removed(tmp_path / "removed", 3, 20, lambda text: mask(text)[0])
+    text = "write to clara.smith@village.org and ask for the old boat"
+    url = "http://a.example/?to=clara.smith@village.org"
+    document = Document(text=text, id="1", metadata={"url": url})
+    with removed:
+        of = ContaminationSection(files=(str(tmp_path / "items.txt"),))
+        step = Contamination(of, removed)
+        document.text = f"{text} {item}"  # as it stands there, and as datatrove simplifies it
+        assert step.filter(document) == (False, str(tmp_path / "items.txt"))
+        document.text = text
+        removed.write(document)
+    found = examples(tmp_path / "removed", 3)
+    shown = json.dumps(found)
+    assert found["matches"]
+    assert "write to email@" in shown
+    for secret in ("clara.smith", "clara.s"):
+        assert secret not in shown
+
+
+def test_pages_of_an_object_store_are_read_by_url(caplog: pytest.LogCaptureFixture) -> None:
     warc = Warc()
     warc.add("http://a.example/1", page("One."))
     system = fsspec.filesystem("memory")
     system.pipe_file("/crawl/a.warc.gz", warc.raw)
     system.pipe_file("/crawl/readme.txt", b"Not a page.")
-    files = found(["memory://crawl"])
+    system.pipe_file(
+        "/texts/b.jsonl.gz", gzip.compress(b'{"text": "Two."}\n{"text": "Three."}\n[]')
+    )
+    ignored = Counter[str]()
+    files = found(["memory://crawl"], ignored)
+    assert ignored == {".txt": 1}
+    assert "memory:///crawl/a.warc.gz: its store tells no time and no ETag" in caplog.text
     assert [(file, about["bytes"]) for file, about in files.items()] == [
         ("memory:///crawl/a.warc.gz", len(warc.raw))
     ]
     pages = list(Pages(list(files), ReadingSection()).run())
     assert [one.metadata["url"] for one in pages] == ["http://a.example/1"]
+    rows = Pages(list(found(["memory://texts"])), ReadingSection())
+    assert [one.text for one in rows.run()] == ["Two.", "Three."]
+    assert any("broken JSON" in name or "not a" in name for name in rows.stats.stats)
     with pytest.raises(ConfigError, match="no file that is read"):
         found(["memory://crawl/readme.txt"])
 
@@ -193,6 +246,52 @@ def test_english_stop_words_are_of_english() -> None:
     CrawlConfig.parse(
         {"inputs": ["x"], "language": {"code": "de"}, "gopher_quality": {"stop_words": ["der"]}}
     )
+
+
+STANZA = """class DownloadMethod:
+    NONE = "none"
+class Pipeline:
+    def __init__(self, language, processors, download_method):
+        assert download_method == "none"
+        raise FileNotFoundError(f"no model of {language}")
+"""
+
+
+def test_no_model_of_words_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stanza" / "pipeline").mkdir(parents=True)
+    for folder in ("stanza", "stanza/pipeline"):
+        (tmp_path / folder / "__init__.py").write_text("")
+    (tmp_path / "stanza" / "pipeline" / "core.py").write_text(STANZA)
+    (tmp_path / "stanza-1.0.dist-info").mkdir()
+    (tmp_path / "stanza-1.0.dist-info" / "METADATA").write_text("Name: stanza\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = CrawlConfig.parse(
+        {"inputs": ["a.html"], "language": {"code": "be"}, "gopher_quality": {"enabled": False}}
+    )
+    with pytest.raises(ConfigError, match=r"model of stanza, which is not here \(no model of be"):
+        check(config)
+
+
+def test_a_changed_tokenizer_is_another_crawl(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>Hello.</p>")
+    (tmp_path / "b.txt").write_text("No page.")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    tokenizer = tmp_path / "tokenizer"
+    config = CrawlConfig.parse({"inputs": [str(tmp_path)], "store": {"tokenizer": str(tokenizer)}})
+    Tokenizer.characters(["abc"]).save(tokenizer)
+    begun = record.facts(config)
+    assert begun["ignored"] == {".json": 3, ".txt": 1}  # of the tokenizer's folder, too
+    record.begin(tmp_path / "out", config, begun, resume=False, overwrite=False)
+    for file in tokenizer.iterdir():
+        file.unlink()
+    Tokenizer.characters(["abcd"]).save(tokenizer)
+    with pytest.raises(ConfigError, match="tokenizer: has changed since the crawl was started"):
+        crawl(config, tmp_path / "out", resume=True)
+    run = CrawlConfig.parse(
+        {"inputs": [str(tmp_path)], "store": {"tokenizer": str(tmp_path / "run")}}
+    )
+    with pytest.raises(ConfigError, match="checkpoint"):  # looked for as `data prepare` does
+        record.facts(run)
 
 
 @pytest.mark.parametrize(

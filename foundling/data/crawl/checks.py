@@ -1,17 +1,15 @@
 """What can be known to fail before the first page is read."""
 
 import logging
-from pathlib import Path
 
 import phonenumbers
-from datatrove.utils.word_tokenizers import load_word_tokenizer
+from datatrove.utils.word_tokenizers import StanzaTokenizer, load_word_tokenizer
 
 from foundling.base.config import ConfigError
 from foundling.data.crawl.contamination import Index
 from foundling.data.crawl.findings import switched_off
 from foundling.data.crawl.language import load_model, model_file
 from foundling.data.crawl.settings import CrawlConfig
-from foundling.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +22,10 @@ def check(config: CrawlConfig) -> None:
     """
     language = config.language
     try:
-        load_word_tokenizer(language.code).word_tokenize("a word")
+        words = load_word_tokenizer(language.code)
+        if isinstance(words, StanzaTokenizer):
+            _require_stanza_model(language.code, words.language)
+        words.word_tokenize("a word")
     except (ValueError, ImportError) as error:
         raise ConfigError(f"language.code = {language.code}: {error}") from None
     if language.enabled:
@@ -45,7 +46,19 @@ def check(config: CrawlConfig) -> None:
                 "contamination.files: no item has contamination.min_words = "
                 f"{config.contamination.min_words} words; nothing would be found."
             )
-    if config.store.enabled and config.store.tokenizer not in ("bytes", "characters"):
-        Tokenizer.load(Path(config.store.tokenizer))
     if off := switched_off(config):
         log.info(f"switched off: {', '.join(off)}")
+
+
+def _require_stanza_model(code: str, model: str) -> None:
+    """See that stanza has its model, which it would download."""
+    from stanza.pipeline.core import DownloadMethod, Pipeline
+
+    try:
+        Pipeline(model, processors="tokenize", download_method=DownloadMethod.NONE)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"language.code = {code}: its words need a model of stanza, which is not here "
+            f"({error}). Get it: python -c \"import stanza; stanza.download('{model}', "
+            "processors='tokenize')\""
+        ) from None

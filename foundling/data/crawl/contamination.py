@@ -11,6 +11,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.utils.hashing import HashConfig, create_hash_func
 from datatrove.utils.text import TextNormConfig, simplify_text
 
+from foundling.base.config import ConfigError
 from foundling.data.crawl.removed import Removed, where
 from foundling.data.crawl.settings import ContaminationSection
 from foundling.data.inputs import expand
@@ -46,9 +47,19 @@ class Contamination(BaseFilter):
         document.metadata["contaminated_by"] = item
         document.metadata["passage"] = passage
         self.exclusion_writer.keep(
-            MATCHES, document.id, {"where": where(document), "item": item, "passage": passage}
+            MATCHES, document.id, lambda: self._match(document, item, passage)
         )
         return False, _NUMBER.sub("", item)
+
+    def _match(self, document: Document, item: str, passage: str) -> dict[str, str]:
+        """A match without personal data; none is recognized in a passage, which has no signs."""
+        masked = self.exclusion_writer.masked
+        is_left = passage in " ".join(_words(masked(document.text)))
+        return {
+            "where": masked(where(document)),
+            "item": item,
+            "passage": passage if is_left else PERSONAL,
+        }
 
     @cached_property
     def _index(self) -> "Index":
@@ -56,6 +67,7 @@ class Contamination(BaseFilter):
 
 
 MATCHES = "matches"
+PERSONAL = "(holds personal data)"
 
 
 class Index:
@@ -70,7 +82,7 @@ class Index:
         self._items: list[str] = []
         self._grams: dict[int, dict[int, int]] = {}
         self.num_short = 0
-        for name, texts in items(settings.files):
+        for name, texts in items(settings.files, settings.min_words, settings.fields):
             number = len(self._items)
             self._items.append(name)
             sizes = set[int]()
@@ -99,10 +111,19 @@ class Index:
         return None
 
 
-def items(files: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+def items(
+    files: Sequence[str], min_words: int = 8, fields: Sequence[str] = ()
+) -> Iterator[tuple[str, list[str]]]:
     """Each item's name and texts: the paragraphs of a text; the strings of a row, in its order.
 
-    Of a row that offers choices there is one text for each.
+    Of a row that offers choices there is one text for each. Since what lies beside a question,
+    such as its id, would hide a short one, a string of `min_words` is also a text of its own.
+
+    Args:
+        fields: the fields of a row that are looked at; without any, all.
+
+    Raises:
+        ConfigError: a row has none of the fields.
 
     Example:
         {"query": "a b", "choices": ["c", "d"], "gold": 0} has the texts "a b c" and "a b d".
@@ -115,7 +136,16 @@ def items(files: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             for number, paragraph in enumerate(_PARAGRAPHS.split(text), start=1):
                 yield f"{file}#{number}", [paragraph]
         else:
-            yield from ((name, _texts(row)) for name, row in Rows([file]))
+            for name, row in Rows([file]):
+                given = {key: row[key] for key in fields or row if key in row}
+                if fields and not given:
+                    raise ConfigError(
+                        f"{name}: has none of contamination.fields = {', '.join(fields)}; "
+                        f"it has {', '.join(row)}."
+                    )
+                texts = _texts(given)
+                alone = (text for text in _strings(given) if len(_words(text)) >= min_words)
+                yield name, list(dict.fromkeys([*texts, *alone]))
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:

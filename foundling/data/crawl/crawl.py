@@ -45,6 +45,8 @@ def crawl(
 
     out = out.absolute()
     facts = record.facts(config)
+    for what, count in facts["ignored"].items():
+        log.info(f"{count:,} files ignored ({what})")
     check(config)
     if not out.exists():
         out.mkdir(parents=True, exist_ok=True)

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foundling.base.config import load_json
 from foundling.data.crawl.contamination import MATCHES
 from foundling.data.crawl.layout import (
     FINAL,
     LOGS,
     MASKING,
     NEAR_DUPLICATES,
+    RECORD,
     REMOVED,
     RULES,
 )
@@ -55,6 +57,7 @@ def findings(
     return {
         "files": int(_total(reading, "files")),
         "pages": int(_total(reading, "pages")),
+        "ignored": load_json(out / RECORD).get("ignored", {}),
         "not_pages": _counts(reading, ("no page: ", "unreadable: ")),
         "faults": sorted(name.removeprefix(_FAULT) for name in reading if name.startswith(_FAULT)),
         "steps": steps,

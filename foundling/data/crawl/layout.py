@@ -6,6 +6,7 @@ REPORT = "report.json"  # the crawl has ended
 WORK = "work"  # what one stage leaves for the next
 JOBS = "jobs.json"  # the ids of those submitted to Slurm
 KEPT = f"{WORK}/kept"  # documents that the rules have kept
+RECORD = "crawl.json"  # what the crawl was started with
 LOGS = "logs"  # datatrove's, with its statistics and what is completed
 REMOVED = "removed"  # examples
 

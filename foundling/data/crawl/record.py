@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +13,12 @@ from foundling.base import durable
 from foundling.base.config import ConfigError, dump_toml, flatten, load_json
 from foundling.data.crawl.inputs import found
 from foundling.data.crawl.language import model_file
-from foundling.data.crawl.settings import CrawlConfig
+from foundling.data.crawl.layout import RECORD
+from foundling.data.crawl.settings import CrawlConfig, StoreSection
 from foundling.data.inputs import expand
+from foundling.data.prepare import existing_tokenizer
 from foundling.data.readers import ROW_READERS, TEXT_ENDINGS
 
-RECORD = "crawl.json"
 SETTINGS = "crawl.toml"
 FREE = ("run.executor", "run.workers", "run.keep_intermediate", "run.slurm.", "report.")
 """Settings that a resumed crawl may change: they leave the documents as they are."""
@@ -29,9 +31,10 @@ def facts(config: CrawlConfig) -> dict[str, Any]:
     """All that decides what comes out: settings, files as they are, versions, number of tasks.
 
     Raises:
-        ConfigError: a file is missing.
+        ConfigError: a file is missing, or the tokenizer cannot be read.
     """
-    files = found(config.inputs)
+    ignored = Counter[str]()
+    files = found(config.inputs, ignored)
     beside = {"url.domains": [config.url.domains], "url.urls": [config.url.urls]}
     if config.language.enabled:
         beside["language.model"] = [str(model_file(config.language.model))]
@@ -44,11 +47,15 @@ def facts(config: CrawlConfig) -> dict[str, Any]:
     return {
         "settings": {key: settings[key] for key in settings if not key.startswith(FREE)},
         "files": files,
+        "ignored": dict(sorted(ignored.items())),
         "beside": {
-            file: _state(setting, file)
-            for setting, given in beside.items()
-            for file in given
-            if file
+            **{
+                file: _state(setting, file)
+                for setting, given in beside.items()
+                for file in given
+                if file
+            },
+            **_tokenizer(config.store),
         },
         "versions": {
             "foundling": foundling.__version__,
@@ -56,6 +63,13 @@ def facts(config: CrawlConfig) -> dict[str, Any]:
         },
         "tasks": min(config.run.tasks, len(files)) or auto,
     }
+
+
+def _tokenizer(of: StoreSection) -> dict[str, str]:
+    """A hash of the tokenizer that is not made by the crawl."""
+    if not of.enabled or of.tokenizer in ("bytes", "characters"):
+        return {}
+    return {of.tokenizer: existing_tokenizer(of.tokenizer).fingerprint}
 
 
 def _state(setting: str, file: str) -> list[int]:

@@ -26,7 +26,7 @@ class Removed:
         self, folder: Path, count: int, characters: int, masked: Callable[[str], str]
     ) -> None:
         self._folder, self._count, self._characters = folder, count, characters
-        self._masked = masked
+        self.masked = masked
         self._rank = 0
 
     def __enter__(self) -> "Removed":
@@ -39,20 +39,22 @@ class Removed:
     def write(self, document: Document, rank: int = 0) -> None:
         self._rank = rank
         reason = document.metadata.get("filter_reason", OTHER)
-        self.keep(reason, document.id, self.example(document))
+        self.keep(reason, document.id, lambda: self.example(document))
 
     def example(self, document: Document) -> dict[str, str]:
         """What is shown of a document, without personal data."""
         return {
-            "where": where(document),
-            "text": self._masked(document.text[: self._characters]),
+            "where": self.masked(where(document)),
+            "text": self.masked(document.text)[: self._characters],  # none is cut in half
         }
 
-    def keep(self, reason: str, key: str, example: dict[str, Any]) -> None:
-        """Keep an example if its key's hash is among the smallest of its reason."""
+    def keep(self, reason: str, key: str, example: Callable[[], dict[str, Any]]) -> None:
+        """Keep what `example` makes if its key's hash is among the smallest of its reason."""
         order = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-        found = [*self._found[reason], (order, example)]
-        self._found[reason] = heapq.nsmallest(self._count, found, key=lambda item: item[0])
+        found = self._found[reason]
+        if len(found) < self._count or (found and order < found[-1][0]):
+            self._found[reason] = sorted([*found, (order, example())], key=lambda item: item[0])
+            del self._found[reason][self._count :]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._found:

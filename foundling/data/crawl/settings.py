@@ -142,6 +142,7 @@ class ContaminationSection(Section):
     files: tuple[
         str, ...
     ] = ()  # items as .jsonl, .json, .csv, .tsv, .parquet; text by the paragraph
+    fields: tuple[str, ...] = ()  # of a row, such as ["question", "choices"]; (): all
     n_grams: int = Field(13, ge=1)
     min_words: int = Field(8, ge=1)  # a shorter item is not looked for
 

@@ -173,7 +173,7 @@ class _Pairs:
             self._removed.keep(
                 self._side,
                 f"cluster {cluster}",
-                {"cluster": cluster, **self._removed.example(document)},
+                lambda: {"cluster": cluster, **self._removed.example(document)},
             )
 
 
