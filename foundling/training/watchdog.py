@@ -138,8 +138,16 @@ class Watchdog:
                 place, self.limit, is_first_step=self.pulse.is_first_step(),
                 stop_asked_at=self._stop_asked_at,
             )  # fmt: skip
-            if time.monotonic() - place.since > allowed:
+            if time.monotonic() - place.since > allowed and not self._first_works_alone():
                 self._end()
+
+    def _first_works_alone(self) -> bool:
+        """Whether the first process makes progress while the others wait for it to finish."""
+        try:
+            *_, idle, told, is_alone = json.loads(self._threads_store.get("place 0"))
+        except Exception:  # the store has gone with the process that kept it
+            return False
+        return bool(is_alone) and max(idle, time.time() - told) < self.limit
 
     def _publish(self) -> None:
         place, idle = self.pulse.place, self.pulse.idle_seconds()

@@ -161,9 +161,13 @@ def one_that_works_alone_is_named() -> None:
 
         def work() -> str:
             watchdog._publish()
+            assert watchdog._first_works_alone()
             return watchdog._who_is_behind()
 
         assert ranks.on_first(work).startswith("the others wait for process 0, ")
+        watchdog._publish()
+        ranks.barrier()
+        assert not watchdog._first_works_alone()
         ranks.barrier()
 
 
