@@ -63,6 +63,7 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
     return found["model"] | found["state"]
 
 
+@pytest.mark.distributed
 def test_saved_on_two_resumed_on_one(tiny: Callable[..., PretrainConfig], tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     config = tiny(*HALF, "distributed.shard=full", "optimizer.kind=adamw")

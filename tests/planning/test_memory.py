@@ -164,6 +164,7 @@ def test_preference_tuning_takes_what_was_planned(
     assert planned(subject, rows) == pytest.approx(real, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_deep_model_follows_from_shallow_ones() -> None:
     """What two and three layers say of nine is what nine say."""
     values = {"context": 32, "model": {"dim": 32, "num_layers": 9, "num_heads": 2},
