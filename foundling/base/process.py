@@ -1,4 +1,4 @@
-"""The command's process: Ctrl-C ends it with one line and exit code 130, and it is the only one."""
+"""The command's process: its cores, and Ctrl-C, which ends it with one line and exit code 130."""
 
 import os
 import signal
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 INTERRUPTED = 130
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def end_at_once(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:

@@ -65,6 +65,7 @@ def launch(processes: int, max_restarts: int) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from foundling.base.config import ConfigError
+    from foundling.base.process import cores
 
     if world_size() > 1:
         raise ConfigError(
@@ -73,7 +74,7 @@ def launch(processes: int, max_restarts: int) -> int:
     for name in logging.root.manager.loggerDict:  # each has a level of its own
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     with tempfile.TemporaryDirectory() as folder:
         ended = Path(folder) / "ended"
         os.environ[ENDED] = str(ended)

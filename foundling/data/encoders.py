@@ -84,7 +84,7 @@ class EncoderProcesses:
         try:
             _send(process.stdin, windows)
             found = pickle.load(process.stdout)
-        except (EOFError, OSError):
+        except (EOFError, OSError, pickle.UnpicklingError):  # the last: in the middle of an answer
             raise ConfigError(
                 f"a process that encodes ended by itself (exit code {process.wait()}), perhaps for "
                 "want of memory; give fewer --workers."

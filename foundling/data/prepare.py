@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import platform
 import sqlite3
 import time
@@ -17,6 +16,7 @@ import tokenizers
 
 import foundling
 from foundling.base.config import ConfigError
+from foundling.base.process import cores
 from foundling.data.document_split import SplitPlan
 from foundling.data.encode import encode
 from foundling.data.encoders import Encoder, EncoderProcesses, LocalEncoder
@@ -228,7 +228,7 @@ def _encoder(
 ) -> Iterator[Encoder]:
     dtype = writer.file_dtype
     if workers is None:
-        workers = (os.cpu_count() or 1) if (plan.read()[1] or 0) >= MUCH_TEXT else 0
+        workers = cores() if (plan.read()[1] or 0) >= MUCH_TEXT else 0
     if not workers:
         yield LocalEncoder(tokenizer, dtype)
         return

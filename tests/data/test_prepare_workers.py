@@ -58,6 +58,22 @@ def test_a_process_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
             encoder.encode([("", "abc", "")])
 
 
+def test_a_process_that_ends_in_the_middle_of_an_answer_is_an_error(tmp_path: Path) -> None:
+    Tokenizer.characters(["abc"]).save(tmp_path)
+    half = (
+        "import os, pickle, sys\npickle.load(sys.stdin.buffer)\n"
+        "os.write(1, pickle.dumps([bytes(9000)])[:5000])\nos.kill(os.getpid(), 9)"
+    )
+    with EncoderProcesses(tmp_path, "<u2", 1) as encoder:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([sys.executable, "-c", half], stdin=pipe, stdout=pipe)
+        encoder._processes.append(process)
+        encoder._free.get()
+        encoder._free.put(process)
+        with pytest.raises(ConfigError, match=r"ended by itself \(exit code -9\)"):
+            encoder.encode([("", "abc", "")])
+
+
 def test_processes_end_with_one_that_is_killed(tmp_path: Path) -> None:
     Tokenizer.characters(["abc"]).save(tmp_path)
     script = (
