@@ -231,7 +231,11 @@ def _attend_by_products(
     before = key.shape[2] - time
     is_kept = key.shape[2] <= LONG or not torch.is_grad_enabled()
 
-    def mix(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
+    def mix(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None) -> Tensor:
+        if allowed is None:  # made anew too: of all blocks it is half of time × time
+            seen = keys.shape[1]
+            allowed = torch.ones(queries.shape[1], seen, dtype=torch.bool, device=query.device)
+            allowed = allowed.tril(seen - queries.shape[1])
         products = torch.bmm(queries, keys.transpose(1, 2))
         scores = attention_scores(products, scale, softcap).view(batch, heads, *products.shape[1:])
         weights = scores.masked_fill(~allowed, float("-inf")).softmax(dim=-1).to(values.dtype)
@@ -243,13 +247,7 @@ def _attend_by_products(
     for start in range(0, time, BLOCK):
         stop = min(start + BLOCK, time)
         seen = before + stop
-        allowed = (
-            torch.ones(stop - start, seen, dtype=torch.bool, device=query.device).tril(
-                before + start
-            )
-            if mask is None
-            else mask[:, :, start:stop, :seen]
-        )
+        allowed = None if mask is None else mask[:, :, start:stop, :seen]
         given = queries[:, start:stop], keys[:, :seen], values[:, :seen], allowed
         mixed.append(mix(*given) if is_kept else checkpoint(mix, *given, use_reentrant=False))
     return torch.cat(mixed, dim=1).view(batch, heads, time, head_dim)
