@@ -106,6 +106,7 @@ def crawled(tmp_path_factory: pytest.TempPathFactory) -> Crawled:
     (web / "b.warc.gz").write_bytes(cut.raw[: before + (len(cut.raw) - before) // 2])
     (web / "c.warc").write_text("This is no WARC file.")
     (web / "d.html").write_bytes(b"\x81\xfe\xff<p>" + bytes(range(128, 256)) * 4)
+    (web / "notes.txt").write_text("No page.")
     items = folder / "items.jsonl"
     row = {"query": QUESTION, "choices": ["none of them", ANSWER], "gold": 1}
     items.write_text(
@@ -180,6 +181,9 @@ def test_what_cannot_be_read_is_counted_and_named(crawled: Crawled) -> None:
     assert faults["b.warc.gz"].endswith("cut short")
     assert faults["c.warc"].endswith("not a WARC file")
     assert "b.warc.gz" in crawled.said
+    assert crawled.report["ignored"] == {".txt": 1}
+    assert "1 files ignored (.txt)" in crawled.said
+    assert ".txt: 1" in (crawled.out / "report.html").read_text()
 
 
 def test_personal_data_is_masked_and_counted(crawled: Crawled) -> None:
