@@ -113,14 +113,29 @@ def _show(found: Mapping[str, Any]) -> None:
             "–" if most is None else f"{most:,}",
         )
     console.print(table)
-    for line in (*_work(found["work"], found["gpus"]), *_best(found["best_sizes"])):
+    lines = (_samples(found["layouts"]), _work(found["work"], found["gpus"]))
+    for line in (*lines[0], *lines[1], *_best(found["best_sizes"])):
         console.print(line)
+
+
+def _samples(layouts: Sequence[Mapping[str, Any]]) -> Sequence[str]:
+    """What a validation needs to write samples, where that does not fit."""
+    most = {row["shards"]: row["samples_bytes"] for row in layouts if row["samples_fit"] is False}
+    if not most:
+        return []
+    sizes = ", ".join(f"{_gb(size)} GB with {shards} shards" for shards, size in most.items())
+    return [
+        f"samples do not fit: a validation that writes some gathers the model on every GPU ({sizes}"
+        "); set validation.prompts = [], and validation.kl_prompts = 0 where there is one"
+    ]
 
 
 def _work(work: Mapping[str, Any], gpus: int) -> Sequence[str]:
     lines = [f"{work['flops_a_token']:.3g} FLOP a token"]
     if work["flops"] is not None:
         lines[0] += f", {work['flops']:.3g} FLOP for {work['tokens']:.3g} tokens"
+    else:
+        lines.append("no time and no cost: the size of the data decides; give --tokens")
     if "tokens_a_day" in work:
         line = f"at {work['utilisation']:.0%} of the peak: {work['tokens_a_day']:.3g} tokens a day"
         if "days" in work:

@@ -1,7 +1,7 @@
 """The memory of each GPU, by how the model lies on them, and the most rows that fit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,6 @@ from foundling.planning.step import Peaks, worst_moments
 from foundling.planning.subject import Subject
 from foundling.planning.tally import Kind, Shares
 
-STATE = (Kind.WEIGHTS, Kind.GRADIENTS, Kind.OPTIMIZER, Kind.REFERENCE)
-"""What a sharded run keeps a part of in each process."""
 GATHERED = "gathered"
 """Weights and gradients that are whole for a while, and what they are sent from."""
 
@@ -35,18 +33,23 @@ class Memory:
 
     parts: Mapping[str, float]
 
+    def kept(self) -> float:
+        """What is there between two steps."""
+        between = (Kind.WEIGHTS, Kind.OPTIMIZER, Kind.REFERENCE)
+        return sum(self.parts[kind.value] for kind in between)
+
     @property
     def total(self) -> float:
         return sum(self.parts.values())
 
 
-def layouts(gpus: int, per_machine: int) -> list[Layout]:
-    """Every way to lay a model on so many GPUs; hybrid: a copy on each machine."""
+def layouts(gpus: int, per_copy: int) -> list[Layout]:
+    """Every way to lay a model on so many GPUs; hybrid: a copy on each `per_copy`."""
     found = [Layout("none", gpus, 1)]
     if gpus > 1:
         found.append(Layout("full", gpus, gpus))
-    if gpus > per_machine and gpus % per_machine == 0:
-        found.append(Layout("hybrid", gpus, per_machine))
+    if gpus > per_copy and gpus % per_copy == 0:
+        found.append(Layout("hybrid", gpus, per_copy))
     return found
 
 
@@ -64,7 +67,7 @@ class Planned:
     def __init__(self, subject: Subject, ways: Sequence[Layout], rows: int) -> None:
         self.subject, self.ways, self.rows = subject, ways, rows
         self.model = subject.skeleton()
-        self._views = [_shares(self.model, way) for way in ways]
+        self._views = [_shares(subject, self.model, way) for way in ways]
         self._found: dict[int, Peaks] = {}
 
     def at(self, rows: int) -> list[Memory]:
@@ -103,12 +106,17 @@ def gathered(
 ) -> tuple[float, float]:
     """Bytes of what FSDP2 keeps whole: while activations are at their most, and at the end.
 
-    With c bytes a weight in the products: where nothing is sharded all weights stay gathered, c
-    each, and through several passes their gradients, 4 each. Else the embedding and the head are
-    gathered throughout, c a weight, and the gradient of the head, c again; of the largest block
-    there are its weights, those of the next one and the buffer that these were received in (3 c),
-    its gradients (c) and those that are being sent (4). The last to be sent are those of embedding
-    and head.
+    With c bytes a weight in the products, as `distributed.gather` is or `auto` decides:
+
+    layer: the embedding and the head are gathered throughout, c a weight, and the gradient of the
+    head, c again; of the largest block there are its weights, those of the next one and the buffer
+    that these were received in (3 c), its gradients (c) and those that are being sent (4). The last
+    to be sent are those of embedding and head.
+    pass: all weights are gathered, c each; at the end as with layer.
+    step: all weights are gathered throughout, and through several passes their gradients are whole
+    instead of a part, 4 each.
+
+    What is frozen has no gradients, and where nothing is sharded it is not gathered at all.
 
     Source: torch.distributed.fsdp, `_fsdp_param_group.py` and `_fsdp_collectives.py`: what is
     gathered is received in one buffer and copied out, with the next one in flight; gradients are
@@ -117,17 +125,37 @@ def gathered(
     if way.gpus == 1:
         return 0.0, 0.0
     width = torch.finfo(subject.precision).bits // 8
-    blocks = getattr(model.context, "blocks", [])
-    block = max((_numel(module) for module in blocks), default=0)
-    everything = _numel(model)
-    root = everything - sum(_numel(module) for module in blocks)
+    blocks = list(getattr(model.context, "blocks", []))
+
+    def sizes(learned: bool) -> tuple[int, int, int]:
+        """Of everything, of the largest block and of what is in none."""
+        each = [_numel(module, learned) for module in blocks]
+        everything = _numel(model, learned)
+        return everything, max(each, default=0), everything - sum(each)
+
+    learned, learned_block, learned_root = sizes(learned=True)
+    everything, block, root = sizes(learned=way.shards == 1)
+    end = width * (root + learned_root) + 4 * max(learned_root, learned_block) + width * block
+    gathers = subject.config.distributed.gathers(model, way.shards)
+    if gathers == "layer":
+        first = width * (root + learned_root)
+        return first + 3 * width * block + (width + 4) * learned_block, end
+    sent = max(width * block, (width + 4) * max(learned_block, learned_root))
+    during: float = width * everything + sent
+    if gathers == "pass":
+        return during, end
+    if passes > 1:
+        part = _shares(subject, model, way)[Kind.GRADIENTS]
+        during += 4 * learned * (1 - part)
+    return during, during
+
+
+def sampled(subject: Subject, model: LanguageModel, way: Layout) -> float:
+    """Bytes of a validation that writes samples: every process gathers the whole model."""
     if way.shards == 1:
-        learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        kept = width * everything + 4 * learned * (passes > 1)
-        sent = (width + 4) * max(block, root)
-        return kept + sent, kept + sent
-    during = 2 * width * root + (4 * width + 4) * block
-    return during, 2 * width * root + 4 * max(root, block) + width * block
+        return 0.0
+    width = torch.finfo(subject.precision).bits // 8
+    return float(width * _numel(model, learned=False))
 
 
 def _worst(peaks: Peaks, number: int, shares: Shares, whole: tuple[float, float]) -> Memory:
@@ -136,20 +164,37 @@ def _worst(peaks: Peaks, number: int, shares: Shares, whole: tuple[float, float]
         if view == number:
             parts = {kind.value: size * shares.get(kind, 1.0) for kind, size in moment.items()}
             if phase == "update":  # what it works on is a part, too
-                parts[Kind.ACTIVATIONS.value] *= shares.get(Kind.WEIGHTS, 1.0)
+                parts[Kind.ACTIVATIONS.value] *= shares.get(Kind.OPTIMIZER, 1.0)
             extra = 0.0 if phase == "update" else whole[phase == "end"]
             found.append(Memory({**parts, GATHERED: extra}))
     return max(found, key=lambda memory: memory.total)
 
 
-def _shares(model: nn.Module, way: Layout) -> Shares:
+def _shares(subject: Subject, model: nn.Module, way: Layout) -> Shares:
+    """The part of each kind that lies on a GPU; buffers (quantised weights) lie on each, whole."""
     if way.gpus == 1:
         return {}
-    parameters = list(model.parameters())
-    here = sum(math.ceil(len(p) / way.shards) * (p.numel() // len(p)) for p in parameters)
-    share = here / sum(p.numel() for p in parameters)
-    return {**dict.fromkeys(STATE, share), Kind.COPIES: 0.0}
+    offloads = subject.config.distributed.cpu_offload
+
+    def here(parameter: nn.Parameter) -> float:
+        is_spread = way.shards > 1 or parameter.requires_grad
+        if offloads and is_spread:
+            return 0.0
+        return math.ceil(len(parameter) / way.shards) / len(parameter)
+
+    def share(parameters: Iterable[nn.Parameter], whole: int = 0) -> float:
+        sizes = [(p.nbytes, p.nbytes * here(p)) for p in parameters]
+        return (whole + sum(part for _, part in sizes)) / (whole + sum(size for size, _ in sizes))
+
+    learned = share(p for p in model.parameters() if p.requires_grad)
+    return {
+        Kind.WEIGHTS: share(model.parameters(), sum(b.nbytes for b in model.buffers())),
+        Kind.GRADIENTS: learned,
+        Kind.OPTIMIZER: learned,
+        Kind.REFERENCE: 1.0 if way.shards == 1 else share(model.parameters()),
+        Kind.COPIES: 0.0,
+    }
 
 
-def _numel(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _numel(module: nn.Module, learned: bool) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not learned)

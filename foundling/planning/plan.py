@@ -10,8 +10,9 @@ from foundling import models
 from foundling.base.config import ConfigError
 from foundling.models.language_model import LanguageModel
 from foundling.planning.cost import ASSUMES, DAY, HOUR, RULES, Gpu
-from foundling.planning.memory import Planned, layouts
+from foundling.planning.memory import Planned, layouts, sampled
 from foundling.planning.subject import Subject
+from foundling.stages.pretrain import PretrainConfig
 
 PER_MACHINE = 8
 UTILISATION = 0.4
@@ -65,11 +66,15 @@ def plan(
             f"training.batch_size = {subject.batch_size}: {means.gpus} GPUs cannot share so few "
             "rows; give a row for each at the least."
         )
+    if means.gpus > 1 and training.weights == "bf16" and not subject.adapts:
+        raise ConfigError(
+            'training.weights = "bf16": several GPUs keep the weights in fp32; leave it out.'
+        )
     share = math.ceil(subject.batch_size / means.gpus)
     rows = min(training.micro_batch_size or share, share)
     step_tokens = subject.batch_size * subject.time
-    if tokens is None and training.steps is not None:
-        tokens = float(training.steps * step_tokens)
+    if tokens is None and (steps := subject.num_steps) is not None:
+        tokens = float(steps * step_tokens)
     named = {torch.bfloat16: "bf16", torch.float32: "fp32"}
     return {
         "parameters": model.num_parameters(),
@@ -88,13 +93,18 @@ def plan(
 
 def _layouts(subject: Subject, means: Means, rows: int, share: int) -> list[dict[str, Any]]:
     """Every way to lay the model on the GPUs, with and without activation checkpointing."""
-    ways, room, found = layouts(means.gpus, means.per_machine), means.room, []
+    distributed, per_copy = subject.config.distributed, means.per_machine
+    if distributed.shard == "hybrid":
+        _, per_copy = distributed.shape(means.gpus, means.per_machine)
+    ways, room, found = layouts(means.gpus, per_copy), means.room, []
     for anew in (False, True):
         planned = Planned(replace(subject, checkpoints=anew), ways, share)
         if anew and not hasattr(planned.model.context, "blocks"):
             break
         for number, (way, size) in enumerate(zip(ways, planned.at(rows), strict=True)):
             most = None if room is None else planned.most_rows(number, room)
+            samples = sampled(subject, planned.model, way) if subject.writes_samples else 0.0
+            validation = size.kept() + samples
             found.append({
                 "shard": way.name,
                 "shards": way.shards,
@@ -103,6 +113,8 @@ def _layouts(subject: Subject, means: Means, rows: int, share: int) -> list[dict
                 "total_bytes": round(size.total),
                 "fits": None if room is None else size.total <= room,
                 "largest_micro_batch": most,
+                "samples_bytes": round(validation) if samples else None,
+                "samples_fit": None if room is None or not samples else validation <= room,
             })  # fmt: skip
     return found
 
@@ -146,6 +158,10 @@ def _best_sizes(
     subject: Subject, means: Means, tokens: float | None, budget: float | None
 ) -> dict[str, Any] | None:
     """The sizes of the lowest loss for the work that the budget, or the run itself, amounts to."""
+    if not isinstance(subject.config, PretrainConfig):
+        if budget is not None:
+            raise ConfigError("--budget: the best sizes are those of pretraining; leave it out.")
+        return None
     if budget is not None:
         if means.gpu is None or means.price is None:
             raise ConfigError("--budget: give --gpu and --price too, which say what it buys.")

@@ -48,10 +48,14 @@ class Subject:
     """Activations are computed anew in the backward pass."""
 
     def skeleton(self) -> LanguageModel:
-        """The model on the meta device, with nothing on which to compute but its shapes."""
-        model = models.skeleton(self.spec)
-        if isinstance(self.config, TunedConfig) and self.config.adapter is None:
-            adapters.freeze(model, self.config.freeze)
+        """The model without memory, with its adapters: there is nothing but its shapes."""
+        from torch._subclasses.fake_tensor import FakeTensorMode  # takes a second
+
+        if not isinstance(self.config, TunedConfig):
+            return models.skeleton(self.spec)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            model = models.rebuild(self.spec)
+            self._tuned(self.config, model)
         return model
 
     def build(self) -> tuple[LanguageModel, Objective, LanguageModel | None]:
@@ -104,6 +108,19 @@ class Subject:
         kind = _LongPreferenceBatch if is_long else PreferenceBatch
         same = (tokens, tokens.clone(), tokens.clone(), tokens.clone(), tokens.clone())
         return kind(*same, pairs, until)
+
+    @property
+    def num_steps(self) -> int | None:
+        """The steps of the run; None: the size of the data decides."""
+        training = self.config.training
+        counts_rows = training.epochs is not None or not isinstance(self.config, PretrainConfig)
+        return training.steps if counts_rows else training.num_steps(0)
+
+    @property
+    def writes_samples(self) -> bool:
+        """Whether the model writes something itself at a validation."""
+        validation = self.config.validation
+        return bool(validation.prompts) or getattr(validation, "kl_prompts", 0) > 0
 
     def num_supervised(self, rows: int) -> int:
         """How many positions of so many rows are learned."""

@@ -56,6 +56,14 @@ class DistributedSettings(Section):
             )
         return replicas, world // replicas
 
+    def gathers(self, model: nn.Module, shards: int) -> str:
+        """How long the weights of a model are kept when they are gathered."""
+        if self.gather != "auto":
+            return self.gather
+        frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+        mostly_frozen = 2 * frozen > sum(p.numel() for p in model.parameters())
+        return "step" if shards == 1 or mostly_frozen else "layer"
+
 
 class Sharding:
     """Spreads models over the processes; with one process they stay as they are.
@@ -122,11 +130,7 @@ class Sharding:
 
     def gathers(self, model: nn.Module) -> str:
         """How long the weights of a model are kept when they are gathered."""
-        if self.settings.gather != "auto":
-            return self.settings.gather
-        frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        mostly_frozen = 2 * frozen > sum(p.numel() for p in model.parameters())
-        return "step" if self.shards == 1 or mostly_frozen else "layer"
+        return self.settings.gathers(model, self.shards)
 
     def begin_pass(self, model: nn.Module, is_last: bool) -> None:
         """Say, before a forward and backward pass, whether it is the last one of its step."""

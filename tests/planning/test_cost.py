@@ -75,3 +75,10 @@ def test_a_plan_says_what_fits() -> None:
         plan(subject(), Means(gpus=9))
     with pytest.raises(ConfigError, match="--budget: give --gpu and --price"):
         plan(subject(), Means(), budget=100.0)
+
+
+def test_a_plan_says_how_many_steps_it_counts_and_what_it_leaves_out() -> None:
+    assert subject().num_steps == 1000, "pretraining's own default"
+    assert subject(epochs=2).num_steps is None, "the data decide"
+    with pytest.raises(ConfigError, match="several GPUs keep the weights in fp32"):
+        plan(subject(weights="bf16"), Means(gpus=2))

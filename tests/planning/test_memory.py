@@ -13,10 +13,10 @@ from foundling import hamlet
 from foundling.base.config import override
 from foundling.data.reading import read_conversations
 from foundling.models.batch import IGNORE
-from foundling.planning.memory import Planned, layouts
+from foundling.planning.memory import Layout, Planned, gathered, layouts, sampled
 from foundling.planning.step import _traced, worst_moments
 from foundling.planning.subject import Subject, subject_of
-from foundling.planning.tally import Tally
+from foundling.planning.tally import Kind, Tally
 from foundling.stages.assembly import run_stage
 from foundling.stages.dpo import DPO, DpoConfig
 from foundling.stages.job import Stage
@@ -189,3 +189,48 @@ def test_the_largest_micro_batch_fits_and_one_row_more_does_not() -> None:
         assert found.most_rows(number, room - 1) == 10
         assert found.most_rows(number, 1.0) == 0
         assert found.most_rows(number, 1e12) == 32
+
+
+def of_several(passes: int, *assignments: str) -> dict[str, float]:
+    """Bytes kept whole while activations are at their most, by layout on four GPUs."""
+    values = {"context": 32, "model": {"dim": 32, "num_layers": 4, "num_heads": 2},
+              "training": {"precision": "bf16", "batch_size": 8}}  # fmt: skip
+    subject = subject_of(PretrainConfig.parse(override(values, assignments)), 300)
+    model = subject.skeleton()
+    return {way.name: gathered(subject, model, way, passes)[0] for way in layouts(4, 8)}
+
+
+def test_what_is_gathered_follows_the_settings() -> None:
+    """Gradients are whole or divided, never both; what stays longer takes more."""
+    once, twice = of_several(1), of_several(2)
+    assert twice == once, "where nothing is sharded the gradients are counted already"
+    passed, stepped = (of_several(2, f"distributed.gather={how}") for how in ("pass", "step"))
+    assert once["full"] < passed["full"] < stepped["full"]
+    values = {"context": 32, "model": {"dim": 32, "num_layers": 2, "num_heads": 2},
+              "training": {"precision": "bf16", "batch_size": 8}}  # fmt: skip
+    offloaded = override(values, ("distributed.cpu_offload=true",))
+    found = Planned(subject_of(PretrainConfig.parse(offloaded), 300), layouts(4, 8), 2).at(2)[1]
+    assert [found.parts[k.value] for k in (Kind.WEIGHTS, Kind.GRADIENTS, Kind.OPTIMIZER)] == [0] * 3
+
+
+def test_what_is_frozen_is_gathered_only_where_it_is_sharded(
+    parent: Path, files: tuple[Path, Path]
+) -> None:
+    subjects = [
+        subject_of(SftConfig.parse(tuned(parent, files[0], "training.precision=bf16", *more)))
+        for more in ((), ("adapter.rank=4",), ("adapter.rank=4", "adapter.base=int8"))
+    ]
+    models = [subject.skeleton() for subject in subjects]
+    (plain, adapted, _), time = models, subjects[0].time
+    assert plain.flops_per_token(time) > adapted.flops_per_token(time)
+    learned = adapted.num_trained_parameters()
+    assert learned < adapted.num_parameters() / 4
+    none, full = Layout("none", 4, 1), Layout("full", 4, 4)
+    alike, spread = (gathered(subjects[1], adapted, way, 2)[0] for way in (none, full))
+    assert alike < 10 * learned
+    assert spread > 2 * adapted.num_parameters(), "the whole base, for a step"
+    assert sampled(subjects[1], adapted, full) == 2 * adapted.num_parameters()
+    assert sampled(subjects[1], adapted, none) == 0
+    buffers = sum(buffer.nbytes for buffer in models[2].buffers())
+    weights = Planned(subjects[2], [full], 2).at(2)[0].parts[Kind.WEIGHTS.value]
+    assert weights > buffers, "quantised matrices lie on every GPU"
