@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import torch
 from browsing import CHROMIUM
+from hypothesis import settings
 from tiny import TINY
 
 from foundling import hamlet
 from foundling.base.config import override
 from foundling.data.prepare import prepare
 from foundling.stages.pretrain import PretrainConfig
+
+settings.register_profile("foundling", deadline=None)  # how long one takes, the machine says
+settings.load_profile("foundling")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

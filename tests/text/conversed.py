@@ -4,14 +4,11 @@ import json
 from typing import Any
 
 from chat_templates import FAMILIES
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from foundling.text.chat import Message, Rendered
 from foundling.text.tokenizer import Tokenizer
 
-settings.register_profile("foundling", deadline=None)
-settings.load_profile("foundling")
 Pair = tuple[Tokenizer, Any]
 TOOLS = (
     {

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -22,8 +22,6 @@ from foundling.text.chat import render as render_all
 from foundling.text.own_templates import SPECIAL_TOKENS
 from foundling.text.tokenizer import Tokenizer
 
-settings.register_profile("foundling", deadline=None)
-settings.load_profile("foundling")
 CORPUS = ["the cat sat on the mat.\n\n", "What is 42? It is the naïve answer — 東京 🦉\n"] * 20
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
@@ -19,8 +19,6 @@ from foundling.text.own_templates import SPECIAL_TOKENS
 from foundling.text.stream_decoder import StreamDecoder
 from foundling.text.tokenizer import Tokenizer
 
-settings.register_profile("foundling", deadline=None)
-settings.load_profile("foundling")
 CORPUS = ["the cat sat on the mat.\n", "The dog's 42 naïve dogs — 東京 🦉\n"] * 20
 
 
