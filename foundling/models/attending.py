@@ -224,7 +224,8 @@ def _attend_by_products(
     Measured on 2 cores with AVX512-BF16, (64, 6, 256, 64), forward and backward: torch's CPU flash
     kernel 513 ms, this one 134 ms; in fp32 both take 200 ms, so there the kernel stays. A soft-cap
     has no kernel. Of long rows each block is computed anew in the backward pass: its weights are as
-    many as queries times keys.
+    many as queries times keys. Measured, a step of 2 layers of 2 heads with a soft-cap: 216 MiB for
+    a row of two documents in 8,192 tokens, 432 MiB in 16,384.
     """
     batch, heads, time, head_dim = query.shape
     scale = 1 / math.sqrt(head_dim) if scale is None else scale
@@ -244,13 +245,15 @@ def _attend_by_products(
     # Three axes: of four, every product would copy its slices.
     queries, keys, values = (x.flatten(0, 1) for x in (query, key, value))
     mixed = []
-    for start in range(0, time, BLOCK):
+    starts = range(0, time, BLOCK)
+    # The largest first: each block then fits into the memory that the one before it has freed.
+    for start in starts if is_kept else reversed(starts):
         stop = min(start + BLOCK, time)
         seen = before + stop
         allowed = None if mask is None else mask[:, :, start:stop, :seen]
         given = queries[:, start:stop], keys[:, :seen], values[:, :seen], allowed
         mixed.append(mix(*given) if is_kept else checkpoint(mix, *given, use_reentrant=False))
-    return torch.cat(mixed, dim=1).view(batch, heads, time, head_dim)
+    return torch.cat(mixed if is_kept else mixed[::-1], dim=1).view(batch, heads, time, head_dim)
 
 
 def attention_scores(
