@@ -142,3 +142,13 @@ def test_memory_grows_in_line_with_the_length(window: int) -> None:
     short, long = peak(8192, window), peak(16384, window)
     assert long < 2.6 * short
     assert long < 250
+
+
+def test_blocks_made_anew_give_what_kept_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for longest in (TIME, TIME - 1):
+        monkeypatch.setattr("foundling.models.attending.LONG", longest)
+        drawn = torch.randn(3, 2, 2, TIME, 16, generator=torch.manual_seed(0)).requires_grad_()
+        mixed = attend(*drawn, None, softcap=5.0)
+        found.append((mixed, torch.autograd.grad(mixed.square().sum(), drawn)[0]))
+    torch.testing.assert_close(found[0], found[1])
