@@ -66,7 +66,7 @@ def planned(subject: Subject, rows: int) -> float:
 
 SIZES = ((32, 2, 64, 8), (64, 5, 128, 2), (96, 3, 32, 16))
 """Width, layers, context and rows."""
-FEW = [(SIZES[0], "fp32", False), (SIZES[1], "bf16", False), (SIZES[2], "fp32", True)]
+FEW = [(SIZES[0], "fp32", False)]
 ALL = [(size, precision, anew) for size in SIZES for precision in ("fp32", "bf16")
        for anew in (False, True)]  # fmt: skip
 
@@ -177,6 +177,7 @@ def test_a_deep_model_follows_from_shallow_ones() -> None:
         assert worst[1] == pytest.approx(worst[0], rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_largest_micro_batch_fits_and_one_row_more_does_not() -> None:
     values = {"context": 32, "model": {"dim": 32, "num_layers": 2, "num_heads": 2},
               "training": {"precision": "fp32", "batch_size": 64}}  # fmt: skip
