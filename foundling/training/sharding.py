@@ -44,7 +44,7 @@ class DistributedSettings(Section):
         Raises:
             ConfigError: so many replicas do not divide the processes.
         """
-        if self.shard == "none":
+        if self.shard == "none" or world == 1:
             return world, 1
         if self.shard == "full":
             return 1, world
