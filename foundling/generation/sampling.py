@@ -162,7 +162,8 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Bool[Tensor, "batch vocab"]
         shares = ordered.cumsum(-1)
         if bool((shares[:, -1] >= top_p).all()):
             break
-    number = (shares - ordered < top_p).sum(-1, keepdim=True)
+    # One at least: a share below fp32's smallest number is 0 there.
+    number = (shares - ordered < top_p).sum(-1, keepdim=True).clamp(min=1)
     least = ordered.gather(-1, number - 1)
     above, equal = probabilities > least, probabilities == least
     lacking = number - above.sum(-1, keepdim=True)

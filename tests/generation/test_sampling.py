@@ -154,3 +154,8 @@ def test_what_would_not_stay_finite_is_refused(values: dict[str, Any]) -> None:
 def test_logits_that_a_penalty_makes_infinite_are_refused() -> None:
     with pytest.raises(NotFiniteError):
         choose(torch.tensor([3e38, 1.0]), Sampling(repetition_penalty=0.01), 0.5, prompt=[0])
+
+
+def test_a_share_too_small_for_fp32_keeps_the_likeliest() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0]])
+    assert keep(logits, Sampling(top_p=6e-127)).tolist() == [[0.0, 1.0, 0.0]]
