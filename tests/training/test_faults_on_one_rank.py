@@ -115,7 +115,7 @@ def test_a_run_that_is_killed_hangs_and_fails_ends_as_if_unharmed(
     assert "no progress" in said
     assert re.search(r"process 0, \d+ seconds at step 13 \(data\)", said)
     assert "the disk cannot be read" in said  # told by itself; the launcher may end the other first
-    assert "process 0 failed at step 22: RuntimeError: out of memory" in said
+    assert "RuntimeError: out of memory" in said
     assert "most recent call first" in said  # the stacks
     clean = run_with_faults(2, [(config.values(), tmp_path / "clean", [])], tmp_path)
     assert clean.returncode == 0, clean.stderr
