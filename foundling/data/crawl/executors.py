@@ -22,6 +22,7 @@ from datatrove.utils.logging import logger as datatrove_logger
 
 from foundling.base import durable
 from foundling.base.config import ConfigError
+from foundling.base.process import cores
 from foundling.data.crawl.layout import JOBS, LOGS
 from foundling.data.crawl.settings import RunSection
 from foundling.data.crawl.stages import Stage
@@ -69,7 +70,7 @@ def _logs(stage: Stage, out: Path) -> str:
 
 
 def _here(stage: Stage, of: RunSection, out: Path) -> PipelineExecutor:
-    workers = min(of.workers or len(os.sched_getaffinity(0)), stage.num_tasks)
+    workers = min(of.workers or cores(), stage.num_tasks)
     return _Here(
         list(stage.steps), tasks=stage.num_tasks, workers=workers, logging_dir=_logs(stage, out)
     )
